@@ -1,0 +1,124 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one family of errors: what was wanted, what was answered, and what to do next.
+
+Nothing below the modules calls C(fail_json); it raises one of these. A module turns an error into its result with
+L(HypervisorError.as_result) in one place, so that many sandboxes can be converged with one of them failing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class HypervisorError(Exception):
+    """Base of every error this collection raises on purpose.
+
+    :param message: what happened, a sentence without the sandbox's name
+    :param sandbox: id of the sandbox concerned
+    :param option: name of the task option at fault
+    :param wanted: the value or the operation that was asked for
+    :param answer: the VMM's or the kernel's own words, verbatim
+    :param log: path of the log to look into
+    :param fix: what the user can do next
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        sandbox: str = "",
+        option: str = "",
+        wanted: Any = None,
+        answer: str = "",
+        log: str = "",
+        fix: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.sandbox = sandbox
+        self.option = option
+        self.wanted = wanted
+        self.answer = answer
+        self.log = log
+        self.fix = fix
+
+    def __str__(self) -> str:
+        parts = [f"sandbox {self.sandbox}: {self.message}" if self.sandbox else self.message]
+        if self.option and self.wanted is not None:
+            parts.append(f"Option {self.option} was {self.wanted!r}.")
+        elif self.option:
+            parts.append(f"The option is {self.option}.")
+        if self.answer:
+            parts.append(f"The answer was: {self.answer}")
+        if self.log:
+            parts.append(f"See {self.log}.")
+        if self.fix:
+            parts.append(self.fix)
+        return " ".join(part if part.endswith((".", "!", "?", ":")) else part + "." for part in parts)
+
+    def as_result(self) -> dict[str, Any]:
+        """The error as fields of a module's result, next to C(msg)."""
+        fields = {
+            "kind": type(self).__name__,
+            "sandbox": self.sandbox,
+            "option": self.option,
+            "wanted": self.wanted,
+            "answer": self.answer,
+            "log": self.log,
+            "fix": self.fix,
+        }
+        return {name: value for name, value in fields.items() if value not in ("", None)}
+
+
+class ConfigError(HypervisorError):
+    """The wish itself is wrong: a missing, contradictory or impossible option. Nothing was changed."""
+
+
+class AssetError(HypervisorError):
+    """A kernel, image, initrd, firmware or binary is missing, unreadable, empty or has another digest."""
+
+
+class HostError(HypervisorError):
+    """The host lacks something: memory, a device, a kernel feature, space on a disk."""
+
+
+class StateError(HypervisorError):
+    """The operation does not fit the state the sandbox is in."""
+
+
+class DisruptionError(StateError):
+    """The change needs a restart or a new VM, and the task does not allow that."""
+
+
+class Unsupported(HypervisorError):
+    """This driver, or this version of the VMM, cannot do the operation."""
+
+
+class VmmError(HypervisorError):
+    """The VMM refused, died, or answered something that cannot be understood."""
+
+
+class LaunchError(VmmError):
+    """The VMM did not start. Carries its exit code, its whole command line and the end of its log."""
+
+    def __init__(self, message: str, *, exit_code: int | None = None, argv: list[str] | None = None, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.exit_code = exit_code
+        self.argv = list(argv or [])
+
+    def as_result(self) -> dict[str, Any]:
+        return {**super().as_result(), "exit_code": self.exit_code, "argv": self.argv}
+
+
+class DeadlineExceeded(VmmError):
+    """Something did not happen within its limit of time."""
+
+
+class StoreError(HypervisorError):
+    """A record could not be read, written or locked."""
+
+
+class LockTimeout(StoreError):
+    """Another task holds the sandbox for longer than this one may wait."""

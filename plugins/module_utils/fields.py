@@ -1,0 +1,106 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How an option is declared: once, on the field of the configuration that carries it.
+
+A field of L(config.HypervisorConfig) made with L(option) knows the task option's name and aliases, its type and unit, and what a
+change to it costs for each hypervisor. Argument specs (C(arguments.py)), comparison and diff (C(plan.py)) are made from that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import Any, Iterator, Mapping
+
+HYPERVISORS = ("qemu", "firecracker", "acrn", "mock")
+
+
+class Cost(enum.IntEnum):
+    """What it takes to bring a changed option to a sandbox that exists, cheapest first."""
+
+    LIVE = 0
+    RESTART = 1
+    RECREATE = 2
+    #: This hypervisor has no such thing: the option is refused when it is given.
+    UNSUPPORTED = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One task option.
+
+    :param name: the option's name in a task
+    :param attribute: the field of HypervisorConfig that carries it
+    :param aliases: other names a task may use (Kata's TOML keys among them)
+    :param type: Ansible's type (str, int, bool, path, list, dict)
+    :param unit: MiB, bytes, seconds, count or empty
+    :param choices: the values allowed, or None
+    :param elements: type of a list's elements
+    :param cost: what a change costs, by hypervisor
+    :param default: what a new sandbox gets when the task says nothing; None leaves it to the hypervisor
+    """
+
+    name: str
+    attribute: str
+    aliases: tuple[str, ...] = ()
+    type: str = "str"
+    unit: str = ""
+    choices: tuple[Any, ...] | None = None
+    elements: str | None = None
+    cost: Mapping[str, Cost] = dataclasses.field(default_factory=dict)
+    default: Any = None
+
+    def cost_for(self, hypervisor: str) -> Cost:
+        """What a change costs on this hypervisor; a restart where nothing else is declared."""
+        return self.cost.get(hypervisor, Cost.RESTART)
+
+
+def option(
+    zero: Any = None,
+    name: str = "",
+    *aliases: str,
+    type: str = "str",  # noqa: A002 - Ansible's own word
+    unit: str = "",
+    choices: tuple[Any, ...] | None = None,
+    elements: str | None = None,
+    cost: Cost | Mapping[str, Cost] = Cost.RESTART,
+    only: tuple[str, ...] = HYPERVISORS,
+    default: Any = None,
+) -> Any:
+    """A dataclass field that is also a task option (without a name: a field only drivers and tests set).
+
+    :param zero: the field's value when nothing is said (a type, such as C(list), makes a new one each time)
+    :param only: the hypervisors that have it; for the others the cost is UNSUPPORTED
+    """
+    costs = dict(cost) if isinstance(cost, Mapping) else {hypervisor: cost for hypervisor in HYPERVISORS}
+    for hypervisor in HYPERVISORS:
+        if hypervisor not in only:
+            costs[hypervisor] = Cost.UNSUPPORTED
+    metadata = {}
+    if name:
+        metadata["option"] = {
+            "name": name,
+            "aliases": aliases,
+            "type": type,
+            "unit": unit,
+            "choices": choices,
+            "elements": elements,
+            "cost": costs,
+            "default": default,
+        }
+    if isinstance(zero, __builtins_type__):
+        return dataclasses.field(default_factory=zero, metadata=metadata)
+    return dataclasses.field(default=zero, metadata=metadata)
+
+
+#: C(type) is the name of a parameter above.
+__builtins_type__ = type
+
+
+def options_of(config_class: Any) -> Iterator[Option]:
+    """The options declared on a configuration class, in the order of its fields."""
+    for field in dataclasses.fields(config_class):
+        declared = field.metadata.get("option")
+        if declared:
+            yield Option(attribute=field.name, **declared)

@@ -1,0 +1,288 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The Hypervisor interface: the 23 operations of the original, what a driver reports, and what it is given.
+
+The docstrings are the contract. A driver that lacks an operation raises Unsupported with the reason; it never answers success
+for something the VMM did not do. Operations are idempotent where their docstring says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any, Callable, NoReturn
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Unsupported
+
+
+@dataclasses.dataclass
+class Context:
+    """What the engine gives a driver for one sandbox.
+
+    :param sandbox_id: id, already validated
+    :param run_dir: directory for sockets, pid file and logs; gone after a reboot
+    :param state_dir: directory that outlives a reboot (record, saved state)
+    :param checkpoint: stores the driver's L(Hypervisor.save) in the record, durably. A driver calls it BEFORE it creates anything on
+        the host (a process, a tap, a mount, a jail), with the intention in its state, and again when the thing exists
+    :param meminfo: path of the host's meminfo
+    :param cpuinfo: path of the host's cpuinfo
+    """
+
+    sandbox_id: str
+    run_dir: str
+    state_dir: str
+    checkpoint: Callable[[], None] = lambda: None
+    meminfo: str = "/proc/meminfo"
+    cpuinfo: str = "/proc/cpuinfo"
+
+    def run_path(self, name: str) -> str:
+        """A path in the run directory."""
+        return os.path.join(self.run_dir, name)
+
+    def state_path(self, name: str) -> str:
+        """A path in the state directory."""
+        return os.path.join(self.state_dir, name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Capabilities:
+    """What a driver can do with the VMM it found; one source for code, errors, facts and docs.
+
+    The first four are the original's. C(fs_sharing) is positive here (the original keeps its negation).
+    """
+
+    block_device: bool = False
+    block_device_hotplug: bool = False
+    multi_queue: bool = False
+    fs_sharing: bool = False
+    pause: bool = False
+    save: bool = False
+    vcpu_hotplug: bool = False
+    vcpu_unplug: bool = False
+    memory_grow: bool = False
+    memory_shrink: bool = False
+    network_hotplug: bool = False
+    vfio_hotplug: bool = False
+
+
+#: What a VM can be, as seen from outside. C(off): no VMM process. C(failed): the process is there and its guest is lost
+#: (panicked, internal error, I/O stopped); C(reason) says why.
+POWER_STATES = ("off", "running", "paused", "failed")
+
+
+@dataclasses.dataclass
+class Observed:
+    """What is true now, asked of the VMM and the host, not remembered.
+
+    :param power: one of POWER_STATES
+    :param vmm_status: the VMM's own word for its state
+    :param pid: of the VMM, if it runs
+    :param vcpus: vCPUs plugged, or 0 when off
+    :param vcpus_online: vCPUs the guest uses, None where nobody can tell
+    :param memory_mb: MiB the guest was given (boot memory and what is plugged), or 0 when off
+    :param devices: ids of the devices that are plugged
+    :param leftovers: files, sockets, processes, mounts or interfaces of a VM that is gone; cleanup removes them
+    :param reason: why the state is what it is, for people
+    """
+
+    power: str = "off"
+    vmm_status: str = ""
+    pid: int | None = None
+    vcpus: int = 0
+    vcpus_online: int | None = None
+    memory_mb: int = 0
+    devices: list[str] = dataclasses.field(default_factory=list)
+    leftovers: list[str] = dataclasses.field(default_factory=list)
+    reason: str = ""
+
+
+@dataclasses.dataclass
+class VcpuResize:
+    """The result of a vCPU resize.
+
+    :param old: vCPUs before
+    :param new: vCPUs after, read back from the VMM
+    :param online: vCPUs the guest uses, None where nobody can tell
+    :param how: hotplug, unplug, guest-offline, guest-online or none
+    """
+
+    old: int
+    new: int
+    online: int | None = None
+    how: str = "none"
+
+
+@dataclasses.dataclass
+class MemoryResize:
+    """The result of a memory resize, in MiB; C(new) is what the guest took, C(how) is virtio-mem, pc-dimm, balloon or none."""
+
+    old_mb: int
+    new_mb: int
+    how: str = "none"
+    device: Any = None
+
+
+class Hypervisor:
+    """One sandbox's VM, driven through one VMM. Subclasses implement; the engine and the modules only know this class.
+
+    A driver object is cheap, holds no host resources between operations other than open sockets, and can be made anew from
+    its saved state at any time: C(driver = new_hypervisor(type, context); driver.load(state, config)).
+    """
+
+    name = ""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.config = HypervisorConfig()
+
+    def unsupported(self, operation: str, reason: str = "", fix: str = "") -> NoReturn:
+        """Refuse an operation by name."""
+        why = f": {reason}" if reason else ""
+        raise Unsupported(
+            f"the {self.name} driver cannot do {operation}{why}", sandbox=self.context.sandbox_id, wanted=operation, fix=fix
+        )
+
+    # --- lifecycle -------------------------------------------------------------------------------------------------
+
+    def create_sandbox(self, config: HypervisorConfig) -> None:
+        """Validate C(config) and prepare everything that needs no process. Nothing runs afterwards.
+
+        Fills in the configuration's defaults on a copy of its own. Checks binaries, assets, socket path lengths and head-room, so
+        that bad input fails before anything on the host has changed.
+
+        :raises ConfigError: an option is missing, contradictory or impossible
+        :raises AssetError: a kernel, image, initrd or binary cannot be used
+        :raises HostError: the host lacks memory, a device or a feature
+        """
+        self.unsupported("create_sandbox")
+
+    def start_sandbox(self, timeout: float) -> None:
+        """Launch the VMM and let the guest run. Returns when the VMM itself says that the VM runs.
+
+        On failure everything that was started or made is removed again.
+
+        :param timeout: seconds for the VMM to answer
+        :raises LaunchError: the VMM ended; with exit code, argv and the end of its log
+        :raises DeadlineExceeded: it did not answer in time
+        """
+        self.unsupported("start_sandbox")
+
+    def stop_sandbox(self, timeout: float, force: bool = False) -> None:
+        """End the VM and wait for its process to be gone, politely first. Idempotent: a VM that does not run is success.
+
+        :param timeout: seconds the guest gets to shut down by itself; the harder steps have limits of their own
+        :param force: skip asking the guest
+        """
+        self.unsupported("stop_sandbox")
+
+    def pause_sandbox(self) -> None:
+        """Freeze the vCPUs. Idempotent. Read back before it returns."""
+        self.unsupported("pause_sandbox")
+
+    def resume_sandbox(self) -> None:
+        """Let the vCPUs run again. Idempotent. Read back before it returns."""
+        self.unsupported("resume_sandbox")
+
+    def save_sandbox(self, destination: str, timeout: float) -> None:
+        """Write the VM's memory and device state below the directory C(destination), paused first. The VM stays paused.
+
+        The file appears there whole or not at all.
+
+        :param timeout: seconds
+        """
+        self.unsupported("save_sandbox")
+
+    def restore_sandbox(self, source: str, timeout: float) -> None:
+        """Start a new VMM from what L(save_sandbox) wrote. The VM is paused afterwards; L(resume_sandbox) lets it go on."""
+        self.unsupported("restore_sandbox")
+
+    def disconnect(self) -> None:
+        """Close connections to the VMM. Idempotent."""
+
+    def cleanup(self) -> None:
+        """Remove everything on the host that belongs to this VM: leftover process, sockets, mounts, taps, jail, run directory.
+
+        Idempotent, works from the saved state alone, and never touches what the user gave (kernels, images, disks).
+        """
+        self.unsupported("cleanup")
+
+    def check(self) -> None:
+        """Return when the VM is healthy (running or paused); raise VmmError or StateError with the reason otherwise."""
+        self.unsupported("check")
+
+    # --- devices and sizes -----------------------------------------------------------------------------------------
+
+    def add_device(self, device: Device) -> None:
+        """Add a device to a VM that does not run yet. Unknown kinds are refused, never dropped."""
+        self.unsupported(f"add_device {type(device).__name__}")
+
+    def hotplug_add_device(self, device: Device) -> Any:
+        """Add a device to a running VM. What was taken for a failed attempt is given back. Idempotent by the device's id."""
+        self.unsupported(f"hotplug_add_device {type(device).__name__}")
+
+    def hotplug_remove_device(self, device: Device) -> Any:
+        """Remove a device from a running VM; returns when the guest has released it, raises DeadlineExceeded when it does not."""
+        self.unsupported(f"hotplug_remove_device {type(device).__name__}")
+
+    def resize_memory(self, memory_mb: int, block_mb: int = 0, probe: bool = False) -> MemoryResize:
+        """Bring the VM's memory to C(memory_mb) MiB, in blocks of C(block_mb) MiB (0: the driver's own)."""
+        self.unsupported("resize_memory")
+
+    def resize_vcpus(self, vcpus: int) -> VcpuResize:
+        """Bring the VM to C(vcpus) vCPUs."""
+        self.unsupported("resize_vcpus")
+
+    # --- facts -----------------------------------------------------------------------------------------------------
+
+    def observe(self) -> Observed:
+        """What is true now. Never raises for a VM that is off, half-made or broken: it says so in the answer. Changes nothing."""
+        self.unsupported("observe")
+
+    def get_sandbox_console(self) -> str:
+        """Path of the console's unix socket on the host (empty where the VMM has none)."""
+        return ""
+
+    def console_log(self) -> str:
+        """Path of the file that keeps what the guest printed (empty where there is none)."""
+        return ""
+
+    def vmm_log(self) -> str:
+        """Path of the VMM's own log (empty where there is none)."""
+        return ""
+
+    def capabilities(self) -> Capabilities:
+        """What this driver can do with this configuration and this VMM."""
+        return Capabilities()
+
+    def hypervisor_config(self) -> HypervisorConfig:
+        """The configuration in force, defaults filled in."""
+        return self.config
+
+    def get_thread_ids(self) -> dict[int, int]:
+        """Host thread ids of the vCPUs, by vCPU number. Empty when the VM is off."""
+        return {}
+
+    def pid(self) -> int:
+        """Process id of the VMM, 0 when it does not run. Never the pid of another process that reused the number."""
+        return 0
+
+    # --- state -----------------------------------------------------------------------------------------------------
+
+    def save(self) -> dict[str, Any]:
+        """The driver's persistent state, JSON-able, enough to find and to remove everything it made."""
+        return {}
+
+    def load(self, state: dict[str, Any], config: HypervisorConfig) -> None:
+        """Take over a state that L(save) gave and the configuration it was made with. Replaces; never appends."""
+        self.config = config
+
+    def to_grpc(self) -> bytes:
+        """The state as the bytes by which a VM is handed to another process (the original's VM cache)."""
+        self.unsupported("to_grpc")
+
+    def from_grpc(self, config: HypervisorConfig, payload: bytes) -> None:
+        """Take over a VM from the bytes of L(to_grpc)."""
+        self.unsupported("from_grpc")
