@@ -9,8 +9,12 @@ The fields and the validation are those of Kata Containers 1.x; the last group o
 from __future__ import annotations
 
 import dataclasses
+import os
+from typing import Any
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.fields import Cost, option
+from ansible_collections.kata.hypervisor.plugins.module_utils.assets import Asset
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
+from ansible_collections.kata.hypervisor.plugins.module_utils.fields import Cost, Option, option, options_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param
 
 LIVE_ON_QEMU = {"qemu": Cost.LIVE, "firecracker": Cost.RESTART, "acrn": Cost.RESTART, "mock": Cost.LIVE}
@@ -18,6 +22,35 @@ QEMU = ("qemu", "mock")
 QEMU_FIRECRACKER = ("qemu", "firecracker", "mock")
 ACRN = ("acrn", "mock")
 FIRECRACKER = ("firecracker", "mock")
+
+#: What L(HypervisorConfig.valid) fills in for zero and empty.
+DEFAULTS: dict[str, Any] = {
+    "num_vcpus": 1,
+    "memory_size": 2048,
+    "default_bridges": 1,
+    "block_device_driver": "virtio-scsi",
+    "msize_9p": 8192,
+}
+
+#: vCPUs of the original's amd64; each architecture has its own.
+MAX_VCPUS = 240
+
+#: The original counts in unsigned 32-bit numbers.
+MAX_NUMBER = (1 << 32) - 1
+
+#: QEMU's own limit; the original takes the number modulo 256.
+MAX_MEMORY_SLOTS = 255
+
+#: The field behind each kind of asset.
+ASSET_FIELDS = {
+    "kernel": "kernel_path",
+    "image": "image_path",
+    "initrd": "initrd_path",
+    "hypervisor": "hypervisor_path",
+    "hypervisorctl": "hypervisor_ctl_path",
+    "jailer": "jailer_path",
+    "firmware": "firmware_path",
+}
 
 
 @dataclasses.dataclass
@@ -93,3 +126,161 @@ class HypervisorConfig:
         "", "image_driver", choices=("virtio-blk", "virtio-scsi", "virtio-pmem", "nvdimm"), only=QEMU
     )
     image_format: str = option("", "image_format", choices=("raw", "qcow2"), only=QEMU)
+    #: Paths by kind that take the place of the fields above; see L(add_custom_asset).
+    custom_assets: dict[str, str] = option(dict)
+
+    # --- the original's validation -----------------------------------------------------------------------------------
+
+    def valid(self, max_vcpus: int = MAX_VCPUS) -> None:
+        """Check what the original checks, in its order, and fill in its defaults once everything has passed.
+
+        Custom assets do not count here, and no file is looked at.
+
+        :param max_vcpus: what the architecture can have, the default of C(default_max_vcpus)
+        :raises ConfigError: a path is missing, or the template settings contradict each other
+        """
+        if not self.kernel_path:
+            raise ConfigError("a sandbox needs a guest kernel", option="kernel_path", fix="Give kernel_path.")
+        if not self.image_path and not self.initrd_path:
+            raise ConfigError(
+                "a sandbox needs an image or an initrd", option="initrd_path", fix="Give image_path or initrd_path."
+            )
+        self.check_template_config()
+        for name, value in DEFAULTS.items():
+            setattr(self, name, getattr(self, name) or value)
+        self.default_max_vcpus = self.default_max_vcpus or max_vcpus
+
+    def check_template_config(self) -> None:
+        """Check the settings of a VM that becomes a template, or comes from one.
+
+        :raises ConfigError: both are asked for, or a path is missing
+        """
+        if self.boot_to_be_template and self.boot_from_template:
+            raise ConfigError("a VM cannot become a template and come from one", option="template")
+        if self.boot_to_be_template or self.boot_from_template:
+            if not self.memory_path:
+                raise ConfigError("a template needs a path for its memory", option="memory_path")
+            if self.boot_from_template and not self.devices_state_path:
+                raise ConfigError("a VM from a template needs the path of its devices' state", option="devices_state_path")
+
+    # --- our own, stricter one ---------------------------------------------------------------------------------------
+
+    def check_consistent(self) -> None:
+        """Check what can be known to be wrong without looking at the host. Changes nothing; zero and empty pass as "not said".
+
+        :raises ConfigError: an option is missing, contradictory, out of its range, or could smuggle in something else
+        """
+        for declared in options_of(type(self)):
+            _check_value(declared, getattr(self, declared.attribute))
+        for param in self.kernel_params:
+            _check_kernel_param(param)
+        if not self.kernel_asset_path():
+            raise ConfigError("a sandbox needs a guest kernel", option="kernel_path", fix="Give kernel_path.")
+        image, initrd = self.image_asset_path(), self.initrd_asset_path()
+        if image and initrd:
+            raise ConfigError("a sandbox boots from an image or from an initrd, not both", option="image_path", wanted=image)
+        if not image and not initrd:
+            raise ConfigError(
+                "a sandbox needs an image or an initrd", option="initrd_path", fix="Give image_path or initrd_path."
+            )
+        if self.default_max_vcpus and self.num_vcpus > self.default_max_vcpus:
+            raise ConfigError(
+                f"there are more vCPUs than the maximum of {self.default_max_vcpus}",
+                option="vcpus",
+                wanted=self.num_vcpus,
+                fix="Lower vcpus or raise max_vcpus.",
+            )
+        if self.max_memory_mb and self.memory_size > self.max_memory_mb:
+            raise ConfigError(
+                f"there is more memory than the maximum of {self.max_memory_mb} MiB",
+                option="memory_mb",
+                wanted=self.memory_size,
+                fix="Lower memory_mb or raise max_memory_mb.",
+            )
+        if self.mem_slots > MAX_MEMORY_SLOTS:
+            raise ConfigError(f"there are at most {MAX_MEMORY_SLOTS}", option="memory_slots", wanted=self.mem_slots)
+        self.check_template_config()
+
+    # --- assets ------------------------------------------------------------------------------------------------------
+
+    def add_custom_asset(self, asset: Asset | None) -> None:
+        """Let an asset take the place of the configured path of its kind; the last one counts. No asset changes nothing.
+
+        :raises ConfigError: its path is relative, or its kind cannot be replaced
+        """
+        if asset is None or not asset.path:
+            return
+        if not asset.valid:
+            raise ConfigError(f"{asset.path!r} cannot be used as {asset.kind or 'an asset without a kind'}")
+        self.custom_assets[asset.kind] = asset.path
+
+    def asset_path(self, kind: str) -> str:
+        """The path of an asset: the custom one first, else the configured one, empty when there is none.
+
+        :raises ConfigError: there is no such kind
+        """
+        field = ASSET_FIELDS.get(kind)
+        if field is None:
+            raise ConfigError(f"there is no asset of kind {kind!r}", fix=f"The kinds are {', '.join(ASSET_FIELDS)}.")
+        return self.custom_assets.get(kind) or str(getattr(self, field))
+
+    def is_custom_asset(self, kind: str) -> bool:
+        """Whether a custom asset takes the place of this kind."""
+        return kind in self.custom_assets
+
+    def kernel_asset_path(self) -> str:
+        """The guest kernel."""
+        return self.asset_path("kernel")
+
+    def image_asset_path(self) -> str:
+        """The guest's root disk image."""
+        return self.asset_path("image")
+
+    def initrd_asset_path(self) -> str:
+        """The guest's initrd."""
+        return self.asset_path("initrd")
+
+    def hypervisor_asset_path(self) -> str:
+        """The VMM's binary."""
+        return self.asset_path("hypervisor")
+
+    def hypervisor_ctl_asset_path(self) -> str:
+        """The VMM's control tool."""
+        return self.asset_path("hypervisorctl")
+
+    def jailer_asset_path(self) -> str:
+        """The jailer's binary."""
+        return self.asset_path("jailer")
+
+    def firmware_asset_path(self) -> str:
+        """The guest's firmware."""
+        return self.asset_path("firmware")
+
+
+def _check_value(declared: Option, value: Any) -> None:
+    """Refuse a value that its option cannot have."""
+    problem = ""
+    if declared.type == "int":
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_NUMBER:
+            problem = f"this is not a whole number from 0 to {MAX_NUMBER}"
+    elif isinstance(value, str) and value:
+        if declared.choices and value not in declared.choices:
+            problem = f"this is none of {', '.join(declared.choices)}"
+        elif any(not character.isprintable() for character in value):
+            problem = "this has a line break or another character that cannot be printed"
+        elif declared.type == "path" and not os.path.isabs(value):
+            problem = "this is not an absolute path"
+    if problem:
+        raise ConfigError(problem, option=declared.name, wanted=value)
+
+
+def _check_kernel_param(param: Param) -> None:
+    """Refuse a parameter that is not one word of the kernel's command line."""
+    word = f"{param.key}={param.value}"
+    problem = ""
+    if not param.key or "=" in param.key:
+        problem = "a kernel parameter needs a name without an equals sign"
+    elif any(character.isspace() or not character.isprintable() for character in word):
+        problem = "a kernel parameter is one word: it cannot have blanks, line breaks or control characters"
+    if problem:
+        raise ConfigError(problem, option="kernel_params", wanted=word)

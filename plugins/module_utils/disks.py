@@ -1,0 +1,45 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How disks are numbered and named: in the guest, and on a SCSI bus."""
+
+from __future__ import annotations
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
+
+LUNS_PER_SCSI_ID = 256
+MAX_SCSI_INDEX = 65535
+
+
+def virtio_disk_name(index: int) -> str:
+    """The guest's name of the virtio disk of that index: 0 is vda, 25 vdz, 26 vdaa.
+
+    :raises ConfigError: the index is negative
+    """
+    if index < 0:
+        raise ConfigError("a disk's index cannot be negative", option="index", wanted=index)
+    letters = ""
+    number = index + 1
+    while number:
+        number, letter = divmod(number - 1, 26)
+        letters = chr(ord("a") + letter) + letters
+    return "vd" + letters
+
+
+def scsi_id_lun(index: int) -> tuple[int, int]:
+    """The SCSI id and the LUN of the disk of that index.
+
+    :raises ConfigError: the index is negative, or beyond the last of 65536 disks
+    """
+    if not 0 <= index <= MAX_SCSI_INDEX:
+        raise ConfigError(f"a SCSI disk's index is 0 to {MAX_SCSI_INDEX}", option="index", wanted=index)
+    return divmod(index, LUNS_PER_SCSI_ID)
+
+
+def scsi_address(index: int) -> str:
+    """The address C(id:lun) of the disk of that index.
+
+    :raises ConfigError: as L(scsi_id_lun)
+    """
+    scsi_id, lun = scsi_id_lun(index)
+    return f"{scsi_id}:{lun}"

@@ -1,0 +1,113 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host says about itself in C(/proc): its memory, and whether it is a virtual machine.
+
+The readers stop where the original's do: at a line of 64 KiB or more, at a file without an answer.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Iterator
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError
+from ansible_collections.kata.hypervisor.plugins.module_utils.params import split_words
+
+MEMINFO = "/proc/meminfo"
+CPUINFO = "/proc/cpuinfo"
+
+#: A line of that many bytes is not read any more.
+LINE_LIMIT = 64 * 1024
+
+#: An unsigned integer with its base in front, as C(strconv.ParseUint) with base 0 takes it.
+UNSIGNED = re.compile(r"0[xX](?:_?[0-9a-fA-F])+|0[bB](?:_?[01])+|0[oO]?(?:_?[0-7])+|0|[1-9](?:_?[0-9])*")
+
+#: Machines (as C(uname -m) names them) whose cpuinfo does not tell.
+MACHINES_WITHOUT_FLAGS = ("aarch64", "ppc64le", "s390x")
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as stream:
+            return stream.read()
+    except OSError as error:
+        raise HostError(f"{path} cannot be read", answer=str(error)) from error
+
+
+def _lines_of_words(text: str, path: str) -> Iterator[list[str]]:
+    for line in text.split("\n"):
+        if len(line.encode("utf-8", "surrogateescape")) >= LINE_LIMIT:
+            raise HostError(f"{path} has a line of more than {LINE_LIMIT - 1} bytes")
+        yield split_words(line)
+
+
+def parse_unsigned(text: str) -> int | None:
+    """The number in a text (decimal, 0x, 0b, 0o or a leading 0 for octal, with C(_) between digits), None if it is none.
+
+    Numbers beyond 64 bits are none.
+    """
+    if not UNSIGNED.fullmatch(text):
+        return None
+    digits = text.replace("_", "").lower()
+    if digits[0] == "0" and digits[1:].isdigit():
+        number = int(digits, 8)
+    else:
+        number = int(digits, 0)
+    return number if number < 1 << 64 else None
+
+
+def parse_mem_total_kb(text: str, path: str = MEMINFO) -> int:
+    """The host's memory in KiB, from the content of meminfo.
+
+    :raises HostError: there is no usable C(MemTotal) line
+    """
+    for words in _lines_of_words(text, path):
+        if len(words) >= 3 and words[0] == "MemTotal:" and words[2] == "kB":
+            size = parse_unsigned(words[1])
+            if size is not None:
+                return size
+    raise HostError(f"{path} does not tell the host's memory (no MemTotal line in kB)")
+
+
+def read_mem_total_kb(path: str = MEMINFO) -> int:
+    """The host's memory in KiB.
+
+    :raises HostError: meminfo cannot be read or does not tell
+    """
+    return parse_mem_total_kb(_read(path), path)
+
+
+def read_host_memory_mb(path: str = MEMINFO) -> int:
+    """The host's memory in whole MiB.
+
+    :raises HostError: meminfo cannot be read, does not tell, or says none at all
+    """
+    size_kb = read_mem_total_kb(path)
+    if size_kb == 0:
+        raise HostError(f"{path} says that the host has no memory")
+    return size_kb // 1024
+
+
+def parse_running_on_vmm(text: str, machine: str = "x86_64", path: str = CPUINFO) -> bool:
+    """Whether the host is itself a virtual machine, from the content of cpuinfo: its first line of flags decides.
+
+    :param machine: the host's architecture, as C(uname -m) names it
+    :raises HostError: there is no line of flags
+    """
+    if machine in MACHINES_WITHOUT_FLAGS:
+        return False
+    for words in _lines_of_words(text, path):
+        if len(words) >= 2 and words[0].startswith("flags"):
+            return "hypervisor" in words[1:]
+    raise HostError(f"{path} has no line of flags")
+
+
+def read_running_on_vmm(path: str = CPUINFO, machine: str = "x86_64") -> bool:
+    """Whether the host is itself a virtual machine.
+
+    :raises HostError: cpuinfo cannot be read or does not tell
+    """
+    if machine in MACHINES_WITHOUT_FLAGS:
+        return False
+    return parse_running_on_vmm(_read(path), machine, path)
