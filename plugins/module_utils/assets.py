@@ -53,7 +53,9 @@ def asset_annotations(kind: str) -> tuple[str, str]:
     """
     word = ANNOTATION_WORDS.get(kind)
     if word is None:
-        raise ConfigError(f"no annotation can set an asset of kind {kind!r}", fix=f"The kinds are {', '.join(ANNOTATION_WORDS)}.")
+        raise ConfigError(
+            f"no annotation can set an asset of kind {kind!r}", fix=f"The kinds are {', '.join(ANNOTATION_WORDS)}."
+        )
     return f"{ANNOTATION_PREFIX}{word}Path", f"{ANNOTATION_PREFIX}{word}Hash"
 
 
@@ -72,7 +74,10 @@ def hash_file(path: str, hash_type: str = DEFAULT_HASH_TYPE) -> str:
                 raise AssetError(f"the asset {path} is empty")
             if hash_type not in HASH_TYPES:
                 raise ConfigError(
-                    "this digest is not known", option=HASH_TYPE_ANNOTATION, wanted=hash_type, fix=f"Use {DEFAULT_HASH_TYPE}."
+                    "this digest is not known",
+                    option=HASH_TYPE_ANNOTATION,
+                    wanted=hash_type,
+                    fix=f"Use {DEFAULT_HASH_TYPE}.",
                 )
             digest = hashlib.new(hash_type)
             while chunk:
@@ -118,7 +123,9 @@ def create_assets(config: HypervisorConfig, annotations: Mapping[str, str]) -> N
     assets = {kind: new_asset(annotations, kind) for kind in SANDBOX_KINDS}
     if assets["image"] and assets["initrd"]:
         raise ConfigError(
-            "annotations ask for an image and an initrd at once", option=asset_annotations("image")[0], fix="Give one of them."
+            "annotations ask for an image and an initrd at once",
+            option=asset_annotations("image")[0],
+            fix="Give one of them.",
         )
     for asset in assets.values():
         config.add_custom_asset(asset)

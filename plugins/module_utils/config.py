@@ -64,7 +64,9 @@ class HypervisorConfig:
     default_max_vcpus: int = option(
         0, "max_vcpus", "default_max_vcpus", "default_maxvcpus", type="int", unit="count", only=QEMU
     )
-    memory_size: int = option(0, "memory_mb", "memory_size", "default_memory", type="int", unit="MiB", cost=LIVE_ON_QEMU)
+    memory_size: int = option(
+        0, "memory_mb", "memory_size", "default_memory", type="int", unit="MiB", cost=LIVE_ON_QEMU
+    )
     default_bridges: int = option(0, "bridges", "default_bridges", type="int", unit="count", only=QEMU)
     msize_9p: int = option(0, "msize_9p", type="int", unit="bytes", only=QEMU)
     mem_slots: int = option(0, "memory_slots", "mem_slots", type="int", unit="count", only=QEMU)
@@ -119,13 +121,13 @@ class HypervisorConfig:
     accelerator: str = option("", "accelerator", choices=("auto", "kvm", "tcg"), default="auto", only=QEMU)
     cpu_model: str = option("", "cpu_model", only=QEMU)
     max_memory_mb: int = option(0, "max_memory_mb", type="int", unit="MiB", only=QEMU_FIRECRACKER)
-    memory_hotplug: str = option(
-        "", "memory_hotplug", choices=("virtio-mem", "pc-dimm", "none"), only=QEMU_FIRECRACKER
-    )
+    memory_hotplug: str = option("", "memory_hotplug", choices=("virtio-mem", "pc-dimm", "none"), only=QEMU_FIRECRACKER)
     image_driver: str = option(
         "", "image_driver", choices=("virtio-blk", "virtio-scsi", "virtio-pmem", "nvdimm"), only=QEMU
     )
     image_format: str = option("", "image_format", choices=("raw", "qcow2"), only=QEMU)
+    #: A first stage that loads what the kernel needs to find the image's root file system; goes with image_path, unlike initrd_path.
+    initramfs_path: str = option("", "initramfs_path", "initramfs", type="path", only=QEMU)
     #: Paths by kind that take the place of the fields above; see L(add_custom_asset).
     custom_assets: dict[str, str] = option(dict)
 
@@ -161,7 +163,9 @@ class HypervisorConfig:
             if not self.memory_path:
                 raise ConfigError("a template needs a path for its memory", option="memory_path")
             if self.boot_from_template and not self.devices_state_path:
-                raise ConfigError("a VM from a template needs the path of its devices' state", option="devices_state_path")
+                raise ConfigError(
+                    "a VM from a template needs the path of its devices' state", option="devices_state_path"
+                )
 
     # --- our own, stricter one ---------------------------------------------------------------------------------------
 
@@ -178,7 +182,9 @@ class HypervisorConfig:
             raise ConfigError("a sandbox needs a guest kernel", option="kernel_path", fix="Give kernel_path.")
         image, initrd = self.image_asset_path(), self.initrd_asset_path()
         if image and initrd:
-            raise ConfigError("a sandbox boots from an image or from an initrd, not both", option="image_path", wanted=image)
+            raise ConfigError(
+                "a sandbox boots from an image or from an initrd, not both", option="image_path", wanted=image
+            )
         if not image and not initrd:
             raise ConfigError(
                 "a sandbox needs an image or an initrd", option="initrd_path", fix="Give image_path or initrd_path."

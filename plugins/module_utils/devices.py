@@ -226,3 +226,32 @@ KIND_OF: dict[type, DeviceKind] = {
 def kind_of(device: Device) -> DeviceKind:
     """The kind of a device record."""
     return KIND_OF[type(device)]
+
+
+def device_id(device: Device) -> str:
+    """What a device record is known by: its id, or where the user gave none, the name that tells it from its like."""
+    if isinstance(device, VhostUserDevice):
+        return device.dev_id
+    if isinstance(device, Volume):
+        return device.id or device.mount_tag
+    if isinstance(device, NetworkDevice):
+        return device.id or device.name or device.tap_name
+    if isinstance(device, (CpuDevice, MemoryDevice)):
+        return ""
+    return device.id
+
+
+#: The longest id that a VMM is given.
+MAX_NAME_ID = 31
+
+
+def make_name_id(kind: str, id: str, limit: int = MAX_NAME_ID) -> str:  # noqa: A002 - the word for it
+    """C(kind-id), cut to C(limit) characters. Ids that differ only beyond that collide."""
+    return f"{kind}-{id}"[:limit]
+
+
+def align_memory(memory_mb: int, block_mb: int) -> int:
+    """C(memory_mb) rounded up to whole blocks of C(block_mb) MiB (0: as it is), in unsigned 32-bit arithmetic as the original."""
+    if block_mb:
+        memory_mb = -(-memory_mb // block_mb) * block_mb
+    return memory_mb % (1 << 32)

@@ -1,0 +1,29 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The host's memory, from meminfo."""
+
+from __future__ import annotations
+
+import pathlib
+import tempfile
+from typing import Any
+
+from adapters.answer import Answer, attempt
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.host import read_host_memory_mb, read_mem_total_kb
+
+
+def run(given: dict[str, Any]) -> Answer:
+    with tempfile.TemporaryDirectory() as directory:
+        path = pathlib.Path(directory, "meminfo")
+        if given["content"] is not None:
+            path.write_bytes(given["content"].encode("utf-8", "surrogateescape"))
+        elif given["path_kind"] == "directory":
+            path.mkdir()
+        size, error = attempt(read_mem_total_kb, str(path))
+        memory, memory_error = attempt(read_host_memory_mb, str(path))
+    output = {"size_kb": str(size or 0)}
+    if given["content"] is not None:
+        output |= {"host_mem_mb": memory or 0, "host_mem_mb_error": memory_error}
+    return Answer(output, error.error if error else None)

@@ -1,0 +1,25 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The names of hypervisors, and the drivers made for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adapters.answer import Answer, attempt
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import HypervisorType, new_hypervisor
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
+
+
+def run(given: dict[str, Any]) -> Answer:
+    value = given["value"]
+    if given["op"] == "string":
+        return Answer({"string": str(HypervisorType(value))})
+    if given["op"] == "set":
+        kind = HypervisorType()
+        error = attempt(kind.set, value)[1]
+        return Answer({"raw": kind.value, "string": str(kind)}, error.error if error else None)
+    driver, error = attempt(new_hypervisor, value, Context("golden", "/nonexistent/run", "/nonexistent/state"))
+    return Answer({"driver": driver.name if driver else ""}, error.error if error else None)

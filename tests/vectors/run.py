@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs the golden vectors against the port: C(run.py PATH...), each a .jsonl file or a folder of them.
+
+Prints one line per file and ends with 1 when a line failed that is no listed deviation, or when a file that was named has no adapter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import fnmatch
+import importlib
+import json
+import pathlib
+import sys
+import tomllib
+import traceback
+from typing import Any, Callable, Iterator, Optional
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+import checkout  # noqa: E402, F401 - makes the collection importable
+from adapters.answer import Answer, differences  # noqa: E402
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError  # noqa: E402
+
+Adapter = Callable[[dict[str, Any]], Answer]
+
+
+@dataclasses.dataclass
+class Deviation:
+    """A difference from the original that is wanted: ids (a shell pattern) and the reason."""
+
+    id: str
+    reason: str
+    used: int = 0
+
+
+@dataclasses.dataclass
+class Tally:
+    """How the lines of one file came out."""
+
+    passed: int = 0
+    deviating: int = 0
+    failures: list[str] = dataclasses.field(default_factory=list)
+
+
+def load_deviations() -> list[Deviation]:
+    with open(HERE / "deviations.toml", "rb") as stream:
+        return [Deviation(**entry) for entry in tomllib.load(stream).get("deviation", [])]
+
+
+def find_adapter(path: pathlib.Path) -> Optional[Adapter]:
+    """The adapter whose name the file's base name starts with; the longest wins."""
+    names = sorted((file.stem for file in (HERE / "adapters").glob("*.py")), key=len, reverse=True)
+    for name in names:
+        if path.stem.startswith(name):
+            adapter: Adapter = importlib.import_module(f"adapters.{name}").run
+            return adapter
+    return None
+
+
+def find_files(paths: list[pathlib.Path]) -> Iterator[tuple[pathlib.Path, bool]]:
+    """The files, and whether each was named itself."""
+    for path in paths:
+        if path.is_dir():
+            for file in sorted(path.rglob("*.jsonl")):
+                yield file, False
+        else:
+            yield path, True
+
+
+def check_line(adapter: Adapter, line: dict[str, Any]) -> list[str]:
+    """What differs between a line and the port's answer to it. Any crash counts as a difference."""
+    try:
+        answer = adapter(line["input"])
+    except HypervisorError as error:
+        answer = Answer(error=error)
+    except Exception:
+        return [traceback.format_exc(limit=-4)]
+    return differences(line, answer)
+
+
+def check_file(path: pathlib.Path, adapter: Adapter, deviations: list[Deviation]) -> Tally:
+    tally = Tally()
+    with open(path, encoding="utf-8") as stream:
+        for text in stream:
+            if not text.strip():
+                continue
+            line = json.loads(text)
+            found = check_line(adapter, line)
+            known = next((entry for entry in deviations if fnmatch.fnmatchcase(line["id"], entry.id)), None)
+            if not found:
+                tally.passed += 1
+            elif known:
+                known.used += 1
+                tally.deviating += 1
+            else:
+                tally.failures.append("\n    ".join([line["id"], *found]))
+    return tally
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Run golden vectors against the port.")
+    parser.add_argument(
+        "paths", nargs="+", type=pathlib.Path, metavar="PATH", help="a .jsonl file, or a folder of them"
+    )
+    parser.add_argument("--failures", type=int, default=5, help="how many failures of a file are shown (default 5)")
+    arguments = parser.parse_args()
+    deviations = load_deviations()
+    failed = False
+    seen = 0
+    for path, named in find_files(arguments.paths):
+        seen += 1
+        adapter = find_adapter(path)
+        if adapter is None:
+            print(f"{path.name}: not covered")
+            failed = failed or named
+            continue
+        tally = check_file(path, adapter, deviations)
+        print(f"{path.name}: {tally.passed} passed, {len(tally.failures)} failed, {tally.deviating} deviating")
+        for failure in tally.failures[: arguments.failures]:
+            print(f"  {failure}")
+        failed = failed or bool(tally.failures)
+    if not seen:
+        print("there is no vector file", file=sys.stderr)
+        return 1
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
