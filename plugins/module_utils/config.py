@@ -269,8 +269,15 @@ def _check_value(declared: Option, value: Any) -> None:
     if declared.type == "int":
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_NUMBER:
             problem = f"this is not a whole number from 0 to {MAX_NUMBER}"
-    elif isinstance(value, str) and value:
-        if declared.choices and value not in declared.choices:
+    elif declared.type == "bool":
+        if not isinstance(value, bool):
+            problem = "this is neither true nor false"
+    elif declared.type in ("str", "path"):
+        if not isinstance(value, str):
+            problem = "this is not a text"
+        elif not value:
+            return
+        elif declared.choices and value not in declared.choices:
             problem = f"this is none of {', '.join(declared.choices)}"
         elif any(not character.isprintable() for character in value):
             problem = "this has a line break or another character that cannot be printed"
