@@ -1,0 +1,102 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a command line is made of: options as values, and how each QEMU wants them written.
+
+No value can become another option: where QEMU takes JSON it gets JSON, everywhere else commas are doubled
+(QEMU's qemu-options: a comma in a value is written twice).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any, Union
+
+Scalar = Union[str, int, bool]
+
+
+#: Options whose value QEMU takes as it stands, commas and all.
+LITERAL = frozenset({"kernel", "initrd", "append", "bios", "pidfile"})
+
+
+@dataclasses.dataclass
+class Argument:
+    """One option of QEMU.
+
+    :param name: without the dash
+    :param head: the first word, unnamed in the text form (a device's driver, an object's type, a machine's name)
+    :param properties: what follows; dictionaries and lists only where QEMU takes JSON
+    """
+
+    name: str
+    head: str | None = None
+    properties: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dialect:
+    """The words a generation of QEMU takes.
+
+    :param json_heads: options written as JSON, and the JSON key of their first word
+    :param server_socket: how a listening socket says that nobody is waited for
+    :param escape_commas: double commas in text values
+    """
+
+    name: str
+    json_heads: dict[str, str]
+    server_socket: dict[str, Scalar | None]
+    escape_commas: bool
+
+
+#: What the original wrote (QEMU up to 5.1).
+CLASSIC = Dialect("classic", {}, {"server": None, "nowait": None}, escape_commas=False)
+#: QEMU 6 and later take JSON for these options.
+MODERN = Dialect(
+    "modern",
+    {"device": "driver", "object": "qom-type", "blockdev": "driver", "netdev": "type"},
+    {"server": True, "wait": False},
+    escape_commas=True,
+)
+#: QEMU 5.2 to 6.1 know today's words, but -device takes no JSON before 6.2, and -object and -netdev none before 6.0.
+TRANSITIONAL = dataclasses.replace(MODERN, name="transitional", json_heads={"blockdev": "driver"})
+
+
+def dialect_for(version: tuple[int, ...]) -> Dialect:
+    """The dialect of a QEMU version."""
+    if version >= (6, 2):
+        return MODERN
+    if version >= (5, 2):
+        return TRANSITIONAL
+    return CLASSIC
+
+
+def render(arguments: list[Argument], dialect: Dialect) -> list[str]:
+    """The words of the command line, without the program."""
+    words: list[str] = []
+    for argument in arguments:
+        words.append(f"-{argument.name}")
+        if argument.name in dialect.json_heads:
+            value = dict(argument.properties)
+            if argument.head is not None:
+                value = {dialect.json_heads[argument.name]: argument.head, **value}
+            words.append(json.dumps(value, separators=(",", ":")))
+        elif argument.head is not None or argument.properties:
+            words.append(_text(argument, dialect))
+    return words
+
+
+def _text(argument: Argument, dialect: Dialect) -> str:
+    if argument.name in LITERAL:
+        return argument.head or ""
+    parts = [] if argument.head is None else [_value(argument.head, dialect)]
+    for key, value in argument.properties.items():
+        parts.append(key if value is None else f"{key}={_value(value, dialect)}")
+    return ",".join(parts)
+
+
+def _value(value: Any, dialect: Dialect) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    text = str(value)
+    return text.replace(",", ",,") if dialect.escape_commas else text

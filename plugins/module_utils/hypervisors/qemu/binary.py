@@ -1,0 +1,71 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The QEMU binary: which one, which version, is it one at all."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, Unsupported
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import Architecture
+
+OLDEST = (5, 2)
+VERSION = re.compile(r"QEMU emulator version (\d+)\.(\d+)(?:\.(\d+))?")
+#: Seconds a binary gets to say its version.
+VERSION_SECONDS = 10.0
+
+
+def find_binary(wanted: str, architecture: Architecture) -> str:
+    """The binary that was asked for, or the first of the architecture's usual places.
+
+    :raises AssetError: there is none, or it can't be run
+    """
+    if wanted:
+        if not os.path.isfile(wanted):
+            raise AssetError("there is no QEMU binary", option="hypervisor_path", wanted=wanted)
+        if not os.access(wanted, os.X_OK):
+            raise AssetError("the QEMU binary cannot be executed", option="hypervisor_path", wanted=wanted)
+        return wanted
+    for path in architecture.binaries:
+        if os.access(path, os.X_OK):
+            return path
+    raise AssetError(
+        f"no QEMU was found in {', '.join(architecture.binaries)}",
+        option="hypervisor_path",
+        fix="Install it (role kata.hypervisor.kata_vmm) or say where it is.",
+    )
+
+
+def version_of(path: str) -> tuple[int, int, int]:
+    """The version a binary reports.
+
+    :raises AssetError: it is no QEMU
+    :raises Unsupported: it is older than the oldest that this driver knows
+    """
+    try:
+        done = subprocess.run(
+            [path, "--version"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=VERSION_SECONDS,
+            check=False,
+        )
+        output = done.stdout.decode("utf-8", "replace").strip()
+    except (OSError, subprocess.TimeoutExpired) as error:
+        output = str(error)
+    found = VERSION.search(output)
+    if not found:
+        raise AssetError("this is not a QEMU", option="hypervisor_path", wanted=path, answer=output[:200])
+    version = (int(found[1]), int(found[2]), int(found[3] or 0))
+    if version < OLDEST:
+        raise Unsupported(
+            f"QEMU {version[0]}.{version[1]} is older than {OLDEST[0]}.{OLDEST[1]}",
+            option="hypervisor_path",
+            wanted=path,
+            fix="Install a newer QEMU.",
+        )
+    return version

@@ -1,0 +1,330 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Configuration to command line. Pure: nothing of the host is read here, nothing is started.
+
+A function an element of the machine; L(command_line) puts them in order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import Machine, kernel_parameters
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.argv import Argument, Dialect, Scalar, render
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.bridges import Bridge
+from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param, serialize_params
+
+MIB = 1024 * 1024
+#: The longest kernel command line an x86_64 guest starts with, bytes.
+MAX_KERNEL_COMMAND_LINE = 2047
+#: What a bridge without a hotplug controller of its own must reserve, or the guest cannot place a hot-added device behind it.
+BRIDGE_WINDOW = {"io-reserve": 4096, "mem-reserve": MIB, "pref64-reserve": MIB}
+#: QEMU confines itself: no new privileges, no programs, no scheduling of others, no obsolete system calls.
+SECCOMP = {"obsolete": "deny", "elevateprivileges": "deny", "spawn": "deny", "resourcecontrol": "deny"}
+MEMORY_ID = "dimm1"
+VIRTIO_MEM_ID = "vmem0"
+AGENT_PORT = "org.qemu.guest_agent.0"
+
+
+@dataclasses.dataclass
+class VmPlan:
+    """All that a command line is made from, resolved.
+
+    :param sandbox_id: shown as the guest's name
+    :param accelerator: kvm or tcg
+    :param host_khz: the host's TSC frequency, kHz
+    :param monitor_fds: listening sockets for the two monitors (control, observers)
+    :param console_fd: listening socket of the serial console
+    :param console_log: file that keeps what the guest prints
+    :param agent_fd: listening socket of the guest agent's port
+    :param image_partitioned: the image starts with a partition table
+    :param incoming: the state comes from elsewhere
+    :param hotplugged_vcpus: properties of the vCPUs plugged in before (a restore needs the same)
+    :param dimms: slot, size and address (bytes) of the memory modules plugged in before
+    """
+
+    sandbox_id: str
+    uuid: str
+    config: HypervisorConfig
+    machine: Machine
+    accelerator: str
+    pidfile: str
+    console_log: str
+    bridges: list[Bridge]
+    monitor_fds: tuple[int, int] = (-1, -1)
+    console_fd: int = -1
+    agent_fd: int = -1
+    host_khz: int = 0
+    image_partitioned: bool = False
+    incoming: bool = False
+    hotplugged_vcpus: list[dict[str, Scalar]] = dataclasses.field(default_factory=list)
+    dimms: list[dict[str, int]] = dataclasses.field(default_factory=list)
+
+
+def command_line(plan: VmPlan, dialect: Dialect) -> list[str]:
+    """The words after the program."""
+    config = plan.config
+    arguments = [
+        Argument("name", None, {"guest": plan.sandbox_id, "debug-threads": True}),
+        Argument("uuid", plan.uuid),
+        machine(plan),
+        Argument("cpu", cpu_model(plan)),
+        *monitors(plan, dialect),
+        memory(plan),
+        *main_memory(plan),
+        *smp(plan),
+        *bridge_devices(plan),
+        *serial_console(plan, dialect),
+        *agent_channel(plan, dialect),
+        *image(plan),
+        *scsi_controller(plan),
+        *entropy(plan),
+        *virtio_mem(plan),
+        *panic_notifier(plan),
+        Argument("rtc", None, {"base": "utc"}),
+        *([Argument("global", None, {"kvm-pit.lost_tick_policy": "discard"})] if plan.accelerator == "kvm" else []),
+        Argument("vga", "none"),
+        Argument("display", "none"),
+        Argument("no-user-config"),
+        Argument("nodefaults"),
+        Argument("no-reboot"),
+        Argument("overcommit", None, {"mem-lock": config.realtime and config.mlock}),
+        Argument("sandbox", "on", dict(SECCOMP)),
+        *boot(plan),
+        *([Argument("incoming", "defer")] if plan.incoming else []),
+        Argument("S"),
+        Argument("pidfile", plan.pidfile),
+        *plugged_before(plan),
+    ]
+    return render(arguments, dialect)
+
+
+def machine(plan: VmPlan) -> Argument:
+    """-machine: type, accelerator, memory backend, and the user's own words."""
+    properties: dict[str, Scalar | None] = {"accel": plan.accelerator, "memory-backend": MEMORY_ID}
+    if plan.accelerator == "kvm":
+        properties["kernel-irqchip"] = True
+    if image_driver(plan.config) == "nvdimm" and plan.config.image_path:
+        properties["nvdimm"] = True
+    for word in filter(None, (word.strip() for word in plan.config.machine_accelerators.split(","))):
+        key, _equals, value = word.partition("=")
+        properties[key] = value or "on"
+    return Argument("machine", plan.machine.name, properties)
+
+
+def cpu_model(plan: VmPlan) -> str:
+    """-cpu: the user's model, else all that the accelerator can give."""
+    return plan.config.cpu_model or ("host" if plan.accelerator == "kvm" else "max")
+
+
+def monitors(plan: VmPlan, dialect: Dialect) -> list[Argument]:
+    """Two monitors, since QEMU serves one client on each: one to control, one to look."""
+    arguments = []
+    for name, descriptor in zip(("control", "observer"), plan.monitor_fds):
+        arguments.append(Argument("chardev", "socket", {"id": name, "fd": descriptor, **dialect.server_socket}))
+        arguments.append(Argument("mon", None, {"chardev": name, "mode": "control"}))
+    return arguments
+
+
+def has_virtio_mem(plan: VmPlan) -> bool:
+    """Is there a virtio-mem device to resize memory with?"""
+    config = plan.config
+    return config.memory_hotplug == "virtio-mem" and plan.machine.hotplug and config.max_memory_mb > config.memory_size
+
+
+def memory(plan: VmPlan) -> Argument:
+    """-m: what it boots with, and the room to grow."""
+    config = plan.config
+    properties: dict[str, Scalar] = {}
+    if plan.machine.hotplug and config.max_memory_mb > config.memory_size and config.memory_hotplug != "none":
+        properties["slots"] = config.mem_slots
+        # Devices in the hotplug region are aligned to 1 GiB at worst, so each gets that much room beside its size.
+        properties["maxmem"] = f"{config.max_memory_mb + 1024}M"
+    return Argument("m", f"{config.memory_size}M", properties)
+
+
+def main_memory(plan: VmPlan) -> list[Argument]:
+    """The memory backend that the guest boots with."""
+    config = plan.config
+    properties: dict[str, Scalar] = {"id": MEMORY_ID, "size": config.memory_size * MIB}
+    kind = "memory-backend-ram"
+    if config.huge_pages:
+        kind = "memory-backend-file"
+        properties["mem-path"] = "/dev/hugepages"
+    elif config.file_backed_mem_root_dir:
+        kind = "memory-backend-file"
+        properties["mem-path"] = config.file_backed_mem_root_dir
+        properties["share"] = True
+    elif config.shared_fs == "virtio-fs":
+        kind = "memory-backend-memfd"
+        properties["share"] = True
+    if config.mem_prealloc:
+        properties["prealloc"] = True
+    return [Argument("object", kind, properties)]
+
+
+def smp(plan: VmPlan) -> list[Argument]:
+    """-smp: a socket a vCPU, so that each can be plugged by itself."""
+    config = plan.config
+    most = config.default_max_vcpus if plan.machine.hotplug else config.num_vcpus
+    return [
+        Argument("smp", str(config.num_vcpus), {"cores": 1, "threads": 1, "sockets": most, "maxcpus": most}),
+    ]
+
+
+def bridge_devices(plan: VmPlan) -> list[Argument]:
+    """The bridges that hot-added devices go behind."""
+    arguments = []
+    for number, bridge in enumerate(plan.bridges):
+        properties: dict[str, Scalar] = {"bus": plan.machine.root_bus, "id": bridge.id, "addr": f"{bridge.address:x}"}
+        if bridge.type == "pci":
+            properties.update({"chassis_nr": number + 1, "shpc": True, **BRIDGE_WINDOW})
+            arguments.append(Argument("device", "pci-bridge", properties))
+        else:
+            arguments.append(Argument("device", "pcie-pci-bridge", properties))
+    return arguments
+
+
+def virtio(plan: VmPlan, kind: str) -> str:
+    """The name of a virtio device on this machine's transport."""
+    return f"{kind}-{plan.machine.transport}"
+
+
+def serial_console(plan: VmPlan, dialect: Dialect) -> list[Argument]:
+    """ttyS0: a socket to talk to, and a log that keeps what was printed while nobody listened."""
+    return [
+        Argument(
+            "chardev",
+            "socket",
+            {"id": "console", "fd": plan.console_fd, **dialect.server_socket, "logfile": plan.console_log, "logappend": True},
+        ),
+        Argument("serial", "chardev:console"),
+    ]
+
+
+def agent_channel(plan: VmPlan, dialect: Dialect) -> list[Argument]:
+    """The port that the QEMU guest agent listens on."""
+    return [
+        Argument("chardev", "socket", {"id": "agent", "fd": plan.agent_fd, **dialect.server_socket}),
+        Argument("device", virtio(plan, "virtio-serial"), {"id": "serial0"}),
+        Argument("device", "virtserialport", {"bus": "serial0.0", "chardev": "agent", "id": "agent0", "name": AGENT_PORT}),
+    ]
+
+
+def image_driver(config: HypervisorConfig) -> str:
+    """How the image reaches the guest."""
+    return config.image_driver or "virtio-blk"
+
+
+def image(plan: VmPlan) -> list[Argument]:
+    """The root image, read-only: many sandboxes share one file. Its format is told, never probed."""
+    config = plan.config
+    if not config.image_path or config.initrd_path:
+        return []
+    driver = image_driver(config)
+    if driver != "virtio-blk":
+        raise ConfigError(f"an image on {driver} is not built yet", option="image_driver", wanted=driver)
+    return [
+        Argument(
+            "blockdev",
+            config.image_format or "raw",
+            {
+                "node-name": "image",
+                "read-only": True,
+                "file": {"driver": "file", "filename": config.image_path, "read-only": True},
+            },
+        ),
+        Argument("device", virtio(plan, "virtio-blk"), {"id": "image0", "drive": "image"}),
+    ]
+
+
+def scsi_controller(plan: VmPlan) -> list[Argument]:
+    """The controller that SCSI disks are plugged into."""
+    if plan.config.block_device_driver != "virtio-scsi":
+        return []
+    return [Argument("device", virtio(plan, "virtio-scsi"), {"id": "scsi0"})]
+
+
+def entropy(plan: VmPlan) -> list[Argument]:
+    """Randomness for the guest."""
+    if not plan.config.entropy_source:
+        return []
+    return [
+        Argument("object", "rng-random", {"id": "rng0", "filename": plan.config.entropy_source}),
+        Argument("device", virtio(plan, "virtio-rng"), {"id": "rng-device0", "rng": "rng0"}),
+    ]
+
+
+def virtio_mem(plan: VmPlan) -> list[Argument]:
+    """The device that memory grows and shrinks with, empty at the start."""
+    if not has_virtio_mem(plan):
+        return []
+    size = (plan.config.max_memory_mb - plan.config.memory_size) * MIB
+    backend: dict[str, Scalar] = {"id": "vmem-backend0", "size": size}
+    return [
+        Argument("object", "memory-backend-ram", backend),
+        Argument("device", "virtio-mem-pci", {"id": VIRTIO_MEM_ID, "memdev": "vmem-backend0", "requested-size": 0}),
+    ]
+
+
+def plugged_before(plan: VmPlan) -> list[Argument]:
+    """What was plugged in while the VM ran and must be there again to take its state over."""
+    arguments = []
+    for cpu in plan.hotplugged_vcpus:
+        arguments.append(Argument("device", str(cpu["driver"]), {key: value for key, value in cpu.items() if key != "driver"}))
+    for dimm in plan.dimms:
+        backend = f"mem{dimm['slot']}"
+        arguments.append(Argument("object", "memory-backend-ram", {"id": backend, "size": dimm["size"]}))
+        place = {"id": f"dimm{backend}", "memdev": backend, "slot": dimm["slot"], "addr": dimm["addr"]}
+        arguments.append(Argument("device", "pc-dimm", place))
+    return arguments
+
+
+def panic_notifier(plan: VmPlan) -> list[Argument]:
+    """pvpanic tells a panic from a reboot."""
+    if plan.machine.name == "microvm":
+        return []
+    return [Argument("device", "pvpanic", {"id": "panic0"})]
+
+
+def root_parameters(plan: VmPlan) -> list[Param]:
+    """Where the guest finds its root file system."""
+    if not plan.config.image_path or plan.config.initrd_path:
+        return []
+    device = "/dev/vda1" if plan.image_partitioned else "/dev/vda"
+    return [Param("root", device), Param("ro"), Param("rootfstype", "ext4"), Param("rootwait")]
+
+
+def kernel_command_line(plan: VmPlan) -> str:
+    """The guest kernel's command line; the user's own parameters come last and win.
+
+    :raises ConfigError: it is longer than a guest starts with
+    """
+    config = plan.config
+    parameters = kernel_parameters(plan.accelerator, plan.host_khz, config.debug)
+    if config.default_max_vcpus:
+        parameters.append(Param("nr_cpus", str(config.default_max_vcpus)))
+    parameters += root_parameters(plan) + config.kernel_params
+    line = " ".join(serialize_params(parameters, "="))
+    if len(line.encode()) > MAX_KERNEL_COMMAND_LINE:
+        raise ConfigError(
+            f"the kernel command line has {len(line.encode())} bytes, and a guest starts with {MAX_KERNEL_COMMAND_LINE} at most",
+            option="kernel_params",
+        )
+    return line
+
+
+def boot(plan: VmPlan) -> list[Argument]:
+    """Kernel, initrd, command line and firmware."""
+    config = plan.config
+    arguments = [Argument("kernel", config.kernel_path)]
+    initrd = config.initrd_path or config.initramfs_path
+    if initrd:
+        arguments.append(Argument("initrd", initrd))
+    arguments.append(Argument("append", kernel_command_line(plan)))
+    if config.firmware_path:
+        arguments.append(Argument("bios", config.firmware_path))
+    return arguments

@@ -1,0 +1,123 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Launch: from a command line to a QEMU that answers on its monitor, or to nothing at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import time
+from typing import Callable
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded, HostError, LaunchError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient, QmpConnectionError
+from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity, identify, spawn_detached, tail
+
+#: Seconds after a broken handshake in which a dying QEMU's exit code is waited for.
+EXIT_GRACE = 2.0
+#: Files of a run directory that a VM which ended without ceremony leaves behind.
+SOCKETS = ("qmp.sock", "monitor.sock", "console.sock", "agent.sock")
+PIDFILE = "pid"
+CONSOLE_LOG = "console.log"
+VMM_LOG = "vmm.log"
+
+
+def listening_socket(path: str) -> socket.socket:
+    """A unix socket that listens at a path, whose file only the owner can use. A stale file there is replaced.
+
+    :raises HostError: it cannot be made
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        listener.bind(path)
+        os.chmod(path, 0o600)
+        listener.listen(4)
+    except OSError as error:
+        listener.close()
+        raise HostError(f"the socket {path} cannot be made", answer=str(error)) from error
+    return listener
+
+
+def make_run_dir(path: str) -> None:
+    """The directory for sockets and logs, the owner's alone.
+
+    :raises HostError: it cannot be made, or somebody else owns it
+    """
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        owner = os.lstat(path)
+    except OSError as error:
+        raise HostError(f"the run directory {path} cannot be made", option="run_dir", answer=str(error)) from error
+    if owner.st_uid != os.geteuid() or not os.path.isdir(path) or os.path.islink(path):
+        raise HostError(f"the run directory {path} belongs to somebody else or is a link", option="run_dir")
+
+
+def keep_previous(path: str) -> None:
+    """Put the last run's log aside, so that a new one starts empty."""
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(path, path + ".old")
+
+
+def launch(
+    argv: list[str],
+    run_dir: str,
+    listeners: list[socket.socket],
+    started: Callable[[ProcessIdentity | None], None],
+    timeout: float,
+) -> QmpClient:
+    """Start QEMU and shake hands. On failure no process is left.
+
+    :param listeners: sockets that QEMU inherits; the first one is the control monitor
+    :param started: told who QEMU is as soon as it runs
+    :param timeout: seconds until the handshake
+    :raises LaunchError: QEMU ended; with its exit code, command line and last words
+    :raises DeadlineExceeded: it runs and does not answer
+    """
+    log = os.path.join(run_dir, VMM_LOG)
+    try:
+        child = spawn_detached(argv, log, tuple(listener.fileno() for listener in listeners))
+    except OSError as error:
+        raise LaunchError("QEMU cannot be run", argv=argv, answer=str(error), log=log) from error
+    try:
+        started(identify(child.pid))
+        for listener in listeners:
+            listener.close()
+        try:
+            return QmpClient(os.path.join(run_dir, SOCKETS[0]), timeout)
+        except QmpConnectionError as error:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(EXIT_GRACE)
+            raise _launch_error(child, argv, log, str(error)) from error
+        except DeadlineExceeded as error:
+            if child.poll() is not None:
+                raise _launch_error(child, argv, log, str(error)) from error
+            raise DeadlineExceeded(
+                f"QEMU did not answer on its monitor within {timeout:g} s", answer=tail(log), log=log,
+                fix="Give it more time (option timeout), or look into its log.",
+            ) from error
+    except BaseException:
+        child.kill()
+        child.wait()
+        raise
+
+
+def _launch_error(child: subprocess.Popen[bytes], argv: list[str], log: str, symptom: str) -> LaunchError:
+    code = child.poll()
+    how = "does not speak QMP" if code is None else f"ended with exit code {code}" if code >= 0 else f"was killed by signal {-code}"
+    words = tail(log, 10).strip()
+    return LaunchError(f"QEMU {how}", exit_code=code, argv=argv, answer=words or symptom, log=log)
+
+
+def wait_until(condition: Callable[[], bool], timeout: float, interval: float = 0.01) -> bool:
+    """Poll a condition; False when it did not come true within C(timeout) seconds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(interval)
+    return True

@@ -1,0 +1,107 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Save to a file and restore: QEMU's migration, through descriptors, so that no path is ever read by a shell."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded, StateError, VmmError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient
+
+STATE_FILE = "memory"
+DESCRIPTION_FILE = "vm.json"
+#: Bytes per second; the point is not to be polite to a network.
+BANDWIDTH = 64 << 30
+
+
+def write_state(qmp: QmpClient, destination: str, description: dict[str, Any], timeout: float) -> None:
+    """Write the paused VM's state below C(destination): whole, or not at all.
+
+    :param description: what a VM must look like to take the state, stored beside it
+    :param timeout: seconds
+    :raises VmmError: QEMU could not
+    :raises DeadlineExceeded: it took too long; the attempt is cancelled
+    """
+    os.makedirs(destination, mode=0o700, exist_ok=True)
+    temporary = os.path.join(destination, STATE_FILE + ".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        qmp.execute("migrate-set-parameters", {"max-bandwidth": BANDWIDTH})
+        qmp.execute("getfd", {"fdname": "state"}, fds=[descriptor])
+        qmp.execute("migrate", {"uri": "fd:state"})
+        try:
+            wait_migrated(qmp, timeout)
+        except DeadlineExceeded:
+            qmp.execute("migrate_cancel")
+            raise
+        os.fsync(descriptor)
+        _write_json(os.path.join(destination, DESCRIPTION_FILE), description)
+        os.replace(temporary, os.path.join(destination, STATE_FILE))
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def read_description(source: str) -> dict[str, Any]:
+    """What L(write_state) stored beside a state.
+
+    :raises StateError: there is no whole saved state
+    """
+    try:
+        with open(os.path.join(source, DESCRIPTION_FILE), encoding="utf-8") as stream:
+            value = json.load(stream)
+        os.stat(os.path.join(source, STATE_FILE))
+    except (OSError, ValueError) as error:
+        raise StateError(f"there is no saved VM in {source}", answer=str(error)) from error
+    if not isinstance(value, dict):
+        raise StateError(f"the saved VM in {source} has no description")
+    return value
+
+
+def read_state(qmp: QmpClient, source: str, timeout: float) -> None:
+    """Give a QEMU that waits for it the state from C(source).
+
+    :param timeout: seconds
+    :raises VmmError: QEMU does not take it
+    """
+    descriptor = os.open(os.path.join(source, STATE_FILE), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        qmp.execute("getfd", {"fdname": "state"}, fds=[descriptor])
+        qmp.execute("migrate-incoming", {"uri": "fd:state"})
+        wait_migrated(qmp, timeout)
+    finally:
+        os.close(descriptor)
+
+
+def wait_migrated(qmp: QmpClient, timeout: float) -> None:
+    """Wait for a migration to complete.
+
+    :param timeout: seconds
+    :raises VmmError: it failed or was cancelled
+    :raises DeadlineExceeded: it still goes on
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        info = qmp.execute("query-migrate")
+        status = info.get("status")
+        if status == "completed":
+            return
+        if status in ("failed", "cancelled"):
+            raise VmmError(f"the migration {status}", answer=str(info.get("error-desc", "")))
+        if time.monotonic() >= deadline:
+            raise DeadlineExceeded(f"the migration did not complete within {timeout:g} s", answer=f"status {status}")
+        time.sleep(0.005)
+
+
+def _write_json(path: str, value: dict[str, Any]) -> None:
+    with open(path, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as stream:
+        json.dump(value, stream)
+        stream.flush()
+        os.fsync(stream.fileno())

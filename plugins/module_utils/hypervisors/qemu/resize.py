@@ -1,0 +1,269 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""vCPUs and memory of a running VM: up, down, and what the guest made of it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from typing import Any
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, DeadlineExceeded, Unsupported, VmmError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import MemoryResize, VcpuResize
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.cmdline import MIB, VIRTIO_MEM_ID
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient, QmpError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.state import QemuState
+
+#: Linux adds memory in sections of this many MiB on x86_64; QEMU would take any size and the guest refuse it.
+DIMM_BLOCK_MB = 128
+VIRTIO_MEM_BLOCK_MB = 2
+#: Seconds the guest gets to take or to give memory, or to release a device.
+GUEST_SECONDS = 10.0
+#: Seconds without progress after which the virtio-mem device is asked anew; the guest's driver backs off for long.
+KICK_SECONDS = 1.0
+VIRTIO_MEM_PATH = f"/machine/peripheral/{VIRTIO_MEM_ID}"
+
+
+def plugged_vcpus(qmp: QmpClient) -> int:
+    """vCPUs that the VM has."""
+    return len(qmp.execute("query-cpus-fast"))
+
+
+def hotplugged_vcpus(qmp: QmpClient) -> list[dict[str, Any]]:
+    """C(device_add) properties of the vCPUs plugged in since the launch, in the order of their sockets."""
+    found = []
+    for cpu in qmp.execute("query-hotpluggable-cpus"):
+        parent, _slash, identifier = str(cpu.get("qom-path", "")).rpartition("/")
+        if parent == "/machine/peripheral":
+            found.append({"driver": cpu["type"], "id": identifier, **cpu["props"]})
+    return sorted(found, key=_socket)
+
+
+def _socket(cpu: dict[str, Any]) -> int:
+    return int(cpu.get("socket-id", cpu.get("core-id", 0)))
+
+
+def plug_vcpus(qmp: QmpClient, count: int) -> int:
+    """Plug C(count) vCPUs into the lowest free sockets; returns how many the VM has then.
+
+    :raises VmmError: there are not enough free sockets, or QEMU refused one
+    """
+    free = [cpu for cpu in qmp.execute("query-hotpluggable-cpus") if "qom-path" not in cpu]
+    free.sort(key=lambda cpu: _socket(cpu["props"]))
+    if len(free) < count:
+        raise VmmError(f"QEMU has {len(free)} free vCPU sockets and {count} are wanted", fix="Recreate it with more max_vcpus.")
+    for cpu in free[:count]:
+        qmp.execute("device_add", {"driver": cpu["type"], "id": f"cpu-{_socket(cpu['props'])}", **cpu["props"]})
+    return plugged_vcpus(qmp)
+
+
+def unplug_vcpus(qmp: QmpClient, count: int) -> int:
+    """Unplug the C(count) vCPUs in the highest sockets, each when the guest has released it; returns how many the VM has then.
+
+    :raises ConfigError: more than were plugged
+    :raises DeadlineExceeded: the guest keeps one
+    """
+    plugged = hotplugged_vcpus(qmp)
+    if count > len(plugged):
+        raise ConfigError(
+            f"only the {len(plugged)} vCPUs plugged since the start can be unplugged, not {count}",
+            option="vcpus",
+            fix="Restart it to go below what it booted with (disruption: restart).",
+        )
+    for cpu in reversed(plugged[len(plugged) - count :]):
+        remove_device(qmp, cpu["id"])
+    return plugged_vcpus(qmp)
+
+
+def remove_device(qmp: QmpClient, identifier: str, timeout: float = GUEST_SECONDS) -> None:
+    """device_del, and wait for the guest to release it. A device that is not there is success.
+
+    :raises VmmError: the guest refused
+    :raises DeadlineExceeded: the guest did not answer
+    """
+    try:
+        qmp.execute("device_del", {"id": identifier})
+    except QmpError as error:
+        if error.error_class == "DeviceNotFound":
+            return
+        if "already in the process of unplug" not in error.answer:
+            raise
+    if qmp.wait_event("DEVICE_DELETED", timeout, lambda data: data.get("device") == identifier) is not None:
+        return
+    for event in qmp.events():
+        data = event.get("data") or {}
+        refused = event["event"] in ("DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR") and data.get("device") == identifier
+        info = data.get("info") or {}
+        # ACPI's status for an ejection: 0 done, 0x84 in progress, anything else is a no (ACPI 6.3, _OST).
+        refused = refused or (
+            event["event"] == "ACPI_DEVICE_OST"
+            and info.get("device") == identifier
+            and info.get("source") == 3
+            and info.get("status") not in (0, 0x84)
+        )
+        if refused:
+            raise VmmError(f"the guest refused to release {identifier}", wanted=identifier, answer=str(data))
+    raise DeadlineExceeded(
+        f"the guest did not release {identifier} within {timeout:g} s",
+        wanted=identifier,
+        fix="It may still do so later; a guest that runs no hotplug driver never will.",
+    )
+
+
+def plugged_memory_mb(qmp: QmpClient) -> int:
+    """MiB that the guest has, boot memory and what is plugged."""
+    summary = qmp.execute("query-memory-size-summary")
+    return int((summary.get("base-memory", 0) + summary.get("plugged-memory", 0)) // MIB)
+
+
+def resize_virtio_mem(qmp: QmpClient, state: QemuState, memory_mb: int, timeout: float = GUEST_SECONDS) -> MemoryResize:
+    """Ask the guest, through its virtio-mem device, for a size, and wait until it has it or has stopped moving.
+
+    :raises DeadlineExceeded: the guest took another size; the text names it
+    """
+    old = plugged_memory_mb(qmp)
+    wanted = memory_mb - state.boot_memory_mb
+    if wanted < 0:
+        raise Unsupported(
+            f"a running VM cannot have less than the {state.boot_memory_mb} MiB it booted with",
+            option="memory_mb",
+            wanted=memory_mb,
+            fix="Restart it (disruption: restart).",
+        )
+    if wanted % VIRTIO_MEM_BLOCK_MB:
+        raise ConfigError("virtio-mem moves memory in blocks of 2 MiB", option="memory_mb", wanted=memory_mb)
+
+    def ask(size_mb: int) -> None:
+        qmp.execute("qom-set", {"path": VIRTIO_MEM_PATH, "property": "requested-size", "value": size_mb * MIB})
+
+    def taken() -> int:
+        return int(qmp.execute("qom-get", {"path": VIRTIO_MEM_PATH, "property": "size"}) // MIB)
+
+    ask(wanted)
+    deadline = time.monotonic() + timeout
+    size, moved = taken(), time.monotonic()
+    while size != wanted and time.monotonic() < deadline:
+        time.sleep(0.02)
+        now = taken()
+        if now != size:
+            size, moved = now, time.monotonic()
+        elif time.monotonic() - moved > KICK_SECONDS:
+            ask(size)
+            ask(wanted)
+            moved = time.monotonic()
+    new = plugged_memory_mb(qmp)
+    if size != wanted:
+        raise DeadlineExceeded(
+            f"the guest has {new} MiB after {timeout:g} s, not the {memory_mb} MiB asked for",
+            option="memory_mb",
+            wanted=memory_mb,
+            answer=f"virtio-mem size {size} MiB of {wanted} MiB requested",
+            fix="To grow, the guest needs the virtio_mem driver (or use memory_hotplug pc-dimm); to shrink, it must have that much free.",
+        )
+    return MemoryResize(old, new, "virtio-mem")
+
+
+@dataclasses.dataclass(frozen=True)
+class Dimm:
+    """A memory module that was plugged in; C(slot) names it."""
+
+    slot: int
+    size_mb: int
+
+
+def dimms(qmp: QmpClient) -> list[Dimm]:
+    """The memory modules of ours that are plugged in, in the order of their slots."""
+    found = []
+    for device in qmp.execute("query-memory-devices"):
+        data = device.get("data") or {}
+        if device.get("type") == "dimm" and data.get("id") == f"dimmmem{data.get('slot')}":
+            found.append(Dimm(int(data["slot"]), int(data["size"]) // MIB))
+    return sorted(found, key=lambda dimm: dimm.slot)
+
+
+def described_dimms(qmp: QmpClient) -> list[dict[str, Any]]:
+    """What a VM that takes over this one's memory must be started with: slot, size and address of each module."""
+    wanted = {f"dimmmem{dimm.slot}" for dimm in dimms(qmp)}
+    modules = [device["data"] for device in qmp.execute("query-memory-devices") if device["data"].get("id") in wanted]
+    return [{"slot": int(data["slot"]), "size": int(data["size"]), "addr": int(data["addr"])} for data in modules]
+
+
+def resize_dimms(qmp: QmpClient, memory_mb: int) -> MemoryResize:
+    """Plug one memory module of the missing size, or unplug those that can be, last first.
+
+    :raises ConfigError: the difference is not a multiple of 128 MiB
+    :raises Unsupported: no modules make up the difference
+    """
+    old = plugged_memory_mb(qmp)
+    difference = memory_mb - old
+    if difference % DIMM_BLOCK_MB:
+        raise ConfigError(
+            f"memory modules come in multiples of {DIMM_BLOCK_MB} MiB, and this differs from {old} MiB by {difference} MiB",
+            option="memory_mb",
+            wanted=memory_mb,
+        )
+    if difference > 0:
+        _plug_dimm(qmp, difference)
+    elif difference < 0:
+        _unplug_dimms(qmp, -difference, memory_mb)
+    return MemoryResize(old, plugged_memory_mb(qmp), "pc-dimm")
+
+
+def _plug_dimm(qmp: QmpClient, size_mb: int) -> None:
+    used = {(device.get("data") or {}).get("slot") for device in qmp.execute("query-memory-devices")}
+    slot = next(number for number in range(len(used) + 1) if number not in used)
+    with contextlib.suppress(QmpError):
+        # A backend without a module is what an attempt that was killed half-way left.
+        qmp.execute("object-del", {"id": f"mem{slot}"})
+    qmp.execute("object-add", {"qom-type": "memory-backend-ram", "id": f"mem{slot}", "size": size_mb * MIB})
+    try:
+        qmp.execute("device_add", {"driver": "pc-dimm", "id": f"dimmmem{slot}", "memdev": f"mem{slot}"})
+    except VmmError:
+        qmp.execute("object-del", {"id": f"mem{slot}"})
+        raise
+
+
+def _unplug_dimms(qmp: QmpClient, size_mb: int, memory_mb: int) -> None:
+    plugged = dimms(qmp)
+    chosen: list[Dimm] = []
+    for dimm in reversed(plugged):
+        if sum(one.size_mb for one in chosen) < size_mb:
+            chosen.append(dimm)
+    if sum(one.size_mb for one in chosen) != size_mb:
+        sizes = ", ".join(str(dimm.size_mb) for dimm in plugged) or "none"
+        raise Unsupported(
+            f"only whole modules can be unplugged, last first; plugged are {sizes} (MiB)",
+            option="memory_mb",
+            wanted=memory_mb,
+            fix="Restart it (disruption: restart), or use memory_hotplug virtio-mem.",
+        )
+    for dimm in chosen:
+        remove_device(qmp, f"dimmmem{dimm.slot}")
+        qmp.execute("object-del", {"id": f"mem{dimm.slot}"})
+
+
+def grow_or_shrink_vcpus(qmp: QmpClient, state: QemuState, vcpus: int, maximum: int) -> VcpuResize:
+    """Bring the VM to C(vcpus).
+
+    :raises ConfigError: more than the VM was made for
+    :raises Unsupported: fewer, under TCG: QEMU's TCG does not survive the removal of a vCPU
+    """
+    old = plugged_vcpus(qmp)
+    if vcpus > maximum:
+        raise ConfigError(
+            f"this VM has room for {maximum} vCPUs", option="vcpus", wanted=vcpus, fix="Recreate it with more max_vcpus."
+        )
+    if vcpus > old:
+        return VcpuResize(old, plug_vcpus(qmp, vcpus - old), how="hotplug")
+    if vcpus == old:
+        return VcpuResize(old, old)
+    if state.accelerator == "tcg":
+        raise Unsupported(
+            f"vCPUs cannot be taken from a VM that runs under TCG ({old} to {vcpus}): QEMU does not survive it",
+            option="vcpus",
+            wanted=vcpus,
+            fix="Restart it (disruption: restart).",
+        )
+    return VcpuResize(old, unplug_vcpus(qmp, old - vcpus), how="unplug")

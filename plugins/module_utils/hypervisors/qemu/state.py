@@ -1,0 +1,62 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the QEMU driver remembers of one VM: enough to find, to repeat and to remove everything it made.
+
+What QEMU itself can tell (vCPUs and memory plugged in) is not remembered but asked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from typing import Any
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.bridges import Bridge
+from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity
+
+
+@dataclasses.dataclass
+class QemuState:
+    """The driver's persistent state.
+
+    :param accelerator: what the VM was started with, and C(accelerator_reason) why
+    :param process: the QEMU that was started, None before and after
+    :param launching: a QEMU may run that C(process) does not name yet
+    :param boot_vcpus: vCPUs at launch
+    :param boot_memory_mb: MiB at launch
+    :param max_memory_mb: MiB it can grow to
+    :param offline_vcpus: vCPUs that the guest was asked to stop using
+    """
+
+    uuid: str = ""
+    qemu_version: list[int] = dataclasses.field(default_factory=list)
+    accelerator: str = ""
+    accelerator_reason: str = ""
+    process: ProcessIdentity | None = None
+    launching: bool = False
+    boot_vcpus: int = 0
+    boot_memory_mb: int = 0
+    max_memory_mb: int = 0
+    memory_hotplug: str = ""
+    offline_vcpus: int = 0
+    bridges: list[Bridge] = dataclasses.field(default_factory=list)
+
+    def new_identity(self) -> None:
+        """Give the VM a UUID, once."""
+        self.uuid = self.uuid or str(uuid.uuid4())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The state as a JSON-able value."""
+        value = dataclasses.asdict(self)
+        value["bridges"] = [bridge.as_dict() for bridge in self.bridges]
+        return value
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> QemuState:
+        """The state from its JSON value; what a later version added is left out."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        state = cls(**{name: item for name, item in value.items() if name in known})
+        state.process = ProcessIdentity.from_dict(value.get("process"))
+        state.bridges = [Bridge.from_dict(bridge) for bridge in value.get("bridges") or []]
+        return state

@@ -1,0 +1,186 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Start, identify, signal and outlive: what there is to know about a VMM's process.
+
+A pid alone identifies nothing, since pids are reused: it counts with its start time and its executable.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import os
+import select
+import signal
+import struct
+import subprocess
+import time
+from typing import Any, Iterator
+
+
+@dataclasses.dataclass(frozen=True)
+class ProcessIdentity:
+    """What tells a process from a later one with the same pid.
+
+    :param start_time: clock ticks since boot (proc(5), stat field 22)
+    :param executable: path of the program it runs
+    """
+
+    pid: int
+    start_time: int
+    executable: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The identity as a JSON-able value."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Any) -> ProcessIdentity | None:
+        """The identity from its JSON value; None where the value is none."""
+        try:
+            return cls(int(value["pid"]), int(value["start_time"]), str(value["executable"]))
+        except (TypeError, KeyError, ValueError):
+            return None
+
+    def is_alive(self) -> bool:
+        """Does exactly this process still run? A zombie does not, nor does another process with its pid."""
+        return identify(self.pid) == self
+
+
+def _stat(pid: int) -> tuple[str, int] | None:
+    """State letter and start time of a process (proc(5)), None when there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stream:
+            fields = stream.read().rpartition(b")")[2].split()
+        return fields[0].decode(), int(fields[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def identify(pid: int) -> ProcessIdentity | None:
+    """The identity of a live process, None for pid <= 0, a zombie, or no process at all."""
+    if pid <= 0:
+        return None
+    stat = _stat(pid)
+    if stat is None or stat[0] in "ZX":
+        return None
+    try:
+        executable = os.readlink(f"/proc/{pid}/exe")
+    except OSError:
+        return None
+    # The kernel marks a program that was replaced on disk; it is still the same process.
+    return ProcessIdentity(pid, stat[1], executable[: -len(" (deleted)")] if executable.endswith(" (deleted)") else executable)
+
+
+def lock_owner(path: str) -> int:
+    """The pid that holds a POSIX lock on a file (QEMU locks its pid file this way), 0 when nobody does.
+
+    A question to the kernel, so it can't be fooled by a reused pid (fcntl(2), F_GETLK).
+    """
+    layout = "hhqqi4x"
+    try:
+        with open(path, "rb+") as stream:
+            question = struct.pack(layout, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            answer = struct.unpack(layout, fcntl.fcntl(stream, fcntl.F_GETLK, question))
+    except (OSError, struct.error):
+        return 0
+    return 0 if answer[0] == fcntl.F_UNLCK else int(answer[4])
+
+
+def command_lines() -> Iterator[tuple[int, list[str]]]:
+    """Pid and command line of every process that lets us see it."""
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/cmdline", "rb") as stream:
+                    words = stream.read().split(b"\0")[:-1]
+            except OSError:
+                continue
+            if words:
+                yield int(name), [os.fsdecode(word) for word in words]
+
+
+def spawn_detached(
+    argv: list[str], log_path: str, pass_fds: tuple[int, ...] = (), env: dict[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a process that outlives this one and its ssh session.
+
+    A session of its own, all three standard streams redirected, no inherited descriptors but C(pass_fds), and / as its directory:
+    each of them is needed, or the process dies with the task, or the task hangs until the process ends.
+
+    :param log_path: file that takes its standard output and error (appended)
+    :raises OSError: the program can't be run
+    """
+    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            close_fds=True,
+            pass_fds=pass_fds,
+            start_new_session=True,
+            cwd="/",
+            env=env,
+        )
+    finally:
+        os.close(log)
+
+
+def wait_gone(identity: ProcessIdentity, timeout: float) -> bool:
+    """Wait until the process has ended; False when it still runs after C(timeout) seconds."""
+    deadline = time.monotonic() + timeout
+    try:
+        descriptor = os.pidfd_open(identity.pid)
+    except (OSError, AttributeError):
+        descriptor = -1
+    try:
+        while identity.is_alive():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            if descriptor >= 0:
+                # A pidfd becomes readable when the process ends, even while nobody has reaped it.
+                select.select([descriptor], [], [], left)
+            else:
+                time.sleep(min(0.01, left))
+        return True
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def send_signal(identity: ProcessIdentity, number: int) -> bool:
+    """Signal exactly this process; False when it does not run any more."""
+    if not identity.is_alive():
+        return False
+    try:
+        os.kill(identity.pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def terminate(identity: ProcessIdentity, timeout: float) -> str:
+    """End a process: SIGTERM, then SIGKILL, each with C(timeout) seconds. Returns gone, terminate, kill or stuck."""
+    if not identity.is_alive():
+        return "gone"
+    for word, number in (("terminate", signal.SIGTERM), ("kill", signal.SIGKILL)):
+        send_signal(identity, number)
+        if wait_gone(identity, timeout):
+            return word
+    return "stuck"
+
+
+def tail(path: str, lines: int = 20, size: int = 16384) -> str:
+    """The last lines of a log, empty when there is none. Reads at most C(size) bytes."""
+    try:
+        with open(path, "rb") as stream:
+            stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, stream.tell() - size))
+            text = stream.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])
