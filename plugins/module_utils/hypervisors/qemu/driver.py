@@ -32,7 +32,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base i
     VcpuResize,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import launch
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import host_architecture, machine_named
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import Machine, host_architecture, machine_named
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient, QmpConnectionError, QmpError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.state import QemuState
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
@@ -156,12 +156,10 @@ class QemuHypervisor(Hypervisor):
         with self._named_errors():
             self._set_running(False)
             qmp = self._qmp()
-            description = {
-                "qemu_version": self.state.qemu_version,
-                "state": self.state.as_dict(),
-                "hotplugged_vcpus": resize.hotplugged_vcpus(qmp),
-                "dimms": resize.described_dimms(qmp),
-            }
+            description = {"qemu_version": self.state.qemu_version, "state": self.state.as_dict()}
+            if self._machine().hotplug:
+                description["hotplugged_vcpus"] = resize.hotplugged_vcpus(qmp)
+                description["dimms"] = resize.described_dimms(qmp)
             migration.write_state(qmp, destination, description, timeout)
 
     def disconnect(self) -> None:
@@ -243,7 +241,7 @@ class QemuHypervisor(Hypervisor):
         return self.context.run_path(launch.VMM_LOG)
 
     def capabilities(self) -> Capabilities:
-        machine = machine_named(host_architecture(), self.config.hypervisor_machine_type)
+        machine = self._machine()
         growing = machine.hotplug and self.config.memory_hotplug != "none"
         return Capabilities(
             block_device=True,
@@ -317,9 +315,10 @@ class QemuHypervisor(Hypervisor):
         """Refuse what would be read as more than one word of an option that QEMU takes as text."""
         import re
 
+        word = r"[A-Za-z0-9_-]+(=[A-Za-z0-9_.-]+)?"
         for option, value, pattern in (
             ("cpu_model", config.cpu_model, r"[A-Za-z0-9_.-]+(,[+-]?[A-Za-z0-9_.-]+(=[A-Za-z0-9_.-]+)?)*"),
-            ("machine_accelerators", config.machine_accelerators, r"[A-Za-z0-9_-]+(=[A-Za-z0-9_.-]+)?(,[A-Za-z0-9_-]+(=[A-Za-z0-9_.-]+)?)*"),
+            ("machine_accelerators", config.machine_accelerators, rf"{word}(,{word})*"),
         ):
             if value and not re.fullmatch(pattern, value):
                 raise ConfigError("this is not a list of names QEMU could know", option=option, wanted=value)
@@ -337,7 +336,12 @@ class QemuHypervisor(Hypervisor):
             if option == "image_path" and os.path.exists(path) and not os.path.isdir(path) and not os.path.isfile(path):
                 continue
             if not os.path.exists(path):
-                raise AssetError("there is no such file", option=option, wanted=path, fix="Bring it to the host first (role kata.hypervisor.kata_kernel, kata_image, kata_firmware).")
+                raise AssetError(
+                    "there is no such file",
+                    option=option,
+                    wanted=path,
+                    fix="Bring it to the host first (roles kata_kernel, kata_image and kata_firmware).",
+                )
             if not os.path.isfile(path):
                 raise AssetError("this is not a file", option=option, wanted=path)
             try:
@@ -355,7 +359,7 @@ class QemuHypervisor(Hypervisor):
         from ansible_collections.kata.hypervisor.plugins.module_utils.accelerator import host_khz
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import argv, bridges, cmdline
 
-        machine = machine_named(host_architecture(), self.config.hypervisor_machine_type)
+        machine = self._machine()
         if not self.state.bridges and machine.bridge_type:
             self.state.bridges = bridges.make_bridges(self.config.default_bridges, machine.bridge_type)
         config = self.config
@@ -528,8 +532,11 @@ class QemuHypervisor(Hypervisor):
             time.sleep(0.01)
         raise StateError(f"the VM is {status} after {command}, not {wanted}", answer=status, log=self.vmm_log())
 
+    def _machine(self) -> Machine:
+        return machine_named(host_architecture(), self.config.hypervisor_machine_type)
+
     def _require_hotplug(self, option: str, wanted: int) -> None:
-        machine = machine_named(host_architecture(), self.config.hypervisor_machine_type)
+        machine = self._machine()
         if not machine.hotplug or (option == "memory_mb" and self.state.memory_hotplug == "none"):
             what = f"on machine type {machine.name}" if not machine.hotplug else "with memory_hotplug none"
             self.unsupported(f"a change of {option} {what} while the VM runs", f"{wanted} is wanted", "Restart it (disruption: restart).")
