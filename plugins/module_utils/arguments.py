@@ -1,0 +1,156 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a task's options to a SandboxSpec, and the argument specs of the modules, made from the options' declarations."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
+from ansible_collections.kata.hypervisor.plugins.module_utils.fields import Option
+from ansible_collections.kata.hypervisor.plugins.module_utils.layout import RUN_ROOT, STATE_ROOT, validate_id
+from ansible_collections.kata.hypervisor.plugins.module_utils.params import split_words
+from ansible_collections.kata.hypervisor.plugins.module_utils.spec import (
+    DISRUPTIONS,
+    STATES,
+    SandboxSpec,
+    declared_options,
+)
+
+#: The drivers a task may choose.
+DRIVERS = ("qemu", "mock")
+
+#: Options of which zero is not a size.
+AT_LEAST_ONE = ("vcpus", "memory_mb")
+
+DIRECTORY_SPEC: dict[str, dict[str, Any]] = {
+    "state_dir": {"type": "path", "default": STATE_ROOT},
+    "run_dir": {"type": "path", "default": RUN_ROOT},
+}
+
+TIMEOUT_SPEC: dict[str, dict[str, Any]] = {
+    "start_timeout": {"type": "int", "default": 60},
+    "stop_timeout": {"type": "int", "default": 10},
+    "save_timeout": {"type": "int", "default": 300},
+    "lock_timeout": {"type": "int", "default": 60},
+}
+
+
+def option_spec(declared: Option) -> dict[str, Any]:
+    """The argument spec of one option. There is no default: an option that is not given stays as it is."""
+    spec: dict[str, Any] = {"type": declared.type}
+    if declared.type == "list":
+        # Ansible would split a string at its commas, and "console=ttyS0,115200" has one.
+        spec["type"] = "raw"
+    if declared.aliases:
+        spec["aliases"] = list(declared.aliases)
+    if declared.choices:
+        spec["choices"] = list(declared.choices)
+    return spec
+
+
+def sandbox_item_spec() -> dict[str, dict[str, Any]]:
+    """What can be said of one sandbox."""
+    from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import DEVICE_SUBOPTIONS
+
+    spec: dict[str, dict[str, Any]] = {
+        "id": {"type": "str", "required": True, "aliases": ["name"]},
+        "state": {"type": "str", "choices": list(STATES)},
+        "hypervisor": {"type": "str", "choices": list(DRIVERS)},
+        "disruption": {"type": "str", "choices": list(DISRUPTIONS), "default": "none"},
+        "wait_for": {"type": "raw"},
+        "wait_timeout": {"type": "int", "default": 60},
+        "devices": {"type": "list", "elements": "dict", "options": DEVICE_SUBOPTIONS},
+        **TIMEOUT_SPEC,
+    }
+    for name, declared in declared_options().items():
+        spec[name] = option_spec(declared)
+    return spec
+
+
+def sandbox_argument_spec() -> dict[str, dict[str, Any]]:
+    """The argument spec of C(kata_sandbox)."""
+    return {**sandbox_item_spec(), **DIRECTORY_SPEC}
+
+
+def parse_spec(params: Mapping[str, Any]) -> SandboxSpec:
+    """The task's options as a SandboxSpec.
+
+    :raises ConfigError: one of them cannot be right, whatever the host is like
+    """
+    sandbox = validate_id(params["id"])
+    try:
+        return SandboxSpec(
+            id=sandbox,
+            state=params.get("state"),
+            hypervisor=params.get("hypervisor"),
+            options=_said(params),
+            devices=_devices(params, sandbox),
+            disruption=params.get("disruption") or "none",
+            wait_for=_wait_for(params),
+            state_dir=params.get("state_dir") or STATE_ROOT,
+            run_dir=params.get("run_dir") or RUN_ROOT,
+            **{name: _seconds(name, params.get(name), spec["default"]) for name, spec in TIMEOUT_SPEC.items()},
+        )
+    except ConfigError as problem:
+        problem.sandbox = sandbox
+        raise
+
+
+def _said(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of HypervisorConfig that were given."""
+    options = {}
+    for name, declared in declared_options().items():
+        value = params.get(name)
+        if value is None:
+            continue
+        if declared.type == "list":
+            value = words(name, value)
+        elif declared.type == "int":
+            lowest = 1 if name in AT_LEAST_ONE else 0
+            if value < lowest:
+                raise ConfigError(f"the least is {lowest}", option=name, wanted=value)
+        options[name] = value
+    return options
+
+
+def words(name: str, value: Any) -> list[str]:
+    """Words that were given as one string, split at white space, or as a list of words.
+
+    :raises ConfigError: it is neither, or a word of the list has white space in it
+    """
+    if isinstance(value, str):
+        return split_words(value)
+    if not isinstance(value, list) or not all(isinstance(word, (str, int, float)) for word in value):
+        raise ConfigError("this is neither a string nor a list of words", option=name, wanted=value)
+    result = [str(word) for word in value]
+    for word in result:
+        if [word] != split_words(word):
+            raise ConfigError(
+                "a word of a list cannot be empty or have white space in it", option=name, wanted=word, fix="Give each word as an item."
+            )
+    return result
+
+
+def _devices(params: Mapping[str, Any], sandbox: str) -> list[dict[str, Any]] | None:
+    if params.get("devices") is None:
+        return None
+    from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import check_devices
+
+    return check_devices(params["devices"], sandbox)
+
+
+def _wait_for(params: Mapping[str, Any]) -> dict[str, Any] | None:
+    if not params.get("wait_for"):
+        return None
+    from ansible_collections.kata.hypervisor.plugins.module_utils.waiting import DEFAULT_TIMEOUT, parse_wait_for
+
+    return parse_wait_for(params["wait_for"], params.get("wait_timeout") or DEFAULT_TIMEOUT)
+
+
+def _seconds(name: str, value: Any, default: float) -> float:
+    seconds = default if value is None else value
+    if seconds < (0 if name == "stop_timeout" else 1):
+        raise ConfigError("this is no limit of time", option=name, wanted=value, fix="Give a number of seconds.")
+    return float(seconds)

@@ -1,0 +1,204 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The devices of a task: what may be said of each type, and the device record that comes of it.
+
+A task's device stays a plain dictionary, in the record too: what was asked for is compared with what was asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, Callable
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
+    BlockDrive,
+    Device,
+    NetworkDevice,
+    SerialPort,
+    VfioDevice,
+    VfioType,
+    VhostUserDevice,
+    Volume,
+    Vsock,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
+
+DEVICE_ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,31}")
+MAC_ADDRESS = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+
+#: Suboptions by type: those that must be given, and the others with what they are when nobody says (None: left to the driver).
+TYPES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "block": (
+        ("file",),
+        {"format": "raw", "driver": None, "read_only": False, "cache": None, "discard": False, "serial": None},
+    ),
+    "net": (
+        ("kind",),
+        {"mac": None, "tap_name": None, "bridge": None, "queues": 1, "vhost": False, "mtu": None},
+    ),
+    "fs": (("tag", "path"), {"read_only": False}),
+    "serial": ((), {"path": None, "name": None}),
+    "vsock": (("cid",), {"path": None}),
+    "vfio": ((), {"address": None, "path": None}),
+    "vhost_user": (("path", "model"), {"mac": None, "tag": None, "queues": 1}),
+}
+
+#: The suboptions of a device in an argument spec. Defaults are left out: what they are depends on the type.
+DEVICE_SUBOPTIONS: dict[str, dict[str, Any]] = {
+    "id": {"type": "str", "required": True},
+    "type": {"type": "str", "required": True, "choices": list(TYPES)},
+    "file": {"type": "path"},
+    "format": {"type": "str", "choices": ["raw", "qcow2"]},
+    "driver": {"type": "str", "choices": ["virtio-blk", "virtio-scsi", "nvdimm"]},
+    "read_only": {"type": "bool"},
+    "cache": {"type": "str", "choices": ["none", "writeback", "writethrough", "unsafe"]},
+    "discard": {"type": "bool"},
+    "serial": {"type": "str"},
+    "kind": {"type": "str", "choices": ["tap", "user", "macvtap"]},
+    "mac": {"type": "str"},
+    "tap_name": {"type": "str"},
+    "bridge": {"type": "str"},
+    "queues": {"type": "int"},
+    "vhost": {"type": "bool"},
+    "mtu": {"type": "int"},
+    "tag": {"type": "str"},
+    "path": {"type": "path"},
+    "name": {"type": "str"},
+    "cid": {"type": "int"},
+    "address": {"type": "str"},
+    "model": {
+        "type": "str",
+        "choices": ["vhost-user-scsi-pci", "virtio-net-pci", "vhost-user-blk-pci", "vhost-user-fs-pci"],
+    },
+}
+
+
+def check_devices(devices: list[dict[str, Any]], sandbox: str = "") -> list[dict[str, Any]]:
+    """The devices with what was not said left out and defaults filled in.
+
+    :raises ConfigError: an id is missing, used twice or cannot be one; a suboption is missing, or belongs to another type
+    """
+    checked: list[dict[str, Any]] = []
+    for given in devices:
+        said = {name: value for name, value in given.items() if value is not None}
+        try:
+            checked.append(_check_device(said, [device["id"] for device in checked]))
+        except ConfigError as problem:
+            problem.sandbox = sandbox
+            raise
+    return checked
+
+
+def _check_device(said: dict[str, Any], taken: list[str]) -> dict[str, Any]:
+    identity, kind = said.get("id"), said.get("type")
+
+    def wrong(message: str, fix: str = "") -> ConfigError:
+        return ConfigError(message, option="devices", wanted=said, fix=fix)
+
+    if not isinstance(identity, str) or not DEVICE_ID.fullmatch(identity):
+        raise wrong("a device needs an id", "Use a letter, then up to 31 of the characters A-Z a-z 0-9 . _ -")
+    if identity in taken:
+        raise wrong(f"two devices have the id {identity}", "Give each device an id of its own.")
+    if kind not in TYPES:
+        raise wrong(f"device {identity} has no known type", f"The types are {', '.join(TYPES)}.")
+    required, defaults = TYPES[str(kind)]
+    for name in required:
+        if said.get(name) in (None, ""):
+            raise wrong(f"device {identity} of type {kind} needs {name}")
+    for name in said:
+        if name not in ("id", "type", *required, *defaults):
+            raise wrong(f"device {identity} of type {kind} has no suboption {name}")
+    filled = {name: value for name, value in defaults.items() if value is not None}
+    checked = {**filled, **said}
+    for name, value in checked.items():
+        if isinstance(value, str) and not value.isprintable():
+            raise wrong(f"{name} of device {identity} has a line break or another character that cannot be printed")
+        if name in ("file", "path") and not os.path.isabs(value):
+            raise wrong(f"{name} of device {identity} is not an absolute path")
+    if "mac" in checked:
+        checked["mac"] = checked["mac"].lower()
+        if not MAC_ADDRESS.fullmatch(checked["mac"]) or int(checked["mac"][:2], 16) & 1:
+            raise wrong(f"{checked['mac']} of device {identity} is not the MAC address of one interface")
+    if kind == "vsock" and not 3 <= checked["cid"] < 2**32:
+        raise wrong(f"cid of device {identity} is not from 3 to {2**32 - 1}")
+    if kind == "vfio" and ("address" in checked) == ("path" in checked):
+        raise wrong(f"device {identity} of type vfio needs either address or path")
+    if not 1 <= checked.get("queues", 1) <= 256:
+        raise wrong(f"queues of device {identity} is not from 1 to 256")
+    if len(os.fsencode(checked.get("serial", ""))) > 20:
+        raise wrong(f"serial of device {identity} is longer than the 20 bytes that a guest sees")
+    return checked
+
+
+def with_indexes(devices: list[dict[str, Any]], recorded: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The devices with the position of each block device: the recorded one, or the lowest that is free."""
+    kept = {device["id"]: device["index"] for device in recorded if "index" in device}
+    taken = {kept[device["id"]] for device in devices if device["id"] in kept}
+    placed = []
+    for device in devices:
+        if device["type"] == "block":
+            index = kept.get(device["id"])
+            if index is None:
+                index = next(number for number in range(len(taken) + 1) if number not in taken)
+                taken.add(index)
+            device = {**device, "index": index}
+        placed.append(device)
+    return placed
+
+
+def same_device(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether the same was asked for twice; the position is ours, nobody asks for it."""
+    return {**one, "index": None} == {**other, "index": None}
+
+
+def make_device(device: dict[str, Any]) -> Device:
+    """The device record of a checked device."""
+    return _MAKERS[device["type"]](device)
+
+
+def _block(device: dict[str, Any]) -> Device:
+    names = ("file", "format", "id", "index", "driver", "read_only", "cache", "discard", "serial")
+    return BlockDrive(**{name: device[name] for name in names if name in device})
+
+
+def _net(device: dict[str, Any]) -> Device:
+    names = ("kind", "mac", "tap_name", "queues", "vhost", "bridge", "mtu", "id")
+    return NetworkDevice(name=device["id"], **{name: device[name] for name in names if name in device})
+
+
+def _fs(device: dict[str, Any]) -> Device:
+    return Volume(device["tag"], device["path"], id=device["id"], read_only=device["read_only"])
+
+
+def _serial(device: dict[str, Any]) -> Device:
+    identity = device["id"]
+    return SerialPort(identity, f"char-{identity}", device.get("path", ""), device.get("name", identity))
+
+
+def _vsock(device: dict[str, Any]) -> Device:
+    return Vsock(device["cid"], uds_path=device.get("path", ""), id=device["id"])
+
+
+def _vfio(device: dict[str, Any]) -> Device:
+    if "path" in device:
+        return VfioDevice(device["id"], VfioType.MEDIATED, sysfs_dev=device["path"])
+    return VfioDevice(device["id"], VfioType.NORMAL, bdf=device["address"])
+
+
+def _vhost_user(device: dict[str, Any]) -> Device:
+    return VhostUserDevice(
+        device["id"], device["path"], device["model"], device.get("mac", ""), device.get("tag", ""), queues=device["queues"]
+    )
+
+
+_MAKERS: dict[str, Callable[[dict[str, Any]], Device]] = {
+    "block": _block,
+    "net": _net,
+    "fs": _fs,
+    "serial": _serial,
+    "vsock": _vsock,
+    "vfio": _vfio,
+    "vhost_user": _vhost_user,
+}

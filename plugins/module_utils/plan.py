@@ -1,0 +1,509 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The planner: from what is wished, what is remembered and what is true to a list of steps. Values to values, no host.
+
+Check mode shows these steps and a real run takes them; there is no second opinion.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Callable
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
+    ConfigError,
+    DisruptionError,
+    Unsupported,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.fields import Cost
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Capabilities, Observed
+from ansible_collections.kata.hypervisor.plugins.module_utils.spec import (
+    DEFAULT_HYPERVISOR,
+    DISRUPTIONS,
+    SandboxSpec,
+    creation_defaults,
+    declared_options,
+    zero_of,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.store import SandboxRecord
+
+#: What was being done while a step is taken; the record says it before the step begins.
+PHASE_OF = {
+    "create": "",
+    "update": "",
+    "recreate": "stopping",
+    "cleanup": "stopping",
+    "stop": "stopping",
+    "discard": "",
+    "start": "starting",
+    "restore": "restoring",
+    "resume": "resuming",
+    "resize_vcpus": "resizing",
+    "resize_memory": "resizing",
+    "plug": "plugging",
+    "unplug": "plugging",
+    "pause": "pausing",
+    "save": "saving",
+    "remove": "removing",
+}
+
+#: The capability that adding and removing a device of a type to a running VM takes. Other types need a restart.
+HOTPLUG = {"block": "block_device_hotplug", "net": "network_hotplug", "vfio": "vfio_hotplug"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One operation.
+
+    :param name: a key of PHASE_OF, and of the engine's operations
+    :param text: what it does, for people
+    :param arguments: what the operation needs to know
+    """
+
+    name: str
+    text: str
+    arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def phase(self) -> str:
+        """What the record says while the step is taken."""
+        return PHASE_OF[self.name]
+
+
+@dataclasses.dataclass
+class Plan:
+    """What will be done, and what the sandbox is meant to be afterwards.
+
+    :param before: the state and everything that will change, as it is
+    :param after: the same, as it will be
+    :param desired: the state to record: started, paused, stopped or saved; empty when the sandbox is removed
+    :param options: the options to record
+    :param defaults: what else is in force
+    """
+
+    steps: list[Step] = dataclasses.field(default_factory=list)
+    before: dict[str, Any] = dataclasses.field(default_factory=dict)
+    after: dict[str, Any] = dataclasses.field(default_factory=dict)
+    desired: str = ""
+    hypervisor: str = ""
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    defaults: dict[str, Any] = dataclasses.field(default_factory=dict)
+    devices: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    @property
+    def actions(self) -> list[str]:
+        """The steps for people."""
+        return [step.text for step in self.steps]
+
+    def has(self, *names: str) -> bool:
+        """Whether one of these steps is taken."""
+        return any(step.name in names for step in self.steps)
+
+    def add(self, name: str, text: str = "", **arguments: Any) -> None:
+        """Append a step."""
+        self.steps.append(Step(name, text or name, arguments))
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """An option or a device that a task wants to be different.
+
+    :param name: the option's name, or C(devices)
+    :param old: what it is; for a device its id, or None for a new one
+    :param new: what it shall be
+    :param steps: how it is done live
+    """
+
+    name: str
+    old: Any
+    new: Any
+    cost: Cost
+    steps: tuple[Step, ...] = ()
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} {brief(self.old)} -> {brief(self.new)}"
+
+    @property
+    def wakes(self) -> bool:
+        """Whether the guest takes part in the change."""
+        return any(step.name != "update" for step in self.steps)
+
+    def needs(self) -> str:
+        """The change and what it costs, for people."""
+        what = {Cost.LIVE: "the guest to run", Cost.RESTART: "a restart", Cost.RECREATE: "a new VM"}[self.cost]
+        return f"{self} needs {what}" + (f" ({self.why})" if self.why else "")
+
+
+def brief(value: Any) -> str:
+    """A value in an action's text."""
+    return " ".join(map(str, value)) if isinstance(value, list) else "none" if value in ("", None) else str(value)
+
+
+def situation(record: SandboxRecord | None, observed: Observed) -> str:
+    """What there is: off, saved, running, paused, or broken (crashed, panicked, half-made or with leftovers)."""
+    if record is None:
+        return "broken" if observed.power != "off" or observed.leftovers else "off"
+    if observed.power == "failed" or (observed.power == "off" and observed.leftovers):
+        return "broken"
+    if observed.power == "off":
+        if record.saved_state:
+            return "saved"
+        return "broken" if record.desired != "stopped" else "off"
+    half_started = record.phase == "starting" and (observed.power != "running" or observed.leftovers)
+    if half_started or record.phase == "restoring":
+        return "broken"
+    return observed.power
+
+
+def state_of(record: SandboxRecord | None, observed: Observed) -> str:
+    """The state for people: absent, stopped, started, paused, saved, crashed, failed or incomplete.
+
+    Crashed is what should run and does not; failed is a VMM whose guest is lost; incomplete is what a killed task left.
+    """
+    if record is None:
+        return "incomplete" if observed.power != "off" or observed.leftovers else "absent"
+    if record.phase == "removing":
+        return "incomplete"
+    if observed.power == "failed":
+        return "failed"
+    now = situation(record, observed)
+    if now == "broken":
+        if record.phase in ("starting", "restoring"):
+            return "incomplete"
+        return "stopped" if record.desired == "stopped" else "saved" if record.saved_state else "crashed"
+    return {"off": "stopped", "running": "started"}.get(now, now)
+
+
+def make_plan(
+    spec: SandboxSpec,
+    record: SandboxRecord | None,
+    observed: Observed,
+    capabilities: Callable[[], Capabilities] = Capabilities,
+) -> Plan:
+    """The steps from what is to what is wished.
+
+    :param capabilities: asked only when it matters, since asking may cost
+    :raises DisruptionError: a change needs more than the task allows
+    :raises Unsupported: the hypervisor has no such option
+    :raises ConfigError: a new size is more than the sandbox's maximum
+    """
+    state = state_of(record, observed)
+    plan = Plan(before={"state": state})
+    if observed.leftovers:
+        plan.before["leftovers"], plan.after["leftovers"] = list(observed.leftovers), []
+    if spec.state == "absent":
+        _plan_removal(plan, record, observed)
+        return plan
+    if record is not None and record.phase == "removing":
+        plan.add("remove", "finish the removal")
+        record, observed = None, Observed()
+    plan.hypervisor = spec.hypervisor or (record.hypervisor if record else DEFAULT_HYPERVISOR)
+    moved = record is not None and record.hypervisor != plan.hypervisor
+    _refuse_unsupported(spec.id, {**record.options, **spec.options} if record and moved else spec.options, plan.hypervisor)
+    if record is None:
+        _plan_creation(plan, spec, observed)
+    else:
+        _Existing(plan, spec, record, observed, capabilities).fill()
+    plan.after["state"] = plan.desired
+    if plan.has("stop", "cleanup") and plan.has("start"):
+        plan.before["boot"], plan.after["boot"] = "previous", "new"
+    return plan
+
+
+def _goal(spec: SandboxSpec, record: SandboxRecord | None) -> str:
+    """The state to reach: what is asked for, else what is recorded; a new sandbox is started."""
+    if spec.state in (None, "present"):
+        if record is not None:
+            return record.desired
+        return "started" if spec.state is None else "stopped"
+    return "started" if spec.state == "restarted" else str(spec.state)
+
+
+def _refuse_unsupported(sandbox: str, options: dict[str, Any], hypervisor: str) -> None:
+    declared = declared_options() if options else {}
+    refused = [
+        name
+        for name, value in options.items()
+        if declared[name].cost_for(hypervisor) is Cost.UNSUPPORTED and value != zero_of(name)
+    ]
+    if refused:
+        raise Unsupported(
+            f"the {hypervisor} hypervisor has no {' and no '.join(refused)}",
+            sandbox=sandbox,
+            option=refused[0],
+            wanted=options[refused[0]],
+            fix="Leave it out, give it empty where it is recorded, or choose another hypervisor.",
+        )
+
+
+def _plan_removal(plan: Plan, record: SandboxRecord | None, observed: Observed) -> None:
+    plan.after["state"] = "absent"
+    if record is None and situation(None, observed) == "off":
+        return
+    if observed.power in ("running", "paused"):
+        plan.add("stop")
+    plan.add("remove")
+
+
+def _plan_creation(plan: Plan, spec: SandboxSpec, observed: Observed) -> None:
+    from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import with_indexes
+
+    plan.desired = _goal(spec, None)
+    plan.options = dict(spec.options)
+    plan.defaults = creation_defaults(plan.hypervisor)
+    plan.devices = with_indexes(spec.devices or [], [])
+    plan.after.update(hypervisor=plan.hypervisor, **spec.options)
+    if plan.devices:
+        plan.after["devices"] = [device["id"] for device in plan.devices]
+    if situation(None, observed) == "broken":
+        plan.add("cleanup")
+    plan.add("create")
+    if plan.desired != "stopped":
+        plan.add("start")
+    _freeze(plan, "running")
+
+
+def _freeze(plan: Plan, now: str) -> None:
+    """The steps from a VM that runs, or is paused, to one that is paused or saved."""
+    if plan.desired in ("paused", "saved") and now == "running":
+        plan.add("pause")
+    if plan.desired == "saved":
+        plan.add("save")
+        plan.add("stop", "stop the VMM", force=True)
+
+
+def _as_saved(record: SandboxRecord) -> Observed:
+    """The VM that a saved state holds."""
+    effective = record.effective()
+    return Observed(
+        vcpus=effective.get("vcpus") or 0,
+        memory_mb=effective.get("memory_mb") or 0,
+        devices=[device["id"] for device in record.devices],
+    )
+
+
+class _Existing:
+    """The plan for a sandbox that has a record."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        spec: SandboxSpec,
+        record: SandboxRecord,
+        observed: Observed,
+        capabilities: Callable[[], Capabilities],
+    ) -> None:
+        self.plan = plan
+        self.spec = spec
+        self.record = record
+        self.capabilities = capabilities
+        self.now = situation(record, observed)
+        self.broken = self.now == "broken"
+        if self.broken:
+            self.now = "saved" if record.saved_state else "off"
+        #: What the guest has, or will have again once it is restored.
+        self.observed = _as_saved(record) if self.now == "saved" else observed
+        self.has_guest = self.now != "off"
+
+    def fill(self) -> None:
+        plan, spec, record = self.plan, self.spec, self.record
+        plan.desired = _goal(spec, record)
+        plan.options = {**record.options, **spec.options}
+        plan.defaults = dict(record.defaults)
+        plan.devices = list(record.devices)
+        changes = [*self._hypervisor_change(), *self._option_changes(), *self._device_changes()]
+        for change in changes:
+            if change.name != "devices":
+                plan.before[change.name], plan.after[change.name] = change.old, change.new
+        if any(change.name == "devices" for change in changes):
+            plan.before["devices"] = [
+                device["id"] for device in record.devices if not self.has_guest or device["id"] in self.observed.devices
+            ]
+            plan.after["devices"] = [device["id"] for device in plan.devices]
+        self._check_disruption(changes)
+        self._steps(changes)
+
+    # --- what is to change -----------------------------------------------------------------------------------------
+
+    def _hypervisor_change(self) -> list[Change]:
+        if self.plan.hypervisor == self.record.hypervisor:
+            return []
+        return [Change("hypervisor", self.record.hypervisor, self.plan.hypervisor, Cost.RECREATE)]
+
+    def _option_changes(self) -> list[Change]:
+        changes = []
+        declared = declared_options() if self.spec.options else {}
+        effective = self.record.effective()
+        for name, wanted in self.spec.options.items():
+            recorded = effective.get(name)
+            if recorded is None:
+                recorded = zero_of(name)
+            live = self._live_change(name, recorded, wanted) if self.has_guest else None
+            if live:
+                changes.append(live)
+            elif wanted != recorded:
+                cost = declared[name].cost_for(self.plan.hypervisor)
+                cost = Cost.RESTART if cost in (Cost.UNSUPPORTED, Cost.LIVE) and name not in LIVE_SIZES else cost
+                changes.append(Change(name, recorded, wanted, cost))
+        return changes
+
+    def _live_change(self, name: str, recorded: int, wanted: int) -> Change | None:
+        """The change of a size of a VM that runs, judged by what the VMM says."""
+        if name not in LIVE_SIZES or declared_options()[name].cost_for(self.record.hypervisor) is not Cost.LIVE:
+            return None
+        observed = self.observed
+        if name == "vcpus":
+            # Where vCPUs cannot be unplugged, a driver takes them offline in the guest: plugged stays above what was asked for.
+            offline = observed.vcpus_online is not None and observed.vcpus_online < observed.vcpus
+            now = int(observed.vcpus_online or 0) if offline and recorded == observed.vcpus_online else observed.vcpus
+        else:
+            rounded = recorded == wanted and observed.memory_mb == self.record.memory_reached_mb
+            now = wanted if rounded else observed.memory_mb
+        if now == wanted:
+            return None
+        maximum_name, grow, shrink, step = LIVE_SIZES[name]
+        maximum = self.record.effective().get(maximum_name) or 0
+        if maximum and wanted > maximum and maximum_name not in self.spec.options:
+            raise ConfigError(
+                f"{wanted} is more than this sandbox's maximum of {maximum}",
+                sandbox=self.spec.id,
+                option=name,
+                wanted=wanted,
+                fix=f"Lower it, or give {maximum_name} too, which needs a restart.",
+            )
+        capability = grow if wanted > now else shrink
+        text = f"{step} {now} -> {wanted}"
+        if maximum and wanted > maximum or not getattr(self.capabilities(), capability):
+            why = f"this VM has no {capability}" if not maximum or wanted <= maximum else f"it is above {maximum_name}"
+            return Change(name, now, wanted, Cost.RESTART, why=why)
+        return Change(name, now, wanted, Cost.LIVE, (Step(step, text, {"size": wanted}),))
+
+    def _device_changes(self) -> list[Change]:
+        """Compare the listed devices with the recorded ones, and with those that are plugged."""
+        if self.spec.devices is None:
+            return []
+        from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import same_device, with_indexes
+
+        self.plan.devices = with_indexes(self.spec.devices, self.record.devices)
+        recorded = {device["id"]: device for device in self.record.devices}
+        listed = {device["id"]: device for device in self.plan.devices}
+        changes = []
+        for identity, device in recorded.items():
+            new = listed.get(identity)
+            if new is not None and same_device(device, new):
+                continue
+            changes.append(self._device_change(device, new))
+        for identity, device in listed.items():
+            missing = self.has_guest and identity not in self.observed.devices
+            if identity not in recorded or (missing and same_device(recorded[identity], device)):
+                changes.append(self._device_change(None, device))
+        return changes
+
+    def _device_change(self, old: dict[str, Any] | None, new: dict[str, Any] | None) -> Change:
+        steps = []
+        cost = Cost.LIVE
+        if old and (self.has_guest and old["id"] in self.observed.devices):
+            steps.append(Step("unplug", f"unplug {old['type']} {old['id']}", {"device": old}))
+        elif old and self.has_guest:
+            steps.append(Step("update", f"forget {old['type']} {old['id']}", {"without": old["id"]}))
+        if new:
+            steps.append(Step("plug", f"plug {new['type']} {new['id']}", {"device": new}))
+        kinds = [device["type"] for device in (old, new) if device]
+        why = ""
+        if self.has_guest:
+            for kind in kinds:
+                if kind not in HOTPLUG or not getattr(self.capabilities(), HOTPLUG[kind]):
+                    cost, why = Cost.RESTART, f"this VM cannot plug or unplug a {kind} device while it runs"
+        shown = [f"{device['type']} {device['id']}" if device else None for device in (old, new)]
+        return Change("devices", shown[0], shown[1], cost, tuple(steps), why)
+
+    # --- what that costs -------------------------------------------------------------------------------------------
+
+    def _check_disruption(self, changes: list[Change]) -> None:
+        """Refuse what costs more than the task allows. What is off can take any change but a new VM."""
+        goal, allowed = self.plan.desired, DISRUPTIONS.index(self.spec.disruption)
+        stops = goal == "stopped" or self.spec.state == "restarted"
+        refused: list[str] = []
+        for change in changes:
+            needed = change.cost
+            if needed is Cost.RESTART and (stops or self.now == "off"):
+                needed = Cost.LIVE  # The guest is stopped anyway.
+            if change.wakes and not stops and goal != "started" and self.now in ("paused", "saved"):
+                needed = max(needed, Cost.RESTART)
+            if needed > allowed:
+                refused.append(change.needs())
+        if self.now == "saved" and stops and not allowed:
+            refused.append("its saved state would be lost: that needs disruption=restart, or starting it first")
+        if refused:
+            most = "recreate" if any("a new VM" in text for text in refused) else "restart"
+            raise DisruptionError(
+                f"the task does not allow what this takes: {'; '.join(refused)}",
+                sandbox=self.spec.id,
+                option="disruption",
+                wanted=self.spec.disruption,
+                fix=f"Set disruption={most} to allow it"
+                + (", or start the sandbox first." if self.now in ("paused", "saved") else "."),
+            )
+
+    # --- how it is done --------------------------------------------------------------------------------------------
+
+    def _steps(self, changes: list[Change]) -> None:
+        plan, goal = self.plan, self.plan.desired
+        recreate = any(change.cost is Cost.RECREATE for change in changes)
+        restart = recreate or any(change.cost is Cost.RESTART for change in changes)
+        stops = restart or goal == "stopped" or self.spec.state == "restarted"
+        now = self.now
+        if self.broken:
+            plan.add("cleanup")
+        if now in ("running", "paused") and stops:
+            plan.add("stop")
+            now = "off"
+        if now == "saved" and stops:
+            plan.add("discard", "discard the saved state")
+            now = "off"
+        if now == "off":
+            self._define(changes, recreate)
+            if goal == "stopped":
+                return
+            plan.add("start")
+            now = "running"
+        else:
+            now = self._wake(now, changes)
+        if now == "paused" and goal == "saved" and self.record.saved_state and not plan.steps:
+            plan.add("stop", "stop the VMM", force=True)  # The task that saved it was killed here.
+        elif now != "saved":
+            _freeze(plan, now)
+
+    def _define(self, changes: list[Change], recreate: bool) -> None:
+        """Put the changes into the definition of a VM that is off."""
+        if recreate:
+            self.plan.defaults = creation_defaults(self.plan.hypervisor)
+            self.plan.add("recreate", "recreate with " + ", ".join(map(str, changes)))
+        elif changes:
+            self.plan.add("update", "set " + ", ".join(map(str, changes)), everything=True)
+
+    def _wake(self, now: str, changes: list[Change]) -> str:
+        """Restore and resume as far as the goal and the changes need it, and make the changes."""
+        plan, goal = self.plan, self.plan.desired
+        wakes = any(change.wakes for change in changes)
+        if now == "saved" and (wakes or goal != "saved"):
+            plan.add("restore")
+            now = "paused"
+        if now == "paused" and (wakes or goal == "started"):
+            plan.add("resume")
+            now = "running"
+        for change in changes:
+            if change.steps:
+                plan.steps.extend(change.steps)
+            else:
+                plan.add("update", f"set {change}", options={change.name: change.new})
+        return now
+
+
+#: Options that a running VM may change: the option of their maximum, the capabilities to grow and to shrink, and the step.
+LIVE_SIZES = {
+    "vcpus": ("max_vcpus", "vcpu_hotplug", "vcpu_unplug", "resize_vcpus"),
+    "memory_mb": ("max_memory_mb", "memory_grow", "memory_shrink", "resize_memory"),
+}

@@ -1,0 +1,317 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is remembered of a sandbox: one JSON record each, replaced whole or not at all, by one writer at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import errno
+import fcntl
+import json
+import os
+import shutil
+import time
+from typing import Any, Iterator
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError, LockTimeout, StoreError
+from ansible_collections.kata.hypervisor.plugins.module_utils.layout import RUN_ROOT, SANDBOX_ID, STATE_ROOT, SandboxLayout
+
+#: Version of the record's form. A record of a newer one is refused, never guessed at.
+SCHEMA = 1
+
+COLLECTION_VERSION = "1.0.0"
+
+#: What was being done when the record was written. Anything but SETTLED in a record that nobody holds the lock of means that
+#: the task was killed there.
+SETTLED = ""
+PHASES = (SETTLED, "starting", "stopping", "pausing", "resuming", "resizing", "plugging", "saving", "restoring", "removing")
+
+#: What the name of a record that is being written ends in.
+DRAFT = ".new"
+
+#: Seconds between two tries to get the lock.
+LOCK_POLL = 0.05
+
+
+@dataclasses.dataclass
+class SandboxRecord:
+    """What we last did with a sandbox.
+
+    :param options: the options that tasks have given, by name
+    :param defaults: the values that the driver filled in at creation for options nobody gave
+    :param devices: the devices that tasks have listed (see C(device_options.py))
+    :param desired: the state a task asked for last: started, paused, stopped or saved
+    :param phase: one of PHASES
+    :param driver: what L(Hypervisor.save) gave
+    :param saved_state: directory of the VM's saved state, empty when there is none
+    :param memory_reached_mb: MiB the driver reached when it was asked for options' C(memory_mb): it may round up to a block
+    :param console_start: size of the console's log at the last start, in bytes
+    """
+
+    id: str
+    hypervisor: str
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    defaults: dict[str, Any] = dataclasses.field(default_factory=dict)
+    devices: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    desired: str = "stopped"
+    phase: str = SETTLED
+    driver: dict[str, Any] = dataclasses.field(default_factory=dict)
+    saved_state: str = ""
+    memory_reached_mb: int = 0
+    console_start: int = 0
+    created: str = ""
+    changed: str = ""
+    collection_version: str = COLLECTION_VERSION
+    schema: int = SCHEMA
+
+    def effective(self) -> dict[str, Any]:
+        """The options in force: what was given, over what was filled in."""
+        return {**self.defaults, **self.options}
+
+
+_TYPES: dict[str, type] = {"str": str, "int": int, "dict[str, Any]": dict, "list[dict[str, Any]]": list}
+
+
+def parse_record(text: str, sandbox_id: str, path: str) -> SandboxRecord:
+    """The record in a text.
+
+    :raises StoreError: it is truncated, garbled, another sandbox's, or of a newer version of the collection
+    """
+
+    def unusable(why: str, fix: str = "") -> StoreError:
+        return StoreError(
+            f"its record {path} {why}",
+            sandbox=sandbox_id,
+            fix=fix
+            or f"Nothing was changed. Restore the file from a backup; or see with ps whether its VM runs, end it, and remove {os.path.dirname(path)}.",
+        )
+
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as problem:
+        raise unusable(f"is not complete JSON ({problem})") from problem
+    if not isinstance(value, dict) or not isinstance(value.get("schema"), int):
+        raise unusable("is not a sandbox's record")
+    if value["schema"] > SCHEMA:
+        raise unusable(
+            f"was written by kata.hypervisor {value.get('collection_version')} in form {value['schema']}, newer than {SCHEMA}, all this version knows",
+            "Nothing was changed. Use that version of the collection or a later one.",
+        )
+    fields = {field.name: field for field in dataclasses.fields(SandboxRecord)}
+    for name, entry in value.items():
+        if name not in fields:
+            raise unusable(f"has an unknown field {name}")
+        if not isinstance(entry, _TYPES[str(fields[name].type)]):
+            raise unusable(f"has a field {name} of the wrong type")
+    if value.get("id") != sandbox_id or not value.get("hypervisor"):
+        raise unusable("is another sandbox's, or names no hypervisor")
+    if value.get("phase", SETTLED) not in PHASES:
+        raise unusable("has an unknown phase")
+    return SandboxRecord(**value)
+
+
+class Store:
+    """The record and the lock of one sandbox."""
+
+    def __init__(self, layout: SandboxLayout) -> None:
+        self.layout = layout
+
+    def load(self) -> SandboxRecord | None:
+        """The record, None where there is none.
+
+        :raises StoreError: it cannot be read or understood
+        """
+        path = self.layout.record_path
+        try:
+            with open(path, encoding="utf-8") as stream:
+                text = stream.read()
+        except (FileNotFoundError, NotADirectoryError) as problem:
+            if isinstance(problem, NotADirectoryError):
+                raise self._error("read", path, problem) from problem
+            return None
+        except (OSError, UnicodeDecodeError) as problem:
+            raise self._error("read", path, problem) from problem
+        return parse_record(text, self.layout.id, path)
+
+    def save(self, record: SandboxRecord) -> None:
+        """Replace the record, durably. When this fails, the old one is still there.
+
+        :raises StoreError: the disk is full or cannot be written
+        """
+        record.changed = now()
+        record.created = record.created or record.changed
+        record.collection_version = COLLECTION_VERSION
+        path = self.layout.record_path
+        draft = path + DRAFT
+        try:
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            try:
+                with open(descriptor, "w", encoding="utf-8") as stream:
+                    json.dump(dataclasses.asdict(record), stream, indent=1, sort_keys=True)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                os.replace(draft, path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(draft)
+                raise
+            _fsync_directory(self.layout.state_dir)
+        except OSError as problem:
+            raise self._error("write", path, problem) from problem
+
+    def remove(self) -> None:
+        """Remove everything below the state directory but the lock; the record goes last, so that a killed removal is resumed.
+
+        :raises StoreError: something cannot be removed
+        """
+        directory, record = self.layout.state_dir, self.layout.record_path
+        try:
+            for entry in os.scandir(directory):
+                if entry.path in (self.layout.lock_path, record):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path)
+                else:
+                    os.unlink(entry.path)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(record)
+            _fsync_directory(directory)
+        except OSError as problem:
+            raise self._error("remove", directory, problem) from problem
+
+    @contextlib.contextmanager
+    def lock(self, timeout: float) -> Iterator[None]:
+        """Hold the sandbox's lock. Directories are made as needed, and removed again when no record is in them afterwards.
+
+        :param timeout: seconds to wait for another task
+        :raises LockTimeout: another task held it all the time
+        :raises StoreError: the directories or the lock cannot be made
+        """
+        deadline = time.monotonic() + timeout
+        made: list[str] = []
+        descriptor = -1
+        try:
+            while descriptor < 0:
+                made += _make_directories(self.layout.state_dir)
+                descriptor = self._try_lock()
+                if descriptor < 0:
+                    if time.monotonic() >= deadline:
+                        raise self._held(timeout)
+                    time.sleep(LOCK_POLL)
+        except OSError as problem:
+            _remove_empty(made)
+            raise self._error("lock", self.layout.lock_path, problem) from problem
+        try:
+            yield
+        finally:
+            try:
+                self._forget_empty(made)
+            except OSError:
+                pass  # The directory stays; the next task tidies it up.
+            os.close(descriptor)
+
+    def _forget_empty(self, made: list[str]) -> None:
+        """Remove the directories, and the lock as the last thing in them, when they hold no record."""
+        draft, lock = f"{self.layout.record_path}{DRAFT}", self.layout.lock_path
+        entries = {os.path.join(self.layout.state_dir, name) for name in os.listdir(self.layout.state_dir)}
+        if entries <= {draft, lock}:
+            for path in sorted(entries, reverse=True):
+                os.unlink(path)
+            _remove_empty([*made, self.layout.state_dir])
+
+    def _try_lock(self) -> int:
+        """The descriptor of the lock file, locked, or -1 when another one has it."""
+        path = self.layout.lock_path
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        except FileNotFoundError:
+            return -1  # Another task has just removed the sandbox and its directory.
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The one before us may have removed the file while we waited: then what we hold is nobody's lock.
+            if os.fstat(descriptor).st_ino == os.stat(path).st_ino:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(descriptor, 0)
+                    os.write(descriptor, b"%d\n" % os.getpid())
+                return descriptor
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        return -1
+
+    def _held(self, timeout: float) -> LockTimeout:
+        holder = ""
+        with contextlib.suppress(OSError), open(self.layout.lock_path, encoding="utf-8", errors="replace") as stream:
+            holder = stream.read(20).strip()
+        return LockTimeout(
+            f"another task, process {holder or 'unknown'}, has been working on it for more than {timeout:g} seconds",
+            sandbox=self.layout.id,
+            option="lock_timeout",
+            wanted=timeout,
+            fix="Wait for that task, or raise lock_timeout.",
+        )
+
+    def _error(self, what: str, path: str, problem: Exception) -> HypervisorError:
+        full = isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT)
+        return StoreError(
+            f"could not {what} {path}" + (": the disk is full" if full else ""),
+            sandbox=self.layout.id,
+            answer=str(problem),
+            fix="Make room there, or choose another state_dir." if full else "See that state_dir is a directory that this task's user may write.",
+        )
+
+
+def list_ids(state_root: str = STATE_ROOT, run_root: str = RUN_ROOT) -> list[str]:
+    """The ids of all sandboxes that left a trace on this host, sorted: recorded ones, and run directories without a record."""
+    found = set()
+    for root in (os.path.join(state_root, "sandboxes"), run_root):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(root) as entries:
+            for entry in entries:
+                if SANDBOX_ID.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+                    found.add(entry.name)
+    return sorted(found)
+
+
+def now() -> str:
+    """The time, as records keep it: UTC, ISO 8601, seconds."""
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _make_directories(path: str) -> list[str]:
+    """Make a directory and its parents, private, and tell which are new."""
+    missing = []
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    made = []
+    for directory in reversed(missing):
+        try:
+            os.mkdir(directory, 0o700)
+            made.append(directory)
+        except FileExistsError:
+            if not os.path.isdir(directory):
+                raise
+        except FileNotFoundError:
+            break  # A task that removed its sandbox took the parent away; the caller tries again.
+    return made
+
+
+def _remove_empty(directories: list[str]) -> None:
+    """Remove those of the directories that are empty, deepest first."""
+    for directory in sorted(set(directories), key=len, reverse=True):
+        with contextlib.suppress(OSError):
+            os.rmdir(directory)
+
+
+def _fsync_directory(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
