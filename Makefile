@@ -1,0 +1,55 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+SHELL := /bin/bash
+PY := .venv/bin/python
+PYTEST := $(PY) -m pytest
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv packages demo test lint unit vectors integration pytest bench molecule build clean
+
+help:  ## This list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+venv:  ## A virtual environment in .venv with all that checks and tests need
+	@tools/venv.sh requirements-dev.txt
+
+packages:
+	@tools/install-packages.sh qemu-system-x86 qemu-utils busybox-static e2fsprogs zstd
+
+demo:  ## Sandboxes on this host from nothing: provision, start, pause, resume, resize, remove
+	@tools/venv.sh requirements.txt
+	@tools/demo.sh
+
+test:  ## Lint, unit tests, vectors and integration with real QEMU
+	@tools/test.sh
+
+lint: venv  ## ruff, mypy, ansible-test sanity, ansible-lint, antsibull, reuse, galaxy-importer
+	@$(PY) tools/lint.py $(CHECKS)
+
+unit: venv  ## Unit tests: seconds, nothing but Python
+	@$(PYTEST) tests/unit
+
+vectors: venv  ## What the original returned, compared with what the port returns
+	@$(PY) tests/vectors/run.py tests/vectors
+
+integration: venv packages  ## Real QEMU on this host
+	@$(PYTEST) tests/integration
+
+pytest: venv packages
+	@$(PYTEST) tests/unit tests/integration
+
+bench: venv packages  ## Medians of what a user waits for, on this host
+	@$(PY) tests/bench/run.py
+
+molecule: venv packages  ## Roles and playbooks on throw-away hosts
+	@cd extensions && ../.venv/bin/molecule test --all
+
+build: venv  ## The tarball for ansible-galaxy collection install
+	@.venv/bin/ansible-galaxy collection build --force
+
+clean:  ## Remove what make made here, but not what sandboxes use
+	@rm -rf .venv .cache .ansible .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/output kata-hypervisor-*.tar.gz

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Everything that must hold before a change lands: lint, then unit tests, vectors and real-QEMU integration.
+# All parts run even when one fails; the exit code tells whether all passed.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+failed=()
+part() {
+    local name=$1 from=$SECONDS
+    shift
+    printf '\n== %s\n' "$name"
+    if "$@"; then
+        echo "== $name: passed ($((SECONDS - from)) s)"
+    else
+        failed+=("$name")
+        echo "== $name: FAILED ($((SECONDS - from)) s)"
+    fi
+}
+
+part lint make --no-print-directory lint
+part vectors make --no-print-directory vectors
+part "unit and integration" make --no-print-directory pytest
+
+printf '\n'
+if [ ${#failed[@]} -gt 0 ]; then
+    echo "make test took $SECONDS s and FAILED: ${failed[*]}"
+    exit 1
+fi
+echo "make test took $SECONDS s; everything passed"
