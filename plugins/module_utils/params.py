@@ -73,3 +73,16 @@ def add_kernel_param(params: Sequence[Param], param: Param) -> list[Param]:
     if not param.key:
         raise ConfigError("a kernel parameter needs a name", option="kernel_params", wanted=f"={param.value}")
     return [*params, param]
+
+
+def mode_params(debug: bool, image: bool) -> list[Param]:
+    """What makes a guest talk or be still.
+
+    :param image: the guest boots from an image, where systemd is
+    """
+    params = [Param("debug" if debug else "quiet")]
+    if image:
+        params.append(Param("systemd.show_status", "true" if debug else "false"))
+        if debug:
+            params.append(Param("systemd.log_level", "debug"))
+    return params

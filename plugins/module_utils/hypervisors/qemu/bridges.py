@@ -98,10 +98,12 @@ def find(bridges: list[Bridge], device_id: str) -> Slot | None:
 
 
 def release(bridges: list[Bridge], device_id: str) -> None:
-    """Give a device's slot back.
+    """Give a device's slot back. A VM without bridges has none to give, which is no error.
 
     :raises StateError: no bridge has that device
     """
+    if not bridges:
+        return
     slot = find(bridges, device_id)
     if slot is None:
         raise StateError(f"Unable to hot unplug device {device_id}: not present on bridge", wanted=device_id)

@@ -1,0 +1,30 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The guest kernel's parameters on Firecracker. Pure."""
+
+from __future__ import annotations
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param
+
+ROOT = (
+    Param("root", "/dev/vda1"),
+    Param("rootflags", "data=ordered,errors=remount-ro ro"),
+    Param("rootfstype", "ext4"),
+)
+DEFAULTS = (
+    Param("pci", "off"),
+    Param("reboot", "k"),
+    Param("panic", "1"),
+    Param("iommu", "off"),
+    Param("8250.nr_uarts", "0"),
+    Param("net.ifnames", "0"),
+    Param("random.trust_cpu", "on"),
+    Param("acpi", "off"),
+)
+
+
+def classic_kernel_params(config: HypervisorConfig) -> list[Param]:
+    """All parameters in the original's order: the built-in ones come last, so that a user cannot override them."""
+    return [*config.kernel_params, *ROOT, *DEFAULTS]

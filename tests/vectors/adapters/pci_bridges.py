@@ -1,0 +1,39 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Slots behind bridges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adapters.answer import Answer, attempt
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.bridges import Bridge, allocate, release
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic_arch import AMD64
+
+
+def _add(bridges: list[Bridge], device_id: str) -> dict[str, Any]:
+    slot, error = attempt(allocate, bridges, device_id)
+    if error:
+        return {"addr": "", "bridge_id": "", "bridge_addr": 0, "error": error}
+    return {
+        "addr": slot.addr,
+        "bridge_id": slot.bridge.id,
+        "bridge_addr": slot.bridge.address,
+        "pci_addr": slot.path,
+    }
+
+
+def _remove(bridges: list[Bridge], device_id: str) -> dict[str, Any]:
+    error = attempt(release, bridges, device_id)[1]
+    return {"error": error} if error else {}
+
+
+def run(given: dict[str, Any]) -> Answer:
+    bridges = AMD64.bridges(given["machine_type"], given["bridges"])
+    results = [
+        _add(bridges, operation["id"]) if operation["op"] == "add" else _remove(bridges, operation["id"])
+        for operation in given["ops"] or []
+    ]
+    return Answer({"results": results, "final": [bridge.as_dict() for bridge in bridges]})
