@@ -15,6 +15,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Conf
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import Machine, kernel_parameters
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.argv import Argument, Dialect, Scalar, render
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.bridges import Bridge
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.parts import Part
 from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param, serialize_params
 
 MIB = 1024 * 1024
@@ -43,6 +44,8 @@ class VmPlan:
     :param image_partitioned: the image starts with a partition table
     :param incoming: the state comes from elsewhere
     :param hotplugged_vcpus: properties of the vCPUs plugged in before (a restore needs the same)
+    :param parts: of the devices that are there from the start
+    :param shared_memory: other processes serve some of them
     :param dimms: slot, size and address (bytes) of the memory modules plugged in before
     """
 
@@ -62,6 +65,8 @@ class VmPlan:
     incoming: bool = False
     hotplugged_vcpus: list[dict[str, Scalar]] = dataclasses.field(default_factory=list)
     dimms: list[dict[str, int]] = dataclasses.field(default_factory=list)
+    parts: list[Part] = dataclasses.field(default_factory=list)
+    shared_memory: bool = False
 
 
 def command_line(plan: VmPlan, dialect: Dialect) -> list[str]:
@@ -84,6 +89,7 @@ def command_line(plan: VmPlan, dialect: Dialect) -> list[str]:
         *entropy(plan),
         *virtio_mem(plan),
         *panic_notifier(plan),
+        *[part.argument() for part in plan.parts],
         Argument("rtc", None, {"base": "utc"}),
         *([Argument("global", None, {"kvm-pit.lost_tick_policy": "discard"})] if plan.accelerator == "kvm" else []),
         Argument("vga", "none"),
@@ -154,11 +160,12 @@ def main_memory(plan: VmPlan) -> list[Argument]:
     if config.huge_pages:
         kind = "memory-backend-file"
         properties["mem-path"] = "/dev/hugepages"
+        properties["share"] = plan.shared_memory
     elif config.file_backed_mem_root_dir:
         kind = "memory-backend-file"
         properties["mem-path"] = config.file_backed_mem_root_dir
         properties["share"] = True
-    elif config.shared_fs == "virtio-fs":
+    elif plan.shared_memory:
         kind = "memory-backend-memfd"
         properties["share"] = True
     if config.mem_prealloc:
@@ -264,8 +271,10 @@ def virtio_mem(plan: VmPlan) -> list[Argument]:
         return []
     size = (plan.config.max_memory_mb - plan.config.memory_size) * MIB
     backend: dict[str, Scalar] = {"id": "vmem-backend0", "size": size}
+    if plan.shared_memory:
+        backend["share"] = True
     return [
-        Argument("object", "memory-backend-ram", backend),
+        Argument("object", "memory-backend-memfd" if plan.shared_memory else "memory-backend-ram", backend),
         Argument("device", "virtio-mem-pci", {"id": VIRTIO_MEM_ID, "memdev": "vmem-backend0", "requested-size": 0}),
     ]
 

@@ -11,10 +11,11 @@ import json
 import os
 import shutil
 import time
-from typing import Any, Iterator
+from typing import TYPE_CHECKING, Any, Iterator
 
 from ansible_collections.kata.hypervisor.plugins.module_utils import host
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive, Device
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     AssetError,
     ConfigError,
@@ -46,10 +47,16 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.process import (
     wait_gone,
 )
 
+if TYPE_CHECKING:
+    from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.host_side import HostSide
+    from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.parts import Part, Place
+
 #: Seconds for one question to a VMM that is well.
 QMP_SECONDS = 5.0
 #: Seconds that quit, SIGTERM and SIGKILL get, each.
 STEP_SECONDS = 5.0
+#: Seconds the guest gets to release a device.
+RELEASE_SECONDS = 15.0
 #: MiB of head-room a VM gets when the task does not say how far it may grow: this much, or as much again as it has.
 DEFAULT_HEADROOM_MB = 1024
 #: QEMU's words for the state of a VM (QMP, RunState) and ours.
@@ -77,6 +84,7 @@ class QemuHypervisor(Hypervisor):
     def __init__(self, context: Any) -> None:
         super().__init__(context)
         self.state = QemuState()
+        self._cold: list[Device] = []
         self._control: QmpClient | None = None
 
     # --- lifecycle -------------------------------------------------------------------------------------------------
@@ -136,10 +144,7 @@ class QemuHypervisor(Hypervisor):
             if process is not None:
                 if not (not force and timeout > 0 and self._powerdown(process, timeout)):
                     self._quit(process)
-            self.disconnect()
-            self.state.process = None
-            self.state.launching = False
-            self._remove_leftovers()
+            self._kill()
             self.context.checkpoint()
 
     def pause_sandbox(self) -> None:
@@ -176,8 +181,93 @@ class QemuHypervisor(Hypervisor):
     def check(self) -> None:
         with self._named_errors():
             observed = self.observe()
-            if observed.power in ("off", "failed"):
+            if observed.power in ("off", "failed") or observed.reason:
                 raise StateError(f"the VM is {observed.power}", answer=observed.reason, log=self.vmm_log())
+
+    # --- devices -----------------------------------------------------------------------------------------------------
+
+    def add_device(self, device: Device) -> None:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import host_side, parts
+
+        with self._named_errors():
+            self.state.new_identity()
+            device = host_side.complete(device, self.context.sandbox_id, self.state.uuid, self.context.run_dir)
+            host_side.check(device, self.config)
+            # Made once without the host's side, so that what QEMU lacks is refused before anything is touched.
+            parts.parts_of(device, parts.Place(self._machine().transport), self.config.block_device_driver)
+            self._cold = [one for one in self._cold if parts.device_id(one) != parts.device_id(device)] + [device]
+
+    def hotplug_add_device(self, device: Device) -> None:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import host_side, hotplug, parts
+
+        with self._named_errors():
+            identifier = parts.device_id(device)
+            self._require_hotplug("devices", identifier)
+            qmp = self._qmp()
+            if identifier in hotplug.plugged_devices(qmp):
+                return
+            device = host_side.complete(device, self.context.sandbox_id, self.state.uuid, self.context.run_dir)
+            host_side.check_hot(device, self.config, self.state.shared_memory)
+            host_side.check(device, self.config)
+            side = None
+            try:
+                place = self._place(device)
+                self.context.checkpoint()
+                side = self._open_host_side(device)
+                descriptors, named = side.by_name(identifier)
+                for name, descriptor in named.items():
+                    qmp.execute("getfd", {"fdname": name}, fds=[descriptor])
+                hotplug.plug(qmp, parts.parts_of(device, place, self.config.block_device_driver, descriptors))
+            except BaseException:
+                self._give_back(identifier)
+                raise
+            finally:
+                if side is not None:
+                    side.close()
+
+    def hotplug_remove_device(self, device: Device) -> None:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import hotplug, parts
+
+        with self._named_errors():
+            identifier = parts.device_id(device)
+            self._require_hotplug("devices", identifier)
+            descriptors = parts.Descriptors(["0"], socket_path="/") if identifier in self.state.daemons else parts.Descriptors(["0"])
+            pieces = parts.parts_of(device, parts.Place(self._machine().transport), self.config.block_device_driver, descriptors)
+            hotplug.unplug(self._qmp(), pieces, RELEASE_SECONDS)
+            self._give_back(identifier)
+
+    def _place(self, device: Device) -> Place:
+        """Where a device goes: the slot it has, or the lowest free one."""
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import bridges, parts
+
+        machine = self._machine()
+        driver = (device.driver if isinstance(device, BlockDrive) else "") or self.config.block_device_driver
+        if not machine.bridge_type or not parts.needs_slot(device, driver):
+            return parts.Place(machine.transport)
+        identifier = parts.device_id(device)
+        slot = bridges.find(self.state.bridges, identifier) or bridges.allocate(self.state.bridges, identifier)
+        return parts.Place(machine.transport, slot.bridge.id, slot.addr)
+
+    def _open_host_side(self, device: Device) -> HostSide:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import host_side, parts
+
+        def started(process: ProcessIdentity | None) -> None:
+            if process is not None:
+                self.state.daemons[parts.device_id(device)] = process
+            self.context.checkpoint()
+
+        return host_side.open_host_side(device, self.config, self.context.run_dir, started)
+
+    def _give_back(self, identifier: str) -> None:
+        """Free what a device that is not there any more has taken: its slot and its daemon."""
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import bridges
+
+        if bridges.find(self.state.bridges, identifier):
+            bridges.release(self.state.bridges, identifier)
+        daemon = self.state.daemons.pop(identifier, None)
+        if daemon is not None:
+            terminate(daemon, STEP_SECONDS)
+        self.context.checkpoint()
 
     # --- sizes -----------------------------------------------------------------------------------------------------
 
@@ -217,7 +307,7 @@ class QemuHypervisor(Hypervisor):
             return Observed(power="failed", pid=process.pid, reason=f"QEMU does not answer: {error}")
 
     def _observe_running(self, qmp: QmpClient, process: ProcessIdentity) -> Observed:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import resize
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import hotplug, resize
 
         status = str(qmp.execute("query-status").get("status", ""))
         power = POWER.get(status, "failed")
@@ -228,8 +318,13 @@ class QemuHypervisor(Hypervisor):
             pid=process.pid,
             vcpus=resize.plugged_vcpus(qmp) - self.state.offline_vcpus,
             memory_mb=resize.plugged_memory_mb(qmp),
-            reason=reason,
+            devices=hotplug.plugged_devices(qmp),
+            reason=reason or self._lost_daemons(),
         )
+
+    def _lost_daemons(self) -> str:
+        lost = [name for name, daemon in self.state.daemons.items() if not daemon.is_alive()]
+        return f"the daemon of device {', '.join(lost)} is gone" if lost else ""
 
     def get_sandbox_console(self) -> str:
         return self.context.run_path("console.sock")
@@ -354,7 +449,12 @@ class QemuHypervisor(Hypervisor):
 
     # --- launch ----------------------------------------------------------------------------------------------------
 
-    def _command_line(self, fds: tuple[int, ...] = (-1, -1, -1, -1), description: dict[str, Any] | None = None) -> list[str]:
+    def _command_line(
+        self,
+        fds: tuple[int, ...] = (-1, -1, -1, -1),
+        description: dict[str, Any] | None = None,
+        device_parts: list[Part] | None = None,
+    ) -> list[str]:
         """The whole command line, program first; with a saved VM's description, one that waits for its state."""
         from ansible_collections.kata.hypervisor.plugins.module_utils.accelerator import host_khz
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import argv, bridges, cmdline
@@ -387,6 +487,8 @@ class QemuHypervisor(Hypervisor):
             incoming=description is not None,
             hotplugged_vcpus=(description or {}).get("hotplugged_vcpus") or [],
             dimms=(description or {}).get("dimms") or [],
+            parts=device_parts or [],
+            shared_memory=self.state.shared_memory,
         )
         return [self.config.hypervisor_path, *cmdline.command_line(plan, argv.dialect_for(tuple(self.state.qemu_version)))]
 
@@ -402,27 +504,60 @@ class QemuHypervisor(Hypervisor):
             self.state.max_memory_mb = self.config.max_memory_mb
             self.state.memory_hotplug = self.config.memory_hotplug
             self.state.offline_vcpus = 0
+            self.state.shared_memory = self._wants_shared_memory()
         self.state.launching = True
         self.context.checkpoint()
         launch.make_run_dir(self.context.run_dir)
         for log in (self.console_log(), self.vmm_log()):
             launch.keep_previous(log)
         listeners: list[Any] = []
+        sides: list[HostSide] = []
         try:
             for name in launch.SOCKETS:
                 listeners.append(launch.listening_socket(self.context.run_path(name)))
             fds = tuple(listener.fileno() for listener in listeners)
-            self._control = launch.launch(
-                self._command_line(fds, description), self.context.run_dir, listeners, self._started, timeout
-            )
+            argv = self._command_line(fds, description, self._cold_parts(sides))
+            inherited = tuple(descriptor for side in sides for descriptor in side.descriptors())
+            self._control = launch.launch(argv, self.context.run_dir, listeners, inherited, self._started, timeout)
         except BaseException:
             for listener in listeners:
                 listener.close()
             self.state.process = None
             self.state.launching = False
+            self._end_daemons()
             self._remove_leftovers()
             self.context.checkpoint()
             raise
+        finally:
+            for side in sides:
+                side.close()
+
+    def _wants_shared_memory(self) -> bool:
+        if self.config.shared_fs == "virtio-fs":
+            return True
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import host_side
+
+        return any(host_side.needs_shared_memory(device, self.config) for device in self._cold)
+
+    def _cold_parts(self, sides: list[HostSide]) -> list[Part]:
+        """The parts of the devices that are there from the start; what is opened for them is added to C(sides)."""
+        if not self._cold:
+            return []
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import bridges, parts
+
+        wanted = {parts.device_id(device) for device in self._cold}
+        for bridge in self.state.bridges:
+            bridge.slots = {slot: name for slot, name in bridge.slots.items() if name in wanted}
+        machine = self._machine()
+        if not self.state.bridges and machine.bridge_type:
+            self.state.bridges = bridges.make_bridges(self.config.default_bridges, machine.bridge_type)
+        pieces: list[Part] = []
+        for device in self._cold:
+            place = self._place(device)
+            side = self._open_host_side(device)
+            sides.append(side)
+            pieces += parts.parts_of(device, place, self.config.block_device_driver, side.by_number())
+        return pieces
 
     def _started(self, process: ProcessIdentity | None) -> None:
         self.state.process = process
@@ -461,19 +596,34 @@ class QemuHypervisor(Hypervisor):
         return f"QEMU (pid {self.state.process.pid}) is gone" + (f"; its last words: {words}" if words else "")
 
     def _leftovers(self) -> list[str]:
-        names = (*launch.SOCKETS, launch.PIDFILE)
-        return [path for path in map(self.context.run_path, names) if os.path.lexists(path)]
+        try:
+            names = sorted(os.listdir(self.context.run_dir))
+        except OSError:
+            return []
+        return [self.context.run_path(name) for name in names if name.endswith((".sock", ".sock.pid")) or name == launch.PIDFILE]
 
     def _remove_leftovers(self) -> None:
         for path in self._leftovers():
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
 
+    def _end_daemons(self) -> None:
+        """End the processes that serve devices; those that were started and not written down are known by their socket."""
+        prefix = os.path.join(self.context.run_dir, "fs-")
+        for pid, words in command_lines() if self.state.launching else ():
+            found = identify(pid)
+            if found is not None and any(word.startswith((prefix, f"--socket-path={prefix}")) for word in words):
+                self.state.daemons[f"pid-{pid}"] = found
+        for daemon in self.state.daemons.values():
+            terminate(daemon, STEP_SECONDS)
+        self.state.daemons = {}
+
     def _kill(self) -> None:
         self.disconnect()
         process = self._process()
         if process is not None and terminate(process, STEP_SECONDS) == "stuck":
             raise VmmError(f"QEMU (pid {process.pid}) does not end, not even by SIGKILL", log=self.vmm_log())
+        self._end_daemons()
         self.state.process = None
         self.state.launching = False
         self._remove_leftovers()
@@ -535,7 +685,7 @@ class QemuHypervisor(Hypervisor):
     def _machine(self) -> Machine:
         return machine_named(host_architecture(), self.config.hypervisor_machine_type)
 
-    def _require_hotplug(self, option: str, wanted: int) -> None:
+    def _require_hotplug(self, option: str, wanted: Any) -> None:
         machine = self._machine()
         if not machine.hotplug or (option == "memory_mb" and self.state.memory_hotplug == "none"):
             what = f"on machine type {machine.name}" if not machine.hotplug else "with memory_hotplug none"

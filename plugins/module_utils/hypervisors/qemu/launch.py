@@ -67,12 +67,14 @@ def launch(
     argv: list[str],
     run_dir: str,
     listeners: list[socket.socket],
+    inherited: tuple[int, ...],
     started: Callable[[ProcessIdentity | None], None],
     timeout: float,
 ) -> QmpClient:
     """Start QEMU and shake hands. On failure no process is left.
 
     :param listeners: sockets that QEMU inherits; the first one is the control monitor
+    :param inherited: further descriptors that it inherits
     :param started: told who QEMU is as soon as it runs
     :param timeout: seconds until the handshake
     :raises LaunchError: QEMU ended; with its exit code, command line and last words
@@ -80,7 +82,7 @@ def launch(
     """
     log = os.path.join(run_dir, VMM_LOG)
     try:
-        child = spawn_detached(argv, log, tuple(listener.fileno() for listener in listeners))
+        child = spawn_detached(argv, log, (*(listener.fileno() for listener in listeners), *inherited))
     except OSError as error:
         raise LaunchError("QEMU cannot be run", argv=argv, answer=str(error), log=log) from error
     try:

@@ -26,6 +26,8 @@ class QemuState:
     :param boot_vcpus: vCPUs at launch
     :param boot_memory_mb: MiB at launch
     :param max_memory_mb: MiB it can grow to
+    :param shared_memory: other processes (vhost-user, virtiofsd) can see the guest's memory
+    :param daemons: processes that serve a device, by the device's id
     :param offline_vcpus: vCPUs that the guest was asked to stop using
     """
 
@@ -40,6 +42,8 @@ class QemuState:
     max_memory_mb: int = 0
     memory_hotplug: str = ""
     offline_vcpus: int = 0
+    shared_memory: bool = False
+    daemons: dict[str, ProcessIdentity] = dataclasses.field(default_factory=dict)
     bridges: list[Bridge] = dataclasses.field(default_factory=list)
 
     def new_identity(self) -> None:
@@ -58,5 +62,7 @@ class QemuState:
         known = {field.name for field in dataclasses.fields(cls)}
         state = cls(**{name: item for name, item in value.items() if name in known})
         state.process = ProcessIdentity.from_dict(value.get("process"))
+        daemons = {name: ProcessIdentity.from_dict(daemon) for name, daemon in (value.get("daemons") or {}).items()}
+        state.daemons = {name: daemon for name, daemon in daemons.items() if daemon is not None}
         state.bridges = [Bridge.from_dict(bridge) for bridge in value.get("bridges") or []]
         return state

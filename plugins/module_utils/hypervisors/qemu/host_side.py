@@ -1,0 +1,242 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The host's side of a device: what is checked, opened and started before QEMU can have it, and given back after."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from typing import Callable
+
+from ansible_collections.kata.hypervisor.plugins.module_utils import disk_users, network
+from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
+    BlockDrive,
+    Device,
+    NetworkDevice,
+    SerialPort,
+    VfioDevice,
+    VfioType,
+    VhostUserDevice,
+    Volume,
+    Vsock,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError, StateError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import virtiofsd
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.parts import Descriptors
+from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
+from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity
+
+VHOST_VSOCK_DEVICE = "/dev/vhost-vsock"
+VHOST_VSOCK_SET_GUEST_CID = 0x4008AF60
+
+
+@dataclasses.dataclass
+class HostSide:
+    """What was opened for a device: descriptors by the name QEMU shall know each by."""
+
+    tap: list[int] = dataclasses.field(default_factory=list)
+    vhost: list[int] = dataclasses.field(default_factory=list)
+    socket_path: str = ""
+
+    def descriptors(self) -> list[int]:
+        """All of them."""
+        return [*self.tap, *self.vhost]
+
+    def by_number(self) -> Descriptors:
+        """Their names on a command line: QEMU inherits the numbers."""
+        return Descriptors([str(fd) for fd in self.tap], [str(fd) for fd in self.vhost], self.socket_path)
+
+    def by_name(self, device: str) -> tuple[Descriptors, dict[str, int]]:
+        """Their names over QMP, and which descriptor each name stands for."""
+        taps = {f"{device}-tap{number}": fd for number, fd in enumerate(self.tap)}
+        vhosts = {f"{device}-vhost{number}": fd for number, fd in enumerate(self.vhost)}
+        return Descriptors(list(taps), list(vhosts), self.socket_path), {**taps, **vhosts}
+
+    def close(self) -> None:
+        """Close our copies; QEMU has its own."""
+        network.close_all(self.descriptors())
+
+
+def complete(device: Device, sandbox: str, seed: str, run_dir: str) -> Device:
+    """The device with what nobody said filled in, always the same for the same sandbox and device.
+
+    :param seed: what makes addresses unique (the VM's UUID)
+    """
+    if isinstance(device, NetworkDevice):
+        if not device.mac and device.kind != "macvtap":
+            device = dataclasses.replace(device, mac=network.generated_mac(f"{seed}/{device.id}"))
+        if device.kind == "tap" and not device.tap_name:
+            device = dataclasses.replace(device, tap_name=network.tap_name(sandbox, device.id))
+        if device.kind == "macvtap" and not device.mac:
+            device = dataclasses.replace(device, mac=_address_of(device.tap_name))
+    if isinstance(device, SerialPort) and not device.host_path:
+        device = dataclasses.replace(device, host_path=os.path.join(run_dir, f"port-{device.device_id}.sock"))
+    return device
+
+
+def _address_of(interface: str) -> str:
+    try:
+        with open(f"/sys/class/net/{interface}/address", encoding="ascii") as stream:
+            return stream.read().strip()
+    except OSError:
+        return ""
+
+
+def check(device: Device, config: HypervisorConfig) -> None:
+    """Refuse what the host does not have or must not give away. Changes nothing.
+
+    :raises AssetError: a file, directory or daemon is missing
+    :raises HostError: a kernel feature or device is missing
+    :raises StateError: the host itself uses it
+    """
+    if isinstance(device, BlockDrive):
+        _check_disk(device)
+    elif isinstance(device, NetworkDevice):
+        _check_interface(device)
+    elif isinstance(device, SerialPort):
+        socket_path(device.host_path)
+    elif isinstance(device, Volume):
+        if not os.path.isdir(device.host_path):
+            raise AssetError("there is no such directory to share", option="devices", wanted=device.host_path)
+        if config.shared_fs != "virtio-9p":
+            virtiofsd.find_daemon(config.virtio_fs_daemon)
+    elif isinstance(device, Vsock):
+        if not os.path.exists(VHOST_VSOCK_DEVICE):
+            raise HostError(
+                f"the host has no {VHOST_VSOCK_DEVICE}", option="devices", wanted=device.id, fix="Load the module vhost_vsock."
+            )
+    elif isinstance(device, VfioDevice):
+        _check_vfio(device)
+    elif isinstance(device, VhostUserDevice):
+        if not os.path.exists(device.socket_path):
+            raise AssetError(
+                "nobody serves this vhost-user socket", option="devices", wanted=device.socket_path, fix="Start its back end first."
+            )
+
+
+def _check_disk(drive: BlockDrive) -> None:
+    if not os.path.exists(drive.file):
+        raise AssetError("there is no such disk", option="devices", wanted=drive.file)
+    if os.path.isdir(drive.file):
+        raise AssetError("this is a directory, not a disk", option="devices", wanted=drive.file)
+    if not os.access(drive.file, os.R_OK if drive.read_only else os.R_OK | os.W_OK):
+        raise AssetError("this disk cannot be opened", option="devices", wanted=drive.file)
+    user = disk_users.user_of(drive.file)
+    if user:
+        raise StateError(
+            "the host itself uses this disk", option="devices", wanted=drive.file, answer=user, fix="Release it on the host first."
+        )
+
+
+def _check_interface(interface: NetworkDevice) -> None:
+    if interface.kind in ("tap", "macvtap"):
+        network.check_name(interface.tap_name)
+    if interface.kind == "tap" and not os.path.exists(network.TUN_DEVICE):
+        raise HostError(f"the host has no {network.TUN_DEVICE}", option="devices", fix="Load the module tun.")
+    if interface.kind == "macvtap" and not network.exists(interface.tap_name):
+        raise HostError("there is no such macvtap interface", option="devices", wanted=interface.tap_name)
+    if interface.bridge:
+        network.check_bridge(interface.bridge)
+    if interface.vhost and not os.path.exists(network.VHOST_NET_DEVICE):
+        raise HostError(f"the host has no {network.VHOST_NET_DEVICE}", option="devices", fix="Load the module vhost_net, or say vhost: false.")
+
+
+def _check_vfio(device: VfioDevice) -> None:
+    path = device.sysfs_dev if device.type == VfioType.MEDIATED else f"/sys/bus/pci/devices/{device.bdf}"
+    if not os.path.isdir(path):
+        raise HostError("the host has no such device", option="devices", wanted=device.bdf or device.sysfs_dev)
+    if device.type == VfioType.NORMAL:
+        driver = os.path.basename(os.path.realpath(os.path.join(path, "driver")))
+        if driver != "vfio-pci":
+            raise HostError(
+                f"this device is bound to {driver if driver != 'driver' else 'no driver'}, not to vfio-pci",
+                option="devices",
+                wanted=device.bdf,
+                fix="Bind it to vfio-pci first (driverctl set-override, or sysfs driver_override).",
+            )
+    group = os.path.basename(os.path.realpath(os.path.join(path, "iommu_group")))
+    if not os.path.exists(f"/dev/vfio/{group}"):
+        raise HostError(
+            f"the device's IOMMU group is not at /dev/vfio/{group}", option="devices", wanted=device.bdf or device.sysfs_dev,
+            fix="The host needs an IOMMU that is switched on (intel_iommu=on or amd_iommu=on) and the module vfio.",
+        )
+
+
+def open_host_side(
+    device: Device, config: HypervisorConfig, run_dir: str, started: Callable[[ProcessIdentity | None], None]
+) -> HostSide:
+    """Open or start what the device needs on the host. On failure nothing stays open.
+
+    :param started: told of the daemon that serves the device, if one is started
+    """
+    side = HostSide()
+    try:
+        if isinstance(device, NetworkDevice) and device.kind in ("tap", "macvtap"):
+            opener = network.open_tap if device.kind == "tap" else network.open_macvtap
+            side.tap = opener(device.tap_name, device.queues)
+            network.bring_up(device.tap_name, device.mtu, device.bridge)
+            if device.vhost:
+                side.vhost = network.open_vhost_net(device.queues)
+        elif isinstance(device, Vsock):
+            side.vhost = [_reserve_cid(device.context_id)]
+        elif isinstance(device, Volume) and config.shared_fs != "virtio-9p":
+            side.socket_path = socket_path(run_dir, f"fs-{device.id}.sock")
+            _start_virtiofsd(device, config, side.socket_path, started)
+    except BaseException:
+        side.close()
+        raise
+    return side
+
+
+def _start_virtiofsd(
+    volume: Volume, config: HypervisorConfig, path: str, started: Callable[[ProcessIdentity | None], None]
+) -> None:
+    daemon = virtiofsd.find_daemon(config.virtio_fs_daemon)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    argv = virtiofsd.arguments(
+        daemon, virtiofsd.version_of(daemon), path, volume.host_path, config.virtio_fs_cache, volume.read_only
+    )
+    virtiofsd.start(argv, path, os.path.join(os.path.dirname(path), f"virtiofsd-{volume.id}.log"), started)
+
+
+def _reserve_cid(cid: int) -> int:
+    """An open vhost-vsock that holds a guest CID.
+
+    :raises HostError: the device is missing, or another guest has the CID
+    """
+    import fcntl
+    import struct
+
+    try:
+        descriptor = os.open(VHOST_VSOCK_DEVICE, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(descriptor, VHOST_VSOCK_SET_GUEST_CID, struct.pack("Q", cid))
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+    except OSError as error:
+        raise HostError("the vsock CID cannot be had", option="devices", wanted=cid, answer=str(error), fix="Choose another cid.") from error
+
+
+def needs_shared_memory(device: Device, config: HypervisorConfig) -> bool:
+    """Does another process on the host have to see the guest's memory for it?"""
+    return isinstance(device, VhostUserDevice) or (isinstance(device, Volume) and config.shared_fs != "virtio-9p")
+
+
+def check_hot(device: Device, config: HypervisorConfig, memory_is_shared: bool) -> None:
+    """Refuse what QEMU cannot add to this VM while it runs.
+
+    :raises ConfigError: it would have had to be there, or prepared for, from the start
+    """
+    restart = "Restart it with the device in its list (disruption: restart)."
+    if isinstance(device, Volume) and config.shared_fs == "virtio-9p":
+        raise ConfigError("a 9p share can only be added while the VM is off", option="devices", wanted=device.id, fix=restart)
+    if needs_shared_memory(device, config) and not memory_is_shared:
+        raise ConfigError(
+            "this VM's memory is not shared, so no other process can serve a device of it", option="devices", fix=restart
+        )

@@ -1,0 +1,232 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a device is made of in QEMU: its parts in the order they are made. Pure.
+
+The same parts go onto a command line (a device that is there from the start) and over QMP (one that is plugged in), so that both make
+the same device. Ids in QEMU are the user's with a prefix: they never clash with the machine's own and always start with a letter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
+    BlockDrive,
+    Device,
+    NetworkDevice,
+    SerialPort,
+    VfioDevice,
+    VfioType,
+    VhostUserDevice,
+    Volume,
+    Vsock,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.disks import scsi_id_lun
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, Unsupported
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.argv import Argument
+
+DEVICE_PREFIX = "dev-"
+
+
+@dataclasses.dataclass
+class Part:
+    """One part of a device.
+
+    :param kind: blockdev, netdev, chardev, object, fsdev or device
+    :param id: its id in QEMU
+    :param type: its driver or type
+    :param properties: the rest, as QMP takes it
+    """
+
+    kind: str
+    id: str
+    type: str
+    properties: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def argument(self) -> Argument:
+        """The part as an option of the command line."""
+        key = "node-name" if self.kind == "blockdev" else "id"
+        if self.kind == "chardev":
+            return Argument("chardev", "socket", {"id": self.id, **self.properties})
+        return Argument(self.kind, self.type, {key: self.id, **self.properties})
+
+
+@dataclasses.dataclass
+class Place:
+    """Where a device goes: a bus and an address, and what its transport is called."""
+
+    transport: str
+    bus: str = ""
+    addr: str = ""
+
+    def properties(self) -> dict[str, Any]:
+        """bus and addr, where there are any."""
+        return {"bus": self.bus, "addr": self.addr} if self.bus else {}
+
+
+def device_id(device: Device) -> str:
+    """The user's id of a device."""
+    if isinstance(device, SerialPort):
+        return device.device_id
+    if isinstance(device, VhostUserDevice):
+        return device.dev_id
+    return str(getattr(device, "id", ""))
+
+
+def frontend_id(device: Device) -> str:
+    """The id in QEMU of the part that the guest sees."""
+    return DEVICE_PREFIX + device_id(device)
+
+
+def needs_slot(device: Device, driver: str) -> bool:
+    """Does it take a slot on a bridge? SCSI disks and serial ports sit on controllers of their own."""
+    return not isinstance(device, SerialPort) and not (isinstance(device, BlockDrive) and driver == "virtio-scsi")
+
+
+def parts_of(device: Device, place: Place, driver: str = "", descriptors: Descriptors | None = None) -> list[Part]:
+    """The parts of a device, the one that the guest sees last.
+
+    :param driver: how a block device reaches the guest where its record does not say
+    :param descriptors: names of the open files that QEMU was handed for it
+    :raises Unsupported: QEMU has no such device, or this driver cannot make it
+    """
+    descriptors = descriptors or Descriptors()
+    if isinstance(device, BlockDrive):
+        return _block(device, place, device.driver or driver)
+    if isinstance(device, NetworkDevice):
+        return _network(device, place, descriptors)
+    if isinstance(device, SerialPort):
+        return _serial_port(device)
+    if isinstance(device, Volume):
+        return _shared_directory(device, place, descriptors)
+    if isinstance(device, Vsock):
+        return _vsock(device, place, descriptors)
+    if isinstance(device, VfioDevice):
+        return _vfio(device, place)
+    if isinstance(device, VhostUserDevice):
+        return _vhost_user(device, place)
+    raise Unsupported(f"the qemu driver has no device of kind {type(device).__name__}")
+
+
+@dataclasses.dataclass
+class Descriptors:
+    """Names by which QEMU knows open files: numbers on a command line, names given with getfd over QMP."""
+
+    tap: list[str] = dataclasses.field(default_factory=list)
+    vhost: list[str] = dataclasses.field(default_factory=list)
+    socket_path: str = ""
+
+
+def _block(drive: BlockDrive, place: Place, driver: str) -> list[Part]:
+    node = f"node-{drive.id}"
+    properties: dict[str, Any] = {
+        "read-only": drive.read_only,
+        "discard": "unmap" if drive.discard else "ignore",
+        "file": {"driver": "host_device" if drive.file.startswith("/dev/") else "file", "filename": drive.file},
+    }
+    if drive.cache:
+        properties["cache"] = {"direct": drive.cache == "none", "no-flush": drive.cache == "unsafe"}
+    front: dict[str, Any] = {"drive": node}
+    if drive.serial:
+        front["serial"] = drive.serial
+    if drive.cache:
+        front["write-cache"] = "off" if drive.cache == "writethrough" else "on"
+    backend = Part("blockdev", node, drive.format, properties)
+    if driver == "virtio-scsi":
+        scsi_id, lun = scsi_id_lun(drive.index)
+        return [backend, Part("device", frontend_id(drive), "scsi-hd", {"bus": "scsi0.0", "scsi-id": scsi_id, "lun": lun, **front})]
+    if driver == "virtio-blk":
+        return [backend, Part("device", frontend_id(drive), f"virtio-blk-{place.transport}", {**front, **place.properties()})]
+    raise Unsupported(
+        f"the qemu driver attaches no disk by {driver}", option="devices", wanted=drive.id, fix="Choose virtio-blk or virtio-scsi."
+    )
+
+
+def _network(interface: NetworkDevice, place: Place, descriptors: Descriptors) -> list[Part]:
+    netdev = f"net-{interface.id}"
+    if interface.kind == "user":
+        backend = Part("netdev", netdev, "user")
+    elif interface.kind in ("tap", "macvtap"):
+        properties: dict[str, Any] = {"fds": ":".join(descriptors.tap)}
+        if descriptors.vhost:
+            properties.update({"vhost": True, "vhostfds": ":".join(descriptors.vhost)})
+        else:
+            properties["vhost"] = False
+        backend = Part("netdev", netdev, "tap", properties)
+    else:
+        raise Unsupported(f"the qemu driver has no network interface of kind {interface.kind}", option="devices", wanted=interface.id)
+    front: dict[str, Any] = {"netdev": netdev, "mac": interface.mac, **place.properties()}
+    if interface.queues > 1:
+        front["mq"] = True
+        if place.transport == "pci":
+            front["vectors"] = 2 * interface.queues + 2
+    if interface.mtu:
+        front["host_mtu"] = interface.mtu
+    return [backend, Part("device", frontend_id(interface), f"virtio-net-{place.transport}", front)]
+
+
+def _serial_port(port: SerialPort) -> list[Part]:
+    chardev = f"char-{port.device_id}"
+    return [
+        Part("chardev", chardev, "socket", {"path": port.host_path, "server": True, "wait": False}),
+        Part(
+            "device",
+            frontend_id(port),
+            "virtserialport",
+            {"bus": "serial0.0", "chardev": chardev, "name": port.name or port.device_id},
+        ),
+    ]
+
+
+def _shared_directory(volume: Volume, place: Place, descriptors: Descriptors) -> list[Part]:
+    if descriptors.socket_path:
+        return _vhost_user_fs(volume.id, volume.mount_tag, descriptors.socket_path, place)
+    # mapped-xattr: what a guest calls root owns nothing of the host's.
+    export = Part("fsdev", f"fs-{volume.id}", "local", {"path": volume.host_path, "security_model": "mapped-xattr"})
+    if volume.read_only:
+        export.properties["readonly"] = True
+    front = {"fsdev": export.id, "mount_tag": volume.mount_tag, **place.properties()}
+    return [export, Part("device", frontend_id(volume), f"virtio-9p-{place.transport}", front)]
+
+
+def _vhost_user_fs(identifier: str, tag: str, socket_path: str, place: Place, cache_size: int = 0) -> list[Part]:
+    chardev = f"char-{identifier}"
+    front: dict[str, Any] = {"chardev": chardev, "tag": tag, **place.properties()}
+    return [
+        Part("chardev", chardev, "socket", {"path": socket_path}),
+        Part("device", DEVICE_PREFIX + identifier, f"vhost-user-fs-{place.transport}", front),
+    ]
+
+
+def _vsock(vsock: Vsock, place: Place, descriptors: Descriptors) -> list[Part]:
+    front: dict[str, Any] = {"guest-cid": vsock.context_id, **place.properties()}
+    if descriptors.vhost:
+        front["vhostfd"] = descriptors.vhost[0]
+    return [Part("device", frontend_id(vsock), f"vhost-vsock-{place.transport}", front)]
+
+
+def _vfio(device: VfioDevice, place: Place) -> list[Part]:
+    if device.type == VfioType.MEDIATED:
+        front: dict[str, Any] = {"sysfsdev": device.sysfs_dev}
+    else:
+        front = {"host": device.bdf}
+    return [Part("device", frontend_id(device), "vfio-pci", {**front, **place.properties()})]
+
+
+def _vhost_user(device: VhostUserDevice, place: Place) -> list[Part]:
+    if device.type == "vhost-user-fs-pci":
+        return _vhost_user_fs(device.dev_id, device.tag, device.socket_path, place)
+    chardev = f"char-{device.dev_id}"
+    parts = [Part("chardev", chardev, "socket", {"path": device.socket_path})]
+    front: dict[str, Any] = dict(place.properties())
+    if device.type == "virtio-net-pci":
+        netdev = f"net-{device.dev_id}"
+        parts.append(Part("netdev", netdev, "vhost-user", {"chardev": chardev, "queues": device.queues}))
+        front.update({"netdev": netdev, "mac": device.mac_address})
+        return [*parts, Part("device", frontend_id(device), f"virtio-net-{place.transport}", front)]
+    if device.type in ("vhost-user-scsi-pci", "vhost-user-blk-pci"):
+        front["chardev"] = chardev
+        return [*parts, Part("device", frontend_id(device), device.type, front)]
+    raise ConfigError("there is no such vhost-user device", option="devices", wanted=device.type)

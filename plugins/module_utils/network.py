@@ -1,0 +1,167 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The host's end of a sandbox's network interfaces: taps, macvtaps, bridges and vhost-net descriptors.
+
+A tap made here is not persistent: it lives as long as somebody holds its descriptor, so that a VMM that dies takes it along and nothing
+is left over (Linux, Documentation/networking/tuntap.rst).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import socket
+import struct
+from typing import Iterable
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HostError
+
+TUN_DEVICE = "/dev/net/tun"
+VHOST_NET_DEVICE = "/dev/vhost-net"
+TUNSETIFF = 0x400454CA
+IFF_TAP, IFF_NO_PI, IFF_VNET_HDR, IFF_MULTI_QUEUE = 0x0002, 0x1000, 0x4000, 0x0100
+SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCSIFMTU, SIOCGIFINDEX, SIOCBRADDIF = 0x8913, 0x8914, 0x8922, 0x8933, 0x89A2
+IFF_UP = 1
+#: Bytes of an interface's name.
+MAX_NAME = 15
+
+
+def generated_mac(seed: str) -> str:
+    """A locally administered address that is always the same for the same seed."""
+    digest = hashlib.sha256(seed.encode()).digest()
+    return ":".join(f"{byte:02x}" for byte in (0x52, 0x54, 0x00, *digest[:3]))
+
+
+def tap_name(sandbox: str, device: str) -> str:
+    """A name for the tap of a sandbox's interface, always the same for the two."""
+    return "kh" + hashlib.sha256(f"{sandbox}/{device}".encode()).hexdigest()[:12]
+
+
+def check_name(name: str, option: str = "devices") -> None:
+    """Refuse what cannot be an interface's name.
+
+    :raises ConfigError: it is empty, too long, or has a slash or a blank
+    """
+    if not 0 < len(name.encode()) <= MAX_NAME or any(c.isspace() or c in "/:%" for c in name) or name in (".", ".."):
+        raise ConfigError(f"this cannot be the name of a network interface (1 to {MAX_NAME} bytes)", option=option, wanted=name)
+
+
+def exists(name: str) -> bool:
+    """Is there an interface of that name?"""
+    return os.path.isdir(f"/sys/class/net/{name}")
+
+
+def open_tap(name: str, queues: int = 1) -> list[int]:
+    """Descriptors of a tap, one a queue; the tap is made if there is none, else taken over.
+
+    :raises HostError: the kernel refuses, with its words
+    """
+    check_name(name)
+    flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (IFF_MULTI_QUEUE if queues > 1 else 0)
+    descriptors: list[int] = []
+    try:
+        for _queue in range(queues):
+            descriptors.append(os.open(TUN_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
+            fcntl.ioctl(descriptors[-1], TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
+    except OSError as error:
+        close_all(descriptors)
+        busy = error.errno == errno.EBUSY
+        raise HostError(
+            f"the tap {name} cannot be opened",
+            option="devices",
+            answer=str(error),
+            fix="Another VM holds it." if busy else "The host needs /dev/net/tun (module tun), and the task root's rights.",
+        ) from error
+    return descriptors
+
+
+def open_macvtap(name: str, queues: int = 1) -> list[int]:
+    """Descriptors of an existing macvtap interface, one a queue.
+
+    :raises HostError: there is none, or it cannot be opened
+    """
+    check_name(name)
+    descriptors: list[int] = []
+    try:
+        with open(f"/sys/class/net/{name}/ifindex", encoding="ascii") as stream:
+            device = f"/dev/tap{int(stream.read())}"
+        for _queue in range(queues):
+            descriptors.append(os.open(device, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
+            flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (IFF_MULTI_QUEUE if queues > 1 else 0)
+            fcntl.ioctl(descriptors[-1], TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
+    except (OSError, ValueError) as error:
+        close_all(descriptors)
+        raise HostError(
+            f"the macvtap interface {name} cannot be opened",
+            option="devices",
+            answer=str(error),
+            fix="Make it first: ip link add link PARENT name NAME type macvtap mode bridge.",
+        ) from error
+    return descriptors
+
+
+def open_vhost_net(count: int) -> list[int]:
+    """Descriptors of vhost-net, one a queue.
+
+    :raises HostError: the host has none
+    """
+    descriptors: list[int] = []
+    try:
+        for _queue in range(count):
+            descriptors.append(os.open(VHOST_NET_DEVICE, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        close_all(descriptors)
+        raise HostError(
+            "vhost is wanted, and the host has no vhost-net", option="devices", answer=str(error), fix="Load the module vhost_net."
+        ) from error
+    return descriptors
+
+
+def close_all(descriptors: Iterable[int]) -> None:
+    """Close descriptors, whatever state they are in."""
+    for descriptor in descriptors:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+
+
+def bring_up(name: str, mtu: int = 0, bridge: str = "") -> None:
+    """Set an interface's MTU, put it into a bridge, and switch it on.
+
+    :raises HostError: the kernel refuses, with its words
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        try:
+            step = "its MTU cannot be set"
+            if mtu:
+                fcntl.ioctl(control, SIOCSIFMTU, struct.pack("16si20x", name.encode(), mtu))
+            step = "its index cannot be read"
+            index = struct.unpack("16si20x", fcntl.ioctl(control, SIOCGIFINDEX, struct.pack("16s24x", name.encode())))[1]
+            if bridge and not _is_port_of(name, bridge):
+                step = f"it cannot be put into the bridge {bridge}"
+                fcntl.ioctl(control, SIOCBRADDIF, struct.pack("16si20x", bridge.encode(), index))
+            step = "it cannot be switched on"
+            flags = struct.unpack("16sH22x", fcntl.ioctl(control, SIOCGIFFLAGS, struct.pack("16s24x", name.encode())))[1]
+            if not flags & IFF_UP:
+                fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sH22x", name.encode(), flags | IFF_UP))
+        except OSError as error:
+            raise HostError(f"the interface {name}: {step}", option="devices", answer=str(error)) from error
+
+
+def check_bridge(name: str) -> None:
+    """Refuse a bridge that is not there.
+
+    :raises HostError: the host has no bridge of that name
+    """
+    check_name(name)
+    if not os.path.isdir(f"/sys/class/net/{name}/bridge"):
+        raise HostError(
+            f"the host has no bridge {name}", option="devices", fix="Make it first (role kata_host, or ip link add NAME type bridge)."
+        )
+
+
+def _is_port_of(name: str, bridge: str) -> bool:
+    return os.path.isdir(f"/sys/class/net/{bridge}/brif/{name}")
