@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
 from ansible_collections.kata.hypervisor.plugins.module_utils.fields import Option
@@ -128,7 +129,10 @@ def words(name: str, value: Any) -> list[str]:
     for word in result:
         if [word] != split_words(word):
             raise ConfigError(
-                "a word of a list cannot be empty or have white space in it", option=name, wanted=word, fix="Give each word as an item."
+                "a word of a list cannot be empty or have white space in it",
+                option=name,
+                wanted=word,
+                fix="Give each word as an item.",
             )
     return result
 

@@ -189,7 +189,12 @@ def _vfio(device: dict[str, Any]) -> Device:
 
 def _vhost_user(device: dict[str, Any]) -> Device:
     return VhostUserDevice(
-        device["id"], device["path"], device["model"], device.get("mac", ""), device.get("tag", ""), queues=device["queues"]
+        device["id"],
+        device["path"],
+        device["model"],
+        device.get("mac", ""),
+        device.get("tag", ""),
+        queues=device["queues"],
     )
 
 

@@ -201,7 +201,9 @@ def make_plan(
         record, observed = None, Observed()
     plan.hypervisor = spec.hypervisor or (record.hypervisor if record else DEFAULT_HYPERVISOR)
     moved = record is not None and record.hypervisor != plan.hypervisor
-    _refuse_unsupported(spec.id, {**record.options, **spec.options} if record and moved else spec.options, plan.hypervisor)
+    _refuse_unsupported(
+        spec.id, {**record.options, **spec.options} if record and moved else spec.options, plan.hypervisor
+    )
     if record is None:
         _plan_creation(plan, spec, observed)
     else:
@@ -375,7 +377,7 @@ class _Existing:
             )
         capability = grow if wanted > now else shrink
         text = f"{step} {now} -> {wanted}"
-        if maximum and wanted > maximum or not getattr(self.capabilities(), capability):
+        if (maximum and wanted > maximum) or not getattr(self.capabilities(), capability):
             why = f"this VM has no {capability}" if not maximum or wanted <= maximum else f"it is above {maximum_name}"
             return Change(name, now, wanted, Cost.RESTART, why=why)
         return Change(name, now, wanted, Cost.LIVE, (Step(step, text, {"size": wanted}),))

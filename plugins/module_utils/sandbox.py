@@ -186,13 +186,16 @@ class Sandbox:
     def _make_plan(self) -> None:
         capabilities = self.driver.capabilities if self.driver is not None else None
         self.plan = make_plan(self.spec, self.record, self.observed, *([capabilities] if capabilities else []))
-        if self.plan.has("create", "recreate", "start") or any("everything" in step.arguments for step in self.plan.steps):
+        if self.plan.has("create", "recreate", "start") or any(
+            "everything" in step.arguments for step in self.plan.steps
+        ):
             self._prepared = self._prepare(with_devices=self.observed.power == "off")
             if self.plan.has("stop", "cleanup", "remove"):
                 self._prepared = None  # It was asked while another VM was there.
 
     def _tidy(self) -> None:
-        """Remove saved state that no record speaks of: half of it was written, or it was restored, when a task was killed."""
+        """Remove what a killed task left half-written, and saved state that no record speaks of: it is incomplete or was restored."""
+        self.store.drop_draft()
         saved = self._saved_path()
         if os.path.isdir(saved) and (self.record is None or not self.record.saved_state):
             shutil.rmtree(saved, ignore_errors=True)
@@ -237,6 +240,8 @@ class Sandbox:
             record.desired = self.plan.desired
             if stale:
                 self._drop_saved_state()
+            if record.phase != SETTLED and self.observed.power == "off":
+                self._live().cleanup()  # The VM was ended, and the task killed before its driver could put that down.
             self._commit(SETTLED)
 
     def _recover(self, step: Step, created: bool) -> None:
@@ -294,7 +299,9 @@ class Sandbox:
         record = self._known()
         record.options, record.devices = dict(self.plan.options), list(self.plan.devices)
         filled = options_from(driver.hypervisor_config())
-        self.plan.defaults = {name: value for name, value in {**self.plan.defaults, **filled}.items() if name not in record.options}
+        self.plan.defaults = {
+            name: value for name, value in {**self.plan.defaults, **filled}.items() if name not in record.options
+        }
         record.defaults = dict(self.plan.defaults)
         self._prepared = driver
 
@@ -304,14 +311,16 @@ class Sandbox:
     def _do_start(self, step: Step) -> None:
         record = self._known()
         driver = self._take_prepared()
-        record.console_start = _size_of(driver.console_log())
+        before = _identity_and_size(driver.console_log())
         driver.start_sandbox(self.spec.start_timeout)
+        record.console_start = _grown_from(driver.console_log(), before)
         record.memory_reached_mb = driver.observe().memory_mb
 
     def _do_restore(self, step: Step) -> None:
         record, driver = self._known(), self._live()
-        record.console_start = _size_of(driver.console_log())
+        before = _identity_and_size(driver.console_log())
         driver.restore_sandbox(record.saved_state, self.spec.save_timeout)
+        record.console_start = _grown_from(driver.console_log(), before)
         self._drop_saved_state()
 
     def _do_stop(self, step: Step) -> None:
@@ -367,7 +376,9 @@ class Sandbox:
         device = step.arguments["device"]
         self._live().hotplug_add_device(make_device(device))
         self._forget_device(device["id"])
+        order = [listed["id"] for listed in self.plan.devices]
         self._known().devices.append(device)
+        self._known().devices.sort(key=lambda listed: order.index(listed["id"]) if listed["id"] in order else len(order))
 
     def _do_unplug(self, step: Step) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import make_device
@@ -417,11 +428,14 @@ class Sandbox:
             missing.append(f"it is {state_of(self.record, self.observed)} and should be {plan.desired}")
         if self.observed.power in ("running", "paused"):
             plugged = set(self.observed.devices)
-            missing += [f"device {device['id']} is missing" for device in self.record.devices if device["id"] not in plugged]
+            missing += [
+                f"device {device['id']} is missing" for device in self.record.devices if device["id"] not in plugged
+            ]
             missing += [
                 f"device {step.arguments['device']['id']} is still there"
                 for step in plan.steps
-                if step.name == "unplug" and step.arguments["device"]["id"] in plugged - {device["id"] for device in plan.devices}
+                if step.name == "unplug"
+                and step.arguments["device"]["id"] in plugged - {device["id"] for device in plan.devices}
             ]
         if missing:
             from ansible_collections.kata.hypervisor.plugins.module_utils.waiting import last_words
@@ -484,8 +498,16 @@ class Sandbox:
         }
 
 
-def _size_of(path: str) -> int:
+def _identity_and_size(path: str) -> tuple[int, int]:
+    """The inode of a file and its size in bytes; zeros where there is none."""
     try:
-        return os.stat(path).st_size if path else 0
+        status = os.stat(path)
+        return status.st_ino, status.st_size
     except OSError:
-        return 0
+        return 0, 0
+
+
+def _grown_from(path: str, before: tuple[int, int]) -> int:
+    """Where in a log the newest part begins: at its old end, or at its beginning when it was begun anew."""
+    inode, size = _identity_and_size(path)
+    return before[1] if inode == before[0] and size >= before[1] else 0

@@ -14,10 +14,16 @@ import json
 import os
 import shutil
 import time
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError, LockTimeout, StoreError
-from ansible_collections.kata.hypervisor.plugins.module_utils.layout import RUN_ROOT, SANDBOX_ID, STATE_ROOT, SandboxLayout
+from ansible_collections.kata.hypervisor.plugins.module_utils.layout import (
+    RUN_ROOT,
+    SANDBOX_ID,
+    STATE_ROOT,
+    SandboxLayout,
+)
 
 #: Version of the record's form. A record of a newer one is refused, never guessed at.
 SCHEMA = 1
@@ -27,7 +33,18 @@ COLLECTION_VERSION = "1.0.0"
 #: What was being done when the record was written. Anything but SETTLED in a record that nobody holds the lock of means that
 #: the task was killed there.
 SETTLED = ""
-PHASES = (SETTLED, "starting", "stopping", "pausing", "resuming", "resizing", "plugging", "saving", "restoring", "removing")
+PHASES = (
+    SETTLED,
+    "starting",
+    "stopping",
+    "pausing",
+    "resuming",
+    "resizing",
+    "plugging",
+    "saving",
+    "restoring",
+    "removing",
+)
 
 #: What the name of a record that is being written ends in.
 DRAFT = ".new"
@@ -162,6 +179,11 @@ class Store:
         except OSError as problem:
             raise self._error("write", path, problem) from problem
 
+    def drop_draft(self) -> None:
+        """Remove a record that was being written when its task was killed."""
+        with contextlib.suppress(OSError):
+            os.unlink(self.layout.record_path + DRAFT)
+
     def remove(self) -> None:
         """Remove everything below the state directory but the lock; the record goes last, so that a killed removal is resumed.
 
@@ -263,7 +285,9 @@ class Store:
             f"could not {what} {path}" + (": the disk is full" if full else ""),
             sandbox=self.layout.id,
             answer=str(problem),
-            fix="Make room there, or choose another state_dir." if full else "See that state_dir is a directory that this task's user may write.",
+            fix="Make room there, or choose another state_dir."
+            if full
+            else "See that state_dir is a directory that this task's user may write.",
         )
 
 

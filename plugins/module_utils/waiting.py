@@ -10,7 +10,12 @@ import re
 import time
 from typing import Any, Callable
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, DeadlineExceeded, Unsupported, VmmError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
+    ConfigError,
+    DeadlineExceeded,
+    Unsupported,
+    VmmError,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Hypervisor
 
 DEFAULT_TIMEOUT = 60.0
@@ -31,7 +36,9 @@ def parse_wait_for(value: Any, timeout: float = DEFAULT_TIMEOUT) -> dict[str, An
 
     def wrong(message: str) -> ConfigError:
         kinds = ", ".join(KINDS)
-        return ConfigError(message, option="wait_for", wanted=value, fix=f"Give one of {kinds}, such as 'console: login'.")
+        return ConfigError(
+            message, option="wait_for", wanted=value, fix=f"Give one of {kinds}, such as 'console: login'."
+        )
 
     if value in (None, "", {}):
         return None
@@ -110,7 +117,10 @@ def _console(argument: str, driver: Hypervisor, sandbox: str, console_start: int
     path = driver.console_log()
     if not path:
         raise Unsupported(
-            f"the {driver.name} driver keeps no console log to search", sandbox=sandbox, option="wait_for", wanted=argument
+            f"the {driver.name} driver keeps no console log to search",
+            sandbox=sandbox,
+            option="wait_for",
+            wanted=argument,
         )
     pattern = re.compile(argument.encode())
     return lambda power: pattern.search(_printed(path, console_start)) is not None

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import parse_spec, sandbox_argument_spec
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.sandbox import converge
