@@ -1,0 +1,377 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A Kata C(configuration.toml) as a HypervisorConfig, with the loader's own defaults and limits.
+
+The loader of Kata 1.x fills in and checks more than L(config.HypervisorConfig.valid) does, and differently.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any, Mapping
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.config import (
+    DEFAULTS,
+    MAX_NUMBER,
+    MAX_VCPUS,
+    HypervisorConfig,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError
+from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param, add_kernel_param, parse_kernel_params
+
+MIB = 1024 * 1024
+MIN_MEMORY_MB = 8
+MAX_BRIDGES = 5
+DEFAULT_MEMORY_SLOTS = 10
+DEFAULT_KERNEL = "/usr/share/kata-containers/vmlinuz.container"
+DEFAULT_HYPERVISOR = "/usr/bin/qemu-lite-system-x86_64"
+DEFAULT_CTL = "/usr/bin/acrnctl"
+BLOCK_DEVICE_DRIVERS = ("virtio-scsi", "virtio-blk", "virtio-mmio", "nvdimm")
+SHARED_FILE_SYSTEMS = ("virtio-9p", "virtio-fs")
+HYPERVISOR_TABLES = ("qemu", "firecracker", "acrn")
+#: What an image's init gets told, so that only the agent runs.
+IMAGE_PARAMS = (
+    Param("systemd.unit", "kata-containers.target"),
+    Param("systemd.mask", "systemd-networkd.service"),
+    Param("systemd.mask", "systemd-networkd.socket"),
+)
+
+#: The keys of a hypervisor's table that go over unchanged, by field, for every driver.
+COMMON_KEYS = {
+    "huge_pages": "enable_hugepages",
+    "debug": "enable_debug",
+    "disable_nesting_checks": "disable_nesting_checks",
+    "guest_hook_path": "guest_hook_path",
+}
+#: And those that only some drivers take.
+DRIVER_KEYS = {
+    "qemu": {
+        "mem_offset": "memory_offset",
+        "virtio_fs_cache_size": "virtio_fs_cache_size",
+        "virtio_fs_daemon": "virtio_fs_daemon",
+        "virtio_fs_cache": "virtio_fs_cache",
+        "block_device_cache_set": "block_device_cache_set",
+        "block_device_cache_direct": "block_device_cache_direct",
+        "block_device_cache_noflush": "block_device_cache_noflush",
+        "disable_block_device_use": "disable_block_device_use",
+        "enable_iothreads": "enable_iothreads",
+        "mem_prealloc": "enable_mem_prealloc",
+        "file_backed_mem_root_dir": "file_mem_backend",
+        "hotplug_vfio_on_root_bus": "hotplug_vfio_on_root_bus",
+        "disable_vhost_net": "disable_vhost_net",
+    },
+    "firecracker": {
+        "disable_block_device_use": "disable_block_device_use",
+        "enable_iothreads": "enable_iothreads",
+    },
+    "acrn": {
+        "disable_vhost_net": "disable_vhost_net",
+    },
+}
+TEXT_KEYS = frozenset(
+    "path jailer_path kernel ctlpath initrd image firmware machine_accelerators kernel_params machine_type block_device_driver"
+    " entropy_source shared_fs virtio_fs_daemon virtio_fs_cache file_mem_backend guest_hook_path".split()
+)
+NUMBER_KEYS = frozenset(
+    "default_vcpus default_maxvcpus default_memory memory_slots memory_offset default_bridges msize_9p virtio_fs_cache_size".split()
+)
+FLAG_KEYS = frozenset(
+    "block_device_cache_set block_device_cache_direct block_device_cache_noflush disable_block_device_use enable_iothreads"
+    " enable_debug enable_mem_prealloc enable_hugepages enable_swap disable_nesting_checks use_vsock hotplug_vfio_on_root_bus"
+    " disable_vhost_net".split()
+)
+
+
+@dataclasses.dataclass
+class AgentSettings:
+    """What the file says about Kata's agent."""
+
+    use_vsock: bool = False
+    debug: bool = False
+    trace: bool = False
+    trace_mode: str = ""
+    trace_type: str = ""
+    kernel_modules: list[str] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass
+class FactorySettings:
+    """What the file says about templates and the VM cache."""
+
+    template: bool = False
+    template_path: str = "/run/vc/vm/template"
+    vm_cache_number: int = 0
+    vm_cache_endpoint: str = "/var/run/kata-containers/cache.sock"
+
+
+@dataclasses.dataclass
+class KataConfiguration:
+    """What a configuration file comes to.
+
+    :param proxy_type: kataProxy, or noProxy where the guest is reached over vsock
+    """
+
+    hypervisor_type: str
+    hypervisor_config: HypervisorConfig
+    agent: AgentSettings
+    factory: FactorySettings
+    proxy_type: str = "kataProxy"
+
+
+@dataclasses.dataclass(frozen=True)
+class LoaderHost:
+    """What the loader asks of the host.
+
+    :param cpus: its CPUs
+    :param vsock_device: guests can be reached over vsock where this exists
+    :param max_vcpus: what its architecture can give a VM
+    """
+
+    cpus: int = dataclasses.field(default_factory=lambda: os.cpu_count() or 1)
+    vsock_device: str = "/dev/vhost-vsock"
+    max_vcpus: int = MAX_VCPUS
+
+
+class _Table:
+    """A table of the file, read with types; a key that is not there is empty."""
+
+    def __init__(self, name: str, values: Any) -> None:
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"[{name}] is not a table")
+        self.name = name
+        self.values = values
+
+    def text(self, key: str) -> str:
+        value = self.values.get(key, "")
+        if not isinstance(value, str):
+            raise self._wrong(key, "a text")
+        return value
+
+    def flag(self, key: str) -> bool:
+        value = self.values.get(key, False)
+        if not isinstance(value, bool):
+            raise self._wrong(key, "true or false")
+        return value
+
+    def number(self, key: str, signed: bool = False) -> int:
+        value = self.values.get(key, 0)
+        lowest, highest = (-(1 << 31), (1 << 31) - 1) if signed else (0, MAX_NUMBER)
+        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+            raise self._wrong(key, f"a whole number from {lowest} to {highest}")
+        return value
+
+    def words(self, key: str) -> list[str]:
+        value = self.values.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+            raise self._wrong(key, "a list of texts")
+        return list(value)
+
+    def any(self, key: str) -> Any:
+        """The value of a key of a hypervisor's table, by the type it has there."""
+        if key in TEXT_KEYS:
+            return self.text(key)
+        return self.flag(key) if key in FLAG_KEYS else self.number(key, signed=key == "default_vcpus")
+
+    def check_types(self) -> None:
+        """Read every key of a hypervisor's table, also those that its driver has no use for."""
+        for key in (TEXT_KEYS | NUMBER_KEYS | FLAG_KEYS) & set(self.values):
+            self.any(key)
+
+    def _wrong(self, key: str, wanted: str) -> ConfigError:
+        return ConfigError(f"[{self.name}] {key} is not {wanted}", option=key, wanted=self.values[key])
+
+
+def load_kata_toml(path: str, host: LoaderHost | None = None) -> KataConfiguration:
+    """Read a configuration file.
+
+    Keys and tables that nobody knows are ignored. A proxy's and a shim's path are not looked at: nothing here starts them.
+
+    :raises ConfigError: the file is no TOML, a value has the wrong type or is impossible, or this Python cannot read TOML
+    :raises AssetError: a file that it names is missing or empty
+    """
+    try:
+        return _configuration(_parse(path), host or LoaderHost())
+    except (ConfigError, AssetError) as error:
+        error.message = f"{path}: {error.message}"
+        raise
+
+
+def _parse(path: str) -> dict[str, Any]:
+    try:
+        import tomllib
+    except ImportError:
+        raise ConfigError(
+            "reading TOML needs Python 3.11 or later on the host",
+            option="config_file",
+            fix="Give the options in the task.",
+        ) from None
+    try:
+        with open(path, "rb") as stream:
+            return dict(tomllib.load(stream))
+    except OSError as error:
+        raise ConfigError("the file cannot be read", option="config_file", answer=str(error)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError("this is no TOML", option="config_file", answer=str(error)) from error
+
+
+def _configuration(document: Mapping[str, Any], host: LoaderHost) -> KataConfiguration:
+    tables = _Table("hypervisor", document.get("hypervisor", {})).values
+    known = [name for name in HYPERVISOR_TABLES if name in tables]
+    if len(known) > 1:
+        raise ConfigError(f"there are tables for {' and '.join(known)}", option="hypervisor", fix="Keep one of them.")
+    for name in tables:
+        _Table(f"hypervisor.{name}", tables[name]).check_types()
+    hypervisor = known[0] if known else "qemu"
+    config = (
+        _hypervisor_config(hypervisor, _Table(f"hypervisor.{hypervisor}", tables[hypervisor]), host)
+        if known
+        else HypervisorConfig()
+    )
+    agent = _agent(_Table("agent", document.get("agent", {})), config.use_vsock)
+    config.kernel_params = _kernel_params(config, agent)
+    factory = _factory(_Table("factory", document.get("factory", {})))
+    _check(hypervisor, config, factory)
+    return KataConfiguration(hypervisor, config, agent, factory, "noProxy" if config.use_vsock else "kataProxy")
+
+
+def _hypervisor_config(hypervisor: str, table: _Table, host: LoaderHost) -> HypervisorConfig:
+    config = HypervisorConfig(
+        hypervisor_path=_resolved(table.text("path") or DEFAULT_HYPERVISOR, "path"),
+        kernel_path=_resolved(table.text("kernel") or DEFAULT_KERNEL, "kernel"),
+        firmware_path=_resolved_if_set(table, "firmware"),
+        kernel_params=parse_kernel_params(table.text("kernel_params")),
+        num_vcpus=_vcpus(table.number("default_vcpus", signed=True), host),
+        default_max_vcpus=_max_vcpus(table.number("default_maxvcpus"), host),
+        memory_size=_memory(table.number("default_memory")),
+        mem_slots=table.number("memory_slots") or DEFAULT_MEMORY_SLOTS,
+        default_bridges=min(table.number("default_bridges") or DEFAULTS["default_bridges"], MAX_BRIDGES),
+        entropy_source=table.text("entropy_source") or "/dev/urandom",
+        block_device_driver=_one_of(table, "block_device_driver", BLOCK_DEVICE_DRIVERS),
+        mlock=not table.flag("enable_swap"),
+    )
+    for field, key in {**COMMON_KEYS, **DRIVER_KEYS[hypervisor]}.items():
+        setattr(config, field, table.any(key))
+    if hypervisor == "acrn":
+        config.hypervisor_ctl_path = _resolved(table.text("ctlpath") or DEFAULT_CTL, "ctlpath")
+        config.image_path = _resolved(table.text("image"), "image")
+        return config
+    config.initrd_path, config.image_path = _initrd_and_image(table)
+    if hypervisor == "firecracker":
+        config.jailer_path = _resolved_if_set(table, "jailer_path")
+        config.use_vsock = True
+        if not os.path.exists(host.vsock_device):
+            raise ConfigError(f"Firecracker needs {host.vsock_device}, and this host has none", option="hypervisor")
+        return config
+    config.msize_9p = table.number("msize_9p") or DEFAULTS["msize_9p"]
+    config.hypervisor_machine_type = table.text("machine_type") or "pc"
+    config.machine_accelerators = ",".join(
+        filter(None, (word.strip(" \r\t\n") for word in table.text("machine_accelerators").split(",")))
+    )
+    config.shared_fs = _one_of(table, "shared_fs", SHARED_FILE_SYSTEMS)
+    if config.shared_fs == "virtio-fs" and not config.virtio_fs_daemon:
+        raise ConfigError("virtio-fs needs its daemon", option="virtio_fs_daemon")
+    config.use_vsock = table.flag("use_vsock") and os.path.exists(host.vsock_device)
+    return config
+
+
+def _resolved(path: str, key: str) -> str:
+    """A path made absolute, without symbolic links."""
+    if not path:
+        raise ConfigError(f"{key} is not set", option=key)
+    if not os.path.exists(path):
+        raise AssetError(f"the file {path} does not exist", option=key)
+    return os.path.realpath(path)
+
+
+def _resolved_if_set(table: _Table, key: str) -> str:
+    path = table.text(key)
+    return _resolved(path, key) if path else ""
+
+
+def _initrd_and_image(table: _Table) -> tuple[str, str]:
+    """The one of them that can be used. Where one is set and missing, the other does."""
+    found: dict[str, str] = {}
+    problems = []
+    for key in ("initrd", "image"):
+        try:
+            found[key] = _resolved(table.text(key), key)
+        except (ConfigError, AssetError) as error:
+            problems.append(error.message)
+    if len(found) == 2:
+        raise ConfigError("there are an image and an initrd", option="image", fix="Keep one of them.")
+    if not found:
+        raise ConfigError(f"an initrd or an image must be set to a valid path ({', '.join(problems)})", option="image")
+    return found.get("initrd", ""), found.get("image", "")
+
+
+def _one_of(table: _Table, key: str, choices: tuple[str, ...]) -> str:
+    """The value of a key, the first of the choices where it is not set."""
+    value = table.text(key) or choices[0]
+    if value not in choices:
+        raise ConfigError(f"{key} is none of {', '.join(choices)}", option=key, wanted=value)
+    return value
+
+
+def _vcpus(wanted: int, host: LoaderHost) -> int:
+    if wanted < 0 or wanted > host.cpus:
+        return host.cpus
+    return wanted or int(DEFAULTS["num_vcpus"])
+
+
+def _max_vcpus(wanted: int, host: LoaderHost) -> int:
+    return min(min(wanted, host.cpus) if wanted else host.cpus, host.max_vcpus)
+
+
+def _memory(wanted_mb: int) -> int:
+    return wanted_mb if wanted_mb >= MIN_MEMORY_MB else int(DEFAULTS["memory_size"])
+
+
+def _agent(tables: _Table, use_vsock: bool) -> AgentSettings:
+    table = _Table("agent.kata", tables.values.get("kata", {}))
+    return AgentSettings(
+        use_vsock,
+        table.flag("enable_debug"),
+        table.flag("enable_tracing"),
+        table.text("trace_mode"),
+        table.text("trace_type"),
+        table.words("kernel_modules"),
+    )
+
+
+def _factory(table: _Table) -> FactorySettings:
+    settings = FactorySettings(table.flag("enable_template"), vm_cache_number=table.number("vm_cache_number"))
+    settings.template_path = table.text("template_path") or settings.template_path
+    settings.vm_cache_endpoint = table.text("vm_cache_endpoint") or settings.vm_cache_endpoint
+    return settings
+
+
+def _kernel_params(config: HypervisorConfig, agent: AgentSettings) -> list[Param]:
+    """The image's, the agent's and then the user's own parameters, which win."""
+    params = list(IMAGE_PARAMS) if config.image_path else []
+    if agent.debug:
+        params.append(Param("agent.log", "debug"))
+    if agent.trace and agent.trace_mode == "static":
+        params.append(Param("agent.trace", agent.trace_type))
+    for param in config.kernel_params:
+        params = add_kernel_param(params, param)
+    return params
+
+
+def _check(hypervisor: str, config: HypervisorConfig, factory: FactorySettings) -> None:
+    """What the loader checks when everything is known."""
+    if config.memory_size == 0:
+        raise ConfigError("there is no table of a hypervisor that is known", option="hypervisor")
+    for kind, path in (("image", config.image_path), ("initrd", config.initrd_path)):
+        size = os.path.getsize(path) if path else None
+        if size == 0:
+            raise AssetError(f"the {kind} {path} is empty", option=kind)
+        if kind == "initrd" and size is not None and size > MIB and size // MIB >= config.memory_size:
+            raise ConfigError(
+                f"an initrd of {size // MIB} MiB does not fit", option="default_memory", wanted=config.memory_size
+            )
+    if factory.template and not config.initrd_path:
+        raise ConfigError("a template needs an initrd", option="enable_template")
+    if factory.vm_cache_number and hypervisor != "qemu":
+        raise ConfigError("only QEMU has a VM cache", option="vm_cache_number")
