@@ -34,10 +34,11 @@ import os
 import subprocess
 import sys
 
-os.environ.pop("GET_PIP", None)
+# ensurepip makes pip forget its configuration in os.environ.
+environment = {name: value for name, value in os.environ.items() if name != "GET_PIP"}
 ensurepip.bootstrap(default_pip=True)
 wanted = [word for word in sys.argv[1:] if word not in ("--no-setuptools", "--no-wheel")]
-sys.exit(subprocess.call([sys.executable, "-m", "pip", "install"] + wanted))
+sys.exit(subprocess.call([sys.executable, "-m", "pip", "install"] + wanted, env=environment))
 '''
 
 IMPORTER_CONFIG = """\

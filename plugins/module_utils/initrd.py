@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import pathlib
-from typing import Iterable, Mapping, NamedTuple
+from typing import Any, Iterable, Mapping, NamedTuple
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.cpio import Archive
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError
 
 #: Where the guest finds its modules, and the list that says in which order to load them.
 MODULES_DIRECTORY = "/lib/modules"
@@ -26,6 +26,20 @@ class ExtraFile(NamedTuple):
     dest: str
     mode: int
 
+    @classmethod
+    def parse(cls, options: Mapping[str, str]) -> ExtraFile:
+        """From a task's suboptions.
+
+        :raises ConfigError: the mode is not octal, or the destination not an absolute path
+        """
+        try:
+            mode = int(options["mode"], 8)
+        except ValueError as error:
+            raise ConfigError("A file mode is an octal number such as 0755", option="files", wanted=options["mode"]) from error
+        if not options["dest"].startswith("/") or ".." in options["dest"].split("/"):
+            raise ConfigError("A path in the guest is absolute, without ..", option="files", wanted=options["dest"])
+        return cls(options["src"], options["dest"], mode & 0o7777)
+
 
 class Built(NamedTuple):
     """An initrd, and what went into it."""
@@ -37,7 +51,7 @@ class Built(NamedTuple):
 
 def build_initrd(
     *,
-    init: bytes,
+    init: str,
     busybox: str = "",
     modules_directory: str = "",
     modules: Iterable[str] = (),
@@ -48,7 +62,7 @@ def build_initrd(
 ) -> Built:
     """Put an initrd together in memory. The same inputs give the same bytes.
 
-    :param init: the program the kernel runs first
+    :param init: the host's file that becomes the program the kernel runs first
     :param busybox: a statically linked busybox of the host; all its applets become links in C(/bin)
     :param modules_directory: the kernel's C(/lib/modules/VERSION)
     :param modules: modules the guest cannot do without
@@ -71,13 +85,67 @@ def build_initrd(
         archive.add_file(file.dest, _read(file.src), file.mode)
     for path, target in (symlinks or {}).items():
         archive.add_symlink(path, target)
-    archive.add_file("/init", init, mode=0o755)
+    archive.add_file("/init", _read(init), mode=0o755)
     content = archive.to_bytes()
     if compression == "gzip":
         import gzip
 
         content = gzip.compress(content, compresslevel=6, mtime=0)
     return Built(content, order, missing)
+
+
+def install_initrd(built: Built, path: str, check_mode: bool = False) -> dict[str, Any]:
+    """Write an initrd where its bytes are not there already, replacing the old one in one step.
+
+    :returns: what the module returns
+    :raises HostError: the file cannot be written (the old one is untouched)
+    """
+    import hashlib
+
+    digest = hashlib.sha256(built.content).hexdigest()
+    old = _describe(path)
+    new = {"path": path, "sha256": digest, "size": len(built.content)}
+    changed = old.get("sha256") != digest
+    if changed and not check_mode:
+        _replace(path, built.content)
+    return {
+        "changed": changed,
+        "modules": built.modules,
+        "missing_modules": built.missing,
+        "diff": {"before": old, "after": new},
+        **new,
+    }
+
+
+def _describe(path: str) -> dict[str, Any]:
+    import hashlib
+
+    try:
+        content = pathlib.Path(path).read_bytes()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise HostError("The initrd that is there cannot be read", option="path", wanted=path, answer=str(error)) from error
+    return {"path": path, "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+
+
+def _replace(path: str, content: bytes) -> None:
+    import tempfile
+
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=".initrd-", dir=os.path.dirname(path))
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fchmod(stream.fileno(), 0o644)
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise HostError("The initrd cannot be written", option="path", wanted=path, answer=str(error)) from error
 
 
 def _add_modules(archive: Archive, directory: str, wanted: list[str], optional: list[str]) -> tuple[list[str], list[str]]:

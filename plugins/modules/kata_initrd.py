@@ -1,0 +1,175 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: kata_initrd
+short_description: Build a sandbox's initrd on the host
+version_added: 1.0.0
+description:
+  - Puts a program that runs first, busybox, and the kernel modules a guest needs into an initrd.
+  - The same inputs give the same bytes, so the file is only written when something that goes into it has changed.
+  - The order in which modules must be loaded is found in the modules themselves, so the kernel's package need not be installed.
+author:
+  - The kata.hypervisor authors (@kata-hypervisor)
+attributes:
+  check_mode:
+    support: full
+    description: Can run in C(check_mode) and return changed status prediction without modifying target.
+  diff_mode:
+    support: full
+    description: Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
+  idempotent:
+    support: full
+    description: When run twice in a row with the same arguments, the second run changes nothing.
+options:
+  path:
+    description: Where to write the initrd. It is replaced in one step, so a sandbox that starts meanwhile gets the old or the new one.
+    type: path
+    required: true
+  init:
+    description: A file on the host that becomes C(/init), the program the kernel runs first.
+    type: path
+    required: true
+  busybox:
+    description: A statically linked busybox on the host. It goes into C(/bin) with a link for each of its applets.
+    type: path
+  modules_directory:
+    description: The kernel's directory of modules, C(/lib/modules/VERSION), installed or unpacked anywhere.
+    type: path
+  modules:
+    description:
+      - Kernel modules the guest cannot do without. What they depend on is added.
+      - A module that is built into the kernel counts as present.
+    type: list
+    elements: str
+    default: []
+  optional_modules:
+    description: Kernel modules that are taken where the kernel has them.
+    type: list
+    elements: str
+    default: []
+  files:
+    description: More files of the host to put in.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      src:
+        description: The file on the host.
+        type: path
+        required: true
+      dest:
+        description: Its absolute path in the guest.
+        type: str
+        required: true
+      mode:
+        description: Its permissions, as an octal number in quotes.
+        type: str
+        default: "0644"
+  symlinks:
+    description: Symbolic links to put in, targets by absolute path.
+    type: dict
+    default: {}
+  compression:
+    description: How to compress the initrd. A guest starts sooner without.
+    type: str
+    choices: [none, gzip]
+    default: none
+seealso:
+  - module: kata.hypervisor.kata_sandbox
+"""
+
+EXAMPLES = r"""
+- name: Build an initrd for the kernel of a package that was only unpacked
+  kata.hypervisor.kata_initrd:
+    path: /var/lib/kata-hypervisor/assets/initrds/guest.img
+    init: /usr/local/share/guest/init
+    busybox: /bin/busybox
+    modules_directory: /var/lib/kata-hypervisor/assets/kernels/6.1.0-56-cloud-amd64/modules
+    modules: [virtio_pci, virtio_blk, virtio_net, virtio_console]
+"""
+
+RETURN = r"""
+path:
+  description: Where the initrd is.
+  returned: success
+  type: str
+  sample: /var/lib/kata-hypervisor/assets/initrds/guest.img
+size:
+  description: How large it is, in bytes.
+  returned: success
+  type: int
+  sample: 5128704
+sha256:
+  description: Its digest.
+  returned: success
+  type: str
+  sample: 3f0a377ba0a4a460ecb616f6507ce0d8cfa3e704025d4fda3ed0c5ca05468728
+modules:
+  description: The modules in it, in the order in which the guest has to load them.
+  returned: success
+  type: list
+  elements: str
+  sample: [virtio_ring, virtio, virtio_pci]
+missing_modules:
+  description: The optional modules that this kernel does not have.
+  returned: success
+  type: list
+  elements: str
+  sample: [virtio_mem]
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.initrd import ExtraFile, build_initrd, install_initrd
+
+
+def main() -> None:
+    """Build the initrd, and write it where it differs."""
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "init": {"type": "path", "required": True},
+            "busybox": {"type": "path"},
+            "modules_directory": {"type": "path"},
+            "modules": {"type": "list", "elements": "str", "default": []},
+            "optional_modules": {"type": "list", "elements": "str", "default": []},
+            "files": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "src": {"type": "path", "required": True},
+                    "dest": {"type": "str", "required": True},
+                    "mode": {"type": "str", "default": "0644"},
+                },
+            },
+            "symlinks": {"type": "dict", "default": {}},
+            "compression": {"type": "str", "choices": ["none", "gzip"], "default": "none"},
+        },
+        supports_check_mode=True,
+    )
+    options = module.params
+    try:
+        built = build_initrd(
+            init=options["init"],
+            busybox=options["busybox"] or "",
+            modules_directory=options["modules_directory"] or "",
+            modules=options["modules"],
+            optional_modules=options["optional_modules"],
+            files=[ExtraFile.parse(file) for file in options["files"]],
+            symlinks=options["symlinks"],
+            compression=options["compression"],
+        )
+        result = install_initrd(built, options["path"], check_mode=module.check_mode)
+    except HypervisorError as problem:
+        module.fail_json(msg=str(problem), **problem.as_result())
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
