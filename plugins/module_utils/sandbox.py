@@ -483,8 +483,8 @@ class Sandbox:
                 options=record.effective(),
                 devices=[{**device, "plugged": device["id"] in plugged} for device in record.devices],
                 saved_state=record.saved_state,
-                created=record.created,
-                changed=record.changed,
+                created_at=record.created,
+                changed_at=record.changed,
                 collection_version=record.collection_version,
             )
         return facts

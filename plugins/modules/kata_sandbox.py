@@ -5,7 +5,244 @@
 
 from __future__ import annotations
 
+DOCUMENTATION = r"""
+module: kata_sandbox
+short_description: Run a VM sandbox on a host
+version_added: 1.0.0
+description:
+  - Makes, starts, pauses, resumes, resizes, saves, restores, stops and removes one VM sandbox, by driving the hypervisor itself. Nothing needs to
+    be installed on the host but the VMM.
+  - Only what the task says is brought about. An option that is not given keeps the value that the sandbox has; defaults are applied
+    once, when it is made.
+  - What the task says is compared with what the VMM reports, not only with what was recorded, and C(changed) is reported after the state was
+    read back. A task that was killed is made good by the next one.
+notes:
+  - Use M(kata.hypervisor.kata_sandboxes) for many sandboxes of a host. It needs one task where a loop needs one for each.
+author:
+  - The kata.hypervisor authors (@kata-hypervisor)
+extends_documentation_fragment:
+  - kata.hypervisor.sandbox_options
+  - kata.hypervisor.directories
+  - kata.hypervisor.attributes
+  - kata.hypervisor.attributes.actiongroup_kata
+seealso:
+  - module: kata.hypervisor.kata_sandboxes
+  - module: kata.hypervisor.kata_sandbox_info
+  - module: kata.hypervisor.kata_host_info
+"""
+
+EXAMPLES = r"""
+- name: Start a sandbox, and wait until its guest asks for a login
+  kata.hypervisor.kata_sandbox:
+    id: web-1
+    kernel_path: /var/lib/kata-hypervisor/assets/vmlinuz
+    initrd_path: /var/lib/kata-hypervisor/assets/initrd.img
+    kernel_params: [quiet, "console=ttyS0,115200"]
+    vcpus: 1
+    max_vcpus: 4
+    memory_mb: 256
+    wait_for: "console: login:"
+
+- name: Freeze it
+  kata.hypervisor.kata_sandbox:
+    id: web-1
+    state: paused
+
+- name: Let it go on, with more vCPUs and more memory
+  kata.hypervisor.kata_sandbox:
+    id: web-1
+    state: started
+    vcpus: 3
+    memory_mb: 512
+
+- name: Give it another kernel, which takes a restart
+  kata.hypervisor.kata_sandbox:
+    id: web-1
+    kernel_path: /var/lib/kata-hypervisor/assets/vmlinuz-new
+    disruption: restart
+
+- name: Put it aside, and take it up again after the host's reboot
+  kata.hypervisor.kata_sandbox:
+    id: web-1
+    state: "{{ item }}"
+  loop: [saved, started]
+
+- name: Remove it
+  kata.hypervisor.kata_sandbox:
+    id: web-1
+    state: absent
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be done in check mode, step by step.
+  returned: success
+  type: list
+  elements: str
+  sample: [create, start, resize_vcpus 1 -> 4]
+sandbox:
+  description: The sandbox as it is now. In check mode, its state, hypervisor, vCPUs and memory as they would be.
+  returned: success
+  type: dict
+  contains:
+    id:
+      description: Its id.
+      type: str
+      returned: always
+      sample: web-1
+    state:
+      description:
+        - What it is. Beside V(absent), V(started), V(paused), V(stopped) and V(saved) this can be V(crashed), when there is no VM and should be one,
+          V(failed), when the VM is there and its guest is lost, and V(incomplete), when a task was killed while it made or removed it.
+      type: str
+      returned: always
+      sample: started
+    desired:
+      description: The state that a task asked for last.
+      type: str
+      returned: when it is recorded
+      sample: started
+    hypervisor:
+      description: What runs it.
+      type: str
+      returned: when it exists
+      sample: qemu
+    pid:
+      description: Process id of the VMM, none when there is no VM.
+      type: int
+      returned: when it exists
+      sample: 4711
+    vcpus:
+      description: vCPUs that the VM has, 0 when there is no VM.
+      type: int
+      returned: when it exists
+      sample: 2
+    vcpus_online:
+      description: vCPUs that the guest uses, none where nobody can tell.
+      type: int
+      returned: when it exists
+      sample: 2
+    memory_mb:
+      description: Memory that the VM has, in MiB, 0 when there is no VM.
+      type: int
+      returned: when it exists
+      sample: 256
+    devices:
+      description: The devices that tasks have listed, and for each whether it is plugged.
+      type: list
+      elements: dict
+      returned: when it is recorded
+      sample: [{id: data0, type: block, file: /srv/data0.img, format: raw, plugged: true}]
+    options:
+      description: The options in force, those that were given and those that were filled in when it was made.
+      type: dict
+      returned: when it is recorded
+      sample: {kernel_path: /boot/vmlinuz, memory_mb: 256, vcpus: 2}
+    capabilities:
+      description: What can be done with it.
+      type: dict
+      returned: when it exists
+      sample: {pause: true, save: true, vcpu_hotplug: true, vcpu_unplug: false}
+    thread_ids:
+      description: Thread ids of the vCPUs on the host, by vCPU.
+      type: dict
+      returned: when it exists
+      sample: {"0": 4715}
+    console:
+      description: Unix socket of the guest's console.
+      type: path
+      returned: when it exists
+      sample: /run/kata-hypervisor/web-1/console.sock
+    console_log:
+      description: What the guest has printed.
+      type: path
+      returned: when it exists
+      sample: /run/kata-hypervisor/web-1/console.log
+    vmm_log:
+      description: The VMM's own log.
+      type: path
+      returned: when it exists
+      sample: /run/kata-hypervisor/web-1/vmm.log
+    vmm_status:
+      description: The VMM's own word for its state.
+      type: str
+      returned: when it exists
+      sample: running
+    reason:
+      description: Why it is what it is, where there is something to say.
+      type: str
+      returned: when it exists
+      sample: ""
+    leftovers:
+      description: What a VM that is gone left on the host.
+      type: list
+      elements: str
+      returned: when it exists
+      sample: []
+    saved_state:
+      description: Directory of the saved state, empty when there is none.
+      type: path
+      returned: when it is recorded
+      sample: ""
+    run_dir:
+      description: Directory of its sockets and logs.
+      type: path
+      returned: always
+      sample: /run/kata-hypervisor/web-1
+    state_dir:
+      description: Directory of its record.
+      type: path
+      returned: always
+      sample: /var/lib/kata-hypervisor/sandboxes/web-1
+    created_at:
+      description: When it was made, UTC.
+      type: str
+      returned: when it is recorded
+      sample: "2026-11-24T02:00:00Z"
+    changed_at:
+      description: When its record was written last, UTC.
+      type: str
+      returned: when it is recorded
+      sample: "2026-11-24T02:10:00Z"
+    collection_version:
+      description: Version of the collection that wrote its record.
+      type: str
+      returned: when it is recorded
+      sample: 1.0.0
+kind:
+  description: What kind of error it was.
+  returned: failure
+  type: str
+  sample: DisruptionError
+option:
+  description: The option at fault.
+  returned: failure, where there is one
+  type: str
+  sample: kernel_path
+wanted:
+  description: What was asked for.
+  returned: failure, where it helps
+  type: raw
+  sample: /boot/vmlinuz
+answer:
+  description: The VMM's or the kernel's own words.
+  returned: failure, where there are any
+  type: str
+  sample: "[Errno 28] No space left on device"
+log:
+  description: The log to look into.
+  returned: failure, where there is one
+  type: str
+  sample: /run/kata-hypervisor/web-1/vmm.log
+fix:
+  description: What can be done about it.
+  returned: failure, where it is known
+  type: str
+  sample: Set disruption=restart to allow it.
+"""
+
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import parse_spec, sandbox_argument_spec
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.sandbox import converge

@@ -198,4 +198,4 @@ def test_killed_anywhere_it_can_be_removed(case: str, tmp_path: pathlib.Path) ->
 
 def comparable(facts: dict[str, Any]) -> dict[str, Any]:
     """What two sandboxes made at different times have in common."""
-    return {name: value for name, value in facts.items() if name not in ("created", "changed", "pid", "thread_ids")}
+    return {name: value for name, value in facts.items() if name not in ("created_at", "changed_at", "pid", "thread_ids")}

@@ -1,0 +1,443 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import re
+import textwrap
+
+
+class ModuleDocFragment:
+    """What can be said of one sandbox."""
+
+    # Types, aliases, choices and what a change costs are declared in plugins/module_utils/config.py; a unit test compares.
+    _OPTIONS = r"""
+  id:
+    description:
+      - The sandbox's name on its host, 1 to 64 of the characters C(A-Z a-z 0-9 . _ -), not beginning with a dot or a dash.
+    type: str
+    required: true
+    aliases: [name]
+  state:
+    description:
+      - What the sandbox shall be. When this is not given, a new sandbox is started, and an existing one is kept in (or brought back to)
+        the state that a task asked for last.
+      - V(absent) ends the VM and removes everything that belongs to the sandbox, its saved state too. What the user gave (kernels,
+        images, disks) stays.
+      - V(present) defines a new sandbox without starting it. An existing one is treated as if no state had been given.
+      - V(started) means that its VM runs. One that crashed, panicked or was left half-made is cleaned up and started anew; a saved one is
+        restored and goes on where it was.
+      - V(paused) means that its VM is there and its vCPUs are frozen.
+      - V(stopped) means that there is no VM. The guest is asked to shut down first, see O(stop_timeout). A saved sandbox would lose its
+        saved state, so this is refused for one, unless O(disruption) allows a restart.
+      - V(saved) writes memory and devices of the VM to a file and ends the VM, so that a later V(started) or V(paused) goes on there, also
+        after a reboot of the host.
+      - V(restarted) stops a VM and starts it anew, every time. A change that needs a restart is part of it.
+    type: str
+    choices: [absent, present, started, paused, stopped, saved, restarted]
+  hypervisor:
+    description:
+      - What runs the VM. A new sandbox gets V(qemu).
+      - V(mock) only pretends, for tests without a VMM. Its VM is a file.
+      - A change needs a new VM, see O(disruption).
+    type: str
+    choices: [qemu, mock]
+  disruption:
+    description:
+      - What the task may do to the guest to bring a changed option to it. When a change takes more, the task fails, says which
+        options take what, and has changed nothing. Check mode says the same.
+      - With V(none), only changes that a running guest need not notice, and any change to a sandbox that is off.
+      - With V(restart), the VM may be stopped and started anew, a saved state may be given up, and a paused guest may run for a moment.
+      - With V(recreate), the VM may be replaced by a new one. Options that were never given get their defaults anew.
+    type: str
+    choices: [none, restart, recreate]
+    default: none
+  wait_for:
+    description:
+      - What to wait for once the sandbox is started. That a VM runs does not mean that its guest has booted.
+      - V(running) waits for the VM alone, which is what happens anyway.
+      - V(console:) followed by a regular expression waits until the guest has printed something that it matches, since its last start.
+        A dictionary with the keys C(console) and C(timeout) does the same.
+      - When the time is over, or the VM ends, the task fails with the last lines of the console and of the VMM's log, and the sandbox is
+        left as it is.
+      - For a sandbox that is started and then paused or saved in the same task, the wait comes before that. Check mode does not wait.
+    type: raw
+  wait_timeout:
+    description:
+      - Seconds that O(wait_for) may take.
+    type: int
+    default: 60
+  start_timeout:
+    description:
+      - Seconds that the VMM gets to start and to say that the VM runs.
+    type: int
+    default: 60
+  stop_timeout:
+    description:
+      - Seconds that the guest gets to shut down by itself before its VMM is ended. With V(0) it is not asked.
+    type: int
+    default: 10
+  save_timeout:
+    description:
+      - Seconds that saving or restoring may take.
+    type: int
+    default: 300
+  lock_timeout:
+    description:
+      - Seconds to wait for another task that works on the same sandbox.
+    type: int
+    default: 60
+  devices:
+    description:
+      - The devices of the sandbox, all of them. One that is listed is there afterwards, one that is no longer listed is unplugged, and
+        one that is listed differently is replaced. When this is not given, the devices stay as they are; an empty list removes them.
+      - Types C(block), C(net) and C(vfio) are plugged into and unplugged from a running VM where the VMM and the machine can do so. Any other
+        change to a VM that is not off needs a restart.
+    type: list
+    elements: dict
+    suboptions:
+      id:
+        description: Name of the device, unique in its sandbox, a letter and up to 31 of the characters C(A-Z a-z 0-9 . _ -).
+        type: str
+        required: true
+      type:
+        description: What it is. Which other suboptions it takes depends on that.
+        type: str
+        required: true
+        choices: [block, net, fs, serial, vsock, vfio, vhost_user]
+      file:
+        description: The disk (C(block)), a file or a block device of the host. Required.
+        type: path
+      format:
+        description: Format of the disk (C(block)), V(raw) when not given. It is never guessed from the file's content.
+        type: str
+        choices: [raw, qcow2]
+      driver:
+        description: How the guest sees the disk (C(block)). O(block_device_driver) decides when not given.
+        type: str
+        choices: [virtio-blk, virtio-scsi, nvdimm]
+      read_only:
+        description: Whether the guest may only read it (C(block), C(fs)).
+        type: bool
+      cache:
+        description: How the host caches the disk (C(block)).
+        type: str
+        choices: [none, writeback, writethrough, unsafe]
+      discard:
+        description: Whether space that the guest frees is freed on the host (C(block)).
+        type: bool
+      serial:
+        description: Serial number of the disk (C(block)), at most 20 bytes.
+        type: str
+      kind:
+        description: What is behind the interface (C(net)), a tap, user mode networking, or a macvtap. Required.
+        type: str
+        choices: [tap, user, macvtap]
+      mac:
+        description: MAC address of the interface (C(net), C(vhost_user)).
+        type: str
+      tap_name:
+        description: Name of the tap on the host (C(net)).
+        type: str
+      bridge:
+        description: Bridge of the host that the tap is attached to (C(net)).
+        type: str
+      queues:
+        description: Pairs of queues (C(net), C(vhost_user)), V(1) when not given.
+        type: int
+      vhost:
+        description: Whether the host's kernel moves the packets (C(net)).
+        type: bool
+      mtu:
+        description: Largest packet of the interface, in bytes (C(net)).
+        type: int
+      tag:
+        description: Name by which the guest mounts the share (C(fs), C(vhost_user)).
+        type: str
+      path:
+        description:
+          - The shared directory (C(fs), required), the socket (C(serial), C(vsock)), the mediated device in sysfs (C(vfio)), or the socket of the
+            process that serves the device (C(vhost_user), required).
+        type: path
+      name:
+        description: Name of the port in the guest (C(serial)), its id when not given.
+        type: str
+      cid:
+        description: The guest's context id (C(vsock)), 3 or more. Required.
+        type: int
+      address:
+        description: PCI address on the host (C(vfio)). Required, unless O(devices[].path) is given.
+        type: str
+      model:
+        description: What the guest sees (C(vhost_user)). Required.
+        type: str
+        choices: [vhost-user-scsi-pci, virtio-net-pci, vhost-user-blk-pci, vhost-user-fs-pci]
+  vcpus:
+    description:
+      - vCPUs of the VM. A new sandbox gets 1 when this is not given.
+      - With O(hypervisor=qemu), a change is made while it runs.
+    type: int
+    aliases: [num_vcpus, default_vcpus]
+  max_vcpus:
+    description:
+      - The most vCPUs that the VM can be given while it runs. A new sandbox gets the larger of O(vcpus) and the host's CPUs.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: int
+    aliases: [default_max_vcpus, default_maxvcpus]
+  memory_mb:
+    description:
+      - Memory of the VM, in MiB. A new sandbox gets 2048 when this is not given.
+      - Memory is plugged in blocks of the guest's, so a guest may get up to 127 MiB more than this.
+      - With O(hypervisor=qemu), a change is made while it runs.
+    type: int
+    aliases: [memory_size, default_memory]
+  bridges:
+    description:
+      - PCI bridges, or root ports, that devices can be plugged into.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: int
+    aliases: [default_bridges]
+  msize_9p:
+    description:
+      - Size of a 9p packet, in bytes.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: int
+  memory_slots:
+    description:
+      - Memory modules that can be plugged in while the VM runs.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: int
+    aliases: [mem_slots]
+  memory_offset_mb:
+    description:
+      - Room for an NVDIMM in the VM's memory space, in MiB.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: int
+    aliases: [memory_offset, mem_offset]
+  virtio_fs_cache_size_mb:
+    description:
+      - Size of virtio-fs' shared (DAX) window, in MiB.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: int
+    aliases: [virtio_fs_cache_size]
+  kernel_params:
+    description:
+      - Parameters for the guest's kernel, as one string or as a list of words.
+      - They follow those that the hypervisor needs, so they win.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: raw
+  kernel_path:
+    description:
+      - The guest's kernel, a file on the host. A new sandbox needs one.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: path
+    aliases: [kernel]
+  image_path:
+    description:
+      - The guest's root disk, a file or a block device on the host. A new sandbox needs this or O(initrd_path), and not both.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: path
+    aliases: [image]
+  initrd_path:
+    description:
+      - The guest's initial RAM disk, a file on the host.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: path
+    aliases: [initrd]
+  firmware_path:
+    description:
+      - The guest's firmware, a file on the host.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: path
+    aliases: [firmware]
+  machine_accelerators:
+    description:
+      - More machine properties, such as V(nvdimm=on), separated by commas.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: str
+  hypervisor_path:
+    description:
+      - The VMM's binary on the host. The usual places are searched when this is not given, once, when the sandbox is made.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: path
+    aliases: [path]
+  hypervisor_ctl_path:
+    description:
+      - The VMM's control tool on the host.
+      - Not with O(hypervisor=qemu).
+    type: path
+    aliases: [ctlpath]
+  jailer_path:
+    description:
+      - The jailer that locks the VMM in. Empty for none.
+      - Not with O(hypervisor=qemu).
+    type: path
+  block_device_driver:
+    description:
+      - How block devices reach the guest, unless a device says otherwise.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: str
+    choices: [virtio-scsi, virtio-blk, virtio-mmio, nvdimm]
+  machine_type:
+    description:
+      - The machine that the VMM plays, such as V(q35), V(pc) or V(microvm).
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: str
+  entropy_source:
+    description:
+      - Where the guest's randomness comes from. A new sandbox gets V(/dev/urandom).
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: path
+  shared_fs:
+    description:
+      - How directories are shared with the guest.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: str
+    choices: [virtio-9p, virtio-fs]
+  virtio_fs_daemon:
+    description:
+      - The virtio-fs daemon's binary on the host.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: path
+  virtio_fs_cache:
+    description:
+      - What the guest may cache of a virtio-fs share.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: str
+    choices: [none, auto, always]
+  block_device_cache_set:
+    description:
+      - Whether O(block_device_cache_direct) and O(block_device_cache_noflush) count.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: bool
+  block_device_cache_direct:
+    description:
+      - Go around the host's page cache.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: bool
+  block_device_cache_noflush:
+    description:
+      - Ignore the guest's flushes. Data is lost when the host loses power.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: bool
+  enable_iothreads:
+    description:
+      - Give disks a thread of their own in the VMM.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: bool
+  debug:
+    description:
+      - Have the VMM and the guest's kernel say more.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: bool
+    aliases: [enable_debug]
+  memory_prealloc:
+    description:
+      - Take all of the VM's memory from the host at its start.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: bool
+    aliases: [enable_mem_prealloc]
+  huge_pages:
+    description:
+      - Back the VM's memory with huge pages of the host.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: bool
+    aliases: [enable_hugepages]
+  file_mem_backend:
+    description:
+      - Directory for files that back the VM's memory.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: path
+  realtime:
+    description:
+      - Run the VM with realtime settings.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: bool
+  mlock:
+    description:
+      - Keep the VM's memory from being swapped.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: bool
+  disable_nesting_checks:
+    description:
+      - Do not look whether the host is a VM itself.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: bool
+  use_vsock:
+    description:
+      - Give the guest a vsock device.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: bool
+  hotplug_vfio_on_root_bus:
+    description:
+      - Plug VFIO devices into the root bus instead of a bridge.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: bool
+  disable_vhost_net:
+    description:
+      - Do not use the host kernel's vhost-net.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: bool
+  accelerator:
+    description:
+      - What runs the guest's code. A new sandbox gets V(auto).
+      - V(auto) takes KVM only when guest code really runs under it, and TCG otherwise; M(kata.hypervisor.kata_host_info) tells why.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: str
+    choices: [auto, kvm, tcg]
+  cpu_model:
+    description:
+      - The CPU that the guest sees, such as V(host) or V(qemu64).
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: str
+  max_memory_mb:
+    description:
+      - The most memory that the VM can be given while it runs, in MiB.
+      - A new sandbox gets twice its O(memory_mb), at least 1024 MiB more than it, and at most what the host has.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: int
+  memory_hotplug:
+    description:
+      - How memory is added to and taken from a running VM. A new sandbox gets V(virtio-mem) where the machine has it.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: str
+    choices: [virtio-mem, pc-dimm, none]
+  image_driver:
+    description:
+      - How the guest sees O(image_path).
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: str
+    choices: [virtio-blk, virtio-scsi, virtio-pmem, nvdimm]
+  image_format:
+    description:
+      - The format of O(image_path). It is never guessed from the file's content.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: str
+    choices: [raw, qcow2]
+  initramfs_path:
+    description:
+      - A first stage that loads what the kernel needs to find the root file system of O(image_path), a file on the host.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: path
+    aliases: [initramfs]
+"""
+
+    # One sandbox: the options are the task's own.
+    DOCUMENTATION = "options:" + _OPTIONS
+
+    # Many sandboxes: the options are those of each item.
+    ITEMS = (
+        r"""
+options:
+  sandboxes:
+    description:
+      - The sandboxes, each with the options of M(kata.hypervisor.kata_sandbox).
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+"""
+        + re.sub(r"\bO\((?=[a-z])", "O(sandboxes[].", textwrap.indent(_OPTIONS.strip("\n"), "    "))
+        + "\n"
+    )

@@ -1,0 +1,133 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: kata_sandboxes
+short_description: Run many VM sandboxes of a host in one task
+version_added: 1.0.0
+description:
+  - Does for a list of sandboxes what M(kata.hypervisor.kata_sandbox) does for one, several at a time, in one task.
+  - A sandbox that fails does not keep the others from being brought to what is asked for. Each has its own result; the task fails when
+    any of them did.
+  - An item that cannot be right, whatever the host is like, fails the task before anything is changed.
+author:
+  - The kata.hypervisor authors (@kata-hypervisor)
+extends_documentation_fragment:
+  - kata.hypervisor.sandbox_options.items
+  - kata.hypervisor.directories
+  - kata.hypervisor.attributes
+  - kata.hypervisor.attributes.actiongroup_kata
+options:
+  parallel:
+    description:
+      - How many sandboxes are worked on at a time.
+    type: int
+    default: 8
+seealso:
+  - module: kata.hypervisor.kata_sandbox
+  - module: kata.hypervisor.kata_sandbox_info
+"""
+
+EXAMPLES = r"""
+- name: Start three sandboxes of the same kind
+  kata.hypervisor.kata_sandboxes:
+    sandboxes: "{{ [{'id': 'web-0'}, {'id': 'web-1'}, {'id': 'db', 'memory_mb': 1024}] | map('combine', common) }}"
+  vars:
+    common:
+      kernel_path: /var/lib/kata-hypervisor/assets/vmlinuz
+      initrd_path: /var/lib/kata-hypervisor/assets/initrd.img
+
+- name: Pause one and remove another
+  kata.hypervisor.kata_sandboxes:
+    sandboxes:
+      - id: web-0
+        state: paused
+      - id: web-1
+        state: absent
+"""
+
+RETURN = r"""
+sandboxes:
+  description: One result for each item, in their order.
+  returned: when the items could be read
+  type: list
+  elements: dict
+  contains:
+    id:
+      description: The sandbox.
+      type: str
+      returned: always
+      sample: web-0
+    changed:
+      description: Whether it was changed.
+      type: bool
+      returned: always
+      sample: true
+    actions:
+      description: What was done, or would be done in check mode.
+      type: list
+      elements: str
+      returned: when it succeeded
+      sample: [pause]
+    sandbox:
+      description: The sandbox as it is now, see M(kata.hypervisor.kata_sandbox).
+      type: dict
+      returned: when it succeeded
+      sample: {id: web-0, state: paused, vcpus: 1}
+    failed:
+      description: That it failed.
+      type: bool
+      returned: when it failed
+      sample: true
+    msg:
+      description: What went wrong.
+      type: str
+      returned: when it failed
+      sample: "sandbox web-0: the VMM ended while it was starting."
+failed_ids:
+  description: The sandboxes that failed.
+  returned: when the items could be read
+  type: list
+  elements: str
+  sample: []
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import (
+    DIRECTORY_SPEC,
+    parse_spec,
+    sandbox_item_spec,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.sandboxes import PARALLEL, converge_many, summary
+
+
+def main() -> None:
+    """Bring many sandboxes to what the task asks for."""
+    argument_spec: dict[str, Any] = {
+        "sandboxes": {"type": "list", "elements": "dict", "required": True, "options": sandbox_item_spec()},
+        "parallel": {"type": "int", "default": PARALLEL},
+        **DIRECTORY_SPEC,
+    }
+    module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True)
+    directories = {name: module.params[name] for name in DIRECTORY_SPEC}
+    try:
+        specs = [parse_spec({**item, **directories}) for item in module.params["sandboxes"]]
+        results = converge_many(specs, module.check_mode, module.params["parallel"])
+    except HypervisorError as problem:
+        module.fail_json(msg=str(problem), **problem.as_result())
+    result = summary(results)
+    if result["failed_ids"]:
+        module.fail_json(**result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
