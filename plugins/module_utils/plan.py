@@ -49,7 +49,15 @@ PHASE_OF = {
 }
 
 #: The capability that adding and removing a device of a type to a running VM takes. Other types need a restart.
-HOTPLUG = {"block": "block_device_hotplug", "net": "network_hotplug", "vfio": "vfio_hotplug"}
+HOTPLUG = {
+    "block": "block_device_hotplug",
+    "net": "network_hotplug",
+    "fs": "fs_hotplug",
+    "serial": "serial_hotplug",
+    "vsock": "vsock_hotplug",
+    "vfio": "vfio_hotplug",
+    "vhost_user": "vhost_user_hotplug",
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -65,7 +65,11 @@ class Capabilities:
     memory_grow: bool = False
     memory_shrink: bool = False
     network_hotplug: bool = False
+    fs_hotplug: bool = False
+    serial_hotplug: bool = False
+    vsock_hotplug: bool = False
     vfio_hotplug: bool = False
+    vhost_user_hotplug: bool = False
 
 
 #: What a VM can be, as seen from outside. C(off): no VMM process. C(failed): the process is there and its guest is lost

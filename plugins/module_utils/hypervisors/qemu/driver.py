@@ -350,7 +350,11 @@ class QemuHypervisor(Hypervisor):
             memory_grow=growing,
             memory_shrink=growing,
             network_hotplug=machine.hotplug,
+            fs_hotplug=machine.hotplug and self.config.shared_fs != "virtio-9p",
+            serial_hotplug=machine.hotplug,
+            vsock_hotplug=machine.hotplug,
             vfio_hotplug=machine.hotplug,
+            vhost_user_hotplug=machine.hotplug,
         )
 
     def get_thread_ids(self) -> dict[int, int]:
