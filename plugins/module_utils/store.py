@@ -229,10 +229,8 @@ class Store:
         try:
             yield
         finally:
-            try:
+            with contextlib.suppress(OSError):  # A directory that stays is tidied up by the next task.
                 self._forget_empty(made)
-            except OSError:
-                pass  # The directory stays; the next task tidies it up.
             os.close(descriptor)
 
     def _forget_empty(self, made: list[str]) -> None:

@@ -43,7 +43,7 @@ def parse_wait_for(value: Any, timeout: float = DEFAULT_TIMEOUT) -> dict[str, An
     if value in (None, "", {}):
         return None
     if isinstance(value, str):
-        kind, dummy, argument = value.partition(":")
+        kind, _colon, argument = value.partition(":")
         value = {kind.strip(): argument.strip()}
     if not isinstance(value, dict):
         raise wrong("this cannot be waited for")

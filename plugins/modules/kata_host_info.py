@@ -1,0 +1,153 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: kata_host_info
+short_description: Tell what a host offers to VM sandboxes
+version_added: 1.0.0
+description:
+  - Tells which accelerator sandboxes of a host run with and why, which hypervisors there are, with their versions and what they can do,
+    and what memory, huge pages and devices the host has.
+  - A C(/dev/kvm) that opens is no proof. This module runs guest code under KVM before it says that KVM works, as a sandbox with
+    O(kata.hypervisor.kata_sandbox#module:accelerator=auto) does.
+author:
+  - The kata.hypervisor authors (@kata-hypervisor)
+extends_documentation_fragment:
+  - kata.hypervisor.directories
+  - kata.hypervisor.attributes.info_module
+  - kata.hypervisor.attributes.actiongroup_kata
+options:
+  qemu_paths:
+    description:
+      - QEMU binaries to look at. When this is not given, those in the usual places.
+    type: list
+    elements: path
+    default: []
+  kernel_path:
+    description:
+      - A guest kernel on the host, for the decisive test of KVM. Without one, a test ROM decides.
+    type: path
+    aliases: [kernel]
+  probe:
+    description:
+      - Whether to run guest code to find out if KVM works, which takes up to a few seconds where it only pretends to.
+    type: bool
+    default: true
+seealso:
+  - module: kata.hypervisor.kata_sandbox
+  - module: kata.hypervisor.kata_sandbox_info
+"""
+
+EXAMPLES = r"""
+- name: Look at the host
+  kata.hypervisor.kata_host_info:
+  register: result
+
+- name: Say what sandboxes will run with
+  ansible.builtin.debug:
+    msg: "{{ result.host.accelerator.accelerator }}, since {{ result.host.accelerator.reason }}"
+"""
+
+RETURN = r"""
+host:
+  description: The host's facts.
+  returned: success
+  type: dict
+  contains:
+    accelerator:
+      description: What sandboxes run with, C(kvm) or C(tcg), the reason, and what was tried (C(device), C(rom) or C(kernel)).
+      type: dict
+      returned: always
+      sample: {accelerator: tcg, evidence: device, reason: /dev/kvm does not exist}
+    hypervisors:
+      description: The hypervisors that were found, whether they can be used or why not, and what a sandbox of theirs can do.
+      type: list
+      elements: dict
+      returned: always
+      sample:
+        - hypervisor: qemu
+          path: /usr/bin/qemu-system-x86_64
+          version: 7.2.22
+          usable: true
+          reason: ""
+          capabilities: {pause: true, save: true, vcpu_hotplug: true, vcpu_unplug: false}
+    architecture:
+      description: The host's architecture.
+      type: str
+      returned: always
+      sample: x86_64
+    kernel:
+      description: The host's kernel.
+      type: str
+      returned: always
+      sample: 6.1.0-30-amd64
+    cpus:
+      description: CPUs of the host.
+      type: int
+      returned: always
+      sample: 8
+    memory:
+      description: Memory of the host in MiB, in all, and what a new process can have.
+      type: dict
+      returned: always
+      sample: {total_mb: 32000, available_mb: 24000}
+    huge_pages:
+      description: Pools of huge pages.
+      type: list
+      elements: dict
+      returned: always
+      sample: [{size_kb: 2048, total: 512, free: 512}]
+    is_virtual_machine:
+      description: Whether the host is a VM itself, none where it does not tell.
+      type: bool
+      returned: always
+      sample: false
+    nested_virtualization:
+      description: Whether guests of this host's KVM may run KVM themselves, none where KVM is not loaded.
+      type: bool
+      returned: always
+      sample: true
+    devices:
+      description: Devices of the host that some sandbox devices need, whether they exist, and whether this task's user may open them.
+      type: dict
+      returned: always
+      sample: {vhost_net: {path: /dev/vhost-net, exists: true, accessible: true}}
+    free_space:
+      description: Space left for O(state_dir) and O(run_dir), in MiB.
+      type: dict
+      returned: always
+      sample: {state_dir_mb: 51200, run_dir_mb: 3200}
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import DIRECTORY_SPEC
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.host_facts import gather
+
+
+def main() -> None:
+    """Tell what this host offers."""
+    argument_spec: dict[str, Any] = {
+        "qemu_paths": {"type": "list", "elements": "path", "default": []},
+        "kernel_path": {"type": "path", "aliases": ["kernel"]},
+        "probe": {"type": "bool", "default": True},
+        **DIRECTORY_SPEC,
+    }
+    module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True)
+    wish = module.params
+    try:
+        facts = gather(wish["run_dir"], wish["state_dir"], wish["qemu_paths"], wish["kernel_path"] or "", wish["probe"])
+    except HypervisorError as problem:
+        module.fail_json(msg=str(problem), **problem.as_result())
+    module.exit_json(changed=False, host=facts)
+
+
+if __name__ == "__main__":
+    main()
