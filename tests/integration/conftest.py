@@ -1,0 +1,173 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Real QEMU on this host: guest assets, a laboratory of sandboxes, shells in guests."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from typing import Any, Callable, Iterator
+
+import pytest
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(HERE))
+
+from guest_shell import GuestShell  # noqa: E402
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import parse_spec  # noqa: E402
+from ansible_collections.kata.hypervisor.plugins.module_utils.sandbox import converge  # noqa: E402
+from ansible_collections.kata.hypervisor.plugins.module_utils.spec import SandboxSpec  # noqa: E402
+
+
+def cache_directory() -> pathlib.Path:
+    """Where the slow things are kept between runs."""
+    home = os.environ.get("KATA_HYPERVISOR_CACHE")
+    return pathlib.Path(home) if home else pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "kata-hypervisor"
+
+
+class Assets:
+    """A guest kernel and an initrd that the collection's own roles made."""
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        self.kernel = directory / "vmlinuz"
+        self.initrd = directory / "initrd.img"
+        self.modules = directory / "modules"
+
+
+@pytest.fixture(scope="session")
+def assets() -> Assets:
+    """The guest, from the cache or made now by the roles kata_kernel and kata_image."""
+    directory = cache_directory() / "guest"
+    made = Assets(directory)
+    playbook = HERE / "guest_assets.yml"
+    if not made.initrd.exists() or made.initrd.stat().st_mtime < _newest_source():
+        command = [str(pathlib.Path(sys.executable).with_name("ansible-playbook")), str(playbook)]
+        extra = ["-e", f"guest_directory={directory}"]
+        done = subprocess.run(command + extra, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return made
+
+
+def _newest_source() -> float:
+    sources = [*(ROOT / "roles" / "kata_image").rglob("*"), *(ROOT / "roles" / "kata_kernel").rglob("*"), HERE / "guest_assets.yml"]
+    return max(path.stat().st_mtime for path in sources if path.is_file())
+
+
+class Host:
+    """Sandboxes of one test in directories of their own, removed at its end whatever happens."""
+
+    def __init__(self, root: pathlib.Path, assets: Assets) -> None:
+        self.root = root
+        self.assets = assets
+        self.ids: set[str] = set()
+        self.shells: list[GuestShell] = []
+
+    def spec(self, **options: Any) -> SandboxSpec:
+        """A task's wish, with these directories and, for a new sandbox, our guest."""
+        options = {"id": "web", "start_timeout": 30, "state_dir": str(self.root / "state"), "run_dir": str(self.root / "run"), **options}
+        self.ids.add(options["id"])
+        return parse_spec(options)
+
+    def converge(self, check_mode: bool = False, **options: Any) -> dict[str, Any]:
+        """Run one task."""
+        return converge(self.spec(**options), check_mode)
+
+    def start(self, sandbox: str = "web", words: tuple[str, ...] = (), **options: Any) -> dict[str, Any]:
+        """A new sandbox that runs, booted to user space, with a shell on its console."""
+        options.setdefault("kernel_path", str(self.assets.kernel))
+        if "image_path" not in options:
+            options.setdefault("initrd_path", str(self.assets.initrd))
+        options.setdefault("memory_mb", 192)
+        options.setdefault("vcpus", 1)
+        options.setdefault("accelerator", "tcg")
+        options.setdefault("wait_for", {"console": "kata-guest: ready", "timeout": 120})
+        options.setdefault("kernel_params", ["kata.shell=ttyS0", *words])
+        return self.converge(id=sandbox, state="started", **options)
+
+    def shell(self, sandbox: str = "web") -> GuestShell:
+        """A shell in a guest."""
+        shell = GuestShell(self.root / "run" / sandbox / "console.sock")
+        self.shells.append(shell)
+        return shell
+
+    def run_path(self, name: str, sandbox: str = "web") -> pathlib.Path:
+        """A file in a sandbox's run directory."""
+        return self.root / "run" / sandbox / name
+
+    def processes(self) -> list[str]:
+        """Command lines of the live processes that belong to this test."""
+        found = []
+        for entry in pathlib.Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    words = (entry / "cmdline").read_bytes().split(b"\0")
+                    state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                except OSError:
+                    continue
+                if state not in "ZX" and any(os.fsencode(str(self.root)) in word for word in words):
+                    found.append(b" ".join(words).decode("utf-8", "replace"))
+        return found
+
+    def remove_all(self) -> None:
+        """Remove every sandbox, and look for leftovers."""
+        for shell in self.shells:
+            shell.close()
+        for sandbox in sorted(self.ids):
+            self.converge(id=sandbox, state="absent", stop_timeout=0)
+        assert self.processes() == []
+        left = [path for part in ("state/sandboxes", "run") for path in (self.root / part).glob("*") if path.is_dir()]
+        assert left == []
+
+
+@pytest.fixture
+def host(assets: Assets) -> Iterator[Host]:
+    """A host of one test. Its directory is short, since the kernel limits a socket's path."""
+    root = pathlib.Path(tempfile.mkdtemp(prefix="kt-"))
+    made = Host(root, assets)
+    try:
+        yield made
+        made.remove_all()
+    finally:
+        _kill_everything(made)
+        shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def shared_host(assets: Assets) -> Iterator[Host]:
+    """A host that the tests of a module share."""
+    root = pathlib.Path(tempfile.mkdtemp(prefix="kt-"))
+    made = Host(root, assets)
+    try:
+        yield made
+        made.remove_all()
+    finally:
+        _kill_everything(made)
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _kill_everything(host: Host) -> None:
+    """What a failed test left running."""
+    for sandbox in host.ids:
+        pidfile = host.run_path("pid", sandbox)
+        if pidfile.exists():
+            try:
+                os.kill(int(pidfile.read_text()), 9)
+            except (ValueError, ProcessLookupError):
+                pass
+
+
+@pytest.fixture
+def tool() -> Callable[..., str]:
+    """Run a program of the host and return what it printed."""
+
+    def run(*words: str) -> str:
+        return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+    return run

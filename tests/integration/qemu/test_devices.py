@@ -1,0 +1,172 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Devices of a real VM: each is plugged, seen from inside the guest, and unplugged."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+import socket
+from typing import Any, Callable, Iterator
+
+import pytest
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+
+
+@pytest.fixture(scope="module")
+def vm(shared_host: Any) -> Iterator[Any]:
+    """One VM whose memory other processes can see, for all kinds of devices."""
+    shared_host.start(shared_fs="virtio-fs", block_device_driver="virtio-scsi", bridges=2)
+    shared_host.guest = shared_host.shell()
+    yield shared_host
+
+
+@pytest.fixture
+def disk(shared_host: Any) -> pathlib.Path:
+    path: pathlib.Path = shared_host.root / "disk.raw"
+    path.write_bytes(b"hello from the host".ljust(16 * 1024 * 1024, b"\0"))
+    return path
+
+
+def devices(vm: Any, *wanted: dict[str, Any]) -> list[str]:
+    """Converge the list of devices twice, the second time for nothing; the actions of the first."""
+    result = vm.converge(devices=list(wanted))
+    again = vm.converge(devices=list(wanted))
+    assert again["changed"] is False and again["actions"] == []
+    actions: list[str] = result["actions"]
+    return actions
+
+
+def test_virtio_blk(vm: Any, disk: pathlib.Path) -> None:
+    wanted = {"id": "data0", "type": "block", "file": str(disk), "driver": "virtio-blk", "serial": "SER-1"}
+    assert devices(vm, wanted)
+    vm.guest.eventually("cat /sys/block/vda/serial", "SER-1")
+    assert vm.guest.run("head -c 19 /dev/vda") == "hello from the host"
+    vm.guest.run("printf written | dd of=/dev/vda bs=512 seek=1 conv=fsync")
+    assert disk.read_bytes()[512:519] == b"written"
+    assert devices(vm)
+    vm.guest.eventually("ls /sys/block", r"^(?!.*vda)")
+
+
+def test_scsi_disk_read_only(vm: Any, disk: pathlib.Path) -> None:
+    assert devices(vm, {"id": "data1", "type": "block", "file": str(disk), "driver": "virtio-scsi", "read_only": True})
+    vm.guest.eventually("cat /sys/block/sda/ro", "^1$")
+    assert vm.guest.run("head -c 19 /dev/sda") == "hello from the host"
+    assert devices(vm)
+    vm.guest.eventually("ls /sys/block", r"^(?!.*sda)")
+
+
+def test_qcow2_is_what_it_is_told_to_be(vm: Any, tool: Callable[..., str]) -> None:
+    image = vm.root / "disk.qcow2"
+    tool("qemu-img", "create", "-q", "-f", "qcow2", str(image), "32M")
+    assert devices(vm, {"id": "data2", "type": "block", "file": str(image), "format": "qcow2", "driver": "virtio-blk"})
+    vm.guest.eventually("cat /sys/block/vda/size", "^65536$")
+    assert devices(vm, {"id": "data2", "type": "block", "file": str(image), "format": "raw", "driver": "virtio-blk"})
+    vm.guest.eventually("cat /sys/block/vda/size", f"^{-(-image.stat().st_size // 512)}$")
+    assert devices(vm)
+
+
+def test_user_network_with_a_stable_address(vm: Any) -> None:
+    wanted = {"id": "net0", "type": "net", "kind": "user"}
+    assert devices(vm, wanted)
+    address = vm.guest.eventually("cat /sys/class/net/eth0/address", "^52:54:00:")
+    assert devices(vm)
+    vm.guest.eventually("ls /sys/class/net", r"^(?!.*eth0)")
+    assert devices(vm, wanted)
+    assert vm.guest.eventually("cat /sys/class/net/eth0/address", "^52:54:00:") == address
+    assert devices(vm)
+
+
+def test_tap_in_a_bridge_carries_packets(vm: Any, tool: Callable[..., str]) -> None:
+    bridge = f"kt{os.getpid() % 100000}"
+    tool("ip", "link", "add", bridge, "type", "bridge")
+    try:
+        tool("ip", "address", "add", "198.18.77.1/24", "dev", bridge)
+        tool("ip", "link", "set", bridge, "up")
+        assert devices(vm, {"id": "net1", "type": "net", "kind": "tap", "bridge": bridge})
+        ports = os.listdir(f"/sys/class/net/{bridge}/brif")
+        assert len(ports) == 1
+        vm.guest.eventually("ls /sys/class/net", "eth0")
+        vm.guest.run("ip address add 198.18.77.2/24 dev eth0 && ip link set eth0 up")
+        vm.guest.eventually("ping -c 1 -w 2 198.18.77.1", "1 packets received")
+        assert devices(vm)
+        assert not os.path.exists(f"/sys/class/net/{ports[0]}"), "the tap goes when its VM lets go of it"
+    finally:
+        tool("ip", "link", "delete", bridge)
+
+
+def test_virtio_fs_share_both_ways(vm: Any) -> None:
+    shared = vm.root / "shared"
+    shared.mkdir()
+    (shared / "greeting").write_text("from the host")
+    assert devices(vm, {"id": "share0", "type": "fs", "tag": "work", "path": str(shared)})
+    vm.guest.eventually("mkdir -p /mnt/work && mount -t virtiofs work /mnt/work && echo mounted", "mounted")
+    assert vm.guest.run("cat /mnt/work/greeting") == "from the host"
+    vm.guest.run("echo from the guest > /mnt/work/answer")
+    assert (shared / "answer").read_text() == "from the guest\n"
+    assert any("virtiofsd" in process for process in vm.processes())
+    vm.guest.run("umount /mnt/work")
+    assert devices(vm)
+    assert not any("virtiofsd" in process for process in vm.processes())
+
+
+def test_serial_port(vm: Any) -> None:
+    assert devices(vm, {"id": "port0", "type": "serial", "name": "org.example.port"})
+    path = vm.run_path("port-port0.sock")
+    vm.guest.eventually("cat /sys/class/virtio-ports/*/name", "org.example.port")
+    device = vm.guest.run("basename $(dirname $(grep -l org.example.port /sys/class/virtio-ports/*/name))")
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(30)
+        connection.connect(str(path))
+        vm.guest.run(f"echo from the guest > /dev/{device}")
+        assert connection.recv(100) == b"from the guest\n"
+    assert devices(vm)
+    assert not path.exists()
+
+
+def test_many_at_once_and_slots_are_not_leaked(vm: Any, disk: pathlib.Path) -> None:
+    copies = []
+    for number in range(3):
+        copy = vm.root / f"copy{number}.raw"
+        copy.write_bytes(hashlib.sha256(str(number).encode()).digest().ljust(1024 * 1024, b"\0"))
+        copies.append({"id": f"copy{number}", "type": "block", "file": str(copy), "driver": "virtio-blk"})
+    for _round in range(2):
+        assert len(devices(vm, *copies)) == 3
+        vm.guest.eventually("ls /sys/block", "vda[^$]*vdb[^$]*vdc")
+        assert len(devices(vm)) == 3
+    record = vm.converge()["sandbox"]
+    assert record["devices"] == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ({"id": "gone", "type": "block", "file": "/nowhere/disk.raw"}, "no such disk"),
+        ({"id": "v0", "type": "vfio", "address": "0000:ff:1f.7"}, "no such device"),
+        ({"id": "s0", "type": "vsock", "cid": 77}, "vhost-vsock"),
+        ({"id": "n0", "type": "net", "kind": "tap", "bridge": "nosuchbridge0"}, "no bridge"),
+        ({"id": "u0", "type": "vhost_user", "path": "/nowhere.sock", "model": "vhost-user-blk-pci"}, "nobody serves"),
+    ],
+)
+def test_what_the_host_lacks_is_refused_and_nothing_stays(vm: Any, wanted: dict[str, Any], words: str) -> None:
+    if wanted["type"] == "vsock" and os.path.exists("/dev/vhost-vsock"):
+        pytest.skip("this host has /dev/vhost-vsock")
+    before = vm.converge()["sandbox"]
+    with pytest.raises(HypervisorError, match=words):
+        vm.converge(devices=[wanted])
+    assert vm.converge()["sandbox"]["devices"] == before["devices"]
+    devices(vm)
+
+
+def test_a_disk_the_host_has_mounted_is_refused(vm: Any) -> None:
+    root = os.stat("/").st_dev
+    node = pathlib.Path(f"/dev/block/{os.major(root)}:{os.minor(root)}")
+    source = node if node.exists() else next((p for p in pathlib.Path("/dev").glob("vd?") if p.is_block_device()), None)
+    if source is None:
+        pytest.skip("this host's root file system is on no block device")
+    with pytest.raises(HypervisorError, match="the host itself uses this disk"):
+        vm.converge(devices=[{"id": "root", "type": "block", "file": str(source)}])
+    devices(vm)
