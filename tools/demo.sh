@@ -7,8 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-export ANSIBLE_CONFIG=$PWD/ansible.cfg ANSIBLE_FORCE_COLOR=${ANSIBLE_FORCE_COLOR:-0}
-export ANSIBLE_CALLBACKS_ENABLED=
+export ANSIBLE_CONFIG=$PWD/ansible.cfg ANSIBLE_CALLBACK_RESULT_FORMAT=yaml ANSIBLE_DISPLAY_SKIPPED_HOSTS=false
 log=$(mktemp -d)
 trap 'rm -rf "$log"' EXIT
 started=$SECONDS
@@ -23,18 +22,16 @@ play() {
 
 [ "$(id -u)" -eq 0 ] || { echo "make demo installs packages and starts VMs: run it as root." >&2; exit 1; }
 
-say "1. Provision: QEMU, a guest kernel and an initrd"
-play provision
-say "2. Converge: three sandboxes"
+say "1. Bring QEMU, a guest kernel and an initrd to this host, and start three sandboxes"
 play converge
-say "3. The same again: nothing may change"
+say "2. The same again: nothing may change"
 play converge
 grep -Eq '^localhost .* changed=0 .* failed=0 ' "$log/converge" || { echo "The second run changed something." >&2; exit 1; }
 echo "   The second run changed nothing."
-say "4. Pause, resume, more vCPUs, more memory: the guest itself confirms"
+say "3. Pause, resume, more vCPUs, more memory: the guest itself confirms"
 play operate
-say "5. The sandboxes of this host"
+say "4. The sandboxes of this host"
 play status
-say "6. Remove them, and look for leftovers"
+say "5. Remove them, and look for leftovers"
 play remove
 printf '\nThe demo took %s s.\n' "$((SECONDS - started))"
