@@ -10,4 +10,4 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-import checkout  # noqa: E402, F401 - importing it is what it is for
+import checkout  # noqa: F401 - importing it is what it is for

@@ -74,8 +74,8 @@ class HypervisorConfig:
     virtio_fs_cache_size: int = option(
         0, "virtio_fs_cache_size_mb", "virtio_fs_cache_size", type="int", unit="MiB", only=QEMU
     )
-    kernel_params: list[Param] = option(list, "kernel_params", type="list", elements="str")
-    hypervisor_params: list[Param] = option(list)
+    kernel_params: list[Param] = option(list, "kernel_params", type="list", elements="str")  # noqa: RUF009
+    hypervisor_params: list[Param] = option(list)  # noqa: RUF009
     kernel_path: str = option("", "kernel_path", "kernel", type="path")
     image_path: str = option("", "image_path", "image", type="path")
     initrd_path: str = option("", "initrd_path", "initrd", type="path", only=QEMU_FIRECRACKER)
@@ -129,7 +129,7 @@ class HypervisorConfig:
     #: A first stage that loads what the kernel needs to find the image's root file system; goes with image_path, unlike initrd_path.
     initramfs_path: str = option("", "initramfs_path", "initramfs", type="path", only=QEMU)
     #: Paths by kind that take the place of the fields above; see L(add_custom_asset).
-    custom_assets: dict[str, str] = option(dict)
+    custom_assets: dict[str, str] = option(dict)  # noqa: RUF009
 
     # --- the original's validation -----------------------------------------------------------------------------------
 

@@ -245,7 +245,7 @@ def device_id(device: Device) -> str:
 MAX_NAME_ID = 31
 
 
-def make_name_id(kind: str, id: str, limit: int = MAX_NAME_ID) -> str:  # noqa: A002 - the word for it
+def make_name_id(kind: str, id: str, limit: int = MAX_NAME_ID) -> str:
     """C(kind-id), cut to C(limit) characters. Ids that differ only beyond that collide."""
     return f"{kind}-{id}"[:limit]
 

@@ -50,10 +50,8 @@ def parse_unsigned(text: str) -> int | None:
     if not UNSIGNED.fullmatch(text):
         return None
     digits = text.replace("_", "").lower()
-    if digits[0] == "0" and digits[1:].isdigit():
-        number = int(digits, 8)
-    else:
-        number = int(digits, 0)
+    is_octal = digits[0] == "0" and digits[1:].isdigit()
+    number = int(digits, 8 if is_octal else 0)
     return number if number < 1 << 64 else None
 
 

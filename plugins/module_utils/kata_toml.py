@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from typing import Any, Mapping
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import (
@@ -71,16 +72,54 @@ DRIVER_KEYS = {
     },
 }
 TEXT_KEYS = frozenset(
-    "path jailer_path kernel ctlpath initrd image firmware machine_accelerators kernel_params machine_type block_device_driver"
-    " entropy_source shared_fs virtio_fs_daemon virtio_fs_cache file_mem_backend guest_hook_path".split()
+    [
+        "path",
+        "jailer_path",
+        "kernel",
+        "ctlpath",
+        "initrd",
+        "image",
+        "firmware",
+        "machine_accelerators",
+        "kernel_params",
+        "machine_type",
+        "block_device_driver",
+        "entropy_source",
+        "shared_fs",
+        "virtio_fs_daemon",
+        "virtio_fs_cache",
+        "file_mem_backend",
+        "guest_hook_path",
+    ]
 )
 NUMBER_KEYS = frozenset(
-    "default_vcpus default_maxvcpus default_memory memory_slots memory_offset default_bridges msize_9p virtio_fs_cache_size".split()
+    [
+        "default_vcpus",
+        "default_maxvcpus",
+        "default_memory",
+        "memory_slots",
+        "memory_offset",
+        "default_bridges",
+        "msize_9p",
+        "virtio_fs_cache_size",
+    ]
 )
 FLAG_KEYS = frozenset(
-    "block_device_cache_set block_device_cache_direct block_device_cache_noflush disable_block_device_use enable_iothreads"
-    " enable_debug enable_mem_prealloc enable_hugepages enable_swap disable_nesting_checks use_vsock hotplug_vfio_on_root_bus"
-    " disable_vhost_net".split()
+    [
+        "block_device_cache_set",
+        "block_device_cache_direct",
+        "block_device_cache_noflush",
+        "disable_block_device_use",
+        "enable_iothreads",
+        "enable_debug",
+        "enable_mem_prealloc",
+        "enable_hugepages",
+        "enable_swap",
+        "disable_nesting_checks",
+        "use_vsock",
+        "hotplug_vfio_on_root_bus",
+        "disable_vhost_net",
+    ]
 )
 
 
@@ -199,14 +238,14 @@ def load_kata_toml(path: str, host: LoaderHost | None = None) -> KataConfigurati
 
 
 def _parse(path: str) -> dict[str, Any]:
-    try:
-        import tomllib
-    except ImportError:
+    if sys.version_info < (3, 11):
         raise ConfigError(
             "reading TOML needs Python 3.11 or later on the host",
             option="config_file",
             fix="Give the options in the task.",
-        ) from None
+        )
+    import tomllib
+
     try:
         with open(path, "rb") as stream:
             return dict(tomllib.load(stream))

@@ -50,7 +50,7 @@ def deserialize_params(words: Iterable[str]) -> list[Param]:
     params = []
     for word in words:
         if word:
-            key, dummy, value = word.partition("=")
+            key, _equals, value = word.partition("=")
             params.append(Param(key, value))
     return params
 

@@ -16,9 +16,10 @@ import importlib
 import json
 import pathlib
 import sys
-import tomllib
 import traceback
 from typing import Any, Callable, Iterator, Optional
+
+import tomllib
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]

@@ -9,6 +9,7 @@ The process that starts the VM plays the VMM: its id is the VM's.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -283,7 +284,7 @@ class MockHypervisor(Hypervisor):
     def get_thread_ids(self) -> dict[int, int]:
         """The mock has no threads of its own: the VM's process stands for each vCPU."""
         vm = self._alive()
-        return {vcpu: vm.pid for vcpu in range(vm.vcpus)} if vm else {}
+        return dict.fromkeys(range(vm.vcpus), vm.pid) if vm else {}
 
     def pid(self) -> int:
         vm = self._alive()
@@ -324,10 +325,8 @@ class MockHypervisor(Hypervisor):
 
     def _remove_files(self) -> None:
         for path in self._files():
-            try:
+            with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
-            except FileNotFoundError:
-                pass
 
     def _forget(self) -> None:
         """Put down that there is no VM any more."""

@@ -11,7 +11,6 @@ from typing import Any
 
 from adapters.answer import UNSET, Answer, attempt
 from adapters.go_config import config_from_go
-
 from ansible_collections.kata.hypervisor.plugins.module_utils.assets import (
     asset_annotations,
     create_assets,

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from adapters.answer import Answer
-
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Capabilities, Context
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic_arch import AMD64, ARCHITECTURES

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from adapters.answer import Answer
-
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import align_memory, make_name_id
 from ansible_collections.kata.hypervisor.plugins.module_utils.disks import scsi_address, scsi_id_lun, virtio_disk_name
 

@@ -10,7 +10,6 @@ import tempfile
 from typing import Any
 
 from adapters.answer import Answer, attempt
-
 from ansible_collections.kata.hypervisor.plugins.module_utils.host import read_host_memory_mb, read_mem_total_kb
 
 

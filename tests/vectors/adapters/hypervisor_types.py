@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from adapters.answer import Answer, attempt
-
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import HypervisorType, new_hypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 

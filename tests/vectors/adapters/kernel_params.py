@@ -9,7 +9,6 @@ from typing import Any
 
 from adapters.answer import Answer
 from adapters.go_config import config_from_go
-
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import kernel_params as acrn
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
     kernel_params as firecracker,

@@ -12,7 +12,6 @@ from typing import Any, Optional
 
 from adapters.answer import UNSET, Answer, attempt
 from adapters.go_config import config_from_go, config_to_go
-
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     BlockDrive,

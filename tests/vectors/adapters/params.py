@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any, Optional
 
 from adapters.answer import Answer, attempt
-
 from ansible_collections.kata.hypervisor.plugins.module_utils.params import (
     Param,
     add_kernel_param,
@@ -45,8 +44,6 @@ def run(given: dict[str, Any]) -> Answer:
         return Answer({"list": serialize_params(deserialize_params(given["list"] or [])) or None})
     if operation == "add_kernel_params":
         return Answer(_add_all(_params(given["params"])))
-    if operation == "deserialize_kernel_params_string":
-        params = parse_kernel_params(given["string"])
-    else:
-        params = deserialize_params(given["list"] or [])
+    from_line = operation == "deserialize_kernel_params_string"
+    params = parse_kernel_params(given["string"]) if from_line else deserialize_params(given["list"] or [])
     return Answer({"params": _described(params), "is_null": not params})

@@ -9,7 +9,6 @@ from typing import Any, Optional
 
 from adapters.answer import Answer, attempt
 from adapters.go_config import config_from_go
-
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     BlockDrive,
     Device,

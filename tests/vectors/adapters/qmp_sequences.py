@@ -15,7 +15,6 @@ from typing import Any, Optional
 from adapters.answer import Answer, Lost, attempt
 from adapters.go_config import config_from_go
 from adapters.qmp_server import ScriptedQmpServer
-
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     BlockDrive,
     CpuDevice,

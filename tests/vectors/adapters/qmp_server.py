@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import json
 import socket
 import threading
@@ -61,10 +62,8 @@ class ScriptedQmpServer:
             self.connections += 1
             self.connected = True
             self.log.append({"event": "connect", "conn": self.connections})
-            try:
+            with contextlib.suppress(OSError):
                 self._talk(client)
-            except OSError:
-                pass
             self.log.append({"event": "disconnect", "conn": self.connections})
             self.connected = False
             client.close()

@@ -10,7 +10,6 @@ import tempfile
 from typing import Any
 
 from adapters.answer import Answer
-
 from ansible_collections.kata.hypervisor.plugins.module_utils.host import read_running_on_vmm
 
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}

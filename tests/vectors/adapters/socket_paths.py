@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from adapters.answer import Answer
-
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
 
 

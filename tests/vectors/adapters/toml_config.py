@@ -11,7 +11,6 @@ from typing import Any
 
 from adapters.answer import Answer
 from adapters.go_config import config_to_go
-
 from ansible_collections.kata.hypervisor.plugins.module_utils.kata_toml import (
     AgentSettings,
     FactorySettings,

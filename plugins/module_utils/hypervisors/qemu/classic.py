@@ -40,6 +40,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.params import kern
 RUN_ROOT = "/run/vc/vm"
 SHARE_ROOT = "/run/kata-containers/shared/sandboxes"
 MEMORY_ID = "dimm1"
+SHARED_MEMORY_DIR = "/dev/shm"  # noqa: S108 - it is memory, not a place for temporary files
 SERVER = {"server": None, "nowait": None}
 MIN_CID, MAX_CID = 3, (1 << 32) - 1
 #: Descriptors a child inherits are numbered from here.
@@ -208,7 +209,7 @@ class ClassicMachine:
         if config.shared_fs == "virtio-fs" or config.file_backed_mem_root_dir:
             if path:
                 raise ConfigError("a template can have neither virtio-fs nor file-backed memory", option="shared_fs")
-            directory = config.file_backed_mem_root_dir or "/dev/shm"
+            directory = config.file_backed_mem_root_dir or SHARED_MEMORY_DIR
             if self.host.file_size(directory) is not None:
                 path, share = directory, True
         if config.huge_pages:

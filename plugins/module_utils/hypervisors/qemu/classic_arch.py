@@ -138,7 +138,7 @@ PC_OPTIONS: MachineOptions = {"accel": "kvm", "kernel_irqchip": None, "nvdimm": 
 AMD64 = ClassicArchitecture(
     "amd64",
     "pc",
-    {name: PC_OPTIONS for name in ("pc-lite", "pc", "q35", "virt")},
+    dict.fromkeys(("pc-lite", "pc", "q35", "virt"), PC_OPTIONS),
     {
         "pc-lite": "/usr/bin/qemu-lite-system-x86_64",
         "pc": "/usr/bin/qemu-system-x86_64",

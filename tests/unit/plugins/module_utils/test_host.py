@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,18 +43,14 @@ def test_what_is_no_number(text):
 
 @given(st.text())
 def test_any_meminfo_has_an_answer_or_a_host_error(text):
-    try:
+    with contextlib.suppress(HostError):
         assert parse_mem_total_kb(text) >= 0
-    except HostError:
-        pass
 
 
 @given(st.text())
 def test_any_cpuinfo_has_an_answer_or_a_host_error(text):
-    try:
+    with contextlib.suppress(HostError):
         assert parse_running_on_vmm(text) in (True, False)
-    except HostError:
-        pass
 
 
 def test_a_line_may_have_65535_bytes():
