@@ -92,7 +92,7 @@ class ModuleDocFragment:
     description:
       - The devices of the sandbox, all of them. One that is listed is there afterwards, one that is no longer listed is unplugged, and
         one that is listed differently is replaced. When this is not given, the devices stay as they are; an empty list removes them.
-      - Types C(block), C(net) and C(vfio) are plugged into and unplugged from a running VM where the VMM and the machine can do so. Any other
+      - A running VM has devices plugged and unplugged where its VMM and its machine can do that for the type. Any other
         change to a VM that is not off needs a restart.
     type: list
     elements: dict

@@ -373,22 +373,27 @@ class _Existing:
             now = wanted if rounded else observed.memory_mb
         if now == wanted:
             return None
-        maximum_name, grow, shrink, step = LIVE_SIZES[name]
+        maximum_name, minimum_name, grow, shrink, step = LIVE_SIZES[name]
         maximum = self.record.effective().get(maximum_name) or 0
-        if maximum and wanted > maximum and maximum_name not in self.spec.options:
-            raise ConfigError(
-                f"{wanted} is more than this sandbox's maximum of {maximum}",
-                sandbox=self.spec.id,
-                option=name,
-                wanted=wanted,
-                fix=f"Lower it, or give {maximum_name} too, which needs a restart.",
-            )
-        capability = grow if wanted > now else shrink
-        text = f"{step} {now} -> {wanted}"
-        if (maximum and wanted > maximum) or not getattr(self.capabilities(), capability):
-            why = f"this VM has no {capability}" if not maximum or wanted <= maximum else f"it is above {maximum_name}"
+        minimum = getattr(observed, minimum_name)
+        why = ""
+        if maximum and wanted > maximum:
+            if maximum_name not in self.spec.options:
+                raise ConfigError(
+                    f"{wanted} is more than this sandbox's maximum of {maximum}",
+                    sandbox=self.spec.id,
+                    option=name,
+                    wanted=wanted,
+                    fix=f"Lower it, or give {maximum_name} too, which needs a restart.",
+                )
+            why = f"it is above the old {maximum_name}"
+        elif wanted < minimum:
+            why = f"this VM booted with {minimum}, and cannot have less while it runs"
+        elif not getattr(self.capabilities(), grow if wanted > now else shrink):
+            why = f"this VM has no {grow if wanted > now else shrink}"
+        if why:
             return Change(name, now, wanted, Cost.RESTART, why=why)
-        return Change(name, now, wanted, Cost.LIVE, (Step(step, text, {"size": wanted}),))
+        return Change(name, now, wanted, Cost.LIVE, (Step(step, f"{step} {now} -> {wanted}", {"size": wanted}),))
 
     def _device_changes(self) -> list[Change]:
         """Compare the listed devices with the recorded ones, and with those that are plugged."""
@@ -512,8 +517,9 @@ class _Existing:
         return now
 
 
-#: Options that a running VM may change: the option of their maximum, the capabilities to grow and to shrink, and the step.
+#: Options that a running VM may change: the option of their maximum, what observation calls their minimum, the capabilities to
+#: grow and to shrink, and the step.
 LIVE_SIZES = {
-    "vcpus": ("max_vcpus", "vcpu_hotplug", "vcpu_unplug", "resize_vcpus"),
-    "memory_mb": ("max_memory_mb", "memory_grow", "memory_shrink", "resize_memory"),
+    "vcpus": ("max_vcpus", "min_vcpus", "vcpu_hotplug", "vcpu_unplug", "resize_vcpus"),
+    "memory_mb": ("max_memory_mb", "min_memory_mb", "memory_grow", "memory_shrink", "resize_memory"),
 }
