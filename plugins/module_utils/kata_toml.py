@@ -244,7 +244,7 @@ def _parse(path: str) -> dict[str, Any]:
             option="config_file",
             fix="Give the options in the task.",
         )
-    import tomllib
+    import tomllib  # type: ignore[import-not-found,unused-ignore]
 
     try:
         with open(path, "rb") as stream:

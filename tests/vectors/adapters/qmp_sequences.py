@@ -12,9 +12,10 @@ import tempfile
 import time
 from typing import Any, Optional
 
+from scripted_qmp import ScriptedQmpServer
+
 from adapters.answer import Answer, Lost, attempt
 from adapters.go_config import config_from_go
-from adapters.qmp_server import ScriptedQmpServer
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     BlockDrive,
     CpuDevice,

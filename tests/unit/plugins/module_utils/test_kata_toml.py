@@ -1,0 +1,124 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Kata's configuration.toml."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.kata.hypervisor.plugins.module_utils import kata_toml
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError
+from ansible_collections.kata.hypervisor.plugins.module_utils.kata_toml import LoaderHost, load_kata_toml
+from ansible_collections.kata.hypervisor.plugins.module_utils.params import kernel_params_string
+
+needs_toml = pytest.mark.skipif(sys.version_info < (3, 11), reason="this Python reads no TOML")
+
+
+@pytest.fixture(name="load")
+def _load(tmp_path):
+    for name in ("qemu", "kernel", "initrd", "image"):
+        (tmp_path / name).write_bytes(b"x" * 100)
+
+    def load(text="", boot="initrd", table="qemu"):
+        lines = [f"[hypervisor.{table}]"]
+        names = {"path": "qemu", "kernel": "kernel", **({boot: boot} if boot else {})}
+        lines += [f'{key} = "{tmp_path / name}"' for key, name in names.items()]
+        path = tmp_path / "configuration.toml"
+        path.write_text("\n".join([*lines, text]))
+        return load_kata_toml(str(path), LoaderHost(4, str(tmp_path / "vhost-vsock")))
+
+    return load
+
+
+@needs_toml
+def test_a_plain_file_gets_the_loaders_defaults(load):
+    loaded = load()
+    config = loaded.hypervisor_config
+    assert (loaded.hypervisor_type, config.num_vcpus, config.default_max_vcpus, config.memory_size) == (
+        "qemu",
+        1,
+        4,
+        2048,
+    )
+    assert (config.mlock, config.shared_fs, config.hypervisor_machine_type) == (True, "virtio-9p", "pc")
+    config.check_consistent()
+
+
+@needs_toml
+def test_the_agents_parameters_stand_between_the_images_and_the_users(load):
+    loaded = load(
+        'kernel_params = "a=b"\n[agent.kata]\nenable_debug = true\nenable_tracing = true\ntrace_mode = "static"\ntrace_type = "isolated"',
+        boot="image",
+    )
+    assert kernel_params_string(loaded.hypervisor_config.kernel_params) == (
+        "systemd.unit=kata-containers.target systemd.mask=systemd-networkd.service systemd.mask=systemd-networkd.socket"
+        " agent.log=debug agent.trace=isolated a=b"
+    )
+
+
+@needs_toml
+@pytest.mark.parametrize(
+    "text",
+    [
+        'default_vcpus = "two"',
+        "default_vcpus = true",
+        "default_memory = -1",
+        "default_memory = 4294967296",
+        "default_memory = 1.5",
+        "enable_debug = 1",
+        "kernel_params = 5",
+        'kernel_params = "=x"',
+        'shared_fs = "nfs"',
+        'shared_fs = "virtio-fs"',
+        "[agent]\nkata = 5",
+        '[agent.kata]\nkernel_modules = "a"',
+        "[factory]\nvm_cache_number = -1",
+        "[hypervisor.firecracker]",
+        "not toml",
+        'x = "\\q"',
+    ],
+)
+def test_what_is_wrong_is_refused_and_the_file_named(load, text):
+    with pytest.raises(ConfigError) as caught:
+        load(text)
+    assert "configuration.toml" in caught.value.message
+
+
+@needs_toml
+def test_a_missing_file_is_named(load):
+    with pytest.raises(AssetError, match="/nonexistent/firmware"):
+        load('firmware = "/nonexistent/firmware"')
+
+
+@needs_toml
+def test_an_initrd_that_does_not_fit_into_the_memory_is_refused(load, tmp_path):
+    with open(tmp_path / "big", "wb") as stream:
+        stream.truncate(16 << 20)
+    with pytest.raises(ConfigError, match="does not fit"):
+        load(f'initrd = "{tmp_path / "big"}"\ndefault_memory = 16', boot="")
+
+
+@needs_toml
+def test_a_file_that_is_not_there_is_a_configuration_error(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_kata_toml(str(tmp_path / "none.toml"))
+
+
+@needs_toml
+@given(st.binary(max_size=200))
+def test_any_bytes_are_loaded_or_refused(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "any.toml"
+    path.write_bytes(content)
+    with pytest.raises((ConfigError, AssetError)):
+        load_kata_toml(str(path), LoaderHost(1))
+
+
+def test_an_old_python_is_told_what_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setattr(kata_toml.sys, "version_info", (3, 9, 2))
+    with pytest.raises(ConfigError, match=r"needs Python 3\.11"):
+        load_kata_toml(str(tmp_path / "configuration.toml"))
