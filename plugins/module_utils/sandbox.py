@@ -174,11 +174,8 @@ class Sandbox:
         if self.record is not None and self.record.hypervisor == self.plan.hypervisor:
             driver.load(self.record.driver, config)
         driver.create_sandbox(config)
-        if with_devices and self.plan.devices:
-            from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import make_device
-
-            for device in self.plan.devices:
-                driver.add_device(make_device(device))
+        if with_devices:
+            _add_devices(driver, self.plan.devices)
         return driver
 
     # --- planning --------------------------------------------------------------------------------------------------
@@ -318,6 +315,7 @@ class Sandbox:
 
     def _do_restore(self, step: Step) -> None:
         record, driver = self._known(), self._live()
+        _add_devices(driver, record.devices)
         before = _identity_and_size(driver.console_log())
         driver.restore_sandbox(record.saved_state, self.spec.save_timeout)
         record.console_start = _grown_from(driver.console_log(), before)
@@ -473,7 +471,7 @@ class Sandbox:
                 console_log=driver.console_log(),
                 vmm_log=driver.vmm_log(),
                 capabilities=dataclasses.asdict(driver.capabilities()),
-                thread_ids={str(vcpu): thread for vcpu, thread in driver.get_thread_ids().items()},
+                thread_ids=_thread_ids(driver, observed),
             )
         if record is not None:
             plugged = set(observed.devices)
@@ -496,6 +494,22 @@ class Sandbox:
             "sandbox": facts,
             "diff": {"before": self.plan.before, "after": self.plan.after},
         }
+
+
+def _thread_ids(driver: Hypervisor, observed: Observed) -> dict[str, int]:
+    """Host threads by vCPU, of a VMM that answers."""
+    if observed.power not in ("running", "paused"):
+        return {}
+    return {str(vcpu): thread for vcpu, thread in driver.get_thread_ids().items()}
+
+
+def _add_devices(driver: Hypervisor, devices: list[dict[str, Any]]) -> None:
+    """Add a task's devices to a VM that does not run yet."""
+    if devices:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import make_device
+
+        for device in devices:
+            driver.add_device(make_device(device))
 
 
 def _identity_and_size(path: str) -> tuple[int, int]:

@@ -22,7 +22,7 @@ sys.path.insert(0, str(HERE))
 from guest_shell import GuestShell  # noqa: E402
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import parse_spec  # noqa: E402
-from ansible_collections.kata.hypervisor.plugins.module_utils.sandbox import converge  # noqa: E402
+from ansible_collections.kata.hypervisor.plugins.module_utils.sandbox import converge, observe_only  # noqa: E402
 from ansible_collections.kata.hypervisor.plugins.module_utils.spec import SandboxSpec  # noqa: E402
 
 
@@ -78,6 +78,10 @@ class Host:
     def converge(self, check_mode: bool = False, **options: Any) -> dict[str, Any]:
         """Run one task."""
         return converge(self.spec(**options), check_mode)
+
+    def facts(self, sandbox: str = "web") -> dict[str, Any]:
+        """What kata_sandbox_info would tell."""
+        return observe_only(self.spec(id=sandbox))
 
     def start(self, sandbox: str = "web", words: tuple[str, ...] = (), **options: Any) -> dict[str, Any]:
         """A new sandbox that runs, booted to user space, with a shell on its console."""

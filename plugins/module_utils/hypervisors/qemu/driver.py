@@ -134,6 +134,11 @@ class QemuHypervisor(Hypervisor):
             try:
                 self._launch(timeout, description)
                 migration.read_state(self._qmp(), source, timeout)
+            except QmpConnectionError as error:
+                self._kill()
+                raise VmmError(
+                    "QEMU does not take the saved state", answer=tail(self.vmm_log(), 5) or str(error), log=self.vmm_log()
+                ) from error
             except BaseException:
                 self._kill()
                 raise

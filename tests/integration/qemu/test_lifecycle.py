@@ -1,0 +1,146 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The life of a sandbox on real QEMU, told by the guest: boot, pause, resume, resize, save, restore, stop."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+import pytest
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError, LaunchError
+from ansible_collections.kata.hypervisor.plugins.module_utils.process import identify
+
+
+def console(host: Any, sandbox: str = "web") -> str:
+    """All that the guest has printed."""
+    return str(host.run_path("console.log", sandbox).read_text(errors="replace"))
+
+
+@pytest.mark.parametrize("machine", ["q35", "pc"])
+def test_the_guest_confirms_every_change(host: Any, machine: str) -> None:
+    first = host.start(machine_type=machine, max_vcpus=4, memory_mb=192, max_memory_mb=1024)
+    assert first["changed"] and first["sandbox"]["state"] == "started"
+    assert host.converge(state="started")["changed"] is False
+    assert "nproc=1" in console(host)
+
+    assert host.converge(state="paused")["actions"] == ["pause"]
+    assert host.converge(state="paused")["changed"] is False
+    assert host.converge(state="started")["actions"] == ["resume"]
+
+    host.converge(vcpus=3, wait_for={"console": "kata-guest: nproc=3", "timeout": 60})
+    assert host.converge(vcpus=3)["changed"] is False
+    host.converge(memory_mb=512, wait_for={"console": r"kata-guest: nproc=3 memtotal_kb=4[0-9]{5}", "timeout": 60})
+    shrunk = host.converge(memory_mb=256)
+    assert shrunk["sandbox"]["memory_mb"] == 256
+    assert host.converge(memory_mb=256, vcpus=3)["changed"] is False
+    guest = host.shell()
+    assert guest.run("nproc") == "3"
+    total = int(guest.run("awk '/MemTotal/ {print $2}' /proc/meminfo"))
+    assert 150_000 < total < 256 * 1024
+
+
+def test_memory_modules_where_virtio_mem_is_not_wanted(host: Any) -> None:
+    host.start(memory_hotplug="pc-dimm", memory_mb=192, max_memory_mb=1024)
+    host.converge(memory_mb=448, wait_for={"console": r"memtotal_kb=3[0-9]{5}", "timeout": 60})
+    with pytest.raises(HypervisorError, match="multiples of 128 MiB"):
+        host.converge(memory_mb=500)
+    assert host.converge(memory_mb=192)["sandbox"]["memory_mb"] == 192
+
+
+def test_fewer_vcpus_under_tcg_are_refused_and_the_vm_survives(host: Any) -> None:
+    host.start(vcpus=2, max_vcpus=4)
+    with pytest.raises(HypervisorError) as refused:
+        host.converge(vcpus=1)
+    assert "restart" in str(refused.value)
+    assert host.converge()["sandbox"]["state"] == "started"
+    restarted = host.converge(vcpus=1, disruption="restart", wait_for={"console": "ready nproc=1", "timeout": 120})
+    assert restarted["sandbox"]["vcpus"] == 1
+
+
+def test_microvm_is_made_whole_at_its_start(host: Any) -> None:
+    disk = host.root / "disk.raw"
+    disk.write_bytes(b"from the host".ljust(1 << 20, b"\0"))
+    host.start(machine_type="microvm", devices=[{"id": "data0", "type": "block", "file": str(disk), "driver": "virtio-blk"}])
+    assert host.shell().eventually("head -c 13 /dev/vda", "from") == "from the host"
+    for change in ({"vcpus": 2}, {"memory_mb": 512}, {"devices": []}):
+        with pytest.raises(HypervisorError, match="restart"):
+            host.converge(**change)
+
+
+def test_saved_and_restored_with_all_that_was_plugged_in(host: Any) -> None:
+    disk = host.root / "disk.raw"
+    disk.write_bytes(b"from the host".ljust(1 << 20, b"\0"))
+    host.start(max_vcpus=4, memory_mb=192, max_memory_mb=1024, words=("kata.tick",))
+    host.converge(vcpus=2, memory_mb=320, devices=[{"id": "data0", "type": "block", "file": str(disk), "driver": "virtio-blk"}])
+    guest = host.shell()
+    guest.eventually("nproc", "^2$")
+    guest.run("echo remembered > /note")
+    guest.close()
+    pid = host.converge()["sandbox"]["pid"]
+    saved = host.converge(state="saved")
+    assert saved["sandbox"]["state"] == "saved" and identify(pid) is None
+    assert host.converge(state="saved")["changed"] is False
+    restored = host.converge(state="started")
+    assert "restore" in " ".join(restored["actions"])
+    guest = host.shell()
+    assert guest.run("cat /note; nproc; head -c 13 /dev/vda") == "remembered\n2\nfrom the host"
+    assert host.converge(state="started", vcpus=2, memory_mb=320)["changed"] is False
+
+
+def test_stop_asks_the_guest_and_does_not_depend_on_its_answer(host: Any) -> None:
+    host.start()
+    assert host.converge(state="stopped", stop_timeout=30)["sandbox"]["state"] == "stopped"
+    assert re.search(r"Power down|reboot: ", console(host)), "the guest powered itself off"
+    host.converge(state="started")
+    # A guest that is still in its firmware answers no power button.
+    assert host.converge(state="stopped", stop_timeout=1)["sandbox"]["state"] == "stopped"
+    assert host.converge(state="stopped")["changed"] is False
+
+
+def test_restarted_always_acts(host: Any) -> None:
+    host.start()
+    before = host.converge()["sandbox"]["pid"]
+    assert host.converge(state="restarted", stop_timeout=0)["changed"] is True
+    assert host.converge()["sandbox"]["pid"] != before
+
+
+def test_check_mode_tells_what_happens_and_touches_nothing(host: Any) -> None:
+    wish = {"kernel_path": str(host.assets.kernel), "initrd_path": str(host.assets.initrd), "memory_mb": 192, "accelerator": "tcg"}
+    foretold = host.converge(True, state="started", **wish)
+    assert foretold["changed"] and not list(host.root.iterdir())
+    assert host.converge(state="started", **wish)["actions"] == foretold["actions"]
+    foretold = host.converge(True, vcpus=2, state="paused")
+    assert host.converge()["sandbox"]["state"] == "started"
+    assert host.converge(vcpus=2, state="paused")["actions"] == foretold["actions"]
+
+
+def test_the_facts_are_the_machines(host: Any, tool: Any) -> None:
+    facts = host.start(vcpus=2)["sandbox"]
+    assert os.readlink(f"/proc/{facts['pid']}/exe").endswith("qemu-system-x86_64")
+    threads = set(os.listdir(f"/proc/{facts['pid']}/task"))
+    assert len(facts["thread_ids"]) == 2 and {str(thread) for thread in facts["thread_ids"].values()} <= threads
+    status = open(f"/proc/{facts['pid']}/status", encoding="ascii").read()
+    assert "Seccomp:\t2" in status, "QEMU confines itself"
+    assert os.stat(host.run_path("")).st_mode & 0o777 == 0o700
+    for name in ("qmp.sock", "monitor.sock", "console.sock"):
+        assert os.stat(host.run_path(name)).st_mode & 0o077 == 0
+
+
+def test_a_launch_error_carries_exit_code_command_line_and_last_words(host: Any) -> None:
+    with pytest.raises(LaunchError) as failed:
+        host.start(cpu_model="no-such-model")
+    error = failed.value
+    assert error.exit_code == 1 and "no-such-model" in error.argv
+    assert "unable to find CPU model" in error.answer and "web" in str(error)
+    assert host.processes() == []
+
+
+def test_wait_for_fails_with_the_last_lines_of_the_console(host: Any) -> None:
+    with pytest.raises(HypervisorError) as failed:
+        host.start(wait_for={"console": "this never comes", "timeout": 8})
+    assert "kata-guest: ready" in str(failed.value) and "this never comes" in str(failed.value)
+    assert host.converge()["sandbox"]["state"] == "started"
