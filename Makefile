@@ -28,6 +28,7 @@ test:  ## Lint, unit tests, vectors and integration with real QEMU
 	@tools/test.sh
 
 lint: venv  ## ruff, mypy, ansible-test sanity, ansible-lint, antsibull, reuse, galaxy-importer
+	@tools/install-packages.sh shellcheck || true
 	@$(PY) tools/lint.py $(CHECKS)
 
 unit: venv  ## Unit tests: seconds, nothing but Python

@@ -6,7 +6,7 @@
 # Everything that must hold before a change lands: lint, then unit tests, vectors and real-QEMU integration.
 # All parts run even when one fails; the exit code tells whether all passed.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 
 failed=()
 part() {

@@ -265,7 +265,7 @@ class PackageStore:
 
     def _remove(self, name: str, before: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         link = os.path.join(self.root, name)
-        versions = [entry for entry in self._versions(name)]
+        versions = list(self._versions(name))
         changed = bool(versions) or os.path.lexists(link)
         if changed and not check_mode:
             if os.path.lexists(link):
@@ -353,10 +353,16 @@ def _write(path: str, text: str) -> None:
 
 def _run(argv: list[str], cwd: str = "/", data: bytes | None = None) -> str:
     environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
-    source: dict[str, Any] = {"input": data} if data is not None else {"stdin": subprocess.DEVNULL}
     try:
         done = subprocess.run(
-            argv, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=_COMMAND_SECONDS, check=False, **source
+            argv,
+            cwd=cwd,
+            env=environment,
+            input=data or b"",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=_COMMAND_SECONDS,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise HostError(f"{argv[0]} could not be run to its end", wanted=argv, answer=str(error)) from error
