@@ -149,6 +149,11 @@ def brief(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else "none" if value in ("", None) else str(value)
 
 
+def _shown(device: dict[str, Any]) -> dict[str, Any]:
+    """A device as a task lists it."""
+    return {name: value for name, value in device.items() if name != "index"}
+
+
 def situation(record: SandboxRecord | None, observed: Observed) -> str:
     """What there is: off, saved, running, paused, or broken (crashed, panicked, half-made or with leftovers)."""
     if record is None:
@@ -266,7 +271,7 @@ def _plan_creation(plan: Plan, spec: SandboxSpec, observed: Observed) -> None:
     plan.devices = with_indexes(spec.devices or [], [])
     plan.after.update(hypervisor=plan.hypervisor, **spec.options)
     if plan.devices:
-        plan.after["devices"] = [device["id"] for device in plan.devices]
+        plan.after["devices"] = [_shown(device) for device in plan.devices]
     if situation(None, observed) == "broken":
         plan.add("cleanup")
     plan.add("create")
@@ -328,10 +333,12 @@ class _Existing:
             if change.name != "devices":
                 plan.before[change.name], plan.after[change.name] = change.old, change.new
         if any(change.name == "devices" for change in changes):
+            plugged = set(self.observed.devices)
             plan.before["devices"] = [
-                device["id"] for device in record.devices if not self.has_guest or device["id"] in self.observed.devices
+                {**_shown(device), **({"plugged": False} if self.has_guest and device["id"] not in plugged else {})}
+                for device in record.devices
             ]
-            plan.after["devices"] = [device["id"] for device in plan.devices]
+            plan.after["devices"] = [_shown(device) for device in plan.devices]
         self._check_disruption(changes)
         self._steps(changes)
 

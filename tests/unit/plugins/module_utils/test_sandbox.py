@@ -1,0 +1,456 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The engine on sandboxes of the mock driver: bad input, faults, waiting, and many at a time. The laws are in test_sandbox_laws.py."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import pathlib
+import threading
+import time
+from typing import Any
+
+import pytest
+from sandbox_lab import BOOT, Lab, LabHypervisor
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
+    ConfigError,
+    DeadlineExceeded,
+    DisruptionError,
+    HypervisorError,
+    LaunchError,
+    LockTimeout,
+    StoreError,
+    Unsupported,
+    VmmError,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import MemoryResize
+from ansible_collections.kata.hypervisor.plugins.module_utils.sandboxes import converge_many, observe_many, summary
+from ansible_collections.kata.hypervisor.plugins.module_utils.store import Store
+
+
+@pytest.fixture
+def lab(tmp_path: pathlib.Path) -> Lab:
+    return Lab(tmp_path)
+
+
+# --- bad input ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wish", "error", "option"),
+    [
+        ({"initrd_path": "/i"}, ConfigError, "kernel_path"),
+        ({"kernel_path": "/k"}, ConfigError, "initrd_path"),
+        ({**BOOT, "image_path": "/m"}, ConfigError, "image_path"),
+        ({**BOOT, "vcpus": 5, "max_vcpus": 4}, ConfigError, "vcpus"),
+        ({**BOOT, "kernel_path": "relative"}, ConfigError, "kernel_path"),
+        ({**BOOT, "kernel_params": ["a b"]}, ConfigError, "kernel_params"),
+        ({**BOOT, "kernel_params": "=x"}, ConfigError, "kernel_params"),
+        ({**BOOT, "machine_type": "q35\n"}, ConfigError, "machine_type"),
+        ({**BOOT, "devices": [{"id": "d", "type": "block"}]}, ConfigError, "devices"),
+        ({**BOOT, "id": "a/b"}, ConfigError, "id"),
+        ({**BOOT, "run_dir": "relative"}, ConfigError, "run_dir"),
+        ({**BOOT, "wait_for": "console: ("}, ConfigError, "wait_for"),
+    ],
+)
+def test_bad_input_fails_the_same_in_check_mode_and_changes_nothing(
+    lab: Lab, wish: dict[str, Any], error: type[HypervisorError], option: str
+) -> None:
+    texts = []
+    for run in (lab.check, lab.run):
+        with pytest.raises(error) as caught:
+            run(**wish)
+        assert caught.value.option == option
+        texts.append(str(caught.value))
+    assert texts[0] == texts[1]
+    assert lab.files() == []
+
+
+def test_bad_input_to_a_running_sandbox_does_not_stop_it(lab: Lab) -> None:
+    lab.run(**BOOT)
+    files = lab.files()
+    for wish in ({"kernel_path": ""}, {"initrd_path": ""}, {"vcpus": 500}, {"image_path": "/m"}):
+        with pytest.raises(ConfigError, match="sandbox web"):
+            lab.run(**wish, disruption="restart")
+        assert lab.files() == files
+
+
+def test_a_driver_that_refuses_leaves_nothing(lab: Lab) -> None:
+    lab.faults = ("create_fails",)
+    with pytest.raises(ConfigError, match="sandbox web"):
+        lab.run(**BOOT)
+    assert lab.files() == []
+
+
+# --- faults ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [("fails_on_start", LaunchError), ("fails_on_start_leaving_files", LaunchError), ("hangs_on_start", DeadlineExceeded)],
+)
+def test_a_new_sandbox_that_cannot_start_leaves_nothing(lab: Lab, fault: str, error: type[HypervisorError]) -> None:
+    lab.faults = (fault,)
+    with pytest.raises(error, match="sandbox web"):
+        lab.run(**BOOT)
+    assert lab.remains() == []
+    lab.faults = ()
+    assert lab.run(**BOOT)["actions"] == ["create", "start"]
+
+
+@pytest.mark.parametrize("fault", ["fails_on_start", "fails_on_start_leaving_files", "hangs_on_start"])
+def test_a_sandbox_that_existed_survives_a_failed_start(lab: Lab, fault: str) -> None:
+    lab.run(**BOOT, state="present", vcpus=3)
+    lab.faults = (fault,)
+    with pytest.raises(HypervisorError):
+        lab.run(state="started")
+    lab.faults = ()
+    lab.run(state="started")
+    assert (lab.facts()["state"], lab.facts()["vcpus"]) == ("started", 3)
+
+
+@pytest.mark.parametrize(("fault", "word"), [("dies_after_start", "crashed"), ("guest_fails", "failed")])
+def test_a_vm_that_dies_after_its_start_is_not_called_started(lab: Lab, fault: str, word: str) -> None:
+    lab.faults = (fault,)
+    with pytest.raises(VmmError, match=f"after create, start it is {word} and should be started"):
+        lab.run(**BOOT)
+    lab.faults = ()
+    assert lab.facts()["state"] == word
+    assert lab.run()["actions"] == ["cleanup", "start"]
+    lab.run(state="absent")
+    assert lab.remains() == []
+
+
+def test_the_error_about_a_vm_that_died_has_the_last_words(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = LabHypervisor.start_sandbox
+
+    def die(driver: LabHypervisor, timeout: float) -> None:
+        start(driver, timeout)
+        pathlib.Path(driver.console_log()).write_text("Kernel panic - not syncing\n")
+        pathlib.Path(driver.vmm_log()).write_text("vmm: shutting down\n")
+        driver.crash()
+
+    monkeypatch.setattr(LabHypervisor, "start_sandbox", die)
+    with pytest.raises(VmmError) as caught:
+        lab.run(**BOOT)
+    assert "Kernel panic" in caught.value.answer and "shutting down" in caught.value.answer
+    assert caught.value.log.endswith("vmm.log")
+
+
+@pytest.mark.parametrize(
+    ("fault", "wish"),
+    [
+        ("pause_fails", {"state": "paused"}),
+        ("stop_fails", {"state": "stopped"}),
+        ("refuses_resize", {"vcpus": 3}),
+        ("gives_half_the_memory", {"memory_mb": 4096}),
+        ("refuses_hotplug", {"devices": [{"id": "e", "type": "net", "kind": "user"}]}),
+        ("refuses_unplug", {"devices": []}),
+        ("hangs_on_unplug", {"devices": []}),
+        ("save_fails", {"state": "saved"}),
+        ("cleanup_fails", {"state": "absent"}),
+    ],
+)
+def test_what_failed_once_is_done_when_the_fault_is_gone(lab: Lab, fault: str, wish: dict[str, Any]) -> None:
+    lab.run(**BOOT, devices=[{"id": "d", "type": "net", "kind": "user"}])
+    lab.faults = (fault,)
+    with pytest.raises(HypervisorError, match="sandbox web"):
+        lab.run(**wish)
+    lab.faults = ()
+    assert lab.check(**wish)["actions"] == lab.run(**wish)["actions"]
+    assert lab.run(**wish)["actions"] == []
+    assert lab.facts()["state"] == wish.get("state", "started")
+
+
+def test_a_guest_that_could_not_be_saved_runs_on(lab: Lab) -> None:
+    lab.run(**BOOT)
+    lab.faults = ("save_fails",)
+    with pytest.raises(VmmError):
+        lab.run(state="saved")
+    lab.faults = ()
+    assert lab.facts()["state"] == "started"
+    assert lab.run()["actions"] == []
+
+
+def test_a_saved_state_that_cannot_be_restored_is_kept(lab: Lab) -> None:
+    lab.run(**BOOT)
+    lab.run(state="saved")
+    lab.faults = ("restore_fails",)
+    with pytest.raises(LaunchError):
+        lab.run(state="started")
+    lab.faults = ()
+    assert lab.facts()["saved_state"]
+    assert "restore" in lab.run(state="started")["actions"]
+    assert not (lab.root / "state/sandboxes/web/saved").exists()
+
+
+def test_memory_rounded_up_by_the_driver_is_reached(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    resize = LabHypervisor.resize_memory
+
+    def round_up(driver: LabHypervisor, memory_mb: int, block_mb: int = 0, probe: bool = False) -> MemoryResize:
+        return resize(driver, -(-memory_mb // 128) * 128)
+
+    monkeypatch.setattr(LabHypervisor, "resize_memory", round_up)
+    lab.run(**BOOT, memory_mb=256)
+    assert lab.run(memory_mb=300)["actions"] == ["resize_memory 256 -> 300"]
+    assert lab.facts()["memory_mb"] == 384
+    assert lab.run(memory_mb=300)["actions"] == []
+
+
+def test_memory_the_guest_did_not_take_is_an_error_with_both_numbers(lab: Lab) -> None:
+    lab.run(**BOOT, memory_mb=256)
+    lab.faults = ("gives_half_the_memory",)
+    with pytest.raises(VmmError, match=r"the guest took 384 MiB.*Option memory_mb was 512"):
+        lab.run(memory_mb=512)
+
+
+def test_a_full_disk_leaves_a_running_sandbox_and_its_record(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.run(**BOOT)
+    record = (lab.root / "state/sandboxes/web/record.json").read_text()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, pytest.raises(StoreError, match=r"sandbox web: .*the disk is full"):
+        patch.setattr(os, "fsync", full)
+        lab.run(state="paused")
+    assert (lab.root / "state/sandboxes/web/record.json").read_text() == record
+    assert lab.facts()["state"] == "started"
+
+
+def test_a_full_disk_keeps_a_new_sandbox_from_being_made(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    saves = []
+    save = Store.save
+
+    def second_fails(store: Store, record: Any) -> None:
+        saves.append(record)
+        if len(saves) == 2:
+            raise StoreError("the disk is full")
+        save(store, record)
+
+    with monkeypatch.context() as patch, pytest.raises(StoreError):
+        patch.setattr(Store, "save", second_fails)
+        lab.run(**BOOT)
+    assert lab.remains() == []
+
+
+def test_an_unreadable_record_stops_the_task_and_stays(lab: Lab) -> None:
+    lab.run(**BOOT)
+    path = lab.root / "state/sandboxes/web/record.json"
+    path.write_text(path.read_text()[:50])
+    files = lab.files()
+    for wish in ({}, {"state": "absent"}, {"state": "started"}):
+        for run in (lab.check, lab.run):
+            with pytest.raises(StoreError, match="not complete JSON"):
+                run(**wish)
+            assert lab.files() == files
+
+
+def test_another_task_is_waited_for(lab: Lab) -> None:
+    lab.run(**BOOT)
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with Store(lab.spec().layout()).lock(5):
+            entered.set()
+            leave.wait(20)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    entered.wait(5)
+    with pytest.raises(LockTimeout, match=f"process {os.getpid()},"):
+        lab.run(state="paused")
+    assert lab.check(state="paused")["actions"] == ["pause"], "check mode takes no lock"
+    threading.Timer(0.2, leave.set).start()
+    assert lab.run(state="paused", lock_timeout=20)["actions"] == ["pause"]
+    holder.join()
+
+
+# --- results -----------------------------------------------------------------------------------------------------------
+
+
+def test_facts_of_a_running_sandbox(lab: Lab) -> None:
+    facts = lab.run(**BOOT, vcpus=2, devices=[{"id": "d", "type": "block", "file": "/d"}])["sandbox"]
+    assert facts["state"] == facts["desired"] == "started"
+    assert (facts["hypervisor"], facts["vcpus"], facts["pid"]) == ("mock", 2, os.getpid())
+    assert facts["options"]["memory_mb"] == facts["memory_mb"] == 2048
+    assert [(device["id"], device["plugged"]) for device in facts["devices"]] == [("d", True)]
+    assert facts["thread_ids"] == {"0": os.getpid(), "1": os.getpid()}
+    assert facts["run_dir"] == str(lab.root / "run/web")
+
+
+def test_check_mode_foretells_state_and_sizes(lab: Lab) -> None:
+    assert lab.check(**BOOT)["sandbox"]["state"] == "started"
+    lab.run(**BOOT)
+    facts = lab.check(vcpus=3, state="paused")["sandbox"]
+    assert (facts["state"], facts["vcpus"]) == ("paused", 3)
+
+
+def test_defaults_are_applied_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.run(**BOOT)
+    from ansible_collections.kata.hypervisor.plugins.module_utils import config
+
+    monkeypatch.setitem(config.DEFAULTS, "memory_size", 64)
+    lab.run(state="restarted")
+    assert lab.facts()["memory_mb"] == 2048
+    lab.run(id="new", **BOOT)
+    assert lab.facts("new")["memory_mb"] == 64
+
+
+def test_a_running_vm_without_a_record_is_removed_or_replaced(lab: Lab) -> None:
+    lab.run(**BOOT)
+    for path in (lab.root / "state/sandboxes/web").iterdir():
+        path.unlink()
+    assert lab.facts()["state"] == "incomplete"
+    assert lab.check(state="absent")["actions"] == ["stop", "remove"]
+    assert lab.run(**BOOT)["actions"] == ["cleanup", "create", "start"]
+    assert lab.facts()["state"] == "started"
+
+
+def test_a_wrong_hypervisor_needs_recreate(lab: Lab) -> None:
+    lab.run(**BOOT)
+    with pytest.raises(DisruptionError, match="hypervisor mock -> qemu needs a new VM"):
+        lab.check(hypervisor="qemu")
+
+
+# --- waiting -----------------------------------------------------------------------------------------------------------
+
+
+def speaking(monkeypatch: pytest.MonkeyPatch, text: str, after: float = 0.2) -> None:
+    """Guests that print something a while after they have started."""
+    start = LabHypervisor.start_sandbox
+
+    def speak(driver: LabHypervisor, timeout: float) -> None:
+        start(driver, timeout)
+        path = pathlib.Path(driver.console_log())
+        with path.open("a") as console:
+            console.write("booting\n")
+
+        def say() -> None:
+            with path.open("a") as console:
+                console.write(text)
+
+        threading.Timer(after, say).start()
+
+    monkeypatch.setattr(LabHypervisor, "start_sandbox", speak)
+
+
+def test_the_console_is_waited_for(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    speaking(monkeypatch, "web login: ")
+    started = time.monotonic()
+    lab.run(**BOOT, wait_for=r"console: log[i]n:")
+    assert 0.2 <= time.monotonic() - started < 5
+    assert not lab.run(wait_for={"console": "login", "timeout": 1})["changed"], "it has been printed since this start"
+
+
+def test_what_an_earlier_start_printed_does_not_count(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    speaking(monkeypatch, "web login: ", after=0)
+    lab.run(**BOOT, wait_for="console: login")
+    monkeypatch.undo()
+    lab.run(state="restarted")
+    with pytest.raises(DeadlineExceeded):
+        lab.run(wait_for={"console": "login", "timeout": 0.3})
+
+
+def test_a_wait_that_is_too_long_shows_the_last_lines(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    speaking(monkeypatch, "mounting /dev/vda\n", after=0)
+    with pytest.raises(DeadlineExceeded) as caught:
+        lab.run(**BOOT, wait_for="console: login", wait_timeout=1)
+    assert "mounting /dev/vda" in caught.value.answer and caught.value.log.endswith("console.log")
+    assert lab.facts()["state"] == "started", "the sandbox is left as it is"
+
+
+def test_a_vm_that_ends_is_not_waited_for(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.run(**BOOT)
+    threading.Timer(0.3, lambda: lab.driver().crash()).start()
+    started = time.monotonic()
+    with pytest.raises(VmmError, match="the VM is off"):
+        lab.run(wait_for="console: login", wait_timeout=30)
+    assert time.monotonic() - started < 10
+
+
+def test_the_guest_boots_before_it_is_paused(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    speaking(monkeypatch, "login", after=0.3)
+    lab.run(**BOOT, state="paused", wait_for="console: login")
+    assert "login" in (lab.root / "run/web/console.log").read_text()
+    assert lab.facts()["state"] == "paused"
+
+
+def test_a_driver_without_a_console_cannot_be_waited_for(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LabHypervisor, "console_log", lambda driver: "")
+    with pytest.raises(Unsupported, match="keeps no console log"):
+        lab.run(**BOOT, wait_for="console: login")
+
+
+# --- many --------------------------------------------------------------------------------------------------------------
+
+
+def test_one_that_fails_does_not_stop_the_others(lab: Lab) -> None:
+    specs = [lab.spec(id=f"s{number}", **BOOT) for number in range(6)]
+    specs[2] = dataclasses.replace(specs[2], options={})
+    results = converge_many(specs, factory=lab.factory)
+    assert [result["id"] for result in results] == [spec.id for spec in specs]
+    assert [result.get("failed", False) for result in results] == [number == 2 for number in range(6)]
+    total = summary(results)
+    assert total["failed_ids"] == ["s2"] and total["changed"] and "1 of 6" in total["msg"]
+    assert set(total["diff"]["after"]) == {"s0", "s1", "s3", "s4", "s5"}
+    again = converge_many([specs[0], specs[1]], factory=lab.factory)
+    assert not summary(again)["changed"]
+
+
+def test_a_bug_in_one_does_not_stop_the_others(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def buggy(name: str, context: Any) -> Any:
+        if context.sandbox_id == "s1":
+            raise RuntimeError("a bug")
+        return lab.factory(name, context)
+
+    results = converge_many([lab.spec(id=f"s{number}", **BOOT) for number in range(3)], factory=buggy)
+    assert [result.get("failed", False) for result in results] == [False, True, False]
+    assert "unexpected RuntimeError: a bug" in results[1]["msg"] and "buggy" in results[1]["traceback"]
+
+
+def test_the_same_sandbox_twice_is_refused(lab: Lab) -> None:
+    with pytest.raises(ConfigError, match="two items"):
+        converge_many([lab.spec(**BOOT), lab.spec(state="absent")], factory=lab.factory)
+    assert lab.files() == []
+
+
+def test_sandboxes_are_worked_on_side_by_side(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = LabHypervisor.start_sandbox
+    together = threading.Barrier(4, timeout=20)
+
+    def meet(driver: LabHypervisor, timeout: float) -> None:
+        together.wait()
+        start(driver, timeout)
+
+    monkeypatch.setattr(LabHypervisor, "start_sandbox", meet)
+    results = converge_many([lab.spec(id=f"s{number}", **BOOT) for number in range(4)], parallel=4, factory=lab.factory)
+    assert not summary(results)["failed_ids"]
+
+
+def test_info_lists_everything_and_changes_nothing(lab: Lab) -> None:
+    for identity in ("running", "off", "crashed", "broken", "lost"):
+        lab.run(id=identity, **BOOT)
+    lab.run(id="off", state="stopped")
+    lab.driver("crashed").crash()
+    (lab.root / "state/sandboxes/broken/record.json").write_text("{")
+    for path in (lab.root / "state/sandboxes/lost").iterdir():
+        path.unlink()
+    files = lab.files()
+
+    def states(*arguments: Any) -> dict[str, str]:
+        found = observe_many(lab.spec(), *arguments, factory=lab.factory)
+        return {facts["id"]: facts["state"] for facts in found}
+
+    everything = {"broken": "unreadable", "crashed": "crashed", "lost": "incomplete", "off": "stopped", "running": "started"}
+    assert states() == everything
+    assert states(["*o*"]) == {"broken": "unreadable", "lost": "incomplete", "off": "stopped"}
+    assert states(["*"], ["crashed", "unreadable"]) == {"broken": "unreadable", "crashed": "crashed"}
+    assert states(["*"], [], ["qemu"]) == {}
+    assert lab.files() == files
+
+
