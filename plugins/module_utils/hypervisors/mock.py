@@ -269,7 +269,9 @@ class MockHypervisor(Hypervisor):
         )
 
     def capabilities(self) -> Capabilities:
+        """Everything that its VM does; the original's mock names none of it."""
         return Capabilities(
+            block_device_hotplug=True,
             fs_sharing=True,
             pause=True,
             save=True,
@@ -278,7 +280,11 @@ class MockHypervisor(Hypervisor):
             memory_grow=True,
             memory_shrink=True,
             network_hotplug=True,
+            fs_hotplug=True,
+            serial_hotplug=True,
+            vsock_hotplug=True,
             vfio_hotplug=True,
+            vhost_user_hotplug=True,
         )
 
     def get_thread_ids(self) -> dict[int, int]:
