@@ -56,7 +56,7 @@ class Check(NamedTuple):
     """One static check: what it is called, and what runs it in the copy."""
 
     name: str
-    command: Callable[[pathlib.Path], "list[str]"]
+    command: Callable[[pathlib.Path], list[str]]
 
 
 def tool(name: str, *arguments: str) -> Callable[[pathlib.Path], list[str]]:

@@ -25,7 +25,12 @@ import tempfile
 import time
 from typing import Any, Iterator, NamedTuple
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError, LockTimeout
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
+    AssetError,
+    ConfigError,
+    HostError,
+    LockTimeout,
+)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*")
 _SUMS = "SHA256SUMS"

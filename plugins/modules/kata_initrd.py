@@ -124,6 +124,7 @@ missing_modules:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.initrd import ExtraFile, build_initrd, install_initrd
 
