@@ -1,0 +1,252 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a task's options to a wish, and the documentation that must say the same as the declarations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.kata.hypervisor.plugins.doc_fragments import directories, sandbox_options
+from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import (
+    DRIVERS,
+    option_spec,
+    parse_spec,
+    sandbox_argument_spec,
+    sandbox_item_spec,
+    words,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import (
+    DEVICE_SUBOPTIONS,
+    TYPES,
+    check_devices,
+    make_device,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
+    BlockDrive,
+    NetworkDevice,
+    SerialPort,
+    VfioDevice,
+    VfioType,
+    VhostUserDevice,
+    Volume,
+    Vsock,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
+from ansible_collections.kata.hypervisor.plugins.module_utils.fields import Cost
+from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param
+from ansible_collections.kata.hypervisor.plugins.module_utils.spec import (
+    declared_options,
+    make_config,
+    options_from,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.waiting import parse_wait_for
+
+DOCUMENTED = yaml.safe_load(sandbox_options.ModuleDocFragment.DOCUMENTATION)["options"]
+DOCUMENTED_ITEM = yaml.safe_load(sandbox_options.ModuleDocFragment.ITEMS)["options"]["sandboxes"]["suboptions"]
+DIRECTORIES = yaml.safe_load(directories.ModuleDocFragment.DOCUMENTATION)["options"]
+
+
+# --- documentation -----------------------------------------------------------------------------------------------------
+
+
+def described(documented: dict[str, Any]) -> dict[str, Any]:
+    """A documented option as an argument spec."""
+    spec = {name: value for name, value in documented.items() if name not in ("description", "suboptions")}
+    if "suboptions" in documented:
+        spec["options"] = {name: described(value) for name, value in documented["suboptions"].items()}
+    return spec
+
+
+def test_the_documentation_says_what_the_argument_spec_says() -> None:
+    documented = {name: described(option) for name, option in {**DOCUMENTED, **DIRECTORIES}.items()}
+    assert documented == sandbox_argument_spec()
+    assert {name: described(option) for name, option in DOCUMENTED_ITEM.items()} == sandbox_item_spec()
+
+
+@pytest.mark.parametrize("name", declared_options())
+def test_the_documentation_says_what_a_change_costs(name: str) -> None:
+    text = " ".join(DOCUMENTED[name]["description"])
+    words_for = {Cost.LIVE: "is made while it runs", Cost.RESTART: "needs a restart", Cost.RECREATE: "needs a new VM"}
+    for driver in DRIVERS:
+        cost = declared_options()[name].cost_for(driver)
+        if driver == "mock":
+            continue
+        if cost is Cost.UNSUPPORTED:
+            assert f"Not with O(hypervisor={driver})." in text
+        else:
+            assert f"With O(hypervisor={driver}), a change {words_for[cost]}." in text
+
+
+def test_no_option_has_a_default_that_would_change_a_sandbox() -> None:
+    assert all("default" not in option_spec(declared) for declared in declared_options().values())
+
+
+def test_no_two_options_share_a_name() -> None:
+    names = [name for name, spec in sandbox_argument_spec().items() for name in (name, *spec.get("aliases", []))]
+    assert len(names) == len(set(names))
+
+
+# --- options -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_not_said_is_not_in_the_wish() -> None:
+    spec = parse_spec({**dict.fromkeys(sandbox_argument_spec()), "id": "web"})
+    assert (spec.options, spec.devices, spec.state, spec.hypervisor, spec.wait_for) == ({}, None, None, None, None)
+    assert (spec.disruption, spec.start_timeout, spec.state_dir) == ("none", 60, "/var/lib/kata-hypervisor")
+
+
+def test_what_is_said_is() -> None:
+    spec = parse_spec({"id": "web", "vcpus": 2, "debug": False, "kernel_params": "a b=c", "image_path": "", "stop_timeout": 0})
+    assert spec.options == {"vcpus": 2, "debug": False, "kernel_params": ["a", "b=c"], "image_path": ""}
+    assert spec.stop_timeout == 0
+
+
+@pytest.mark.parametrize(
+    ("params", "option"),
+    [
+        ({"id": "../etc"}, "id"),
+        ({"id": ""}, "id"),
+        ({"vcpus": 0}, "vcpus"),
+        ({"memory_mb": -1}, "memory_mb"),
+        ({"bridges": -1}, "bridges"),
+        ({"start_timeout": 0}, "start_timeout"),
+        ({"lock_timeout": -5}, "lock_timeout"),
+        ({"kernel_params": 7}, "kernel_params"),
+        ({"kernel_params": ["a b"]}, "kernel_params"),
+        ({"kernel_params": [""]}, "kernel_params"),
+        ({"kernel_params": {"a": 1}}, "kernel_params"),
+        ({"wait_for": "moon"}, "wait_for"),
+        ({"devices": [{"id": "x", "type": "block"}]}, "devices"),
+    ],
+)
+def test_what_cannot_be_right_is_refused(params: dict[str, Any], option: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_spec({"id": "web", **params})
+    assert caught.value.option == option
+
+
+@given(st.one_of(st.text(), st.lists(st.text())))
+def test_kernel_parameters_never_gain_a_word(value: Any) -> None:
+    try:
+        result = words("kernel_params", value)
+    except ConfigError:
+        return
+    assert all(word and word.split() == [word] for word in result if not any(ord(c) < 0x20 for c in word))
+    if isinstance(value, list):
+        assert result == value
+
+
+def test_a_comma_does_not_split_a_kernel_parameter() -> None:
+    assert words("kernel_params", "console=ttyS0,115200 quiet") == ["console=ttyS0,115200", "quiet"]
+
+
+def test_options_go_into_a_configuration_and_come_back() -> None:
+    options = {"kernel_path": "/k", "machine_type": "q35", "vcpus": 2, "kernel_params": ["quiet", "a=b"], "debug": True}
+    config = make_config(options)
+    assert (config.kernel_path, config.hypervisor_machine_type, config.num_vcpus) == ("/k", "q35", 2)
+    assert config.kernel_params == [Param("quiet"), Param("a", "b")]
+    assert options_from(config) == options
+
+
+# --- wait_for ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "wish"),
+    [
+        (None, None),
+        ("", None),
+        ({}, None),
+        ("running", {"kind": "running", "argument": "", "timeout": 60}),
+        ("console: a: b", {"kind": "console", "argument": "a: b", "timeout": 60}),
+        ({"console": "x", "timeout": "2.5"}, {"kind": "console", "argument": "x", "timeout": 2.5}),
+        ({"running": True}, {"kind": "running", "argument": True, "timeout": 60}),
+    ],
+)
+def test_wait_for(value: Any, wish: Any) -> None:
+    assert parse_wait_for(value, 60) == wish
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["console", "console:", "moon", 7, ["running"], {"console": "("}, {"console": 7}, {"console": "a", "running": 1}]
+    + [{"running": 1, "timeout": timeout} for timeout in ("soon", 0, -1, 10**6, None)]
+    + [{"timeout": 5}],
+)
+def test_wait_for_what_cannot_be(value: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_wait_for(value)
+    assert caught.value.option == "wait_for" and caught.value.fix
+
+
+# --- devices -----------------------------------------------------------------------------------------------------------
+
+#: One device of each type, as a task lists it, and the record a driver is given.
+DEVICES: list[tuple[dict[str, Any], Any]] = [
+    (
+        {"id": "data0", "type": "block", "file": "/d", "format": "qcow2", "read_only": True, "serial": "abc"},
+        BlockDrive("/d", "qcow2", "data0", read_only=True, serial="abc"),
+    ),
+    (
+        {"id": "eth0", "type": "net", "kind": "tap", "mac": "02:00:00:AA:00:01", "tap_name": "t0", "mtu": 1400},
+        NetworkDevice("tap", "eth0", "02:00:00:aa:00:01", "t0", mtu=1400, id="eth0"),
+    ),
+    ({"id": "share", "type": "fs", "tag": "home", "path": "/home"}, Volume("home", "/home", "share")),
+    ({"id": "port", "type": "serial", "path": "/s"}, SerialPort("port", "char-port", "/s", "port")),
+    ({"id": "vs", "type": "vsock", "cid": 3}, Vsock(3, id="vs")),
+    ({"id": "gpu", "type": "vfio", "address": "0000:01:00.0"}, VfioDevice("gpu", VfioType.NORMAL, bdf="0000:01:00.0")),
+    ({"id": "mdev", "type": "vfio", "path": "/sys/m"}, VfioDevice("mdev", VfioType.MEDIATED, sysfs_dev="/sys/m")),
+    (
+        {"id": "vu", "type": "vhost_user", "path": "/s", "model": "virtio-net-pci", "queues": 2},
+        VhostUserDevice("vu", "/s", "virtio-net-pci", queues=2),
+    ),
+]
+
+
+@pytest.mark.parametrize(("listed", "record"), DEVICES, ids=[listed["id"] for listed, _record in DEVICES])
+def test_a_listed_device_becomes_a_record(listed: dict[str, Any], record: Any) -> None:
+    everything = dict.fromkeys(DEVICE_SUBOPTIONS)
+    (checked,) = check_devices([{**everything, **listed}])
+    assert None not in checked.values()
+    assert make_device(checked) == record
+
+
+def test_every_type_and_suboption_is_known() -> None:
+    assert DEVICE_SUBOPTIONS["type"]["choices"] == list(TYPES)
+    used = {name for required, optional in TYPES.values() for name in (*required, *optional)}
+    assert used == set(DEVICE_SUBOPTIONS) - {"id", "type"}
+    assert {listed["type"] for listed, _record in DEVICES} == set(TYPES)
+
+
+BLOCK = {"id": "d", "type": "block", "file": "/d"}
+
+
+@pytest.mark.parametrize(
+    ("devices", "words_of_it"),
+    [
+        ([{**BLOCK, "id": "0d"}], "needs an id"),
+        ([{**BLOCK, "id": "a,b"}], "needs an id"),
+        ([{**BLOCK, "id": "x" * 33}], "needs an id"),
+        ([BLOCK, BLOCK], "two devices have the id d"),
+        ([{**BLOCK, "type": "magic"}], "no known type"),
+        ([{**BLOCK, "file": "relative"}], "not an absolute path"),
+        ([{**BLOCK, "file": "/a\nb"}], "line break"),
+        ([{**BLOCK, "mac": "02:00:00:00:00:01"}], "has no suboption mac"),
+        ([{**BLOCK, "serial": "x" * 21}], "longer than the 20 bytes"),
+        ([{"id": "n", "type": "net", "kind": "tap", "mac": "01:00:00:00:00:01"}], "not the MAC address of one interface"),
+        ([{"id": "n", "type": "net", "kind": "tap", "queues": 0}], "queues"),
+        ([{"id": "v", "type": "vsock", "cid": 2}], "cid"),
+        ([{"id": "v", "type": "vfio"}], "either address or path"),
+        ([{"id": "v", "type": "vfio", "address": "x", "path": "/y"}], "either address or path"),
+    ],
+)
+def test_a_device_that_cannot_be_is_refused(devices: list[dict[str, Any]], words_of_it: str) -> None:
+    with pytest.raises(ConfigError, match=words_of_it) as caught:
+        check_devices(devices, "web")
+    assert (caught.value.option, caught.value.sandbox) == ("devices", "web")

@@ -1,0 +1,128 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The sandbox modules, each run whole in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pathlib
+from types import ModuleType
+from typing import Any, Callable, Iterator
+
+import pytest
+from ansible.module_utils import basic
+
+from ansible_collections.kata.hypervisor.plugins.modules import (
+    kata_host_info,
+    kata_sandbox,
+    kata_sandbox_info,
+    kata_sandboxes,
+)
+
+Run = Callable[..., "dict[str, Any]"]
+
+BOOT = {"hypervisor": "mock", "kernel_path": "/k", "initrd_path": "/i"}
+
+
+@contextlib.contextmanager
+def module_arguments(arguments: dict[str, Any]) -> Iterator[None]:
+    """Hand arguments to AnsibleModule, in the way that the core at hand wants it."""
+    try:
+        from ansible.module_utils.testing import patch_module_args
+    except ImportError:  # ansible-core before 2.19
+        before = basic._ANSIBLE_ARGS
+        basic._ANSIBLE_ARGS = json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode()
+        try:
+            yield
+        finally:
+            basic._ANSIBLE_ARGS = before
+    else:
+        with patch_module_args(arguments):
+            yield
+
+
+@pytest.fixture
+def run(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(module: ModuleType, **arguments: Any) -> dict[str, Any]:
+        directories = {"state_dir": str(tmp_path / "state"), "run_dir": str(tmp_path / "run")}
+        with module_arguments({**directories, **arguments}), pytest.raises(SystemExit) as end:
+            module.main()
+        result: dict[str, Any] = json.loads(capsys.readouterr().out)
+        assert bool(end.value.code) == bool(result.get("failed"))
+        return result
+
+    return run
+
+
+def test_a_sandbox_from_its_beginning_to_its_end(run: Run, tmp_path: pathlib.Path) -> None:
+    assert run(kata_sandbox, id="web", _ansible_check_mode=True, **BOOT)["actions"] == ["create", "start"]
+    assert list(tmp_path.iterdir()) == []
+    result = run(kata_sandbox, id="web", kernel_params="console=ttyS0,115200 quiet", **BOOT)
+    assert result["changed"] and result["sandbox"]["state"] == "started"
+    assert result["sandbox"]["options"]["kernel_params"] == ["console=ttyS0,115200", "quiet"]
+    assert not run(kata_sandbox, id="web")["changed"]
+    assert run(kata_sandbox, name="web", num_vcpus=3, memory_size="512")["actions"] == [
+        "resize_vcpus 1 -> 3",
+        "resize_memory 2048 -> 512",
+    ]
+    result = run(kata_sandbox, id="web", state="paused", _ansible_diff=True)
+    assert result["diff"] == {"before": {"state": "started"}, "after": {"state": "paused"}}
+    assert run(kata_sandbox, id="web", state="absent")["sandbox"]["state"] == "absent"
+    assert not run(kata_sandbox, id="web", state="absent")["changed"]
+
+
+def test_an_error_has_its_parts(run: Run) -> None:
+    run(kata_sandbox, id="web", **BOOT)
+    result = run(kata_sandbox, id="web", kernel_path="/other")
+    assert result["failed"] and result["kind"] == "DisruptionError"
+    assert (result["sandbox"], result["option"], result["wanted"]) == ("web", "disruption", "none")
+    assert "kernel_path /k -> /other needs a restart" in result["msg"] and result["fix"] in result["msg"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"id": "a/b"}, {"id": "web", "state": "flying"}, {"id": "web", "vcpus": "many"}, {"id": "web", "hypervisor": "xen"}, {}],
+)
+def test_bad_arguments_fail(run: Run, tmp_path: pathlib.Path, arguments: dict[str, Any]) -> None:
+    assert run(kata_sandbox, **arguments)["msg"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_many_in_one_task(run: Run) -> None:
+    items = [{"id": f"s{number}", **BOOT} for number in range(3)]
+    result = run(kata_sandboxes, sandboxes=items)
+    assert [item["actions"] for item in result["sandboxes"]] == [["create", "start"]] * 3
+    assert not run(kata_sandboxes, sandboxes=items)["changed"]
+    result = run(kata_sandboxes, sandboxes=[{"id": "s0", "state": "paused"}, {"id": "new"}])
+    assert result["failed_ids"] == ["new"] and result["changed"]
+    assert result["sandboxes"][0]["sandbox"]["state"] == "paused"
+    assert "sandbox new" in result["msg"]
+
+
+def test_an_item_that_cannot_be_right_stops_the_task_before_it_begins(run: Run, tmp_path: pathlib.Path) -> None:
+    result = run(kata_sandboxes, sandboxes=[{"id": "s0", **BOOT}, {"id": "s1", "vcpus": 0, **BOOT}])
+    assert result["option"] == "vcpus"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_info(run: Run) -> None:
+    run(kata_sandboxes, sandboxes=[{"id": "a", **BOOT}, {"id": "b", "state": "paused", **BOOT}])
+    result = run(kata_sandbox_info)
+    assert [(found["id"], found["state"]) for found in result["sandboxes"]] == [("a", "started"), ("b", "paused")]
+    assert [found["id"] for found in run(kata_sandbox_info, ids="b*")["sandboxes"]] == ["b"]
+    assert [found["id"] for found in run(kata_sandbox_info, state="started")["sandboxes"]] == ["a"]
+    assert run(kata_sandbox_info, hypervisors=["qemu"])["sandboxes"] == []
+
+
+def test_host_info(run: Run, tmp_path: pathlib.Path) -> None:
+    fake = tmp_path / "qemu"
+    fake.write_text("#!/bin/sh\necho I am a teapot\n")
+    fake.chmod(0o755)
+    host = run(kata_host_info, probe=False, qemu_paths=[str(fake), "/nowhere"])["host"]
+    assert [(vmm["usable"], vmm["version"]) for vmm in host["hypervisors"]] == [(False, "")] * 2
+    assert "I am a teapot" in host["hypervisors"][0]["reason"] and "no program" in host["hypervisors"][1]["reason"]
+    assert host["memory"]["total_mb"] > host["memory"]["available_mb"] > 0
+    assert set(host["devices"]) == {"kvm", "vhost_net", "vhost_vsock", "tun", "vfio"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["qemu"]
