@@ -16,7 +16,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Asse
 MODULES_DIRECTORY = "/lib/modules"
 MODULES_LIST = "/etc/kata-modules"
 
-_EMPTY_DIRECTORIES = ("/dev", "/etc", "/mnt", "/proc", "/root", "/run", "/sys", "/tmp", "/var/run")
+_EMPTY_DIRECTORIES = ("/dev", "/etc", "/mnt", "/proc", "/root", "/run", "/sys", "/tmp", "/var/run")  # noqa: S108
 
 
 class ExtraFile(NamedTuple):
