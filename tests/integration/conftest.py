@@ -16,9 +16,9 @@ from typing import Any, Callable, Iterator
 import pytest
 
 HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE))
 
+from guest_assets import Assets, guest_assets  # noqa: E402
 from guest_shell import GuestShell  # noqa: E402
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import parse_spec  # noqa: E402
@@ -26,38 +26,10 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.sandbox import con
 from ansible_collections.kata.hypervisor.plugins.module_utils.spec import SandboxSpec  # noqa: E402
 
 
-def cache_directory() -> pathlib.Path:
-    """Where the slow things are kept between runs."""
-    home = os.environ.get("KATA_HYPERVISOR_CACHE")
-    return pathlib.Path(home) if home else pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "kata-hypervisor"
-
-
-class Assets:
-    """A guest kernel and an initrd that the collection's own roles made."""
-
-    def __init__(self, directory: pathlib.Path) -> None:
-        self.kernel = directory / "vmlinuz"
-        self.initrd = directory / "initrd.img"
-        self.modules = directory / "modules"
-
-
 @pytest.fixture(scope="session")
 def assets() -> Assets:
     """The guest, from the cache or made now by the roles kata_kernel and kata_image."""
-    directory = cache_directory() / "guest"
-    made = Assets(directory)
-    playbook = HERE / "guest_assets.yml"
-    if not made.initrd.exists() or made.initrd.stat().st_mtime < _newest_source():
-        command = [str(pathlib.Path(sys.executable).with_name("ansible-playbook")), str(playbook)]
-        extra = ["-e", f"guest_directory={directory}"]
-        done = subprocess.run(command + extra, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-    return made
-
-
-def _newest_source() -> float:
-    sources = [*(ROOT / "roles" / "kata_image").rglob("*"), *(ROOT / "roles" / "kata_kernel").rglob("*"), HERE / "guest_assets.yml"]
-    return max(path.stat().st_mtime for path in sources if path.is_file())
+    return guest_assets()
 
 
 class Host:

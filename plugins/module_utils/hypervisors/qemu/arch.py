@@ -94,6 +94,7 @@ def kernel_parameters(accelerator: str, host_khz: int, debug: bool) -> list[Para
     """The parameters every x86_64 guest of ours gets, before the user's own.
 
     C(memhp_default_state=online_movable) makes hot-added memory usable at once and removable again;
+    C(iommu=off) spares the 64 MiB of bounce buffers that the kernel keeps where memory can appear above 4 GiB;
     C(tsc_early_khz) spares a TCG guest the calibration in which some machine types hang.
 
     :param host_khz: the host's TSC frequency in kHz, 0 when unknown
@@ -108,6 +109,7 @@ def kernel_parameters(accelerator: str, host_khz: int, debug: bool) -> list[Para
         Param("i8042.noaux", "1"),
         Param("reboot", "k"),
         Param("console", "ttyS0"),
+        Param("iommu", "off"),
         Param("cryptomgr.notests"),
         Param("net.ifnames", "0"),
         Param("memhp_default_state", "online_movable"),
