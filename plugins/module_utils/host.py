@@ -81,7 +81,15 @@ def read_host_memory_mb(path: str = MEMINFO) -> int:
 
     :raises HostError: meminfo cannot be read, does not tell, or says none at all
     """
-    size_kb = read_mem_total_kb(path)
+    return parse_host_memory_mb(_read(path), path)
+
+
+def parse_host_memory_mb(text: str, path: str = MEMINFO) -> int:
+    """The host's memory in whole MiB, from the content of meminfo.
+
+    :raises HostError: it does not tell, or says none at all
+    """
+    size_kb = parse_mem_total_kb(text, path)
     if size_kb == 0:
         raise HostError(f"{path} says that the host has no memory")
     return size_kb // 1024

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from adapters.answer import UNSET, Answer, attempt
+from adapters.answer import Answer, attempt
 from adapters.go_config import config_from_go
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.factory import VmConfig, check_factory
@@ -43,7 +43,6 @@ def run(given: dict[str, Any]) -> Answer:
         return Answer({})
     if operation == "get_vm" and "config" in given:
         _vm_config(given["config"]).valid()
-        return Answer(UNSET)
     if operation == "new_factory":
         return _new_factory(given)
     raise NotImplementedError("a template's life on the host")

@@ -10,7 +10,7 @@ import pathlib
 import tempfile
 from typing import Any, Optional
 
-from adapters.answer import UNSET, Answer, attempt
+from adapters.answer import Answer, Lost, attempt
 from adapters.go_config import config_from_go, config_to_go
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
@@ -144,4 +144,4 @@ def _other(driver: MockHypervisor, operation: str) -> Answer:
         calls[operation]()
     except HypervisorError as raised:
         error = raised
-    return Answer({} if operation in ("check", "cleanup", "disconnect") else UNSET, error)
+    return Answer({} if operation in ("check", "cleanup", "disconnect") else Lost(), error)

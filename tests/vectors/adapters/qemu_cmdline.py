@@ -20,6 +20,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Vsock,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.host import parse_host_memory_mb
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic import ClassicMachine, HostFacts
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic_arch import (
     ARCHITECTURES,
@@ -82,7 +83,11 @@ def _host(given: dict[str, Any], binaries: dict[str, str]) -> HostFacts:
     if host["default_qemu_binary_exists"]:
         files[binaries.get("pc", "")] = 1
     return HostFacts(
-        host["mem_total_kb"] // 1024, host["cpuinfo_has_hypervisor_flag"], files.get, "{UUID}", lambda: "{RAND16}"
+        parse_host_memory_mb(f"MemTotal: {host['mem_total_kb']} kB\n"),
+        host["cpuinfo_has_hypervisor_flag"],
+        files.get,
+        "{UUID}",
+        lambda: "{RAND16}",
     )
 
 
@@ -115,7 +120,7 @@ def run(given: dict[str, Any]) -> Answer:
     architecture = _architecture(given.get("goarch", "amd64"), given["host"].get("num_cpu", 0))
     config = config_from_go(given["config"])
     machine, failure = attempt(
-        ClassicMachine, given["sandbox_id"], config, architecture, _host(given, architecture.binaries)
+        lambda: ClassicMachine(given["sandbox_id"], config, architecture, _host(given, architecture.binaries))
     )
     if failure:
         return Answer({"phase": "createSandbox"}, failure.error)

@@ -28,7 +28,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Volume,
     Vsock,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError, LaunchError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic import ClassicMachine, HostFacts
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic_arch import AMD64
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic_vm import ClassicVm
@@ -108,9 +108,14 @@ def _close_descriptors(device: Device) -> None:
             os.close(descriptor)
 
 
-def _operate(vm: ClassicVm, operation: str, arguments: dict[str, Any]) -> Any:
+def _launch(outcome: str) -> None:
+    if outcome != "launch succeeds":
+        raise LaunchError(outcome)
+
+
+def _operate(vm: ClassicVm, operation: str, arguments: dict[str, Any], launch_outcome: str) -> Any:
     if operation == "startSandbox":
-        return vm.start(arguments["timeout"], lambda argv: None)
+        return vm.start(arguments["timeout"], lambda argv: _launch(launch_outcome))
     if operation == "resizeVCPUs":
         vcpus = vm.resize_vcpus(arguments["vcpus"])
         return {"old": vcpus.old, "new": vcpus.new}
@@ -149,13 +154,15 @@ def _hotplug(vm: ClassicVm, operation: str, given: dict[str, Any], devices: dict
     return {"data": data, "device_after": _described(device)}, error
 
 
-def _step(vm: ClassicVm, server: ScriptedQmpServer, step: dict[str, Any], devices: dict[str, Device]) -> dict[str, Any]:
+def _step(
+    vm: ClassicVm, server: ScriptedQmpServer, step: dict[str, Any], devices: dict[str, Device], launch_outcome: str
+) -> dict[str, Any]:
     arguments = step.get("args") or {}
     started = time.monotonic()
     if "device" in arguments:
         result, error = _hotplug(vm, step["op"], arguments["device"], devices)
     else:
-        result, error = attempt(_operate, vm, step["op"], arguments)
+        result, error = attempt(_operate, vm, step["op"], arguments, launch_outcome)
     elapsed = int(time.monotonic() - started)
     answer = {
         "result": Lost() if error and result is None else result,
@@ -187,7 +194,9 @@ def run(given: dict[str, Any]) -> Answer:
         server = ScriptedQmpServer(str(run_dir / "qmp.sock"), given["server"], given["qemu_version"])
         devices: dict[str, Device] = {}
         try:
-            return Answer({"steps": [_step(vm, server, step, devices) for step in given["ops"]]})
+            return Answer(
+                {"steps": [_step(vm, server, step, devices, given["launch_outcome"]) for step in given["ops"]]}
+            )
         finally:
             vm.disconnect()
             server.close()

@@ -20,7 +20,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.kata_toml import (
 from ansible_collections.kata.hypervisor.plugins.module_utils.params import kernel_params_string
 
 #: Files that exist although the vectors tell no size of theirs.
-BINARIES = ("hv", "proxy", "shim", "ctl", "jailer")
+BINARIES = ("hv", "proxy", "shim", "ctl", "jailer", "fw", "firmware")
 
 
 def _agent(agent: AgentSettings) -> dict[str, Any]:

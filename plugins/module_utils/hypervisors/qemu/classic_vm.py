@@ -126,7 +126,7 @@ class ClassicVm:
         qmp = self._connected()
         if self.config.boot_to_be_template:
             self._leave_shared_memory_out(qmp)
-        qmp.execute("migrate", {"uri": "exec:cat>" + shlex.quote(self.config.devices_state_path)})
+        qmp.execute("migrate", {"uri": "exec:cat>" + _shell_word(self.config.devices_state_path)})
         self._wait_for_migration(qmp)
 
     def check(self) -> None:
@@ -159,7 +159,7 @@ class ClassicVm:
         if isinstance(device, CpuDevice):
             return self._add_vcpus(device.count) if device.count else 0
         if isinstance(device, MemoryDevice):
-            return self._add_memory(self._connected(), device)
+            return self._add_memory(device)
         if isinstance(device, BlockDrive):
             self._add_block(self._connected(), device)
         elif isinstance(device, VfioDevice):
@@ -214,12 +214,12 @@ class ClassicVm:
 
         :raises Unsupported: that is less than it has
         """
-        qmp = self._connected()
+        self._connected()
         old = self.config.memory_size + self.state.hotplugged_memory
         if memory_mb < old:
             raise Unsupported("memory that was plugged in cannot be taken out", option="memory_mb", wanted=memory_mb)
         device = MemoryDevice(align_memory(memory_mb - old, block_mb), probe=probe and memory_mb > old)
-        added = self._add_memory(qmp, device) if device.size_mb else 0
+        added = self._add_memory(device)
         return MemoryResize(old, old + added, "pc-dimm" if added else "none", device)
 
     # --- blocks ------------------------------------------------------------------------------------------------------
@@ -384,10 +384,17 @@ class ClassicVm:
 
     # --- memory ------------------------------------------------------------------------------------------------------
 
-    def _add_memory(self, qmp: QmpClient, device: MemoryDevice) -> int:
-        self._check_memory(device.size_mb)
+    def _add_memory(self, device: MemoryDevice) -> int:
+        if not self.machine.architecture.memory_hotplug:
+            raise Unsupported(f"memory cannot be plugged in on {self.machine.architecture.name}", option="memory_mb")
+        if device.size_mb < 0:
+            raise ConfigError("memory cannot be negative", option="memory_mb", wanted=device.size_mb)
         if device.size_mb == 0:
             return 0
+        qmp = self._connected()
+        total = self.config.memory_size + self.state.hotplugged_memory + device.size_mb
+        if total > self.machine.host.memory_mb:
+            raise HostError(f"the host has {self.machine.host.memory_mb} MiB", option="memory_mb", wanted=total)
         present = qmp.execute("query-memory-devices")
         if present:
             device.slot = max(int(entry["data"]["slot"]) for entry in present) + 1
@@ -406,15 +413,6 @@ class ClassicVm:
             device.addr = int(present[-1]["data"]["addr"])
         self.state.hotplugged_memory += device.size_mb
         return device.size_mb
-
-    def _check_memory(self, size_mb: int) -> None:
-        if not self.machine.architecture.memory_hotplug:
-            raise Unsupported(f"memory cannot be plugged in on {self.machine.architecture.name}", option="memory_mb")
-        if size_mb < 0:
-            raise ConfigError("memory cannot be negative", option="memory_mb", wanted=size_mb)
-        total = self.config.memory_size + self.state.hotplugged_memory + size_mb
-        if total > self.machine.host.memory_mb:
-            raise HostError(f"the host has {self.machine.host.memory_mb} MiB", option="memory_mb", wanted=total)
 
     def _memory_backend(self) -> tuple[str, dict[str, Any]]:
         """What is plugged in comes from where the boot memory comes from."""
@@ -470,7 +468,7 @@ class ClassicVm:
     def _take_over_state(self) -> None:
         qmp = self._connected()
         self._leave_shared_memory_out(qmp)
-        qmp.execute("migrate-incoming", {"uri": "exec:cat " + shlex.quote(self.config.devices_state_path)})
+        qmp.execute("migrate-incoming", {"uri": "exec:cat " + _shell_word(self.config.devices_state_path)})
         self._wait_for_migration(qmp)
 
     def _wait_for_migration(self, qmp: QmpClient) -> None:
@@ -484,6 +482,11 @@ class ClassicVm:
             if time.monotonic() > deadline:
                 raise DeadlineExceeded("the state was not moved in time", answer=status)
             time.sleep(MIGRATION_INTERVAL)
+
+
+def _shell_word(path: str) -> str:
+    """A path as one word for the shell that QEMU runs; no path is no word, and QEMU says what it thinks of that."""
+    return shlex.quote(path) if path else ""
 
 
 def _set_place(device: BlockDrive | NetworkDevice, slot: bridges.Slot) -> None:
