@@ -38,6 +38,40 @@ TIMEOUT_SPEC: dict[str, dict[str, Any]] = {
 }
 
 
+#: The suboptions of a device in an argument spec. What belongs to which type, and what is not said, is told by C(device_options.py).
+DEVICE_SUBOPTIONS: dict[str, dict[str, Any]] = {
+    "id": {"type": "str", "required": True},
+    "type": {
+        "type": "str",
+        "required": True,
+        "choices": ["block", "net", "fs", "serial", "vsock", "vfio", "vhost_user"],
+    },
+    "file": {"type": "path"},
+    "format": {"type": "str", "choices": ["raw", "qcow2"]},
+    "driver": {"type": "str", "choices": ["virtio-blk", "virtio-scsi", "nvdimm"]},
+    "read_only": {"type": "bool"},
+    "cache": {"type": "str", "choices": ["none", "writeback", "writethrough", "unsafe"]},
+    "discard": {"type": "bool"},
+    "serial": {"type": "str"},
+    "kind": {"type": "str", "choices": ["tap", "user", "macvtap"]},
+    "mac": {"type": "str"},
+    "tap_name": {"type": "str"},
+    "bridge": {"type": "str"},
+    "queues": {"type": "int"},
+    "vhost": {"type": "bool"},
+    "mtu": {"type": "int"},
+    "tag": {"type": "str"},
+    "path": {"type": "path"},
+    "name": {"type": "str"},
+    "cid": {"type": "int"},
+    "address": {"type": "str"},
+    "model": {
+        "type": "str",
+        "choices": ["vhost-user-scsi-pci", "virtio-net-pci", "vhost-user-blk-pci", "vhost-user-fs-pci"],
+    },
+}
+
+
 def option_spec(declared: Option) -> dict[str, Any]:
     """The argument spec of one option. There is no default: an option that is not given stays as it is."""
     spec: dict[str, Any] = {"type": declared.type}
@@ -53,8 +87,6 @@ def option_spec(declared: Option) -> dict[str, Any]:
 
 def sandbox_item_spec() -> dict[str, dict[str, Any]]:
     """What can be said of one sandbox."""
-    from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import DEVICE_SUBOPTIONS
-
     spec: dict[str, dict[str, Any]] = {
         "id": {"type": "str", "required": True, "aliases": ["name"]},
         "state": {"type": "str", "choices": list(STATES)},

@@ -45,35 +45,6 @@ TYPES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "vhost_user": (("path", "model"), {"mac": None, "tag": None, "queues": 1}),
 }
 
-#: The suboptions of a device in an argument spec. Defaults are left out: what they are depends on the type.
-DEVICE_SUBOPTIONS: dict[str, dict[str, Any]] = {
-    "id": {"type": "str", "required": True},
-    "type": {"type": "str", "required": True, "choices": list(TYPES)},
-    "file": {"type": "path"},
-    "format": {"type": "str", "choices": ["raw", "qcow2"]},
-    "driver": {"type": "str", "choices": ["virtio-blk", "virtio-scsi", "nvdimm"]},
-    "read_only": {"type": "bool"},
-    "cache": {"type": "str", "choices": ["none", "writeback", "writethrough", "unsafe"]},
-    "discard": {"type": "bool"},
-    "serial": {"type": "str"},
-    "kind": {"type": "str", "choices": ["tap", "user", "macvtap"]},
-    "mac": {"type": "str"},
-    "tap_name": {"type": "str"},
-    "bridge": {"type": "str"},
-    "queues": {"type": "int"},
-    "vhost": {"type": "bool"},
-    "mtu": {"type": "int"},
-    "tag": {"type": "str"},
-    "path": {"type": "path"},
-    "name": {"type": "str"},
-    "cid": {"type": "int"},
-    "address": {"type": "str"},
-    "model": {
-        "type": "str",
-        "choices": ["vhost-user-scsi-pci", "virtio-net-pci", "vhost-user-blk-pci", "vhost-user-fs-pci"],
-    },
-}
-
 
 def check_devices(devices: list[dict[str, Any]], sandbox: str = "") -> list[dict[str, Any]]:
     """The devices with what was not said left out and defaults filled in.

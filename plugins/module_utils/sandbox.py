@@ -5,29 +5,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import shutil
 from typing import Any, Callable
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError, VmmError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context, Hypervisor, Observed
-from ansible_collections.kata.hypervisor.plugins.module_utils.plan import Plan, Step, make_plan, situation, state_of
+from ansible_collections.kata.hypervisor.plugins.module_utils.plan import Plan, make_plan, state_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.spec import (
     DEFAULT_HYPERVISOR,
     SandboxSpec,
     make_config,
-    options_from,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.store import SETTLED, SandboxRecord, Store
 
 DriverFactory = Callable[[str, Context], Hypervisor]
-
-#: A driver may round memory up to a block of the guest's; this is the largest block (x86_64 hot-plugs 128 MiB at a time).
-MEMORY_BLOCK_MB = 128
-
 
 #: Facts that check mode gives as they will be.
 FORETOLD = ("state", "hypervisor", "vcpus", "memory_mb")
@@ -88,7 +82,7 @@ class Sandbox:
         self.driver: Hypervisor | None = None
         self.observed = Observed()
         self.plan = Plan()
-        self._prepared: Hypervisor | None = None
+        self.prepared: Hypervisor | None = None
 
     # --- the walk --------------------------------------------------------------------------------------------------
 
@@ -106,13 +100,12 @@ class Sandbox:
         """Plan and do it. The lock is held by the caller."""
         try:
             self.load()
-            self._tidy()
+            self.tidy()
             self._make_plan()
-            if self.plan.steps:
-                self._run()
-                self._verify()
-            else:
-                self._settle()
+            if self.plan.steps or self._unsettled():
+                from ansible_collections.kata.hypervisor.plugins.module_utils.operations import Operations
+
+                Operations(self).run()
             return self._result(self.facts())
         finally:
             self.disconnect()
@@ -130,7 +123,7 @@ class Sandbox:
 
     def disconnect(self) -> None:
         """Close what the drivers hold open."""
-        for driver in (self.driver, self._prepared):
+        for driver in (self.driver, self.prepared):
             if driver is not None:
                 driver.disconnect()
 
@@ -143,6 +136,22 @@ class Sandbox:
                 wait_for(self.spec.wait_for, self.driver, self.spec.id, self.record.console_start)
             finally:
                 self.driver.disconnect()
+
+    @property
+    def saved_path(self) -> str:
+        """Directory for the VM's saved state."""
+        return os.path.join(self.layout.state_dir, "saved")
+
+    def _unsettled(self) -> bool:
+        """Whether the record is behind: the state was reached without us, or by a task that was killed before it could write."""
+        record, plan = self.record, self.plan
+        if record is None or not plan.desired:
+            return False
+        return record.phase != SETTLED or record.desired != plan.desired or self.has_stale_save()
+
+    def has_stale_save(self) -> bool:
+        """Whether there is a saved state of a guest that has gone on since."""
+        return self.record is not None and bool(self.record.saved_state) and self.observed.power == "running"
 
     # --- drivers ---------------------------------------------------------------------------------------------------
 
@@ -163,7 +172,7 @@ class Sandbox:
             self.record.driver = driver.save()
             self.store.save(self.record)
 
-    def _prepare(self, with_devices: bool = True) -> Hypervisor:
+    def prepare(self, with_devices: bool = True) -> Hypervisor:
         """A driver with the plan's options validated and its devices added, ready to start.
 
         :raises ConfigError: they are wrong
@@ -175,7 +184,7 @@ class Sandbox:
             driver.load(self.record.driver, config)
         driver.create_sandbox(config)
         if with_devices:
-            _add_devices(driver, self.plan.devices)
+            add_devices(driver, self.plan.devices)
         return driver
 
     # --- planning --------------------------------------------------------------------------------------------------
@@ -186,267 +195,16 @@ class Sandbox:
         if self.plan.has("create", "recreate", "start") or any(
             "everything" in step.arguments for step in self.plan.steps
         ):
-            self._prepared = self._prepare(with_devices=self.observed.power == "off")
+            self.prepared = self.prepare(with_devices=self.observed.power == "off")
             if self.plan.has("stop", "cleanup", "remove"):
-                self._prepared = None  # It was asked while another VM was there.
+                self.prepared = None  # It was asked while another VM was there.
 
-    def _tidy(self) -> None:
+    def tidy(self) -> None:
         """Remove what a killed task left half-written, and saved state that no record speaks of: it is incomplete or was restored."""
         self.store.drop_draft()
-        saved = self._saved_path()
+        saved = self.saved_path
         if os.path.isdir(saved) and (self.record is None or not self.record.saved_state):
             shutil.rmtree(saved, ignore_errors=True)
-
-    # --- doing -----------------------------------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        plan = self.plan
-        created = False
-        if self.record is not None:
-            self.record.desired = plan.desired or self.record.desired
-            self._commit(plan.steps[0].phase)
-        for number, step in enumerate(plan.steps):
-            following = plan.steps[number + 1].phase if number + 1 < len(plan.steps) else SETTLED
-            created = created or step.name == "create"
-            try:
-                if step.name in ("pause", "save") and plan.has("start", "restore") and self.spec.wait_for:
-                    self.wait()
-                getattr(self, f"_do_{step.name}")(step)
-                self._commit(following)
-            except (HypervisorError, OSError) as problem:
-                self._recover(step, created)
-                if isinstance(problem, OSError):
-                    raise VmmError(f"{step.text} failed", sandbox=self.spec.id, answer=str(problem)) from problem
-                raise
-
-    def _commit(self, phase: str) -> None:
-        """Write down what has been done and what comes next."""
-        if self.record is not None:
-            self.record.phase = phase
-            if self.driver is not None:
-                self.record.driver = self.driver.save()
-            self.store.save(self.record)
-
-    def _settle(self) -> None:
-        """Write down a state that was reached without us, or by a task that was killed before it could write."""
-        record = self.record
-        if record is None or not self.plan.desired:
-            return
-        stale = record.saved_state and self.observed.power == "running"
-        if stale or record.phase != SETTLED or record.desired != self.plan.desired:
-            record.desired = self.plan.desired
-            if stale:
-                self._drop_saved_state()
-            if record.phase != SETTLED and self.observed.power == "off":
-                self._live().cleanup()  # The VM was ended, and the task killed before its driver could put that down.
-            self._commit(SETTLED)
-
-    def _recover(self, step: Step, created: bool) -> None:
-        """After a failed step: a new sandbox that never ran leaves nothing behind, and a guest that could not be saved runs on."""
-        with contextlib.suppress(HypervisorError, OSError):
-            if created and step.name in ("create", "start"):
-                if self.driver is not None:
-                    self.driver.cleanup()
-                self.record = None
-                self.store.remove()
-            elif step.name == "save" and self.plan.has("pause") and self.driver is not None and self.record is not None:
-                self.driver.resume_sandbox()
-                self.record.desired = "started"
-                self._commit(SETTLED)
-                self._tidy()
-
-    # --- one operation each ----------------------------------------------------------------------------------------
-
-    def _live(self) -> Hypervisor:
-        if self.driver is None:
-            raise VmmError("there is no driver for it", sandbox=self.spec.id)
-        return self.driver
-
-    def _known(self) -> SandboxRecord:
-        if self.record is None:
-            raise VmmError("there is no record of it", sandbox=self.spec.id)
-        return self.record
-
-    def _take_prepared(self) -> Hypervisor:
-        """The driver for a VM that is about to be made."""
-        self.driver, self._prepared = self._prepared or self._prepare(), None
-        return self.driver
-
-    def _do_create(self, step: Step) -> None:
-        driver = self._take_prepared()
-        self.record = SandboxRecord(self.spec.id, self.plan.hypervisor, desired=self.plan.desired)
-        self._define(driver)
-
-    def _do_update(self, step: Step) -> None:
-        record = self._known()
-        if "everything" in step.arguments:
-            record.options, record.devices = dict(self.plan.options), list(self.plan.devices)
-        record.options.update(step.arguments.get("options", {}))
-        self._forget_device(step.arguments.get("without"))
-
-    def _do_recreate(self, step: Step) -> None:
-        self._live().cleanup()
-        record = self._known()
-        record.driver = {}
-        record.hypervisor = self.plan.hypervisor
-        self._define(self._take_prepared())
-
-    def _define(self, driver: Hypervisor) -> None:
-        """Record the definition of a new VM, with the defaults that its driver fills in, this once."""
-        record = self._known()
-        record.options, record.devices = dict(self.plan.options), list(self.plan.devices)
-        filled = options_from(driver.hypervisor_config())
-        self.plan.defaults = {
-            name: value for name, value in {**self.plan.defaults, **filled}.items() if name not in record.options
-        }
-        record.defaults = dict(self.plan.defaults)
-        self._prepared = driver
-
-    def _do_cleanup(self, step: Step) -> None:
-        self._live().cleanup()
-
-    def _do_start(self, step: Step) -> None:
-        record = self._known()
-        driver = self._take_prepared()
-        before = _identity_and_size(driver.console_log())
-        driver.start_sandbox(self.spec.start_timeout)
-        record.console_start = _grown_from(driver.console_log(), before)
-        record.memory_reached_mb = driver.observe().memory_mb
-
-    def _do_restore(self, step: Step) -> None:
-        record, driver = self._known(), self._live()
-        _add_devices(driver, record.devices)
-        before = _identity_and_size(driver.console_log())
-        driver.restore_sandbox(record.saved_state, self.spec.save_timeout)
-        record.console_start = _grown_from(driver.console_log(), before)
-        self._drop_saved_state()
-
-    def _do_stop(self, step: Step) -> None:
-        driver = self._live()
-        force = bool(step.arguments.get("force")) or not self.spec.stop_timeout
-        driver.stop_sandbox(self.spec.stop_timeout, force)
-        if driver.observe().leftovers:
-            driver.cleanup()
-
-    def _do_pause(self, step: Step) -> None:
-        self._live().pause_sandbox()
-
-    def _do_resume(self, step: Step) -> None:
-        # Once the guest runs, its disks are no longer those of the saved state.
-        self._drop_saved_state()
-        self._live().resume_sandbox()
-
-    def _do_save(self, step: Step) -> None:
-        record = self._known()
-        record.saved_state = ""
-        self._tidy()
-        self._live().save_sandbox(self._saved_path(), self.spec.save_timeout)
-        record.saved_state = self._saved_path()
-
-    def _do_discard(self, step: Step) -> None:
-        self._drop_saved_state()
-
-    def _do_resize_vcpus(self, step: Step) -> None:
-        wanted = step.arguments["size"]
-        result = self._live().resize_vcpus(wanted)
-        reached = result.new if result.online is None or result.new == wanted else result.online
-        if reached != wanted:
-            raise VmmError(f"the VM has {reached} vCPUs", sandbox=self.spec.id, option="vcpus", wanted=wanted)
-        self._known().options["vcpus"] = wanted
-
-    def _do_resize_memory(self, step: Step) -> None:
-        wanted = step.arguments["size"]
-        result = self._live().resize_memory(wanted)
-        if not wanted <= result.new_mb < wanted + MEMORY_BLOCK_MB:
-            raise VmmError(
-                f"the guest took {result.new_mb} MiB",
-                sandbox=self.spec.id,
-                option="memory_mb",
-                wanted=wanted,
-                fix="The guest may need its memory, or be too busy to give it up; run the task again, or restart it.",
-            )
-        self._known().options["memory_mb"] = wanted
-        self._known().memory_reached_mb = result.new_mb
-
-    def _do_plug(self, step: Step) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import make_device
-
-        device = step.arguments["device"]
-        self._live().hotplug_add_device(make_device(device))
-        self._forget_device(device["id"])
-        order = [listed["id"] for listed in self.plan.devices]
-        self._known().devices.append(device)
-        self._known().devices.sort(key=lambda listed: order.index(listed["id"]) if listed["id"] in order else len(order))
-
-    def _do_unplug(self, step: Step) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import make_device
-
-        device = step.arguments["device"]
-        self._live().hotplug_remove_device(make_device(device))
-        self._forget_device(device["id"])
-
-    def _do_remove(self, step: Step) -> None:
-        driver = self._live()
-        driver.cleanup()
-        self.record = None
-        self.store.remove()
-        self.driver = None
-        self.observed = Observed()
-
-    def _forget_device(self, identity: str | None) -> None:
-        record = self._known()
-        record.devices = [device for device in record.devices if device["id"] != identity]
-
-    def _saved_path(self) -> str:
-        return os.path.join(self.layout.state_dir, "saved")
-
-    def _drop_saved_state(self) -> None:
-        """Forget the saved state, durably, and only then remove it: nothing must ever be restored twice."""
-        record = self._known()
-        if record.saved_state:
-            record.saved_state = ""
-            self.store.save(record)
-            self._tidy()
-
-    # --- reading back ----------------------------------------------------------------------------------------------
-
-    def _verify(self) -> None:
-        """Read the state back.
-
-        :raises VmmError: it is not what the plan promised
-        """
-        plan = self.plan
-        if self.record is None or self.driver is None:
-            return
-        self.observed = self.driver.observe()
-        now = {"off": "stopped", "running": "started"}.get(situation(self.record, self.observed), "")
-        now = now or situation(self.record, self.observed)
-        missing = []
-        if now != plan.desired:
-            missing.append(f"it is {state_of(self.record, self.observed)} and should be {plan.desired}")
-        if self.observed.power in ("running", "paused"):
-            plugged = set(self.observed.devices)
-            missing += [
-                f"device {device['id']} is missing" for device in self.record.devices if device["id"] not in plugged
-            ]
-            missing += [
-                f"device {step.arguments['device']['id']} is still there"
-                for step in plan.steps
-                if step.name == "unplug"
-                and step.arguments["device"]["id"] in plugged - {device["id"] for device in plan.devices}
-            ]
-        if missing:
-            from ansible_collections.kata.hypervisor.plugins.module_utils.waiting import last_words
-
-            raise VmmError(
-                f"after {', '.join(plan.actions)} {'; '.join(missing)}"
-                + (f" ({self.observed.reason})" if self.observed.reason else ""),
-                sandbox=self.spec.id,
-                wanted=plan.desired,
-                answer=last_words(self.driver),
-                log=self.driver.vmm_log(),
-                fix="Run the task again to repair it.",
-            )
 
     def facts(self) -> dict[str, Any]:
         """What is known of the sandbox."""
@@ -503,25 +261,10 @@ def _thread_ids(driver: Hypervisor, observed: Observed) -> dict[str, int]:
     return {str(vcpu): thread for vcpu, thread in driver.get_thread_ids().items()}
 
 
-def _add_devices(driver: Hypervisor, devices: list[dict[str, Any]]) -> None:
+def add_devices(driver: Hypervisor, devices: list[dict[str, Any]]) -> None:
     """Add a task's devices to a VM that does not run yet."""
     if devices:
         from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import make_device
 
         for device in devices:
             driver.add_device(make_device(device))
-
-
-def _identity_and_size(path: str) -> tuple[int, int]:
-    """The inode of a file and its size in bytes; zeros where there is none."""
-    try:
-        status = os.stat(path)
-        return status.st_ino, status.st_size
-    except OSError:
-        return 0, 0
-
-
-def _grown_from(path: str, before: tuple[int, int]) -> int:
-    """Where in a log the newest part begins: at its old end, or at its beginning when it was begun anew."""
-    inode, size = _identity_and_size(path)
-    return before[1] if inode == before[0] and size >= before[1] else 0

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Any, Callable, NoReturn
+from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Unsupported
+
+if TYPE_CHECKING:
+    from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device
 
 
 @dataclasses.dataclass

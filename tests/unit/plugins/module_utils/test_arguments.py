@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.kata.hypervisor.plugins.doc_fragments import directories, sandbox_options
 from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import (
+    DEVICE_SUBOPTIONS,
     DRIVERS,
     option_spec,
     parse_spec,
@@ -22,7 +23,6 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import (
     words,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import (
-    DEVICE_SUBOPTIONS,
     TYPES,
     check_devices,
     make_device,

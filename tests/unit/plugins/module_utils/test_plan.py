@@ -12,8 +12,8 @@ import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, DisruptionError, Unsupported
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Capabilities, Observed
+from ansible_collections.kata.hypervisor.plugins.module_utils.operations import Operations
 from ansible_collections.kata.hypervisor.plugins.module_utils.plan import PHASE_OF, Plan, make_plan, state_of
-from ansible_collections.kata.hypervisor.plugins.module_utils.sandbox import Sandbox
 from ansible_collections.kata.hypervisor.plugins.module_utils.spec import SandboxSpec
 from ansible_collections.kata.hypervisor.plugins.module_utils.store import PHASES, SandboxRecord
 
@@ -181,7 +181,7 @@ def test_what_the_task_does_not_allow(
 def test_a_vm_that_cannot_shrink_needs_a_restart() -> None:
     seen = dataclasses.replace(RUNNING, vcpus=3)
     fewer = dataclasses.replace(ALL, vcpu_unplug=False)
-    with pytest.raises(DisruptionError, match="vcpus 3 -> 1 needs a restart .this VM has no vcpu_unplug"):
+    with pytest.raises(DisruptionError, match=r"vcpus 3 -> 1 needs a restart .this VM has no vcpu_unplug"):
         plan(record(), seen, fewer, options={"vcpus": 1})
     assert plan(record(), seen, fewer, options={"vcpus": 4}).actions == ["resize_vcpus 3 -> 4"]
 
@@ -232,7 +232,7 @@ def test_devices(recorded: list[Any], plugged: list[str], listed: list[Any] | No
 
 
 def test_a_device_that_cannot_be_plugged_needs_a_restart() -> None:
-    with pytest.raises(DisruptionError, match="block data0 needs a restart .this VM cannot plug"):
+    with pytest.raises(DisruptionError, match=r"block data0 needs a restart .this VM cannot plug"):
         plan(record(), RUNNING, Capabilities(), devices=[DISK])
     made = plan(record(), RUNNING, Capabilities(), devices=[DISK], disruption="restart")
     assert made.actions == ["stop", "set devices none -> block data0", "start"]
@@ -269,4 +269,4 @@ def test_states_for_people(known: SandboxRecord | None, seen: Observed, state: s
 def test_every_step_has_a_phase_and_an_operation() -> None:
     for name, phase in PHASE_OF.items():
         assert phase in PHASES
-        assert callable(getattr(Sandbox, f"_do_{name}"))
+        assert callable(getattr(Operations, f"_do_{name}"))
