@@ -20,7 +20,13 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.config import (
     HypervisorConfig,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError
-from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param, add_kernel_param, parse_kernel_params
+from ansible_collections.kata.hypervisor.plugins.module_utils.fields import Cost, options_of
+from ansible_collections.kata.hypervisor.plugins.module_utils.params import (
+    Param,
+    add_kernel_param,
+    parse_kernel_params,
+    serialize_params,
+)
 
 MIB = 1024 * 1024
 MIN_MEMORY_MB = 8
@@ -157,6 +163,15 @@ class KataConfiguration:
     agent: AgentSettings
     factory: FactorySettings
     proxy_type: str = "kataProxy"
+
+    def task_options(self) -> dict[str, Any]:
+        """What the file comes to, as options of a task; those that the hypervisor does not have are left out."""
+        options = {}
+        for declared in options_of(HypervisorConfig):
+            value = getattr(self.hypervisor_config, declared.attribute)
+            if value and declared.cost_for(self.hypervisor_type) is not Cost.UNSUPPORTED:
+                options[declared.name] = serialize_params(value) if declared.attribute == "kernel_params" else value
+        return options
 
 
 @dataclasses.dataclass(frozen=True)

@@ -50,6 +50,24 @@ def test_a_plain_file_gets_the_loaders_defaults(load):
 
 
 @needs_toml
+def test_a_file_gives_a_tasks_options(load, tmp_path):
+    options = load(
+        'default_vcpus = 2\ndefault_memory = 256\nkernel_params = "a=b c"\nenable_swap = true'
+    ).task_options()
+    assert options["kernel_path"] == str(tmp_path / "kernel")
+    assert (options["vcpus"], options["memory_mb"], options["kernel_params"]) == (2, 256, ["a=b", "c"])
+    assert not {"mlock", "image_path", "debug"} & set(options)
+
+
+@needs_toml
+def test_options_that_a_hypervisor_does_not_have_are_left_out(load, tmp_path):
+    (tmp_path / "vhost-vsock").touch()
+    options = load("default_bridges = 3", table="firecracker").task_options()
+    assert options["initrd_path"] == str(tmp_path / "initrd")
+    assert not {"bridges", "max_vcpus", "entropy_source"} & set(options)
+
+
+@needs_toml
 def test_the_agents_parameters_stand_between_the_images_and_the_users(load):
     loaded = load(
         'kernel_params = "a=b"\n[agent.kata]\nenable_debug = true\nenable_tracing = true\ntrace_mode = "static"\ntrace_type = "isolated"',

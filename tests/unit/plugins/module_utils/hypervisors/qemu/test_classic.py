@@ -96,6 +96,12 @@ def test_t10_a_failed_migration_is_an_error_at_once(running, status):
     assert caught.value.answer == status
 
 
+def test_one_machine_does_not_change_the_table_for_the_next():
+    for _each in range(2):
+        words = _machine(machine_accelerators="nosmm").command_line()
+        assert words[words.index("-machine") + 1] == "pc,accel=kvm,kernel_irqchip,nvdimm,nosmm"
+
+
 def test_t8_too_many_vcpus_are_an_error_with_a_text():
     with pytest.raises(ConfigError, match="more vCPUs than the maximum of 2"):
         _machine(num_vcpus=3, default_max_vcpus=2).command_line()
