@@ -1,0 +1,168 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Packages are unpacked aside and moved into place; damage shows; nothing that works is lost to a failure."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import pytest
+
+from ansible_collections.kata.hypervisor.plugins.module_utils import packages
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HostError
+from ansible_collections.kata.hypervisor.plugins.module_utils.packages import Apt, Package, PackageStore
+
+NAME = "linux-image-cloud-amd64"
+RELEASE = "6.1.0-56-cloud-amd64"
+
+
+class Distribution:
+    """Stands for the distribution: offers one version, unpacks a kernel of that version."""
+
+    def __init__(self) -> None:
+        self.version = "1:6.1-1"
+        self.downloads = 0
+        self.refreshes = 0
+        self.known = True
+        self.fail = ""
+
+    def resolve(self, name: str, follow: str) -> list[Package]:
+        if not self.known:
+            raise HostError("no such package")
+        return [Package(name, self.version)]
+
+    def refresh(self) -> None:
+        self.refreshes += 1
+        self.known = True
+
+    def download(self, wanted: list[Package], directory: str) -> list[str]:
+        if self.fail == "download":
+            raise HostError("no network")
+        self.downloads += 1
+        return [os.path.join(directory, "one.deb")]
+
+    def unpack(self, file: str, directory: str) -> None:
+        root = pathlib.Path(directory)
+        (root / "boot").mkdir()
+        (root / f"lib/modules/{RELEASE}").mkdir(parents=True)
+        (root / f"boot/vmlinuz-{RELEASE}").write_text(self.version)
+        if self.fail == "unpack":
+            raise HostError("no space left on device")
+        (root / f"boot/config-{RELEASE}").write_text("CONFIG_X=y\n")
+
+
+@pytest.fixture
+def distribution(monkeypatch: pytest.MonkeyPatch) -> Distribution:
+    made = Distribution()
+    monkeypatch.setattr(packages, "package_manager", lambda: made)
+    return made
+
+
+@pytest.fixture
+def store(tmp_path: pathlib.Path) -> PackageStore:
+    return PackageStore(str(tmp_path / "kernels"))
+
+
+def names(store: PackageStore) -> list[str]:
+    return sorted(name for name in os.listdir(store.root) if name != ".lock")
+
+
+def test_unpacked_once_and_then_left_alone(store: PackageStore, distribution: Distribution) -> None:
+    first = store.converge(NAME, "present")
+    assert first["changed"] and first["kernel"]["release"] == RELEASE
+    assert pathlib.Path(first["kernel"]["path"]).read_text() == "1:6.1-1"
+    assert first["directory"].endswith(f"{NAME}_1-6.1-1")
+    distribution.version = "1:6.1-2"
+    again = store.converge(NAME, "present")
+    assert not again["changed"] and again["kernel"] == first["kernel"]
+    assert distribution.downloads == 1
+
+
+def test_latest_follows_and_keeps_the_old(store: PackageStore, distribution: Distribution) -> None:
+    old = store.converge(NAME, "latest")
+    distribution.version = "1:6.1-2"
+    new = store.converge(NAME, "latest")
+    assert new["changed"] and new["version"] == "1:6.1-2"
+    assert os.path.exists(old["kernel"]["path"])
+    assert not store.converge(NAME, "latest")["changed"]
+    assert os.path.realpath(os.path.join(store.root, NAME)) == new["directory"]
+
+
+@pytest.mark.parametrize("damage", ["alter", "remove", "add", "record"])
+def test_damage_is_repaired(store: PackageStore, distribution: Distribution, damage: str) -> None:
+    kernel = pathlib.Path(store.converge(NAME, "present")["kernel"]["path"])
+    if damage == "alter":
+        kernel.write_text("evil")
+    elif damage == "remove":
+        kernel.unlink()
+    elif damage == "add":
+        (kernel.parent / "extra").write_text("")
+    else:
+        (kernel.parents[1] / "package.json").write_text("{")
+    result = store.converge(NAME, "present", check_mode=True)
+    assert result["changed"] and "repair" in result["actions"][0]
+    assert store.converge(NAME, "present")["changed"]
+    assert kernel.read_text() == "1:6.1-1"
+    assert not store.converge(NAME, "present")["changed"]
+
+
+@pytest.mark.parametrize("fail", ["download", "unpack"])
+def test_a_failure_leaves_what_works(store: PackageStore, distribution: Distribution, fail: str) -> None:
+    old = store.converge(NAME, "present")
+    distribution.version, distribution.fail = "1:6.1-2", fail
+    with pytest.raises(HostError):
+        store.converge(NAME, "latest")
+    assert names(store) == [NAME, f"{NAME}_1-6.1-1"]
+    assert store.converge(NAME, "present")["kernel"] == old["kernel"]
+
+
+def test_old_lists_are_fetched_anew(store: PackageStore, distribution: Distribution) -> None:
+    distribution.known = False
+    assert store.converge(NAME, "present")["changed"]
+    assert distribution.refreshes == 1
+
+
+def test_check_mode_touches_nothing(store: PackageStore, distribution: Distribution) -> None:
+    distribution.known = False
+    assert store.converge(NAME, "present", check_mode=True)["version"] == "unknown"
+    assert distribution.refreshes == 0
+    assert not os.path.exists(store.root)
+
+
+def test_absent_removes_all_versions_of_this_package_only(store: PackageStore, distribution: Distribution) -> None:
+    assert not store.converge(NAME, "absent")["changed"]
+    store.converge(NAME, "present")
+    distribution.version = "2"
+    store.converge(NAME, "latest")
+    store.converge("busybox-static", "present")
+    assert store.converge(NAME, "absent", check_mode=True)["changed"]
+    assert store.converge(NAME, "absent")["actions"] == [f"remove {NAME}_1-6.1-1", f"remove {NAME}_2"]
+    assert names(store) == ["busybox-static", "busybox-static_2"]
+
+
+@pytest.mark.parametrize("name", ["", "../evil", "-o", "a/b", "a b"])
+def test_a_name_cannot_lead_elsewhere(store: PackageStore, name: str) -> None:
+    with pytest.raises(ConfigError):
+        store.converge(name, "present")
+
+
+SHOWN = {
+    "linux-image-virtual": "Package: linux-image-virtual\nVersion: 5.15.1\nDepends: linux-image-5.15.0-1-generic, other (>= 2)\n",
+    "linux-image-5.15.0-1-generic": (
+        "Package: linux-image-5.15.0-1-generic\nVersion: 5.15.0-1.1\nDepends: kmod, linux-modules-5.15.0-1-generic:any\n"
+        "Description: a\n with Version: 9 inside\n\nPackage: second\nVersion: 8\n"
+    ),
+    "linux-modules-5.15.0-1-generic": "Package: linux-modules-5.15.0-1-generic\nVersion: 5.15.0-1.1\n",
+}
+
+
+def test_apt_follows_matching_dependencies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages, "_run", lambda argv, **_rest: SHOWN[argv[-1]])
+    assert Apt().resolve("linux-image-virtual", "^linux-(image|modules)-[0-9]") == [
+        Package("linux-image-virtual", "5.15.1"),
+        Package("linux-image-5.15.0-1-generic", "5.15.0-1.1"),
+        Package("linux-modules-5.15.0-1-generic", "5.15.0-1.1"),
+    ]
+    assert len(Apt().resolve("linux-image-virtual", "")) == 1

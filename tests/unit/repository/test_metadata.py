@@ -1,0 +1,38 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the collection says of itself agrees with what is in it."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
+
+
+def read(path: pathlib.Path) -> dict:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def test_the_action_group_holds_every_module() -> None:
+    modules = sorted(path.stem for path in (ROOT / "plugins/modules").glob("*.py"))
+    assert read(ROOT / "meta/runtime.yml")["action_groups"]["kata"] == modules
+
+
+def test_the_readme_names_every_module_and_role() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    names = [path.stem for path in (ROOT / "plugins/modules").glob("*.py")] + [role.name for role in ROLES]
+    assert [name for name in names if f"`{name}`" not in readme] == []
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_a_role_documents_its_defaults(role: pathlib.Path) -> None:
+    options = read(role / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    assert {name: option.get("default") for name, option in options.items()} == read(role / "defaults/main.yml")
+    readme = (role / "README.md").read_text(encoding="utf-8")
+    assert all(name.startswith(f"{role.name}_") for name in options)
+    assert readme.startswith(f"# {role.name}\n")
