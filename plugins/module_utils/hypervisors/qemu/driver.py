@@ -164,8 +164,10 @@ class QemuHypervisor(Hypervisor):
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import migration, resize
 
         with self._named_errors():
-            self._set_running(False)
             qmp = self._qmp()
+            if migration.end_earlier_save(qmp, timeout):
+                self._set_running(True)
+            self._set_running(False)
             description = {"qemu_version": self.state.qemu_version, "state": self.state.as_dict()}
             if self._machine().hotplug:
                 description["hotplugged_vcpus"] = resize.hotplugged_vcpus(qmp)

@@ -17,6 +17,8 @@ STATE_FILE = "memory"
 DESCRIPTION_FILE = "vm.json"
 #: Bytes per second; the point is not to be polite to a network.
 BANDWIDTH = 64 << 30
+#: States of a migration that is under way (QMP, MigrationStatus).
+RUNNING_MIGRATION = ("setup", "active", "device", "pre-switchover", "wait-unplug", "cancelling")
 
 
 def write_state(qmp: QmpClient, destination: str, description: dict[str, Any], timeout: float) -> None:
@@ -47,6 +49,19 @@ def write_state(qmp: QmpClient, destination: str, description: dict[str, Any], t
         raise
     finally:
         os.close(descriptor)
+
+
+def end_earlier_save(qmp: QmpClient, timeout: float) -> bool:
+    """End a save that a killed task left behind; returns whether it had come to its end, after which QEMU saves no guest that has not run since.
+
+    :param timeout: seconds
+    """
+    deadline = time.monotonic() + timeout
+    if qmp.execute("query-migrate").get("status") in RUNNING_MIGRATION:
+        qmp.execute("migrate_cancel")
+        while qmp.execute("query-migrate").get("status") in RUNNING_MIGRATION and time.monotonic() < deadline:
+            time.sleep(0.01)
+    return str(qmp.execute("query-status").get("status")) == "postmigrate"
 
 
 def read_description(source: str) -> dict[str, Any]:
