@@ -10,4 +10,6 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-import checkout  # noqa: F401 - importing it is what it is for
+import checkout
+
+checkout.make_importable()

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env python
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -24,7 +24,10 @@ import tomllib
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-import checkout  # noqa: E402, F401 - makes the collection importable
+import checkout  # noqa: E402
+
+checkout.make_importable()
+
 from adapters.answer import Answer, differences  # noqa: E402
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError  # noqa: E402
