@@ -10,9 +10,7 @@ import os
 import pathlib
 import shutil
 import sys
-from typing import Any, Optional
-
-import checkout  # noqa: F401 - makes the collection importable
+from typing import Any, Callable
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import parse_spec
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Capabilities, Context, Hypervisor
@@ -98,22 +96,27 @@ class Lab:
             shutil.copytree(self.root, target)
         return Lab(target)
 
-    def run_killed(self, after: Optional[int], **options: Any) -> int:
+    def run_killed(self, after: int, **options: Any) -> int:
         """Run a task in a process that is killed right before its n-th change to the file system; returns the process's exit code."""
         spec = self.spec(**options)
-        child = os.fork()
-        if child == 0:
-            code = 99
-            try:
-                _kill_before_change(str(self.root), after)
-                converge(spec, factory=self.factory)
-                code = 0
-            finally:
-                os._exit(code)
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return run_killed(self.root, after, lambda: converge(spec, factory=self.factory))
 
 
-def _kill_before_change(root: str, number: Optional[int]) -> None:
+def run_killed(root: pathlib.Path, before_change: int, work: Callable[[], Any]) -> int:
+    """Do some work in a process that is killed right before its n-th change below a directory; returns the process's exit code."""
+    child = os.fork()
+    if child == 0:
+        code = 99
+        try:
+            _kill_before_change(str(root), before_change)
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _kill_before_change(root: str, number: int) -> None:
     count = 0
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:

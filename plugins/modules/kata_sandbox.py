@@ -150,17 +150,17 @@ sandbox:
       sample: {"0": 4715}
     console:
       description: Unix socket of the guest's console.
-      type: path
+      type: str
       returned: when it exists
       sample: /run/kata-hypervisor/web-1/console.sock
     console_log:
       description: What the guest has printed.
-      type: path
+      type: str
       returned: when it exists
       sample: /run/kata-hypervisor/web-1/console.log
     vmm_log:
       description: The VMM's own log.
-      type: path
+      type: str
       returned: when it exists
       sample: /run/kata-hypervisor/web-1/vmm.log
     vmm_status:
@@ -181,17 +181,17 @@ sandbox:
       sample: []
     saved_state:
       description: Directory of the saved state, empty when there is none.
-      type: path
+      type: str
       returned: when it is recorded
       sample: ""
     run_dir:
       description: Directory of its sockets and logs.
-      type: path
+      type: str
       returned: always
       sample: /run/kata-hypervisor/web-1
     state_dir:
       description: Directory of its record.
-      type: path
+      type: str
       returned: always
       sample: /var/lib/kata-hypervisor/sandboxes/web-1
     created_at:

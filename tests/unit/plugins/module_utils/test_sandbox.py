@@ -452,5 +452,3 @@ def test_info_lists_everything_and_changes_nothing(lab: Lab) -> None:
     assert states(["*"], ["crashed", "unreadable"]) == {"broken": "unreadable", "crashed": "crashed"}
     assert states(["*"], [], ["qemu"]) == {}
     assert lab.files() == files
-
-
