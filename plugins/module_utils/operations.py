@@ -56,6 +56,8 @@ class Operations:
                 self._commit(following)
             except (HypervisorError, OSError) as problem:
                 self._recover(step, created)
+                if isinstance(problem, HypervisorError) and problem.log and not os.path.exists(problem.log):
+                    problem.log = ""  # It went with the sandbox; its last lines are in the answer.
                 if isinstance(problem, OSError):
                     raise VmmError(
                         f"{step.text} failed", sandbox=self.sandbox.spec.id, answer=str(problem)

@@ -102,6 +102,18 @@ def test_a_new_sandbox_that_cannot_start_leaves_nothing(lab: Lab, fault: str, er
     assert lab.run(**BOOT)["actions"] == ["create", "start"]
 
 
+def test_an_error_names_no_log_that_is_gone(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(driver: LabHypervisor, timeout: float) -> None:
+        os.makedirs(driver.context.run_dir)
+        pathlib.Path(driver.vmm_log()).write_text("no such machine")
+        raise LaunchError("it ended", answer="no such machine", log=driver.vmm_log())
+
+    monkeypatch.setattr(LabHypervisor, "start_sandbox", fail)
+    with pytest.raises(LaunchError) as caught:
+        lab.run(**BOOT)
+    assert (caught.value.log, caught.value.answer) == ("", "no such machine")
+
+
 @pytest.mark.parametrize("fault", ["fails_on_start", "fails_on_start_leaving_files", "hangs_on_start"])
 def test_a_sandbox_that_existed_survives_a_failed_start(lab: Lab, fault: str) -> None:
     lab.run(**BOOT, state="present", vcpus=3)
