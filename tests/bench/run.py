@@ -28,8 +28,10 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "integration")]
 
-import checkout  # noqa: E402, F401 - makes the collection importable
+import checkout  # noqa: E402
 from guest_assets import guest_assets  # noqa: E402
+
+checkout.make_importable()
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig  # noqa: E402
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context  # noqa: E402
@@ -116,13 +118,13 @@ def raw_qemu(work: pathlib.Path, assets: Any, count: int) -> list[float]:
         )
         measured: list[float] = []
 
-        def timed(*arguments: Any, measured: list[float] = measured) -> Any:
+        def timed(*arguments: Any, measured: list[float] = measured, original: Any = launch.launch) -> Any:
             started = time.monotonic()
             client = original(*arguments)
             measured.append(time.monotonic() - started)
             return client
 
-        original, launch.launch = launch.launch, timed  # type: ignore[assignment]
+        original, launch.launch = launch.launch, timed
         try:
             driver.start_sandbox(30)
         finally:
@@ -149,7 +151,7 @@ def module_cost(work: pathlib.Path, directories: dict[str, str], assets: Any, co
     for name, module, options in (
         ("kata_sandbox", "kata.hypervisor.kata_sandbox", start),
         ("kata_sandbox no-op", "kata.hypervisor.kata_sandbox", {"id": "cost", "state": "started", **directories}),
-        ("ping", "ansible.builtin.ping", {}),
+        ("ping", "ansible.builtin.ping", {"data": "pong"}),
     ):
         remote = work / name.replace(" ", "-")
         environment = {

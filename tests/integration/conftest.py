@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -133,10 +134,8 @@ def _kill_everything(host: Host) -> None:
     for sandbox in host.ids:
         pidfile = host.run_path("pid", sandbox)
         if pidfile.exists():
-            try:
+            with contextlib.suppress(ValueError, ProcessLookupError):
                 os.kill(int(pidfile.read_text()), 9)
-            except (ValueError, ProcessLookupError):
-                pass
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import re
 import select
 import socket
 import time
-from typing import Union
 
 #: Seconds a guest under TCG on a busy machine may take for anything.
 PATIENCE = 60.0
@@ -22,7 +21,7 @@ class GuestShell:
     :param path: the console's unix socket, or a device's pty
     """
 
-    def __init__(self, path: Union[str, os.PathLike[str]]) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(PATIENCE)
         self._socket.connect(str(path))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import re
 from typing import Any
 
@@ -45,7 +46,7 @@ def test_the_guest_confirms_every_change(host: Any, machine: str) -> None:
 
 def test_memory_modules_where_virtio_mem_is_not_wanted(host: Any) -> None:
     host.start(memory_hotplug="pc-dimm", memory_mb=192, max_memory_mb=1024)
-    host.converge(memory_mb=448, wait_for={"console": r"memtotal_kb=3[0-9]{5}", "timeout": 60})
+    host.converge(memory_mb=448, wait_for={"console": r"memtotal_kb=4[0-9]{5}", "timeout": 60})
     with pytest.raises(HypervisorError, match="multiples of 128 MiB"):
         host.converge(memory_mb=500)
     assert host.converge(memory_mb=192)["sandbox"]["memory_mb"] == 192
@@ -123,7 +124,7 @@ def test_the_facts_are_the_machines(host: Any, tool: Any) -> None:
     assert os.readlink(f"/proc/{facts['pid']}/exe").endswith("qemu-system-x86_64")
     threads = set(os.listdir(f"/proc/{facts['pid']}/task"))
     assert len(facts["thread_ids"]) == 2 and {str(thread) for thread in facts["thread_ids"].values()} <= threads
-    status = open(f"/proc/{facts['pid']}/status", encoding="ascii").read()
+    status = pathlib.Path(f"/proc/{facts['pid']}/status").read_text()
     assert "Seccomp:\t2" in status, "QEMU confines itself"
     assert os.stat(host.run_path("")).st_mode & 0o777 == 0o700
     for name in ("qmp.sock", "monitor.sock", "console.sock"):

@@ -13,12 +13,17 @@ import dataclasses
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import Machine, kernel_parameters
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.argv import Argument, Dialect, Scalar, render
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.argv import (
+    Argument,
+    Dialect,
+    Scalar,
+    render,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.bridges import Bridge
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.parts import Part
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.vm import MIB
 from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param, serialize_params
 
-MIB = 1024 * 1024
 #: The longest kernel command line an x86_64 guest starts with, bytes.
 MAX_KERNEL_COMMAND_LINE = 2047
 #: What a bridge without a hotplug controller of its own must reserve, or the guest cannot place a hot-added device behind it.

@@ -23,7 +23,12 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Volume,
     Vsock,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError, StateError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
+    AssetError,
+    ConfigError,
+    HostError,
+    StateError,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import virtiofsd
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.parts import Descriptors
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
@@ -110,11 +115,13 @@ def check(device: Device, config: HypervisorConfig) -> None:
             )
     elif isinstance(device, VfioDevice):
         _check_vfio(device)
-    elif isinstance(device, VhostUserDevice):
-        if not os.path.exists(device.socket_path):
-            raise AssetError(
-                "nobody serves this vhost-user socket", option="devices", wanted=device.socket_path, fix="Start its back end first."
-            )
+    elif isinstance(device, VhostUserDevice) and not os.path.exists(device.socket_path):
+        raise AssetError(
+            "nobody serves this vhost-user socket",
+            option="devices",
+            wanted=device.socket_path,
+            fix="Start its back end first.",
+        )
 
 
 def _check_disk(drive: BlockDrive) -> None:

@@ -9,7 +9,7 @@ import contextlib
 from typing import Any
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.parts import DEVICE_PREFIX, Part
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.parts import Part
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient, QmpError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.resize import remove_device
 
@@ -22,12 +22,6 @@ COMMANDS = {
     "device": ("device_add", "device_del", "id"),
 }
 TYPE_KEY = {"blockdev": "driver", "netdev": "type", "object": "qom-type", "device": "driver"}
-
-
-def plugged_devices(qmp: QmpClient) -> list[str]:
-    """The user's ids of the devices that are there."""
-    names = [str(entry["name"]) for entry in qmp.execute("qom-list", {"path": "/machine/peripheral"})]
-    return sorted(name[len(DEVICE_PREFIX) :] for name in names if name.startswith(DEVICE_PREFIX))
 
 
 def plug(qmp: QmpClient, parts: list[Part]) -> None:

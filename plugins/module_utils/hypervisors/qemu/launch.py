@@ -9,20 +9,19 @@ import contextlib
 import os
 import socket
 import subprocess
-import time
 from typing import Callable
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded, HostError, LaunchError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient, QmpConnectionError
-from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity, identify, spawn_detached, tail
+from ansible_collections.kata.hypervisor.plugins.module_utils.process import (
+    ProcessIdentity,
+    identify,
+    spawn_detached,
+    tail,
+)
 
 #: Seconds after a broken handshake in which a dying QEMU's exit code is waited for.
 EXIT_GRACE = 2.0
-#: Files of a run directory that a VM which ended without ceremony leaves behind.
-SOCKETS = ("qmp.sock", "monitor.sock", "console.sock", "agent.sock")
-PIDFILE = "pid"
-CONSOLE_LOG = "console.log"
-VMM_LOG = "vmm.log"
 
 
 def listening_socket(path: str) -> socket.socket:
@@ -65,7 +64,8 @@ def keep_previous(path: str) -> None:
 
 def launch(
     argv: list[str],
-    run_dir: str,
+    log: str,
+    monitor: str,
     listeners: list[socket.socket],
     inherited: tuple[int, ...],
     started: Callable[[ProcessIdentity | None], None],
@@ -73,14 +73,15 @@ def launch(
 ) -> QmpClient:
     """Start QEMU and shake hands. On failure no process is left.
 
-    :param listeners: sockets that QEMU inherits; the first one is the control monitor
+    :param log: file for QEMU's words
+    :param monitor: path of the control monitor's socket
+    :param listeners: sockets that QEMU inherits, the control monitor's among them
     :param inherited: further descriptors that it inherits
     :param started: told who QEMU is as soon as it runs
     :param timeout: seconds until the handshake
     :raises LaunchError: QEMU ended; with its exit code, command line and last words
     :raises DeadlineExceeded: it runs and does not answer
     """
-    log = os.path.join(run_dir, VMM_LOG)
     try:
         child = spawn_detached(argv, log, (*(listener.fileno() for listener in listeners), *inherited))
     except OSError as error:
@@ -90,7 +91,7 @@ def launch(
         for listener in listeners:
             listener.close()
         try:
-            return QmpClient(os.path.join(run_dir, SOCKETS[0]), timeout)
+            return QmpClient(monitor, timeout)
         except QmpConnectionError as error:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(EXIT_GRACE)
@@ -113,13 +114,3 @@ def _launch_error(child: subprocess.Popen[bytes], argv: list[str], log: str, sym
     how = "does not speak QMP" if code is None else f"ended with exit code {code}" if code >= 0 else f"was killed by signal {-code}"
     words = tail(log, 10).strip()
     return LaunchError(f"QEMU {how}", exit_code=code, argv=argv, answer=words or symptom, log=log)
-
-
-def wait_until(condition: Callable[[], bool], timeout: float, interval: float = 0.01) -> bool:
-    """Poll a condition; False when it did not come true within C(timeout) seconds."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(interval)
-    return True

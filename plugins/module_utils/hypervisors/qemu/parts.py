@@ -26,8 +26,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
 from ansible_collections.kata.hypervisor.plugins.module_utils.disks import scsi_id_lun
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, Unsupported
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.argv import Argument
-
-DEVICE_PREFIX = "dev-"
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.vm import DEVICE_PREFIX
 
 
 @dataclasses.dataclass

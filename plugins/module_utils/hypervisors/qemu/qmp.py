@@ -63,7 +63,7 @@ class QmpClient:
             self._socket.close()
             raise
 
-    def __enter__(self) -> QmpClient:
+    def __enter__(self) -> QmpClient:  # noqa: PYI034 - Self is younger than the hosts' Python
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -102,10 +102,9 @@ class QmpClient:
             raise QmpConnectionError(f"the connection to QEMU ended before {command}", wanted=command, answer=str(error)) from error
         while True:
             message = self._read_message(deadline, f"the reply to {command}")
-            if message.get("id") != self._next_id:
-                # An error without an id answers a request that QEMU could not even parse: ours, since there is one in flight.
-                if "error" not in message or "id" in message:
-                    continue
+            # An error without an id answers a request that QEMU could not even parse: ours, since there is one in flight.
+            if message.get("id") != self._next_id and ("error" not in message or "id" in message):
+                continue
             if "return" in message:
                 return message["return"]
             error_body = message.get("error")

@@ -10,11 +10,21 @@ import dataclasses
 import time
 from typing import Any
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, DeadlineExceeded, Unsupported, VmmError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
+    ConfigError,
+    DeadlineExceeded,
+    Unsupported,
+    VmmError,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import MemoryResize, VcpuResize
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.cmdline import MIB, VIRTIO_MEM_ID
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.cmdline import VIRTIO_MEM_ID
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient, QmpError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.state import QemuState
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.vm import (
+    MIB,
+    plugged_memory_mb,
+    plugged_vcpus,
+)
 
 #: Linux adds memory in sections of this many MiB on x86_64; QEMU would take any size and the guest refuse it.
 DIMM_BLOCK_MB = 128
@@ -24,11 +34,6 @@ GUEST_SECONDS = 10.0
 #: Seconds without progress after which the virtio-mem device is asked anew; the guest's driver backs off for long.
 KICK_SECONDS = 1.0
 VIRTIO_MEM_PATH = f"/machine/peripheral/{VIRTIO_MEM_ID}"
-
-
-def plugged_vcpus(qmp: QmpClient) -> int:
-    """vCPUs that the VM has."""
-    return len(qmp.execute("query-cpus-fast"))
 
 
 def hotplugged_vcpus(qmp: QmpClient) -> list[dict[str, Any]]:
@@ -110,12 +115,6 @@ def remove_device(qmp: QmpClient, identifier: str, timeout: float = GUEST_SECOND
         wanted=identifier,
         fix="It may still do so later; a guest that runs no hotplug driver never will.",
     )
-
-
-def plugged_memory_mb(qmp: QmpClient) -> int:
-    """MiB that the guest has, boot memory and what is plugged."""
-    summary = qmp.execute("query-memory-size-summary")
-    return int((summary.get("base-memory", 0) + summary.get("plugged-memory", 0)) // MIB)
 
 
 def resize_virtio_mem(qmp: QmpClient, state: QemuState, memory_mb: int, timeout: float = GUEST_SECONDS) -> MemoryResize:

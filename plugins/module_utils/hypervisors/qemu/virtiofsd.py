@@ -15,8 +15,18 @@ import subprocess
 import time
 from typing import Callable
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, DeadlineExceeded, LaunchError, Unsupported
-from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity, identify, spawn_detached, tail
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
+    AssetError,
+    DeadlineExceeded,
+    LaunchError,
+    Unsupported,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.process import (
+    ProcessIdentity,
+    identify,
+    spawn_detached,
+    tail,
+)
 
 USUAL_PLACES = ("/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd", "/usr/lib/virtiofsd", "/usr/bin/virtiofsd")
 

@@ -1,0 +1,103 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Devices of a running VM and what they take on the host: a slot behind a bridge, descriptors, a daemon."""
+
+from __future__ import annotations
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive, Device
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import (
+    bridges,
+    host_side,
+    hotplug,
+    parts,
+    vm,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import (
+    host_architecture,
+    machine_named,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity, terminate
+
+#: Seconds the guest gets to release a device.
+RELEASE_SECONDS = 15.0
+
+
+def attach(machine: vm.Vm, config: HypervisorConfig, device: Device) -> None:
+    """Plug a device in; what was taken for a failed attempt is given back. A device that is there is success.
+
+    :raises ConfigError: it would have had to be there from the start
+    :raises HypervisorError: the host lacks something, or QEMU refused
+    """
+    identifier = parts.device_id(device)
+    qmp = machine.qmp()
+    if identifier in vm.plugged_devices(qmp):
+        return
+    device = host_side.complete(device, machine.context.sandbox_id, machine.state.uuid, machine.context.run_dir)
+    host_side.check_hot(device, config, machine.state.shared_memory)
+    host_side.check(device, config)
+    side = None
+    try:
+        where = place(machine, config, device)
+        machine.context.checkpoint()
+        side = open_side(machine, config, device)
+        descriptors, named = side.by_name(identifier)
+        for name, descriptor in named.items():
+            qmp.execute("getfd", {"fdname": name}, fds=[descriptor])
+        hotplug.plug(qmp, parts.parts_of(device, where, config.block_device_driver, descriptors))
+    except BaseException:
+        give_back(machine, identifier)
+        raise
+    finally:
+        if side is not None:
+            side.close()
+
+
+def detach(machine: vm.Vm, config: HypervisorConfig, device: Device) -> None:
+    """Take a device out and give back what it had taken.
+
+    :raises DeadlineExceeded: the guest does not release it; it keeps its slot and its daemon
+    """
+    identifier = parts.device_id(device)
+    served = identifier in machine.state.daemons
+    kind = machine_named(host_architecture(), config.hypervisor_machine_type)
+    descriptors = parts.Descriptors(socket_path="served" if served else "")
+    pieces = parts.parts_of(device, parts.Place(kind.transport), config.block_device_driver, descriptors)
+    hotplug.unplug(machine.qmp(), pieces, RELEASE_SECONDS)
+    give_back(machine, identifier)
+
+
+def place(machine: vm.Vm, config: HypervisorConfig, device: Device) -> parts.Place:
+    """Where a device goes: the slot it has, or the lowest free one.
+
+    :raises StateError: no bridge has a free slot
+    """
+    kind = machine_named(host_architecture(), config.hypervisor_machine_type)
+    driver = (device.driver if isinstance(device, BlockDrive) else "") or config.block_device_driver
+    if not kind.bridge_type or not parts.needs_slot(device, driver):
+        return parts.Place(kind.transport)
+    identifier = parts.device_id(device)
+    slot = bridges.find(machine.state.bridges, identifier) or bridges.allocate(machine.state.bridges, identifier)
+    return parts.Place(kind.transport, slot.bridge.id, slot.addr)
+
+
+def open_side(machine: vm.Vm, config: HypervisorConfig, device: Device) -> host_side.HostSide:
+    """Open or start what the device needs on the host; a daemon is written down before and after it runs."""
+
+    def started(process: ProcessIdentity | None) -> None:
+        if process is not None:
+            machine.state.daemons[parts.device_id(device)] = process
+        machine.context.checkpoint()
+
+    return host_side.open_host_side(device, config, machine.context.run_dir, started)
+
+
+def give_back(machine: vm.Vm, identifier: str) -> None:
+    """Free what a device that is not there any more has taken: its slot and its daemon."""
+    if bridges.find(machine.state.bridges, identifier):
+        bridges.release(machine.state.bridges, identifier)
+    daemon = machine.state.daemons.pop(identifier, None)
+    if daemon is not None:
+        terminate(daemon, vm.STEP_SECONDS)
+    machine.context.checkpoint()

@@ -1,0 +1,114 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What can be known to be wrong with a configuration before anything is touched, and what nobody said filled in."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+
+from ansible_collections.kata.hypervisor.plugins.module_utils import host
+from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import (
+    host_architecture,
+    machine_named,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.binary import find_binary, version_of
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.vm import SOCKETS
+from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
+
+#: MiB of head-room a VM gets when the task does not say how far it may grow: this much, or as much again as it has.
+DEFAULT_HEADROOM_MB = 1024
+
+
+def prepare(config: HypervisorConfig, context: Context) -> tuple[HypervisorConfig, tuple[int, int, int]]:
+    """A copy of the configuration, checked and complete, and the version of its QEMU.
+
+    :raises ConfigError: an option is missing, contradictory or impossible
+    :raises AssetError: a kernel, image, initrd or the binary cannot be used
+    :raises HostError: the host lacks memory
+    """
+    config = dataclasses.replace(config, kernel_params=list(config.kernel_params))
+    config.check_consistent()
+    architecture = host_architecture()
+    machine = machine_named(architecture, config.hypervisor_machine_type)
+    config.hypervisor_machine_type = machine.name
+    config.default_max_vcpus = config.default_max_vcpus or max(config.num_vcpus, 1, os.cpu_count() or 1)
+    config.valid(architecture.max_vcpus)
+    config.mem_slots = config.mem_slots or 10
+    config.accelerator = config.accelerator or "auto"
+    _plan_memory(config, context, machine.hotplug)
+    config.check_consistent()
+    _check_words(config)
+    _check_files(config)
+    for name in SOCKETS:
+        socket_path(context.run_dir, name)
+    config.hypervisor_path = find_binary(config.hypervisor_asset_path(), architecture)
+    return config, version_of(config.hypervisor_path)
+
+
+def _plan_memory(config: HypervisorConfig, context: Context, hotplug: bool) -> None:
+    host_mb = host.read_host_memory_mb(context.meminfo)
+    if config.memory_size > host_mb:
+        raise HostError(
+            f"the host has {host_mb} MiB of memory", option="memory_mb", wanted=config.memory_size, fix="Ask for less."
+        )
+    if not hotplug:
+        if config.memory_hotplug not in ("", "none"):
+            raise ConfigError(
+                f"machine type {config.hypervisor_machine_type} cannot change its memory while it runs",
+                option="memory_hotplug",
+                wanted=config.memory_hotplug,
+                fix="Choose machine type q35 or pc.",
+            )
+        config.memory_hotplug = "none"
+    config.memory_hotplug = config.memory_hotplug or "virtio-mem"
+    if config.memory_hotplug == "none":
+        config.max_memory_mb = config.max_memory_mb or config.memory_size
+    elif not config.max_memory_mb:
+        config.max_memory_mb = min(config.memory_size + max(config.memory_size, DEFAULT_HEADROOM_MB), max(host_mb, config.memory_size))
+
+
+def _check_words(config: HypervisorConfig) -> None:
+    """Refuse what would be read as more than one word of an option that QEMU takes as text."""
+    word = r"[A-Za-z0-9_-]+(=[A-Za-z0-9_.-]+)?"
+    for option, value, pattern in (
+        ("cpu_model", config.cpu_model, r"[A-Za-z0-9_.-]+(,[+-]?[A-Za-z0-9_.-]+(=[A-Za-z0-9_.-]+)?)*"),
+        ("machine_accelerators", config.machine_accelerators, rf"{word}(,{word})*"),
+    ):
+        if value and not re.fullmatch(pattern, value):
+            raise ConfigError("this is not a list of names QEMU could know", option=option, wanted=value)
+
+
+def _check_files(config: HypervisorConfig) -> None:
+    for option, path in (
+        ("kernel_path", config.kernel_asset_path()),
+        ("initrd_path", config.initrd_asset_path()),
+        ("image_path", config.image_asset_path()),
+        ("initramfs_path", config.initramfs_path),
+        ("firmware_path", config.firmware_asset_path()),
+    ):
+        if not path:
+            continue
+        if option == "image_path" and os.path.exists(path) and not os.path.isdir(path) and not os.path.isfile(path):
+            continue
+        if not os.path.exists(path):
+            raise AssetError(
+                "there is no such file",
+                option=option,
+                wanted=path,
+                fix="Bring it to the host first (roles kata_kernel, kata_image and kata_firmware).",
+            )
+        if not os.path.isfile(path):
+            raise AssetError("this is not a file", option=option, wanted=path)
+        try:
+            with open(path, "rb") as stream:
+                empty = not stream.read(1)
+        except OSError as error:
+            raise AssetError("this file cannot be read", option=option, wanted=path, answer=str(error)) from error
+        if empty:
+            raise AssetError("this file is empty", option=option, wanted=path)

@@ -1,0 +1,166 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Start: a complete configuration, its devices and, for a restore, a saved VM's description become a running QEMU."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+from typing import Any
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.accelerator import choose, host_khz
+from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StateError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import (
+    attachments,
+    bridges,
+    cmdline,
+    host_side,
+    launch,
+    parts,
+    vm,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import (
+    host_architecture,
+    machine_named,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.argv import dialect_for
+from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity
+
+
+def start(
+    machine: vm.Vm, config: HypervisorConfig, devices: list[Device], timeout: float, description: dict[str, Any] | None = None
+) -> None:
+    """Start QEMU, paused; on failure nothing of the attempt is left.
+
+    :param devices: those that are there from the start
+    :param timeout: seconds for QEMU to answer
+    :param description: of a saved VM, whose state is then awaited
+    :raises StateError: one runs already
+    """
+    if machine.process() is not None:
+        raise StateError("its QEMU runs already")
+    state, run_path = machine.state, machine.context.run_path
+    _choose_accelerator(machine, config)
+    state.new_identity()
+    if description is None:
+        state.boot_vcpus = config.num_vcpus
+        state.boot_memory_mb = config.memory_size
+        state.max_memory_mb = config.max_memory_mb
+        state.memory_hotplug = config.memory_hotplug
+        state.offline_vcpus = 0
+        state.shared_memory = config.shared_fs == "virtio-fs" or any(
+            host_side.needs_shared_memory(device, config) for device in devices
+        )
+    state.launching = True
+    machine.context.checkpoint()
+    launch.make_run_dir(machine.context.run_dir)
+    for log in (vm.CONSOLE_LOG, vm.VMM_LOG):
+        launch.keep_previous(run_path(log))
+
+    def started(process: ProcessIdentity | None) -> None:
+        state.process = process
+        machine.context.checkpoint()
+
+    listeners: list[socket.socket] = []
+    sides: list[host_side.HostSide] = []
+    try:
+        for name in vm.SOCKETS:
+            listeners.append(launch.listening_socket(run_path(name)))
+        pieces = _parts(machine, config, devices, sides)
+        fds = tuple(listener.fileno() for listener in listeners)
+        argv = command_line(machine, config, fds, pieces, description)
+        inherited = tuple(descriptor for side in sides for descriptor in side.descriptors())
+        machine.control = launch.launch(argv, run_path(vm.VMM_LOG), run_path(vm.CONTROL_SOCKET), listeners, inherited, started, timeout)
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        machine.kill()
+        machine.context.checkpoint()
+        raise
+    finally:
+        for side in sides:
+            side.close()
+
+
+def command_line(
+    machine: vm.Vm,
+    config: HypervisorConfig,
+    fds: tuple[int, ...] = (-1, -1, -1, -1),
+    pieces: list[parts.Part] | None = None,
+    description: dict[str, Any] | None = None,
+) -> list[str]:
+    """The whole command line, program first; with a saved VM's description, one that waits for its state.
+
+    :raises ConfigError: it cannot be built
+    """
+    state = machine.state
+    kind = machine_named(host_architecture(), config.hypervisor_machine_type)
+    if not state.bridges and kind.bridge_type:
+        state.bridges = bridges.make_bridges(config.default_bridges, kind.bridge_type)
+    if description is not None:
+        config = dataclasses.replace(
+            config, num_vcpus=state.boot_vcpus, memory_size=state.boot_memory_mb, max_memory_mb=state.max_memory_mb
+        )
+    plan = cmdline.VmPlan(
+        sandbox_id=machine.context.sandbox_id,
+        uuid=state.uuid,
+        config=config,
+        machine=kind,
+        accelerator=state.accelerator or "tcg",
+        pidfile=machine.context.run_path(vm.PIDFILE),
+        console_log=machine.context.run_path(vm.CONSOLE_LOG),
+        bridges=state.bridges,
+        monitor_fds=(fds[0], fds[1]),
+        console_fd=fds[2],
+        agent_fd=fds[3],
+        host_khz=host_khz(machine.context.cpuinfo),
+        image_partitioned=is_partitioned(config.image_asset_path()),
+        incoming=description is not None,
+        hotplugged_vcpus=(description or {}).get("hotplugged_vcpus") or [],
+        dimms=(description or {}).get("dimms") or [],
+        parts=pieces or [],
+        shared_memory=state.shared_memory,
+    )
+    return [config.hypervisor_path, *cmdline.command_line(plan, dialect_for(tuple(state.qemu_version)))]
+
+
+def _choose_accelerator(machine: vm.Vm, config: HypervisorConfig) -> None:
+    state = machine.state
+    if config.accelerator in ("kvm", "tcg"):
+        state.accelerator, state.accelerator_reason = config.accelerator, "the task says so"
+        return
+    verdict = choose(config.hypervisor_path, os.path.dirname(machine.context.run_dir), config.kernel_asset_path())
+    state.accelerator, state.accelerator_reason = verdict.accelerator, verdict.reason
+
+
+def _parts(
+    machine: vm.Vm, config: HypervisorConfig, devices: list[Device], sides: list[host_side.HostSide]
+) -> list[parts.Part]:
+    """The parts of the devices that are there from the start; what is opened for them is added to C(sides)."""
+    wanted = {parts.device_id(device) for device in devices}
+    for bridge in machine.state.bridges:
+        bridge.slots = {slot: name for slot, name in bridge.slots.items() if name in wanted}
+    kind = machine_named(host_architecture(), config.hypervisor_machine_type)
+    if not machine.state.bridges and kind.bridge_type:
+        machine.state.bridges = bridges.make_bridges(config.default_bridges, kind.bridge_type)
+    pieces: list[parts.Part] = []
+    for device in devices:
+        place = attachments.place(machine, config, device)
+        side = attachments.open_side(machine, config, device)
+        sides.append(side)
+        pieces += parts.parts_of(device, place, config.block_device_driver, side.by_number())
+    return pieces
+
+
+def is_partitioned(image: str) -> bool:
+    """Does an image start with a partition table (a boot sector's signature and a first partition)?"""
+    try:
+        with open(image, "rb") as stream:
+            sector = stream.read(512)
+    except OSError:
+        return False
+    return len(sector) == 512 and sector[510:] == b"\x55\xaa" and sector[450] != 0

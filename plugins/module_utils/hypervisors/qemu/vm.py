@@ -1,0 +1,254 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One QEMU on the host: its process, its monitors, its files. What every operation needs, and all that a look at it takes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import Iterator
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
+    DeadlineExceeded,
+    HypervisorError,
+    StateError,
+    VmmError,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context, Observed
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import (
+    QmpClient,
+    QmpConnectionError,
+    QmpError,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.state import QemuState
+from ansible_collections.kata.hypervisor.plugins.module_utils.process import (
+    ProcessIdentity,
+    command_lines,
+    identify,
+    lock_owner,
+    tail,
+    terminate,
+    wait_gone,
+)
+
+MIB = 1024 * 1024
+#: Seconds for one question to a VMM that is well.
+QMP_SECONDS = 5.0
+#: Seconds that quit, SIGTERM and SIGKILL get, each.
+STEP_SECONDS = 5.0
+#: Files of a run directory; the sockets are those that a VM which ended without ceremony leaves behind.
+CONTROL_SOCKET, OBSERVER_SOCKET, CONSOLE_SOCKET, AGENT_SOCKET = "qmp.sock", "monitor.sock", "console.sock", "agent.sock"
+SOCKETS = (CONTROL_SOCKET, OBSERVER_SOCKET, CONSOLE_SOCKET, AGENT_SOCKET)
+PIDFILE = "pid"
+CONSOLE_LOG = "console.log"
+VMM_LOG = "vmm.log"
+#: What the user's device ids start with in QEMU.
+DEVICE_PREFIX = "dev-"
+#: QEMU's words for the state of a VM (QMP, RunState) and ours.
+POWER = {
+    "running": "running",
+    "paused": "paused",
+    "prelaunch": "paused",
+    "inmigrate": "paused",
+    "suspended": "paused",
+    "postmigrate": "paused",
+    "finish-migrate": "paused",
+    "save-vm": "paused",
+    "restore-vm": "paused",
+    "colo": "paused",
+    # The disk is full: the guest goes on from here once there is space and it is resumed.
+    "io-error": "paused",
+}
+
+
+
+class Vm:
+    """The QEMU of one sandbox.
+
+    :param context: the sandbox's directories
+    """
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.state = QemuState()
+        self.control: QmpClient | None = None
+
+    @property
+    def log(self) -> str:
+        """QEMU's own log."""
+        return self.context.run_path(VMM_LOG)
+
+    def process(self) -> ProcessIdentity | None:
+        """The QEMU of this sandbox, if one runs: the one remembered, or one that was started and not yet written down."""
+        if self.state.process is not None and self.state.process.is_alive():
+            return self.state.process
+        pidfile = self.context.run_path(PIDFILE)
+        found = identify(lock_owner(pidfile)) if os.path.exists(pidfile) else None
+        if found is None and self.state.launching:
+            # Between its start and its pid file only the command line tells it.
+            for pid, words in command_lines():
+                if pidfile in words and self.state.uuid in words:
+                    found = identify(pid)
+        if found is not None:
+            self.state.process = found
+        return found
+
+    def why_off(self) -> str:
+        if self.state.process is None:
+            return ""
+        words = tail(self.log, 3).strip()
+        return f"QEMU (pid {self.state.process.pid}) is gone" + (f"; its last words: {words}" if words else "")
+
+    def leftovers(self) -> list[str]:
+        try:
+            names = sorted(os.listdir(self.context.run_dir))
+        except OSError:
+            return []
+        return [self.context.run_path(name) for name in names if name.endswith((".sock", ".sock.pid")) or name == PIDFILE]
+
+    def remove_leftovers(self) -> None:
+        for path in self.leftovers():
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def end_daemons(self) -> None:
+        """End the processes that serve devices; those that were started and not written down are known by their socket."""
+        prefix = os.path.join(self.context.run_dir, "fs-")
+        for pid, words in command_lines() if self.state.launching else ():
+            found = identify(pid)
+            if found is not None and any(word.startswith((prefix, f"--socket-path={prefix}")) for word in words):
+                self.state.daemons[f"pid-{pid}"] = found
+        for daemon in self.state.daemons.values():
+            terminate(daemon, STEP_SECONDS)
+        self.state.daemons = {}
+
+    def kill(self) -> None:
+        self.disconnect()
+        process = self.process()
+        if process is not None and terminate(process, STEP_SECONDS) == "stuck":
+            raise VmmError(f"QEMU (pid {process.pid}) does not end, not even by SIGKILL", log=self.log)
+        self.end_daemons()
+        self.state.process = None
+        self.state.launching = False
+        self.remove_leftovers()
+
+    def powerdown(self, process: ProcessIdentity, timeout: float) -> bool:
+        """Ask the guest to power off; True when the process has ended in time. A paused guest is resumed, or it could not obey."""
+        deadline = time.monotonic() + timeout
+        with contextlib.suppress(VmmError):
+            qmp = self.qmp()
+            status = qmp.execute("query-status").get("status")
+            if POWER.get(str(status)) == "paused" and status != "prelaunch":
+                qmp.execute("cont")
+            elif status != "running":
+                return False
+            qmp.execute("system_powerdown")
+            return wait_gone(process, max(0.0, deadline - time.monotonic()))
+        return not process.is_alive()
+
+    def quit(self, process: ProcessIdentity) -> None:
+        with contextlib.suppress(VmmError):
+            self.qmp().execute("quit")
+            if wait_gone(process, STEP_SECONDS):
+                return
+        self.kill()
+
+    def qmp(self) -> QmpClient:
+        """The control connection, opened when first used and kept until L(disconnect)."""
+        if self.control is None:
+            if self.process() is None:
+                raise StateError("the VM does not run", answer=self.why_off(), log=self.log)
+            self.control = QmpClient(self.context.run_path(CONTROL_SOCKET), QMP_SECONDS)
+        return self.control
+
+    @contextlib.contextmanager
+    def observer(self) -> Iterator[QmpClient]:
+        """A connection to look: the open one, else one of the observers' monitor, which a busy controller leaves free."""
+        if self.control is not None:
+            yield self.control
+            return
+        with QmpClient(self.context.run_path(OBSERVER_SOCKET), QMP_SECONDS) as qmp:
+            yield qmp
+
+    def set_running(self, running: bool) -> None:
+        """cont or stop, and read back."""
+        qmp = self.qmp()
+        command, wanted = ("cont", "running") if running else ("stop", "paused")
+        qmp.execute(command)
+        status = ""
+        deadline = time.monotonic() + QMP_SECONDS
+        while time.monotonic() < deadline:
+            status = str(qmp.execute("query-status").get("status"))
+            if POWER.get(status) == wanted:
+                return
+            time.sleep(0.01)
+        raise StateError(f"the VM is {status} after {command}, not {wanted}", answer=status, log=self.log)
+
+    def disconnect(self) -> None:
+        """Close the control connection. Idempotent."""
+        if self.control is not None:
+            self.control.close()
+            self.control = None
+
+    def stop(self, timeout: float, force: bool) -> None:
+        """End QEMU: through the guest, by quit, by signals; then remove what it leaves."""
+        process = self.process()
+        if process is not None and (force or timeout <= 0 or not self.powerdown(process, timeout)):
+            self.quit(process)
+        self.kill()
+
+    def observe(self) -> Observed:
+        """What is true now, in one connection to the observers' monitor."""
+        process = self.process()
+        if process is None:
+            return Observed(leftovers=self.leftovers(), reason=self.why_off())
+        try:
+            with self.observer() as qmp:
+                status = str(qmp.execute("query-status").get("status", ""))
+                power = POWER.get(status, "failed")
+                reason = f"QEMU reports {status}" if power == "failed" or status == "io-error" else self._lost_daemons()
+                return Observed(
+                    power=power,
+                    vmm_status=status,
+                    pid=process.pid,
+                    vcpus=plugged_vcpus(qmp) - self.state.offline_vcpus,
+                    memory_mb=plugged_memory_mb(qmp),
+                    devices=plugged_devices(qmp),
+                    reason=reason,
+                )
+        except VmmError as error:
+            return Observed(power="failed", pid=process.pid, reason=f"QEMU does not answer: {error}")
+
+    def _lost_daemons(self) -> str:
+        lost = [name for name, daemon in self.state.daemons.items() if not daemon.is_alive()]
+        return f"the daemon of device {', '.join(lost)} is gone" if lost else ""
+
+    @contextlib.contextmanager
+    def named_errors(self) -> Iterator[None]:
+        """Every error that leaves the driver names the sandbox and, where the VMM spoke, its log."""
+        try:
+            yield
+        except HypervisorError as error:
+            error.sandbox = error.sandbox or self.context.sandbox_id
+            if isinstance(error, (QmpError, QmpConnectionError, DeadlineExceeded)) and not error.log:
+                error.log = self.log
+            raise
+
+
+def plugged_vcpus(qmp: QmpClient) -> int:
+    """vCPUs that the VM has."""
+    return len(qmp.execute("query-cpus-fast"))
+
+
+def plugged_memory_mb(qmp: QmpClient) -> int:
+    """MiB that the guest has, boot memory and what is plugged."""
+    summary = qmp.execute("query-memory-size-summary")
+    return int((summary.get("base-memory", 0) + summary.get("plugged-memory", 0)) // MIB)
+
+
+def plugged_devices(qmp: QmpClient) -> list[str]:
+    """The user's ids of the devices that are there."""
+    names = [str(entry["name"]) for entry in qmp.execute("qom-list", {"path": "/machine/peripheral"})]
+    return sorted(name[len(DEVICE_PREFIX) :] for name in names if name.startswith(DEVICE_PREFIX))
