@@ -43,3 +43,13 @@ def scsi_address(index: int) -> str:
     """
     scsi_id, lun = scsi_id_lun(index)
     return f"{scsi_id}:{lun}"
+
+
+def is_partitioned(image: str) -> bool:
+    """Does an image start with a partition table (a boot sector's signature and a first partition)?"""
+    try:
+        with open(image, "rb") as stream:
+            sector = stream.read(512)
+    except OSError:
+        return False
+    return len(sector) == 512 and sector[510:] == b"\x55\xaa" and sector[450] != 0

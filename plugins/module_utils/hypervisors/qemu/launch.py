@@ -42,26 +42,6 @@ def listening_socket(path: str) -> socket.socket:
     return listener
 
 
-def make_run_dir(path: str) -> None:
-    """The directory for sockets and logs, the owner's alone.
-
-    :raises HostError: it cannot be made, or somebody else owns it
-    """
-    try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        owner = os.lstat(path)
-    except OSError as error:
-        raise HostError(f"the run directory {path} cannot be made", option="run_dir", answer=str(error)) from error
-    if owner.st_uid != os.geteuid() or not os.path.isdir(path) or os.path.islink(path):
-        raise HostError(f"the run directory {path} belongs to somebody else or is a link", option="run_dir")
-
-
-def keep_previous(path: str) -> None:
-    """Put the last run's log aside, so that a new one starts empty."""
-    with contextlib.suppress(FileNotFoundError):
-        os.replace(path, path + ".old")
-
-
 def launch(
     argv: list[str],
     log: str,

@@ -13,6 +13,7 @@ from typing import Any
 from ansible_collections.kata.hypervisor.plugins.module_utils.accelerator import choose, host_khz
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device
+from ansible_collections.kata.hypervisor.plugins.module_utils.disks import is_partitioned
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StateError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import (
     attachments,
@@ -29,6 +30,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.a
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.argv import dialect_for
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity
+from ansible_collections.kata.hypervisor.plugins.module_utils.run_files import keep_previous, make_run_dir
 
 
 def start(
@@ -57,9 +59,9 @@ def start(
         )
     state.launching = True
     machine.context.checkpoint()
-    launch.make_run_dir(machine.context.run_dir)
+    make_run_dir(machine.context.run_dir)
     for log in (vm.CONSOLE_LOG, vm.VMM_LOG):
-        launch.keep_previous(run_path(log))
+        keep_previous(run_path(log))
 
     def started(process: ProcessIdentity | None) -> None:
         state.process = process
@@ -154,13 +156,3 @@ def _parts(
         sides.append(side)
         pieces += parts.parts_of(device, place, config.block_device_driver, side.by_number())
     return pieces
-
-
-def is_partitioned(image: str) -> bool:
-    """Does an image start with a partition table (a boot sector's signature and a first partition)?"""
-    try:
-        with open(image, "rb") as stream:
-            sector = stream.read(512)
-    except OSError:
-        return False
-    return len(sector) == 512 and sector[510:] == b"\x55\xaa" and sector[450] != 0
