@@ -59,6 +59,9 @@ class ModuleDocFragment:
       - V(running) waits for the VM alone, which is what happens anyway.
       - V(console:) followed by a regular expression waits until the guest has printed something that it matches, since its last start.
         A dictionary with the keys C(console) and C(timeout) does the same.
+      - V(agent) waits until the QEMU guest agent answers in the guest.
+      - V(port:) followed by an address, a colon and a number waits until something listens there. With a number alone, the guest's agent is
+        asked for its address.
       - When the time is over, or the VM ends, the task fails with the last lines of the console and of the VMM's log, and the sandbox is
         left as it is.
       - For a sandbox that is started and then paused or saved in the same task, the wait comes before that. Check mode does not wait.
@@ -424,10 +427,10 @@ class ModuleDocFragment:
 """
 
     # One sandbox: the options are the task's own.
-    DOCUMENTATION = "options:" + _OPTIONS
+    DOCUMENTATION: str = "options:" + _OPTIONS
 
     # Many sandboxes: the options are those of each item.
-    ITEMS = (
+    ITEMS: str = (
         r"""
 options:
   sandboxes:

@@ -9,8 +9,10 @@ change to it costs for each hypervisor. Argument specs (C(arguments.py)), compar
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
 import enum
+from dataclasses import field
 from typing import Any, Iterator, Mapping
 
 HYPERVISORS = ("qemu", "firecracker", "acrn", "mock")
@@ -60,7 +62,7 @@ def option(
     zero: Any = None,
     name: str = "",
     *aliases: str,
-    type: str = "str",  # noqa: A002 - Ansible's own word
+    type: str = "str",
     unit: str = "",
     choices: tuple[Any, ...] | None = None,
     elements: str | None = None,
@@ -73,7 +75,7 @@ def option(
     :param zero: the field's value when nothing is said (a type, such as C(list), makes a new one each time)
     :param only: the hypervisors that have it; for the others the cost is UNSUPPORTED
     """
-    costs = dict(cost) if isinstance(cost, Mapping) else {hypervisor: cost for hypervisor in HYPERVISORS}
+    costs = dict(cost) if isinstance(cost, Mapping) else dict.fromkeys(HYPERVISORS, cost)
     for hypervisor in HYPERVISORS:
         if hypervisor not in only:
             costs[hypervisor] = Cost.UNSUPPORTED
@@ -89,18 +91,14 @@ def option(
             "cost": costs,
             "default": default,
         }
-    if isinstance(zero, __builtins_type__):
-        return dataclasses.field(default_factory=zero, metadata=metadata)
-    return dataclasses.field(default=zero, metadata=metadata)
-
-
-#: C(type) is the name of a parameter above.
-__builtins_type__ = type
+    if isinstance(zero, builtins.type):
+        return field(default_factory=zero, metadata=metadata)
+    return field(default=zero, metadata=metadata)
 
 
 def options_of(config_class: Any) -> Iterator[Option]:
     """The options declared on a configuration class, in the order of its fields."""
-    for field in dataclasses.fields(config_class):
-        declared = field.metadata.get("option")
+    for one in dataclasses.fields(config_class):
+        declared = one.metadata.get("option")
         if declared:
-            yield Option(attribute=field.name, **declared)
+            yield Option(attribute=one.name, **declared)

@@ -41,6 +41,17 @@ class ExtraFile(NamedTuple):
         return cls(options["src"], options["dest"], mode & 0o7777)
 
 
+class Program(NamedTuple):
+    """A dynamically linked program that goes into the initrd with what it needs.
+
+    :param root: the directory of the file system whose libraries it takes
+    """
+
+    src: str
+    dest: str
+    root: str = "/"
+
+
 class Built(NamedTuple):
     """An initrd, and what went into it."""
 
@@ -57,6 +68,7 @@ def build_initrd(
     modules: Iterable[str] = (),
     optional_modules: Iterable[str] = (),
     files: Iterable[ExtraFile] = (),
+    programs: Iterable[Program] = (),
     symlinks: Mapping[str, str] | None = None,
     compression: str = "none",
 ) -> Built:
@@ -81,6 +93,8 @@ def build_initrd(
     missing: list[str] = []
     if modules_directory:
         order, missing = _add_modules(archive, modules_directory, list(modules), list(optional_modules))
+    for program in programs:
+        _add_program(archive, program)
     for file in files:
         archive.add_file(file.dest, _read(file.src), file.mode)
     for path, target in (symlinks or {}).items():
@@ -158,6 +172,14 @@ def _add_modules(archive: Archive, directory: str, wanted: list[str], optional: 
         archive.add_file(f"{MODULES_DIRECTORY}/{name}.ko", tree.read(name))
     archive.add_file(MODULES_LIST, "".join(f"{MODULES_DIRECTORY}/{name}.ko\n" for name in order).encode())
     return order, missing
+
+
+def _add_program(archive: Archive, program: Program) -> None:
+    from ansible_collections.kata.hypervisor.plugins.module_utils.elf import closure
+
+    archive.add_file(program.dest, _read(program.src), mode=0o755)
+    for destination, source in closure(program.src, program.root).items():
+        archive.add_file(destination, _read(source), mode=0o755)
 
 
 def _add_busybox(archive: Archive, busybox: str) -> None:

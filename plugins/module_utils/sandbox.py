@@ -62,7 +62,8 @@ def observe_only(spec: SandboxSpec, factory: DriverFactory = new_hypervisor) -> 
     sandbox = Sandbox(spec, factory)
     try:
         sandbox.load()
-        return sandbox.facts()
+        guest = sandbox.driver.guest_facts() if sandbox.driver is not None else {}
+        return {**sandbox.facts(), **({"guest": guest} if guest else {})}
     except HypervisorError as problem:
         problem.sandbox = problem.sandbox or spec.id
         raise

@@ -62,6 +62,10 @@ def parse_wait_for(value: Any, timeout: float = DEFAULT_TIMEOUT) -> dict[str, An
             re.compile(argument.encode())
         except re.error as problem:
             raise wrong(f"this is no regular expression: {problem}") from problem
+    if kind == "port":
+        port = str(argument).rpartition(":")[2]
+        if not port.isdigit() or not 0 < int(port) < 65536:
+            raise wrong("a port is a number from 1 to 65535, after an address and a colon where the guest has no agent to ask")
     return {"kind": kind, "argument": argument, "timeout": seconds}
 
 
@@ -126,6 +130,35 @@ def _console(argument: str, driver: Hypervisor, sandbox: str, console_start: int
     return lambda power: pattern.search(_printed(path, console_start)) is not None
 
 
+def _agent(argument: str, driver: Hypervisor, sandbox: str, console_start: int) -> Reached:
+    return lambda power: power == "running" and bool(driver.guest_facts())
+
+
+def _port(argument: Any, driver: Hypervisor, sandbox: str, console_start: int) -> Reached:
+    address, _colon, port = str(argument).rpartition(":")
+    number = int(port)
+
+    def reached(power: str) -> bool:
+        host = address.strip("[]")
+        if not host and power == "running":
+            from ansible_collections.kata.hypervisor.plugins.module_utils.guest_agent import first_address
+
+            host = first_address(driver.guest_facts())
+        return bool(host) and _listens(host, number)
+
+    return reached
+
+
+def _listens(host: str, port: int) -> bool:
+    import socket
+
+    try:
+        with socket.create_connection((host, port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
 def _printed(path: str, start: int) -> bytes:
     """What the guest printed since it started; a log that is shorter than it was has been begun anew."""
     try:
@@ -138,4 +171,9 @@ def _printed(path: str, start: int) -> bytes:
 
 
 #: What can be waited for: a function that is given the wish and the VM, and returns the question to ask again and again.
-KINDS: dict[str, Callable[[str, Hypervisor, str, int], Reached]] = {"running": _running, "console": _console}
+KINDS: dict[str, Callable[[Any, Hypervisor, str, int], Reached]] = {
+    "running": _running,
+    "console": _console,
+    "agent": _agent,
+    "port": _port,
+}

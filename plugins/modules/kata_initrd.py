@@ -70,6 +70,24 @@ options:
         description: Its permissions, as an octal number in quotes.
         type: str
         default: "0644"
+  programs:
+    description: Dynamically linked programs to put in, each with its interpreter and its libraries (in C(/lib)).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      src:
+        description: The program on the host.
+        type: path
+        required: true
+      dest:
+        description: Its absolute path in the guest.
+        type: str
+        required: true
+      root:
+        description: The directory of the file system whose libraries it takes, such as one that M(kata.hypervisor.kata_package) unpacked.
+        type: path
+        default: /
   symlinks:
     description: Symbolic links to put in, targets by absolute path.
     type: dict
@@ -126,7 +144,12 @@ missing_modules:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
-from ansible_collections.kata.hypervisor.plugins.module_utils.initrd import ExtraFile, build_initrd, install_initrd
+from ansible_collections.kata.hypervisor.plugins.module_utils.initrd import (
+    ExtraFile,
+    Program,
+    build_initrd,
+    install_initrd,
+)
 
 
 def main() -> None:
@@ -149,6 +172,16 @@ def main() -> None:
                     "mode": {"type": "str", "default": "0644"},
                 },
             },
+            "programs": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "src": {"type": "path", "required": True},
+                    "dest": {"type": "str", "required": True},
+                    "root": {"type": "path", "default": "/"},
+                },
+            },
             "symlinks": {"type": "dict", "default": {}},
             "compression": {"type": "str", "choices": ["none", "gzip"], "default": "none"},
         },
@@ -163,6 +196,7 @@ def main() -> None:
             modules=options["modules"],
             optional_modules=options["optional_modules"],
             files=[ExtraFile.parse(file) for file in options["files"]],
+            programs=[Program(**program) for program in options["programs"]],
             symlinks=options["symlinks"],
             compression=options["compression"],
         )

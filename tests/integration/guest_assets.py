@@ -15,11 +15,12 @@ ROOT = HERE.parents[1]
 
 
 class Assets:
-    """A guest kernel, an initrd with busybox, and the kernel's modules."""
+    """A guest kernel, an initrd with busybox, and one that has the QEMU guest agent too."""
 
     def __init__(self, directory: pathlib.Path) -> None:
         self.kernel = directory / "vmlinuz"
         self.initrd = directory / "initrd.img"
+        self.agent_initrd = directory / "initrd-agent.img"
 
 
 def cache_directory() -> pathlib.Path:
@@ -32,7 +33,7 @@ def guest_assets() -> Assets:
     """The guest, from the cache where its sources have not changed since, or made now."""
     directory = cache_directory() / "guest"
     made = Assets(directory)
-    if not made.initrd.exists() or made.initrd.stat().st_mtime < _newest_source():
+    if not made.agent_initrd.exists() or made.initrd.stat().st_mtime < _newest_source():
         command = [str(pathlib.Path(sys.executable).with_name("ansible-playbook")), str(HERE / "guest_assets.yml")]
         environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
         done = subprocess.run(

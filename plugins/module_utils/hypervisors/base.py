@@ -259,6 +259,14 @@ class Hypervisor:
         """Path of the file that keeps what the guest printed (empty where there is none)."""
         return ""
 
+    def guest_agent_socket(self) -> str:
+        """Path of the unix socket of the QEMU guest agent's port (empty where the VM has none)."""
+        return ""
+
+    def guest_facts(self) -> dict[str, Any]:
+        """What the guest tells of itself through its agent: os, host_name, interfaces. Empty where nobody answers."""
+        return {}
+
     def vmm_log(self) -> str:
         """Path of the VMM's own log (empty where there is none)."""
         return ""

@@ -162,5 +162,3 @@ def test_a_task_killed_while_it_starts_a_vm_can_be_followed_by_its_removal(host:
     kill_task_after(host, milliseconds / 1000)
     host.converge(state="absent")
     assert host.processes() == []
-
-

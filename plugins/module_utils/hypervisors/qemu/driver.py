@@ -29,7 +29,12 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.a
     machine_named,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.state import QemuState
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.vm import CONSOLE_LOG, CONSOLE_SOCKET, Vm
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.vm import (
+    AGENT_SOCKET,
+    CONSOLE_LOG,
+    CONSOLE_SOCKET,
+    Vm,
+)
 
 if TYPE_CHECKING:
     from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device
@@ -164,7 +169,7 @@ class QemuHypervisor(Hypervisor):
 
         with self.vm.named_errors():
             self._require_hotplug("vcpus", vcpus)
-            return resize.grow_or_shrink_vcpus(self.vm.qmp(), self.vm.state, vcpus, self.config.default_max_vcpus)
+            return resize.resize_vcpus(self.vm, vcpus, self.config.default_max_vcpus)
 
     def resize_memory(self, memory_mb: int, block_mb: int = 0, probe: bool = False) -> MemoryResize:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import resize
@@ -203,6 +208,20 @@ class QemuHypervisor(Hypervisor):
     def console_log(self) -> str:
         return self.context.run_path(CONSOLE_LOG)
 
+    def guest_agent_socket(self) -> str:
+        return self.context.run_path(AGENT_SOCKET)
+
+    def guest_facts(self) -> dict[str, Any]:
+        if self.observe().power != "running" or not self.vm.agent_connected:
+            return {}
+        from ansible_collections.kata.hypervisor.plugins.module_utils.guest_agent import GuestAgent, describe
+
+        try:
+            with GuestAgent(self.guest_agent_socket()) as agent:
+                return describe(agent)
+        except VmmError:
+            return {}
+
     def vmm_log(self) -> str:
         return self.vm.log
 
@@ -217,7 +236,7 @@ class QemuHypervisor(Hypervisor):
             pause=True,
             save=True,
             vcpu_hotplug=machine.hotplug,
-            vcpu_unplug=machine.hotplug and self.vm.state.accelerator == "kvm",
+            vcpu_unplug=machine.hotplug and (self.vm.state.accelerator == "kvm" or self.vm.agent_connected),
             memory_grow=growing,
             memory_shrink=growing,
             network_hotplug=machine.hotplug,
@@ -261,4 +280,3 @@ class QemuHypervisor(Hypervisor):
             self.load(value["state"], config)
         except (ValueError, KeyError, TypeError) as error:
             raise StateError("this is not a VM handed over by the QEMU driver", answer=str(error)) from error
-

@@ -63,7 +63,7 @@ class QmpClient:
             self._socket.close()
             raise
 
-    def __enter__(self) -> QmpClient:  # noqa: PYI034 - Self is younger than the hosts' Python
+    def __enter__(self) -> QmpClient:
         return self
 
     def __exit__(self, *_exc: object) -> None:

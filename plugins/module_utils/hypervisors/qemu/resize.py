@@ -21,7 +21,10 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.c
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient, QmpError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.state import QemuState
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.vm import (
+    AGENT_SOCKET,
     MIB,
+    Vm,
+    has_agent,
     plugged_memory_mb,
     plugged_vcpus,
 )
@@ -243,26 +246,51 @@ def _unplug_dimms(qmp: QmpClient, size_mb: int, memory_mb: int) -> None:
         qmp.execute("object-del", {"id": f"mem{dimm.slot}"})
 
 
-def grow_or_shrink_vcpus(qmp: QmpClient, state: QemuState, vcpus: int, maximum: int) -> VcpuResize:
-    """Bring the VM to C(vcpus).
+def resize_vcpus(vm: Vm, vcpus: int, maximum: int) -> VcpuResize:
+    """Bring the VM to C(vcpus): plug, unplug, or have the guest stop and start using those that are plugged.
 
     :raises ConfigError: more than the VM was made for
-    :raises Unsupported: fewer, under TCG: QEMU's TCG does not survive the removal of a vCPU
+    :raises Unsupported: fewer, under TCG and without a guest agent: QEMU's TCG does not survive the removal of a vCPU
     """
-    old = plugged_vcpus(qmp)
+    qmp, state = vm.qmp(), vm.state
+    plugged = plugged_vcpus(qmp)
+    old = plugged - state.offline_vcpus
     if vcpus > maximum:
         raise ConfigError(
             f"this VM has room for {maximum} vCPUs", option="vcpus", wanted=vcpus, fix="Recreate it with more max_vcpus."
         )
-    if vcpus > old:
-        return VcpuResize(old, plug_vcpus(qmp, vcpus - old), how="hotplug")
     if vcpus == old:
         return VcpuResize(old, old)
-    if state.accelerator == "tcg":
+    if vcpus < old and state.accelerator == "kvm" and not state.offline_vcpus:
+        return VcpuResize(old, unplug_vcpus(qmp, old - vcpus), how="unplug")
+    how = "guest-offline" if vcpus < old else "guest-online"
+    if vcpus > plugged:
+        plugged, how = plug_vcpus(qmp, vcpus - plugged), "hotplug"
+    if not has_agent(qmp):
+        if how == "hotplug" and not state.offline_vcpus:
+            return VcpuResize(old, plugged, how=how)
         raise Unsupported(
-            f"vCPUs cannot be taken from a VM that runs under TCG ({old} to {vcpus}): QEMU does not survive it",
+            f"a VM that runs under TCG cannot come from {old} to {vcpus} vCPUs without an agent in the guest: "
+            "QEMU does not survive the removal of a vCPU",
             option="vcpus",
             wanted=vcpus,
-            fix="Restart it (disruption: restart).",
+            fix="Run the QEMU guest agent in the guest, or restart it (disruption: restart).",
         )
-    return VcpuResize(old, unplug_vcpus(qmp, old - vcpus), how="unplug")
+    online = _use_vcpus(vm, vcpus)
+    state.offline_vcpus = plugged - vcpus
+    return VcpuResize(old, vcpus, online, how)
+
+
+def _use_vcpus(vm: Vm, vcpus: int) -> int:
+    """Have the guest use that many of its vCPUs; it may take a moment to see those that were just plugged."""
+    from ansible_collections.kata.hypervisor.plugins.module_utils.guest_agent import GuestAgent, set_online_vcpus
+
+    deadline = time.monotonic() + GUEST_SECONDS
+    with GuestAgent(vm.context.run_path(AGENT_SOCKET)) as agent:
+        online = set_online_vcpus(agent, vcpus)
+        while online != vcpus and time.monotonic() < deadline:
+            time.sleep(0.1)
+            online = set_online_vcpus(agent, vcpus)
+    if online != vcpus:
+        raise DeadlineExceeded(f"the guest uses {online} vCPUs, not {vcpus}", option="vcpus", wanted=vcpus)
+    return online

@@ -63,7 +63,6 @@ POWER = {
 }
 
 
-
 class Vm:
     """The QEMU of one sandbox.
 
@@ -74,6 +73,8 @@ class Vm:
         self.context = context
         self.state = QemuState()
         self.control: QmpClient | None = None
+        #: Whether an agent in the guest had its port open when we last looked.
+        self.agent_connected = False
 
     @property
     def log(self) -> str:
@@ -209,17 +210,26 @@ class Vm:
                 status = str(qmp.execute("query-status").get("status", ""))
                 power = POWER.get(status, "failed")
                 reason = f"QEMU reports {status}" if power == "failed" or status == "io-error" else self._lost_daemons()
+                self.agent_connected = has_agent(qmp)
                 return Observed(
                     power=power,
                     vmm_status=status,
                     pid=process.pid,
                     vcpus=plugged_vcpus(qmp) - self.state.offline_vcpus,
+                    min_vcpus=self.fewest_vcpus(),
                     memory_mb=plugged_memory_mb(qmp),
+                    min_memory_mb=self.state.boot_memory_mb,
                     devices=plugged_devices(qmp),
                     reason=reason,
                 )
         except VmmError as error:
             return Observed(power="failed", pid=process.pid, reason=f"QEMU does not answer: {error}")
+
+    def fewest_vcpus(self) -> int:
+        """The fewest vCPUs this VM can come to while it runs, 0 where only what it has is possible."""
+        if self.agent_connected:
+            return 1
+        return self.state.boot_vcpus if self.state.accelerator == "kvm" else 0
 
     def _lost_daemons(self) -> str:
         lost = [name for name, daemon in self.state.daemons.items() if not daemon.is_alive()]
@@ -235,6 +245,11 @@ class Vm:
             if isinstance(error, (QmpError, QmpConnectionError, DeadlineExceeded)) and not error.log:
                 error.log = self.log
             raise
+
+
+def has_agent(qmp: QmpClient) -> bool:
+    """Has a program in the guest opened the guest agent's port?"""
+    return any(one.get("label") == "agent" and one.get("frontend-open") for one in qmp.execute("query-chardev"))
 
 
 def plugged_vcpus(qmp: QmpClient) -> int:

@@ -1,0 +1,55 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The guest agent on real QEMU: waiting for it, asking it, and taking vCPUs from a guest under TCG through it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import Any
+
+import pytest
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded, HypervisorError
+
+
+def test_the_agent_is_waited_for_and_asked(host: Any) -> None:
+    host.start(initrd_path=str(host.assets.agent_initrd), vcpus=3, max_vcpus=4, wait_for={"agent": True, "timeout": 120})
+    guest = host.shell()
+    guest.run("ip link set lo up")
+    facts = host.facts()["guest"]
+    assert facts["os"]["kernel-release"] == guest.run("uname -r")
+    assert facts["host_name"] == guest.run("hostname")
+    loopback = next(interface for interface in facts["interfaces"] if interface["name"] == "lo")
+    assert "127.0.0.1" in loopback["addresses"]
+
+    fewer = host.converge(vcpus=1)
+    assert fewer["sandbox"]["vcpus"] == 1
+    assert guest.run("nproc") == "1"
+    assert host.converge(vcpus=1)["changed"] is False
+    assert host.converge(vcpus=4)["sandbox"]["vcpus"] == 4
+    assert guest.run("nproc") == "4"
+    assert host.converge(vcpus=4)["changed"] is False
+    assert host.converge(True, vcpus=2)["changed"] is True
+
+    host.converge(state="paused")
+    assert "guest" not in host.facts(), "a paused guest answers nothing"
+
+
+def test_without_an_agent_the_wait_fails_and_says_so(host: Any) -> None:
+    host.start()
+    with pytest.raises(DeadlineExceeded, match="agent"):
+        host.converge(wait_for={"agent": True, "timeout": 2})
+
+
+def test_wait_for_a_port(host: Any) -> None:
+    host.start(wait_for="running")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        threading.Thread(target=server.accept, daemon=True).start()
+        host.converge(wait_for={"port": f"127.0.0.1:{port}", "timeout": 10})
+    with pytest.raises(HypervisorError, match="did not come within"):
+        host.converge(wait_for={"port": f"127.0.0.1:{port}", "timeout": 1})
+    with pytest.raises(HypervisorError, match="1 to 65535"):
+        host.converge(wait_for="port: ssh")
