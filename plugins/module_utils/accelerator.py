@@ -10,15 +10,15 @@ kernel is at hand, that kernel with an init of a few hundred bytes that prints a
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
-import json
 import os
 import struct
 import subprocess
 import tempfile
-import time
-from typing import Any
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.remembered import fingerprint, recall, remember
 
 KVM_GET_API_VERSION = 0xAE00
 KVM_API_VERSION = 12
@@ -47,27 +47,21 @@ class Verdict:
         return dataclasses.asdict(self)
 
 
-def choose(qemu: str, cache_dir: str, kernel: str = "", remember: bool = True) -> Verdict:
+def choose(qemu: str, cache_dir: str, kernel: str = "", keep: bool = True) -> Verdict:
     """The accelerator for a QEMU binary on this host, from memory where the same question was answered since the last boot.
 
     :param qemu: path of the binary
     :param cache_dir: directory for the remembered verdict; one that a reboot empties
     :param kernel: a guest kernel for the decisive test; without one the ROM decides
-    :param remember: write the verdict down (a caller that must not touch the host says no)
+    :param keep: write the verdict down (a caller that must not touch the host says no)
     """
     question = _question(qemu, kernel)
     path = os.path.join(cache_dir, "accelerator.json")
-    answers = _load(path)
-    known = answers.get(question)
-    if isinstance(known, dict):
-        try:
-            return Verdict(**known)
-        except TypeError:
-            pass
+    with contextlib.suppress(TypeError):
+        return Verdict(**recall(path, question))
     verdict = probe(qemu, kernel)
-    if remember:
-        # Verdicts on other kernels and binaries of this boot stay; a handful at most.
-        _store(path, {**dict(list(answers.items())[-15:]), question: verdict.as_dict()})
+    if keep:
+        remember(path, question, verdict.as_dict())
     return verdict
 
 
@@ -198,51 +192,9 @@ def _run(qemu: str, arguments: list[str], seconds: float) -> tuple[int | None, b
         return 127, str(error).encode()
 
 
-def host_khz(cpuinfo: str = "/proc/cpuinfo") -> int:
-    """The frequency of the host's first CPU in kHz, 0 when it does not tell."""
-    try:
-        with open(cpuinfo, encoding="utf-8", errors="replace") as stream:
-            for line in stream:
-                if line.startswith("cpu MHz"):
-                    return int(float(line.partition(":")[2]) * 1000)
-    except (OSError, ValueError):
-        pass
-    return 0
-
-
 def _question(qemu: str, kernel: str) -> str:
     """What a verdict depends on: this boot, the device, the binary and the kernel as they are now."""
-    parts = []
-    for path in ("/dev/kvm", qemu, kernel):
-        try:
-            stat = os.stat(path)
-            parts.append(f"{path}:{stat.st_mtime_ns}:{stat.st_size}:{stat.st_mode:o}")
-        except OSError:
-            parts.append(f"{path}:-")
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
-            parts.append(stream.read().strip())
-    except OSError:
-        pass
+    parts = [fingerprint(path) for path in ("/dev/kvm", qemu, kernel)]
+    with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
+        parts.append(stream.read().strip())
     return "|".join(parts)
-
-
-def _load(path: str) -> dict[str, Any]:
-    try:
-        with open(path, encoding="utf-8") as stream:
-            value = json.load(stream)
-        return value if isinstance(value, dict) else {}
-    except (OSError, ValueError):
-        return {}
-
-
-def _store(path: str, answers: dict[str, Any]) -> None:
-    """Remembering is a convenience: a directory that can't be written costs time, nothing else."""
-    temporary = f"{path}.{os.getpid()}.{time.monotonic_ns()}"
-    try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        with open(temporary, "w", encoding="utf-8") as stream:
-            json.dump(answers, stream)
-        os.replace(temporary, path)
-    except OSError:
-        pass

@@ -232,6 +232,8 @@ def device_id(device: Device) -> str:
     """What a device record is known by: its id, or where the user gave none, the name that tells it from its like."""
     if isinstance(device, VhostUserDevice):
         return device.dev_id
+    if isinstance(device, SerialPort):
+        return device.device_id
     if isinstance(device, Volume):
         return device.id or device.mount_tag
     if isinstance(device, NetworkDevice):

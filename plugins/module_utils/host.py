@@ -117,3 +117,15 @@ def read_running_on_vmm(path: str = CPUINFO, machine: str = "x86_64") -> bool:
     if machine in MACHINES_WITHOUT_FLAGS:
         return False
     return parse_running_on_vmm(_read(path), machine, path)
+
+
+def read_cpu_khz(path: str = CPUINFO) -> int:
+    """The frequency of the host's first CPU in kHz, 0 when it does not tell."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            for line in stream:
+                if line.startswith("cpu MHz"):
+                    return int(float(line.partition(":")[2]) * 1000)
+    except (OSError, ValueError):
+        pass
+    return 0

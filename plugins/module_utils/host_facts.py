@@ -65,7 +65,7 @@ def accelerator_facts(qemu: str, run_dir: str, kernel_path: str = "") -> dict[st
         return {"accelerator": "", "reason": "there is no QEMU that could try it", "evidence": ""}
     from ansible_collections.kata.hypervisor.plugins.module_utils.accelerator import choose
 
-    return choose(qemu, run_dir, kernel_path, remember=False).as_dict()
+    return choose(qemu, run_dir, kernel_path, keep=False).as_dict()
 
 
 def usual_qemus() -> list[str]:

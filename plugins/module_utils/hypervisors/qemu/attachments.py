@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive, Device
+from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive, Device, device_id
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import (
     bridges,
     host_side,
@@ -30,7 +30,7 @@ def attach(machine: vm.Vm, config: HypervisorConfig, device: Device) -> None:
     :raises ConfigError: it would have had to be there from the start
     :raises HypervisorError: the host lacks something, or QEMU refused
     """
-    identifier = parts.device_id(device)
+    identifier = device_id(device)
     qmp = machine.qmp()
     if identifier in vm.plugged_devices(qmp):
         return
@@ -59,7 +59,7 @@ def detach(machine: vm.Vm, config: HypervisorConfig, device: Device) -> None:
 
     :raises DeadlineExceeded: the guest does not release it; it keeps its slot and its daemon
     """
-    identifier = parts.device_id(device)
+    identifier = device_id(device)
     served = identifier in machine.state.daemons
     kind = machine_named(host_architecture(), config.hypervisor_machine_type)
     descriptors = parts.Descriptors(socket_path="served" if served else "")
@@ -77,7 +77,7 @@ def place(machine: vm.Vm, config: HypervisorConfig, device: Device) -> parts.Pla
     driver = (device.driver if isinstance(device, BlockDrive) else "") or config.block_device_driver
     if not kind.bridge_type or not parts.needs_slot(device, driver):
         return parts.Place(kind.transport)
-    identifier = parts.device_id(device)
+    identifier = device_id(device)
     slot = bridges.find(machine.state.bridges, identifier) or bridges.allocate(machine.state.bridges, identifier)
     return parts.Place(kind.transport, slot.bridge.id, slot.addr)
 
@@ -87,7 +87,7 @@ def open_side(machine: vm.Vm, config: HypervisorConfig, device: Device) -> host_
 
     def started(process: ProcessIdentity | None) -> None:
         if process is not None:
-            machine.state.daemons[parts.device_id(device)] = process
+            machine.state.daemons[device_id(device)] = process
         machine.context.checkpoint()
 
     return host_side.open_host_side(device, config, machine.context.run_dir, started)

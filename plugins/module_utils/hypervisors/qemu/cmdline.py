@@ -9,6 +9,7 @@ A function an element of the machine; L(command_line) puts them in order.
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
@@ -20,9 +21,11 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.a
     render,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.bridges import Bridge
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.parts import Part
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.vm import MIB
 from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param, serialize_params
+
+if TYPE_CHECKING:
+    from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.parts import Part
 
 #: The longest kernel command line an x86_64 guest starts with, bytes.
 MAX_KERNEL_COMMAND_LINE = 2047

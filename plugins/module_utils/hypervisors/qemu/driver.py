@@ -138,6 +138,7 @@ class QemuHypervisor(Hypervisor):
     # --- devices -----------------------------------------------------------------------------------------------------
 
     def add_device(self, device: Device) -> None:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.devices import device_id
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import host_side, parts
 
         with self.vm.named_errors():
@@ -146,7 +147,7 @@ class QemuHypervisor(Hypervisor):
             host_side.check(device, self.config)
             # Made once without the host's side, so that what QEMU lacks is refused before anything is touched.
             parts.parts_of(device, parts.Place(self._machine().transport), self.config.block_device_driver)
-            self._cold = [one for one in self._cold if parts.device_id(one) != parts.device_id(device)] + [device]
+            self._cold = [one for one in self._cold if device_id(one) != device_id(device)] + [device]
 
     def hotplug_add_device(self, device: Device) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import attachments

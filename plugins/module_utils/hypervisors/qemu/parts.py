@@ -22,6 +22,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     VhostUserDevice,
     Volume,
     Vsock,
+    device_id,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.disks import scsi_id_lun
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, Unsupported
@@ -63,15 +64,6 @@ class Place:
     def properties(self) -> dict[str, Any]:
         """bus and addr, where there are any."""
         return {"bus": self.bus, "addr": self.addr} if self.bus else {}
-
-
-def device_id(device: Device) -> str:
-    """The user's id of a device."""
-    if isinstance(device, SerialPort):
-        return device.device_id
-    if isinstance(device, VhostUserDevice):
-        return device.dev_id
-    return str(getattr(device, "id", ""))
 
 
 def frontend_id(device: Device) -> str:

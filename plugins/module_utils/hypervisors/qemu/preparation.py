@@ -20,6 +20,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.a
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.binary import find_binary, version_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.vm import SOCKETS
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
+from ansible_collections.kata.hypervisor.plugins.module_utils.remembered import fingerprint, recall, remember
 
 #: MiB of head-room a VM gets when the task does not say how far it may grow: this much, or as much again as it has.
 DEFAULT_HEADROOM_MB = 1024
@@ -48,7 +49,23 @@ def prepare(config: HypervisorConfig, context: Context) -> tuple[HypervisorConfi
     for name in SOCKETS:
         socket_path(context.run_dir, name)
     config.hypervisor_path = find_binary(config.hypervisor_asset_path(), architecture)
-    return config, version_of(config.hypervisor_path)
+    return config, known_version(config.hypervisor_path, context)
+
+
+def known_version(binary: str, context: Context) -> tuple[int, int, int]:
+    """The version of a QEMU that was started since the last boot from memory, else from itself."""
+    known = recall(_versions(context), fingerprint(binary))
+    return (known[0], known[1], known[2]) if isinstance(known, list) and len(known) == 3 else version_of(binary)
+
+
+def keep_version(binary: str, version: list[int], context: Context) -> None:
+    """Remember the version of a QEMU that starts; asking it costs a quarter of its start."""
+    if recall(_versions(context), fingerprint(binary)) != version:
+        remember(_versions(context), fingerprint(binary), version)
+
+
+def _versions(context: Context) -> str:
+    return os.path.join(os.path.dirname(context.run_dir), "qemu-versions.json")
 
 
 def _plan_memory(config: HypervisorConfig, context: Context, hotplug: bool) -> None:

@@ -8,20 +8,18 @@ from __future__ import annotations
 import dataclasses
 import os
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.accelerator import choose, host_khz
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device
+from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device, device_id
 from ansible_collections.kata.hypervisor.plugins.module_utils.disks import is_partitioned
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StateError
+from ansible_collections.kata.hypervisor.plugins.module_utils.host import read_cpu_khz
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import (
-    attachments,
     bridges,
     cmdline,
-    host_side,
     launch,
-    parts,
+    preparation,
     vm,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import (
@@ -31,6 +29,10 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.a
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.argv import dialect_for
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity
 from ansible_collections.kata.hypervisor.plugins.module_utils.run_files import keep_previous, make_run_dir
+
+if TYPE_CHECKING:
+    from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.host_side import HostSide
+    from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.parts import Part
 
 
 def start(
@@ -47,6 +49,7 @@ def start(
         raise StateError("its QEMU runs already")
     state, run_path = machine.state, machine.context.run_path
     _choose_accelerator(machine, config)
+    preparation.keep_version(config.hypervisor_path, state.qemu_version, machine.context)
     state.new_identity()
     if description is None:
         state.boot_vcpus = config.num_vcpus
@@ -54,9 +57,7 @@ def start(
         state.max_memory_mb = config.max_memory_mb
         state.memory_hotplug = config.memory_hotplug
         state.offline_vcpus = 0
-        state.shared_memory = config.shared_fs == "virtio-fs" or any(
-            host_side.needs_shared_memory(device, config) for device in devices
-        )
+        state.shared_memory = config.shared_fs == "virtio-fs" or _served_by_others(config, devices)
     state.launching = True
     machine.context.checkpoint()
     make_run_dir(machine.context.run_dir)
@@ -68,7 +69,7 @@ def start(
         machine.context.checkpoint()
 
     listeners: list[socket.socket] = []
-    sides: list[host_side.HostSide] = []
+    sides: list[HostSide] = []
     try:
         for name in vm.SOCKETS:
             listeners.append(launch.listening_socket(run_path(name)))
@@ -92,7 +93,7 @@ def command_line(
     machine: vm.Vm,
     config: HypervisorConfig,
     fds: tuple[int, ...] = (-1, -1, -1, -1),
-    pieces: list[parts.Part] | None = None,
+    pieces: list[Part] | None = None,
     description: dict[str, Any] | None = None,
 ) -> list[str]:
     """The whole command line, program first; with a saved VM's description, one that waits for its state.
@@ -119,7 +120,7 @@ def command_line(
         monitor_fds=(fds[0], fds[1]),
         console_fd=fds[2],
         agent_fd=fds[3],
-        host_khz=host_khz(machine.context.cpuinfo),
+        host_khz=read_cpu_khz(machine.context.cpuinfo),
         image_partitioned=is_partitioned(config.image_asset_path()),
         incoming=description is not None,
         hotplugged_vcpus=(description or {}).get("hotplugged_vcpus") or [],
@@ -130,26 +131,41 @@ def command_line(
     return [config.hypervisor_path, *cmdline.command_line(plan, dialect_for(tuple(state.qemu_version)))]
 
 
+def _served_by_others(config: HypervisorConfig, devices: list[Device]) -> bool:
+    """Does another process on the host have to see the guest's memory?"""
+    if not devices:
+        return False
+    from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import host_side
+
+    return any(host_side.needs_shared_memory(device, config) for device in devices)
+
+
 def _choose_accelerator(machine: vm.Vm, config: HypervisorConfig) -> None:
     state = machine.state
     if config.accelerator in ("kvm", "tcg"):
         state.accelerator, state.accelerator_reason = config.accelerator, "the task says so"
         return
+    from ansible_collections.kata.hypervisor.plugins.module_utils.accelerator import choose
+
     verdict = choose(config.hypervisor_path, os.path.dirname(machine.context.run_dir), config.kernel_asset_path())
     state.accelerator, state.accelerator_reason = verdict.accelerator, verdict.reason
 
 
 def _parts(
-    machine: vm.Vm, config: HypervisorConfig, devices: list[Device], sides: list[host_side.HostSide]
-) -> list[parts.Part]:
+    machine: vm.Vm, config: HypervisorConfig, devices: list[Device], sides: list[HostSide]
+) -> list[Part]:
     """The parts of the devices that are there from the start; what is opened for them is added to C(sides)."""
-    wanted = {parts.device_id(device) for device in devices}
+    wanted = {device_id(device) for device in devices}
     for bridge in machine.state.bridges:
         bridge.slots = {slot: name for slot, name in bridge.slots.items() if name in wanted}
     kind = machine_named(host_architecture(), config.hypervisor_machine_type)
     if not machine.state.bridges and kind.bridge_type:
         machine.state.bridges = bridges.make_bridges(config.default_bridges, kind.bridge_type)
-    pieces: list[parts.Part] = []
+    if not devices:
+        return []
+    from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import attachments, parts
+
+    pieces: list[Part] = []
     for device in devices:
         place = attachments.place(machine, config, device)
         side = attachments.open_side(machine, config, device)

@@ -1,0 +1,51 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Answers that cost something to find and hold until the next boot, kept in one small file each.
+
+Remembering is a convenience: a file that cannot be read or written costs time, nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from typing import Any
+
+#: How many answers a file keeps; the oldest go first.
+MOST = 16
+
+
+def fingerprint(path: str) -> str:
+    """What tells a file from another one, or from itself after a change."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return f"{path}:-"
+    return f"{path}:{stat.st_ino}:{stat.st_mtime_ns}:{stat.st_size}:{stat.st_mode:o}"
+
+
+def recall(path: str, question: str) -> Any:
+    """The remembered answer, None when there is none."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            answers = json.load(stream)
+    except (OSError, ValueError):
+        return None
+    return answers.get(question) if isinstance(answers, dict) else None
+
+
+def remember(path: str, question: str, answer: Any) -> None:
+    """Add an answer to a file, which appears whole or not at all."""
+    answers: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError), open(path, encoding="utf-8") as stream:
+        told = json.load(stream)
+        answers = dict(list(told.items())[1 - MOST :]) if isinstance(told, dict) else {}
+    answers[question] = answer
+    temporary = f"{path}.{os.getpid()}"
+    with contextlib.suppress(OSError):
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        with open(temporary, "w", encoding="utf-8") as stream:
+            json.dump(answers, stream)
+        os.replace(temporary, path)
