@@ -8,51 +8,17 @@ import re
 import textwrap
 
 
+def _inside(option: str, documented: str, indent: int) -> str:
+    """Documented options as suboptions of another one."""
+    text = re.sub(r"\bO\((?=[a-z])", f"O({option}[].", textwrap.indent(documented.strip("\n"), " " * indent))
+    return f"{' ' * indent}suboptions:\n{text}\n"
+
+
 class ModuleDocFragment:
     """What can be said of one sandbox."""
 
-    # Types, aliases, choices and what a change costs are declared in plugins/module_utils/config.py; a unit test compares.
-    _OPTIONS = r"""
-  id:
-    description:
-      - The sandbox's name on its host, 1 to 64 of the characters C(A-Z a-z 0-9 . _ -), not beginning with a dot or a dash.
-    type: str
-    required: true
-    aliases: [name]
-  state:
-    description:
-      - What the sandbox shall be. When this is not given, a new sandbox is started, and an existing one is kept in (or brought back to)
-        the state that a task asked for last.
-      - V(absent) ends the VM and removes everything that belongs to the sandbox, its saved state too. What the user gave (kernels,
-        images, disks) stays.
-      - V(present) defines a new sandbox without starting it. An existing one is treated as if no state had been given.
-      - V(started) means that its VM runs. One that crashed, panicked or was left half-made is cleaned up and started anew; a saved one is
-        restored and goes on where it was.
-      - V(paused) means that its VM is there and its vCPUs are frozen.
-      - V(stopped) means that there is no VM. The guest is asked to shut down first, see O(stop_timeout). A saved sandbox would lose its
-        saved state, so this is refused for one, unless O(disruption) allows a restart.
-      - V(saved) writes memory and devices of the VM to a file and ends the VM, so that a later V(started) or V(paused) goes on there, also
-        after a reboot of the host.
-      - V(restarted) stops a VM and starts it anew, every time. A change that needs a restart is part of it.
-    type: str
-    choices: [absent, present, started, paused, stopped, saved, restarted]
-  hypervisor:
-    description:
-      - What runs the VM. A new sandbox gets V(qemu).
-      - V(mock) only pretends, for tests without a VMM. Its VM is a file.
-      - A change needs a new VM, see O(disruption).
-    type: str
-    choices: [qemu, mock]
-  disruption:
-    description:
-      - What the task may do to the guest to bring a changed option to it. When a change takes more, the task fails, says which
-        options take what, and has changed nothing. Check mode says the same.
-      - With V(none), only changes that a running guest need not notice, and any change to a sandbox that is off.
-      - With V(restart), the VM may be stopped and started anew, a saved state may be given up, and a paused guest may run for a moment.
-      - With V(recreate), the VM may be replaced by a new one. Options that were never given get their defaults anew.
-    type: str
-    choices: [none, restart, recreate]
-    default: none
+    # What a task waits for, and how long.
+    _WAIT = r"""
   wait_for:
     description:
       - What to wait for once the sandbox is started. That a VM runs does not mean that its guest has booted.
@@ -71,6 +37,9 @@ class ModuleDocFragment:
       - Seconds that O(wait_for) may take.
     type: int
     default: 60
+"""
+
+    _TIMEOUTS = r"""
   start_timeout:
     description:
       - Seconds that the VMM gets to start and to say that the VM runs.
@@ -91,91 +60,10 @@ class ModuleDocFragment:
       - Seconds to wait for another task that works on the same sandbox.
     type: int
     default: 60
-  devices:
-    description:
-      - The devices of the sandbox, all of them. One that is listed is there afterwards, one that is no longer listed is unplugged, and
-        one that is listed differently is replaced. When this is not given, the devices stay as they are; an empty list removes them.
-      - A running VM has devices plugged and unplugged where its VMM and its machine can do that for the type. Any other
-        change to a VM that is not off needs a restart.
-    type: list
-    elements: dict
-    suboptions:
-      id:
-        description: Name of the device, unique in its sandbox, a letter and up to 31 of the characters C(A-Z a-z 0-9 . _ -).
-        type: str
-        required: true
-      type:
-        description: What it is. Which other suboptions it takes depends on that.
-        type: str
-        required: true
-        choices: [block, net, fs, serial, vsock, vfio, vhost_user]
-      file:
-        description: The disk (C(block)), a file or a block device of the host. Required.
-        type: path
-      format:
-        description: Format of the disk (C(block)), V(raw) when not given. It is never guessed from the file's content.
-        type: str
-        choices: [raw, qcow2]
-      driver:
-        description: How the guest sees the disk (C(block)). O(block_device_driver) decides when not given.
-        type: str
-        choices: [virtio-blk, virtio-scsi, nvdimm]
-      read_only:
-        description: Whether the guest may only read it (C(block), C(fs)).
-        type: bool
-      cache:
-        description: How the host caches the disk (C(block)).
-        type: str
-        choices: [none, writeback, writethrough, unsafe]
-      discard:
-        description: Whether space that the guest frees is freed on the host (C(block)).
-        type: bool
-      serial:
-        description: Serial number of the disk (C(block)), at most 20 bytes.
-        type: str
-      kind:
-        description: What is behind the interface (C(net)), a tap, user mode networking, or a macvtap. Required.
-        type: str
-        choices: [tap, user, macvtap]
-      mac:
-        description: MAC address of the interface (C(net), C(vhost_user)).
-        type: str
-      tap_name:
-        description: Name of the tap on the host (C(net)).
-        type: str
-      bridge:
-        description: Bridge of the host that the tap is attached to (C(net)).
-        type: str
-      queues:
-        description: Pairs of queues (C(net), C(vhost_user)), V(1) when not given.
-        type: int
-      vhost:
-        description: Whether the host's kernel moves the packets (C(net)).
-        type: bool
-      mtu:
-        description: Largest packet of the interface, in bytes (C(net)).
-        type: int
-      tag:
-        description: Name by which the guest mounts the share (C(fs), C(vhost_user)).
-        type: str
-      path:
-        description:
-          - The shared directory (C(fs), required), the socket (C(serial), C(vsock)), the mediated device in sysfs (C(vfio)), or the socket of the
-            process that serves the device (C(vhost_user), required).
-        type: path
-      name:
-        description: Name of the port in the guest (C(serial)), its id when not given.
-        type: str
-      cid:
-        description: The guest's context id (C(vsock)), 3 or more. Required.
-        type: int
-      address:
-        description: PCI address on the host (C(vfio)). Required, unless O(devices[].path) is given.
-        type: str
-      model:
-        description: What the guest sees (C(vhost_user)). Required.
-        type: str
-        choices: [vhost-user-scsi-pci, virtio-net-pci, vhost-user-blk-pci, vhost-user-fs-pci]
+"""
+
+    # The VM itself. Types, aliases, choices and what a change costs are declared in plugins/module_utils/config.py; a unit test compares.
+    _VM = r"""
   vcpus:
     description:
       - vCPUs of the VM. A new sandbox gets 1 when this is not given.
@@ -426,8 +314,159 @@ class ModuleDocFragment:
     aliases: [initramfs]
 """
 
+    # What can be said of one device.
+    _DEVICE = r"""
+  id:
+    description: Name of the device, unique in its sandbox, a letter and up to 31 of the characters C(A-Z a-z 0-9 . _ -).
+    type: str
+    required: true
+  type:
+    description: What it is. Which others of these it takes depends on that. Required.
+    type: str
+    choices: [block, net, fs, serial, vsock, vfio, vhost_user]
+  file:
+    description: The disk (C(block)), a file or a block device of the host. Required.
+    type: path
+  format:
+    description: Format of the disk (C(block)), V(raw) when not given. It is never guessed from the file's content.
+    type: str
+    choices: [raw, qcow2]
+  driver:
+    description: How the guest sees the disk (C(block)). The sandbox's C(block_device_driver) decides when not given.
+    type: str
+    choices: [virtio-blk, virtio-scsi, nvdimm]
+  read_only:
+    description: Whether the guest may only read it (C(block), C(fs)).
+    type: bool
+  cache:
+    description: How the host caches the disk (C(block)).
+    type: str
+    choices: [none, writeback, writethrough, unsafe]
+  discard:
+    description: Whether space that the guest frees is freed on the host (C(block)).
+    type: bool
+  serial:
+    description: Serial number of the disk (C(block)), at most 20 bytes.
+    type: str
+  kind:
+    description: What is behind the interface (C(net)), a tap, user mode networking, or a macvtap. Required.
+    type: str
+    choices: [tap, user, macvtap]
+  mac:
+    description: MAC address of the interface (C(net), C(vhost_user)).
+    type: str
+  tap_name:
+    description: Name of the tap on the host (C(net)).
+    type: str
+  bridge:
+    description: Bridge of the host that the tap is attached to (C(net)).
+    type: str
+  queues:
+    description: Pairs of queues (C(net), C(vhost_user)), V(1) when not given.
+    type: int
+  vhost:
+    description: Whether the host's kernel moves the packets (C(net)).
+    type: bool
+  mtu:
+    description: Largest packet of the interface, in bytes (C(net)).
+    type: int
+  tag:
+    description: Name by which the guest mounts the share (C(fs), C(vhost_user)).
+    type: str
+  path:
+    description:
+      - The shared directory (C(fs), required), the socket (C(serial), C(vsock)), the mediated device in sysfs (C(vfio)), or the socket of the
+        process that serves the device (C(vhost_user), required).
+    type: path
+  name:
+    description: Name of the port in the guest (C(serial)), its id when not given.
+    type: str
+  cid:
+    description: The guest's context id (C(vsock)), 3 or more. Required.
+    type: int
+  address:
+    description: PCI address on the host (C(vfio)). Required, unless O(path) is given.
+    type: str
+  model:
+    description: What the guest sees (C(vhost_user)). Required.
+    type: str
+    choices: [vhost-user-scsi-pci, virtio-net-pci, vhost-user-blk-pci, vhost-user-fs-pci]
+"""
+
+    _OPTIONS = (
+        _WAIT
+        + _TIMEOUTS
+        + r"""
+  id:
+    description:
+      - The sandbox's name on its host, 1 to 64 of the characters C(A-Z a-z 0-9 . _ -), not beginning with a dot or a dash.
+    type: str
+    required: true
+    aliases: [name]
+  state:
+    description:
+      - What the sandbox shall be. When this is not given, a new sandbox is started, and an existing one is kept in (or brought back to)
+        the state that a task asked for last.
+      - V(absent) ends the VM and removes everything that belongs to the sandbox, its saved state too. What the user gave (kernels,
+        images, disks) stays.
+      - V(present) defines a new sandbox without starting it. An existing one is treated as if no state had been given.
+      - V(started) means that its VM runs. One that crashed, panicked or was left half-made is cleaned up and started anew; a saved one is
+        restored and goes on where it was.
+      - V(paused) means that its VM is there and its vCPUs are frozen.
+      - V(stopped) means that there is no VM. The guest is asked to shut down first, see O(stop_timeout). A saved sandbox would lose its
+        saved state, so this is refused for one, unless O(disruption) allows a restart.
+      - V(saved) writes memory and devices of the VM to a file and ends the VM, so that a later V(started) or V(paused) goes on there, also
+        after a reboot of the host.
+      - V(restarted) stops a VM and starts it anew, every time. A change that needs a restart is part of it.
+    type: str
+    choices: [absent, present, started, paused, stopped, saved, restarted]
+  hypervisor:
+    description:
+      - What runs the VM. A new sandbox gets V(qemu).
+      - V(mock) only pretends, for tests without a VMM. Its VM is a file.
+      - A change needs a new VM, see O(disruption).
+    type: str
+    choices: [qemu, mock]
+  config_file:
+    description:
+      - A Kata Containers C(configuration.toml) on the host, whose settings are taken as if the task had given them. What the task itself gives wins, and
+        an image in one takes the place of an initrd in the other.
+      - It is read by the loader of Kata 1.x as it was, with that loader's defaults and limits, so a setting that the file leaves out may count as
+        given. The table of the file's hypervisor decides on O(hypervisor), unless that is given.
+      - Settings of the agent, the proxy, the shim and the runtime have no counterpart here and are ignored.
+      - The host's Python needs to be 3.11 or later. With O(state=absent) the file is not read.
+    type: path
+  disruption:
+    description:
+      - What the task may do to the guest to bring a changed option to it. When a change takes more, the task fails, says which
+        options take what, and has changed nothing. Check mode says the same.
+      - With V(none), only changes that a running guest need not notice, and any change to a sandbox that is off.
+      - With V(restart), the VM may be stopped and started anew, a saved state may be given up, and a paused guest may run for a moment.
+      - With V(recreate), the VM may be replaced by a new one. Options that were never given get their defaults anew.
+    type: str
+    choices: [none, restart, recreate]
+    default: none
+  devices:
+    description:
+      - The devices of the sandbox, all of them. One that is listed is there afterwards, one that is no longer listed is unplugged, and
+        one that is listed differently is replaced. When this is not given, the devices stay as they are; an empty list removes them.
+      - A running VM has devices plugged and unplugged where its VMM and its machine can do that for the type. Any other
+        change to a VM that is not off needs a restart.
+    type: list
+    elements: dict
+"""
+        + _inside("devices", _DEVICE, 4)
+        + _VM
+    )
+
     # One sandbox: the options are the task's own.
     DOCUMENTATION: str = "options:" + _OPTIONS
+
+    # Parts of the above, for modules about something else.
+    DEVICE: str = "options:" + _DEVICE
+    TIMEOUTS: str = "options:" + _TIMEOUTS
+    WAIT: str = "options:" + _WAIT
+    VM: str = "options:" + _VM
 
     # Many sandboxes: the options are those of each item.
     ITEMS: str = (
@@ -439,8 +478,6 @@ options:
     type: list
     elements: dict
     required: true
-    suboptions:
 """
-        + re.sub(r"\bO\((?=[a-z])", "O(sandboxes[].", textwrap.indent(_OPTIONS.strip("\n"), "    "))
-        + "\n"
+        + _inside("sandboxes", _OPTIONS, 4)
     )

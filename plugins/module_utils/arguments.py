@@ -38,12 +38,11 @@ TIMEOUT_SPEC: dict[str, dict[str, Any]] = {
 }
 
 
-#: The suboptions of a device in an argument spec. What belongs to which type, and what is not said, is told by C(device_options.py).
+#: What can be said of a device in an argument spec. What belongs to which type, and what is not said, is told by C(device_options.py).
 DEVICE_SUBOPTIONS: dict[str, dict[str, Any]] = {
     "id": {"type": "str", "required": True},
     "type": {
         "type": "str",
-        "required": True,
         "choices": ["block", "net", "fs", "serial", "vsock", "vfio", "vhost_user"],
     },
     "file": {"type": "path"},
@@ -91,6 +90,7 @@ def sandbox_item_spec() -> dict[str, dict[str, Any]]:
         "id": {"type": "str", "required": True, "aliases": ["name"]},
         "state": {"type": "str", "choices": list(STATES)},
         "hypervisor": {"type": "str", "choices": list(DRIVERS)},
+        "config_file": {"type": "path"},
         "disruption": {"type": "str", "choices": list(DISRUPTIONS), "default": "none"},
         "wait_for": {"type": "raw"},
         "wait_timeout": {"type": "int", "default": 60},
@@ -107,6 +107,37 @@ def sandbox_argument_spec() -> dict[str, dict[str, Any]]:
     return {**sandbox_item_spec(), **DIRECTORY_SPEC}
 
 
+def device_argument_spec() -> dict[str, dict[str, Any]]:
+    """The argument spec of C(kata_device)."""
+    return {
+        "sandbox": {"type": "str", "required": True},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "disruption": {"type": "str", "choices": ["none", "restart"], "default": "none"},
+        **DEVICE_SUBOPTIONS,
+        **TIMEOUT_SPEC,
+        **DIRECTORY_SPEC,
+    }
+
+
+def parse_device_spec(params: Mapping[str, Any]) -> SandboxSpec:
+    """The options of C(kata_device) as a wish about its sandbox.
+
+    :raises ConfigError: one of them cannot be right, whatever the host is like
+    """
+    from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import (
+        check_devices,
+        validate_device_id,
+    )
+
+    options = {name: params[name] for name in ("disruption", *TIMEOUT_SPEC, *DIRECTORY_SPEC) if name in params}
+    spec = parse_spec({"id": params["sandbox"], **options})
+    device = None
+    if params.get("state") != "absent":
+        (device,) = check_devices([{name: params.get(name) for name in DEVICE_SUBOPTIONS}], spec.id)
+    spec.device_changes = {validate_device_id(params["id"]): device}
+    return spec
+
+
 def parse_spec(params: Mapping[str, Any]) -> SandboxSpec:
     """The task's options as a SandboxSpec.
 
@@ -114,11 +145,14 @@ def parse_spec(params: Mapping[str, Any]) -> SandboxSpec:
     """
     sandbox = validate_id(params["id"])
     try:
+        hypervisor, options = params.get("hypervisor"), _said(params)
+        if params.get("config_file") and params.get("state") != "absent":
+            hypervisor, options = _with_config_file(params["config_file"], hypervisor, options)
         return SandboxSpec(
             id=sandbox,
             state=params.get("state"),
-            hypervisor=params.get("hypervisor"),
-            options=_said(params),
+            hypervisor=hypervisor,
+            options=options,
             devices=_devices(params, sandbox),
             disruption=params.get("disruption") or "none",
             wait_for=_wait_for(params),
@@ -146,6 +180,14 @@ def _said(params: Mapping[str, Any]) -> dict[str, Any]:
                 raise ConfigError(f"the least is {lowest}", option=name, wanted=value)
         options[name] = value
     return options
+
+
+def _with_config_file(path: str, hypervisor: str | None, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """What a Kata configuration file says, and over it what the task says."""
+    from ansible_collections.kata.hypervisor.plugins.module_utils.kata_toml import load_kata_toml
+
+    file = load_kata_toml(path, replaced=options)
+    return hypervisor or file.hypervisor_type, {**file.task_options(), **options}
 
 
 def words(name: str, value: Any) -> list[str]:

@@ -46,6 +46,21 @@ TYPES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
 }
 
 
+def validate_device_id(identity: Any) -> str:
+    """The id, when it can name a device.
+
+    :raises ConfigError: it cannot
+    """
+    if not isinstance(identity, str) or not DEVICE_ID.fullmatch(identity):
+        raise ConfigError(
+            "a device needs an id",
+            option="devices",
+            wanted=identity,
+            fix="Use a letter, then up to 31 of the characters A-Z a-z 0-9 . _ -",
+        )
+    return identity
+
+
 def check_devices(devices: list[dict[str, Any]], sandbox: str = "") -> list[dict[str, Any]]:
     """The devices with what was not said left out and defaults filled in.
 
@@ -68,8 +83,7 @@ def _check_device(said: dict[str, Any], taken: list[str]) -> dict[str, Any]:
     def wrong(message: str, fix: str = "") -> ConfigError:
         return ConfigError(message, option="devices", wanted=said, fix=fix)
 
-    if not isinstance(identity, str) or not DEVICE_ID.fullmatch(identity):
-        raise wrong("a device needs an id", "Use a letter, then up to 31 of the characters A-Z a-z 0-9 . _ -")
+    identity = validate_device_id(identity)
     if identity in taken:
         raise wrong(f"two devices have the id {identity}", "Give each device an id of its own.")
     if kind not in TYPES:
@@ -117,6 +131,19 @@ def with_indexes(devices: list[dict[str, Any]], recorded: list[dict[str, Any]]) 
             device = {**device, "index": index}
         placed.append(device)
     return placed
+
+
+def changed_devices(
+    devices: list[dict[str, Any]], changes: dict[str, dict[str, Any] | None]
+) -> list[dict[str, Any]]:
+    """The devices with single ones replaced, added or (None) left out."""
+    listed = {device["id"]: device for device in devices}
+    for identity, device in changes.items():
+        if device is None:
+            listed.pop(identity, None)
+        else:
+            listed[identity] = device
+    return list(listed.values())
 
 
 def same_device(one: dict[str, Any], other: dict[str, Any]) -> bool:

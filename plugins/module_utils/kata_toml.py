@@ -45,6 +45,17 @@ IMAGE_PARAMS = (
     Param("systemd.mask", "systemd-networkd.socket"),
 )
 
+#: The keys of a hypervisor's table that name files, and a task's options for them.
+PATH_OPTIONS = {
+    "path": "hypervisor_path",
+    "kernel": "kernel_path",
+    "image": "image_path",
+    "initrd": "initrd_path",
+    "firmware": "firmware_path",
+    "jailer_path": "jailer_path",
+    "ctlpath": "hypervisor_ctl_path",
+}
+
 #: The keys of a hypervisor's table that go over unchanged, by field, for every driver.
 COMMON_KEYS = {
     "huge_pages": "enable_hugepages",
@@ -237,19 +248,36 @@ class _Table:
         return ConfigError(f"[{self.name}] {key} is not {wanted}", option=key, wanted=self.values[key])
 
 
-def load_kata_toml(path: str, host: LoaderHost | None = None) -> KataConfiguration:
+def load_kata_toml(
+    path: str, host: LoaderHost | None = None, replaced: Mapping[str, Any] | None = None
+) -> KataConfiguration:
     """Read a configuration file.
 
     Keys and tables that nobody knows are ignored. A proxy's and a shim's path are not looked at: nothing here starts them.
 
+    :param replaced: options of a task, by name; paths among them take the place of the file's, which then need not exist
     :raises ConfigError: the file is no TOML, a value has the wrong type or is impossible, or this Python cannot read TOML
     :raises AssetError: a file that it names is missing or empty
     """
     try:
-        return _configuration(_parse(path), host or LoaderHost())
+        document = _parse(path)
+        _replace_paths(document, replaced or {})
+        return _configuration(document, host or LoaderHost())
     except (ConfigError, AssetError) as error:
         error.message = f"{path}: {error.message}"
         raise
+
+
+def _replace_paths(document: dict[str, Any], options: Mapping[str, Any]) -> None:
+    """Put a task's paths into the hypervisors' tables. An image takes the place of an initrd, and the other way round."""
+    paths = {key: options[name] for key, name in PATH_OPTIONS.items() if options.get(name)}
+    for key, other in (("image", "initrd"), ("initrd", "image")):
+        if key in paths and other not in paths:
+            paths[other] = ""
+    tables = document.get("hypervisor")
+    for table in tables.values() if isinstance(tables, dict) else ():
+        if isinstance(table, dict):
+            table.update(paths)
 
 
 def _parse(path: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any, Callable
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     ConfigError,
     DisruptionError,
+    StateError,
     Unsupported,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.fields import Cost
@@ -208,6 +209,11 @@ def make_plan(
         plan.before["leftovers"], plan.after["leftovers"] = list(observed.leftovers), []
     if spec.state == "absent":
         _plan_removal(plan, record, observed)
+        return plan
+    if spec.device_changes is not None and (record is None or record.phase == "removing"):
+        if any(spec.device_changes.values()):
+            raise StateError("there is no such sandbox", sandbox=spec.id, fix="Make it first, with kata_sandbox.")
+        plan.after["state"] = state
         return plan
     if record is not None and record.phase == "removing":
         plan.add("remove", "finish the removal")
@@ -404,11 +410,18 @@ class _Existing:
 
     def _device_changes(self) -> list[Change]:
         """Compare the listed devices with the recorded ones, and with those that are plugged."""
-        if self.spec.devices is None:
+        if self.spec.devices is None and self.spec.device_changes is None:
             return []
-        from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import same_device, with_indexes
+        from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import (
+            changed_devices,
+            same_device,
+            with_indexes,
+        )
 
-        self.plan.devices = with_indexes(self.spec.devices, self.record.devices)
+        wanted = self.spec.devices
+        if wanted is None:
+            wanted = changed_devices(self.record.devices, self.spec.device_changes or {})
+        self.plan.devices = with_indexes(wanted, self.record.devices)
         recorded = {device["id"]: device for device in self.record.devices}
         listed = {device["id"]: device for device in self.plan.devices}
         changes = []

@@ -28,6 +28,8 @@ class SandboxSpec:
 
     :param options: options of HypervisorConfig that were given, by option name; C(kernel_params) is a list of words
     :param devices: the whole list of devices the sandbox shall have (see C(device_options.py))
+    :param device_changes: by id, single devices that it shall have, or shall not (None); the others stay, and a sandbox that is not
+        there is not made
     :param disruption: one of DISRUPTIONS
     :param wait_for: see C(waiting.py)
     :param start_timeout: seconds for the VMM to answer
@@ -41,6 +43,7 @@ class SandboxSpec:
     hypervisor: str | None = None
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     devices: list[dict[str, Any]] | None = None
+    device_changes: dict[str, dict[str, Any] | None] | None = None
     disruption: str = "none"
     wait_for: dict[str, Any] | None = None
     start_timeout: float = 60

@@ -27,6 +27,7 @@ extends_documentation_fragment:
   - kata.hypervisor.attributes.actiongroup_kata
 seealso:
   - module: kata.hypervisor.kata_sandboxes
+  - module: kata.hypervisor.kata_device
   - module: kata.hypervisor.kata_sandbox_info
   - module: kata.hypervisor.kata_host_info
 """

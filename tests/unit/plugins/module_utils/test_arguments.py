@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import pathlib
+import sys
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from ansible_collections.kata.hypervisor.plugins.doc_fragments import directorie
 from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import (
     DEVICE_SUBOPTIONS,
     DRIVERS,
+    device_argument_spec,
     option_spec,
     parse_spec,
     sandbox_argument_spec,
@@ -37,7 +40,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Volume,
     Vsock,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError
 from ansible_collections.kata.hypervisor.plugins.module_utils.fields import Cost
 from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param
 from ansible_collections.kata.hypervisor.plugins.module_utils.spec import (
@@ -46,6 +49,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.spec import (
     options_from,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.waiting import parse_wait_for
+
+needs_tomllib = pytest.mark.skipif(sys.version_info < (3, 11), reason="this Python has no tomllib")
 
 DOCUMENTED = yaml.safe_load(sandbox_options.ModuleDocFragment.DOCUMENTATION)["options"]
 DOCUMENTED_ITEM = yaml.safe_load(sandbox_options.ModuleDocFragment.ITEMS)["options"]["sandboxes"]["suboptions"]
@@ -85,6 +90,18 @@ def test_the_documentation_says_what_a_change_costs(name: str) -> None:
 
 def test_no_option_has_a_default_that_would_change_a_sandbox() -> None:
     assert all("default" not in option_spec(declared) for declared in declared_options().values())
+
+
+def test_the_documentation_of_one_device() -> None:
+    from ansible_collections.kata.hypervisor.plugins.modules import kata_device
+
+    documented = {
+        **yaml.safe_load(kata_device.DOCUMENTATION)["options"],
+        **yaml.safe_load(sandbox_options.ModuleDocFragment.DEVICE)["options"],
+        **yaml.safe_load(sandbox_options.ModuleDocFragment.TIMEOUTS)["options"],
+        **DIRECTORIES,
+    }
+    assert {name: described(option) for name, option in documented.items()} == device_argument_spec()
 
 
 def test_no_two_options_share_a_name() -> None:
@@ -152,6 +169,63 @@ def test_options_go_into_a_configuration_and_come_back() -> None:
     assert (config.kernel_path, config.hypervisor_machine_type, config.num_vcpus) == ("/k", "q35", 2)
     assert config.kernel_params == [Param("quiet"), Param("a", "b")]
     assert options_from(config) == options
+
+
+# --- a Kata configuration file -----------------------------------------------------------------------------------------
+
+
+def kata_file(tmp_path: pathlib.Path, text: str = "") -> str:
+    for name in ("vmlinuz", "initrd", "image", "qemu"):
+        (tmp_path / name).write_text(name)
+    path = tmp_path / "configuration.toml"
+    path.write_text(f"""\
+[hypervisor.qemu]
+path = "{tmp_path}/qemu"
+kernel = "{tmp_path}/vmlinuz"
+initrd = "{tmp_path}/initrd"
+machine_type = "q35"
+default_vcpus = 1
+default_memory = 300
+kernel_params = "quiet a=b"
+{text}
+""")
+    return str(path)
+
+
+@needs_tomllib
+def test_a_kata_file_speaks_and_the_task_wins(tmp_path: pathlib.Path) -> None:
+    file = kata_file(tmp_path)
+    spec = parse_spec({"id": "web", "config_file": file, "memory_mb": 400})
+    assert spec.hypervisor == "qemu"
+    assert (spec.options["machine_type"], spec.options["vcpus"], spec.options["memory_mb"]) == ("q35", 1, 400)
+    assert spec.options["kernel_path"] == f"{tmp_path}/vmlinuz" and spec.options["kernel_params"] == ["quiet", "a=b"]
+    assert parse_spec({"id": "web", "config_file": file, "hypervisor": "mock"}).hypervisor == "mock"
+
+
+@needs_tomllib
+def test_a_path_of_the_task_takes_the_place_of_one_that_is_missing(tmp_path: pathlib.Path) -> None:
+    file = kata_file(tmp_path)
+    (tmp_path / "vmlinuz").unlink()
+    with pytest.raises(AssetError, match=r"configuration\.toml.*vmlinuz"):
+        parse_spec({"id": "web", "config_file": file})
+    other = {"kernel_path": f"{tmp_path}/qemu", "image_path": f"{tmp_path}/image"}
+    options = parse_spec({"id": "web", "config_file": file, **other}).options
+    assert options["kernel_path"] == other["kernel_path"] and options["image_path"] == other["image_path"]
+    assert "initrd_path" not in options
+
+
+@needs_tomllib
+def test_a_sandbox_is_removed_without_its_kata_file() -> None:
+    assert parse_spec({"id": "web", "config_file": "/nowhere", "state": "absent"}).options == {}
+    with pytest.raises(ConfigError) as caught:
+        parse_spec({"id": "web", "config_file": "/nowhere"})
+    assert (caught.value.option, caught.value.sandbox) == ("config_file", "web")
+
+
+def test_an_old_python_says_that_it_cannot_read_a_kata_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 9, 2))
+    with pytest.raises(ConfigError, match=r"needs Python 3\.11"):
+        parse_spec({"id": "web", "config_file": "/any.toml"})
 
 
 # --- wait_for ----------------------------------------------------------------------------------------------------------

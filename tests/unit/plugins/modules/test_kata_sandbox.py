@@ -15,6 +15,7 @@ import pytest
 from ansible.module_utils import basic
 
 from ansible_collections.kata.hypervisor.plugins.modules import (
+    kata_device,
     kata_host_info,
     kata_sandbox,
     kata_sandbox_info,
@@ -105,6 +106,40 @@ def test_an_item_that_cannot_be_right_stops_the_task_before_it_begins(run: Run, 
     result = run(kata_sandboxes, sandboxes=[{"id": "s0", **BOOT}, {"id": "s1", "vcpus": 0, **BOOT}])
     assert result["option"] == "vcpus"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_device_and_the_others_stay(run: Run) -> None:
+    first = {"id": "d0", "type": "block", "file": "/d0"}
+    second = {"sandbox": "web", "id": "d1", "type": "block", "file": "/d1"}
+    run(kata_sandbox, id="web", devices=[first], **BOOT)
+    assert run(kata_device, _ansible_check_mode=True, **second)["actions"] == ["plug block d1"]
+    plugged = run(kata_device, _ansible_diff=True, **second)
+    assert plugged["actions"] == ["plug block d1"] and plugged["device"]["plugged"]
+    assert [device["id"] for device in plugged["diff"]["after"]["devices"]] == ["d0", "d1"]
+    assert [device["id"] for device in plugged["sandbox"]["devices"]] == ["d0", "d1"]
+    assert not run(kata_device, **second)["changed"]
+    replaced = run(kata_device, **{**second, "read_only": True})
+    assert replaced["actions"] == ["unplug block d1", "plug block d1"]
+    gone = run(kata_device, sandbox="web", id="d1", state="absent")
+    assert gone["actions"] == ["unplug block d1"] and gone["device"] is None
+    assert [device["id"] for device in gone["sandbox"]["devices"]] == ["d0"]
+    assert not run(kata_device, sandbox="web", id="d1", state="absent")["changed"]
+
+
+def test_a_device_of_a_stopped_sandbox_waits_for_its_start(run: Run) -> None:
+    run(kata_sandbox, id="web", state="stopped", **BOOT)
+    result = run(kata_device, sandbox="web", id="d0", type="block", file="/d0")
+    assert result["changed"] and result["sandbox"]["state"] == "stopped" and not result["device"]["plugged"]
+    assert run(kata_sandbox, id="web", state="started")["sandbox"]["devices"][0]["plugged"]
+
+
+def test_a_device_of_no_sandbox(run: Run, tmp_path: pathlib.Path) -> None:
+    missing = run(kata_device, sandbox="web", id="d0", type="block", file="/d0")
+    assert missing["kind"] == "StateError" and missing["sandbox"] == "web"
+    assert not run(kata_device, sandbox="web", id="d0", state="absent")["changed"]
+    assert not list(tmp_path.rglob("web"))
+    assert run(kata_device, sandbox="web", id="d,0", state="absent")["option"] == "devices"
+    assert "type" in run(kata_device, sandbox="web", id="d0")["msg"]
 
 
 def test_info(run: Run) -> None:
