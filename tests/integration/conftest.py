@@ -22,7 +22,7 @@ sys.path.insert(0, str(HERE))
 from guest_assets import Assets, guest_assets  # noqa: E402
 from guest_shell import GuestShell  # noqa: E402
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import parse_spec  # noqa: E402
+from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import parse_device_spec, parse_spec  # noqa: E402
 from ansible_collections.kata.hypervisor.plugins.module_utils.sandbox import converge, observe_only  # noqa: E402
 from ansible_collections.kata.hypervisor.plugins.module_utils.spec import SandboxSpec  # noqa: E402
 
@@ -51,6 +51,11 @@ class Host:
     def converge(self, check_mode: bool = False, **options: Any) -> dict[str, Any]:
         """Run one task."""
         return converge(self.spec(**options), check_mode)
+
+    def device(self, check_mode: bool = False, sandbox: str = "web", **options: Any) -> dict[str, Any]:
+        """Run a kata_device task."""
+        where = {"state_dir": str(self.root / "state"), "run_dir": str(self.root / "run")}
+        return converge(parse_device_spec({"sandbox": sandbox, **where, **options}), check_mode)
 
     def facts(self, sandbox: str = "web") -> dict[str, Any]:
         """What kata_sandbox_info would tell."""

@@ -141,6 +141,25 @@ def test_many_at_once_and_slots_are_not_leaked(vm: Any, disk: pathlib.Path) -> N
     assert record["devices"] == []
 
 
+def test_one_device_by_itself_leaves_the_others_alone(vm: Any, disk: pathlib.Path) -> None:
+    port = {"id": "port0", "type": "serial", "name": "org.example.port"}
+    assert devices(vm, port)
+    wanted = {"id": "one", "type": "block", "file": str(disk), "driver": "virtio-blk", "serial": "ONE"}
+    assert vm.device(True, **wanted)["actions"] == ["plug block one"]
+    assert vm.device(**wanted)["actions"] == ["plug block one"]
+    assert vm.device(**wanted)["changed"] is False
+    vm.guest.eventually("cat /sys/block/vda/serial", "ONE")
+    replaced = vm.device(**{**wanted, "serial": "TWO"})
+    assert replaced["actions"] == ["unplug block one", "plug block one"]
+    vm.guest.eventually("cat /sys/block/vda/serial", "TWO")
+    assert vm.device(id="one", state="absent")["actions"] == ["unplug block one"]
+    vm.guest.eventually("ls /sys/block", r"^(?!.*vda)")
+    left = vm.converge()["sandbox"]["devices"]
+    assert [(device["id"], device["plugged"]) for device in left] == [("port0", True)]
+    assert "org.example.port" in vm.guest.run("cat /sys/class/virtio-ports/*/name")
+    assert devices(vm)
+
+
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pathlib
 import re
+import sys
 from typing import Any
 
 import pytest
@@ -90,6 +91,26 @@ def test_saved_and_restored_with_all_that_was_plugged_in(host: Any) -> None:
     guest = host.shell()
     assert guest.run("cat /note; nproc; head -c 13 /dev/vda") == "remembered\n2\nfrom the host"
     assert host.converge(state="started", vcpus=2, memory_mb=320)["changed"] is False
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="this Python has no tomllib")
+def test_a_kata_configuration_file_makes_a_sandbox(host: Any) -> None:
+    file = host.root / "configuration.toml"
+    file.write_text(f"""\
+[hypervisor.qemu]
+path = "/usr/bin/qemu-system-x86_64"
+kernel = "{host.assets.kernel}"
+initrd = "{host.assets.initrd}"
+machine_type = "q35"
+default_vcpus = 1
+default_memory = 192
+kernel_params = "kata.shell=ttyS0 kata.from=file"
+""")
+    wish = {"config_file": str(file), "accelerator": "tcg", "wait_for": {"console": "kata-guest: ready", "timeout": 120}}
+    facts = host.converge(memory_mb=200, **wish)["sandbox"]
+    assert (facts["memory_mb"], facts["options"]["machine_type"]) == (200, "q35")
+    assert "kata.from=file" in host.shell().run("cat /proc/cmdline")
+    assert host.converge(memory_mb=200, **wish)["changed"] is False
 
 
 def test_stop_asks_the_guest_and_does_not_depend_on_its_answer(host: Any) -> None:
