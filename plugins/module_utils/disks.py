@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
 
 LUNS_PER_SCSI_ID = 256
@@ -53,3 +55,12 @@ def is_partitioned(image: str) -> bool:
     except OSError:
         return False
     return len(sector) == 512 and sector[510:] == b"\x55\xaa" and sector[450] != 0
+
+
+def size_of(path: str) -> int:
+    """The length of a file or of a block device in bytes, 0 when there is none."""
+    try:
+        with open(path, "rb") as stream:
+            return stream.seek(0, os.SEEK_END)
+    except OSError:
+        return 0

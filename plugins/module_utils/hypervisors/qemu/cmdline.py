@@ -35,6 +35,11 @@ BRIDGE_WINDOW = {"io-reserve": 4096, "mem-reserve": MIB, "pref64-reserve": MIB}
 SECCOMP = {"obsolete": "deny", "elevateprivileges": "deny", "spawn": "deny", "resourcecontrol": "deny"}
 MEMORY_ID = "dimm1"
 VIRTIO_MEM_ID = "vmem0"
+#: Drivers that put the image into the guest's memory map, and what its length must be a multiple of, bytes.
+IMAGE_AS_MEMORY = ("nvdimm", "virtio-pmem")
+IMAGE_MEMORY_BLOCK = 2 * MIB
+#: A SCSI id that the disks of tasks, which count from 0, do not come to.
+IMAGE_SCSI_ID = 255
 AGENT_PORT = "org.qemu.guest_agent.0"
 
 
@@ -50,6 +55,7 @@ class VmPlan:
     :param console_log: file that keeps what the guest prints
     :param agent_fd: listening socket of the guest agent's port
     :param image_partitioned: the image starts with a partition table
+    :param image_size: bytes
     :param incoming: the state comes from elsewhere
     :param hotplugged_vcpus: properties of the vCPUs plugged in before (a restore needs the same)
     :param parts: of the devices that are there from the start
@@ -70,6 +76,7 @@ class VmPlan:
     agent_fd: int = -1
     host_khz: int = 0
     image_partitioned: bool = False
+    image_size: int = 0
     incoming: bool = False
     hotplugged_vcpus: list[dict[str, Scalar]] = dataclasses.field(default_factory=list)
     dimms: list[dict[str, int]] = dataclasses.field(default_factory=list)
@@ -150,13 +157,17 @@ def has_virtio_mem(plan: VmPlan) -> bool:
 
 
 def memory(plan: VmPlan) -> Argument:
-    """-m: what it boots with, and the room to grow."""
+    """-m: what it boots with, and the room for what comes beside it."""
     config = plan.config
-    properties: dict[str, Scalar] = {}
+    room = 0
     if plan.machine.hotplug and config.max_memory_mb > config.memory_size and config.memory_hotplug != "none":
-        properties["slots"] = config.mem_slots
         # Devices in the hotplug region are aligned to 1 GiB at worst, so each gets that much room beside its size.
-        properties["maxmem"] = f"{config.max_memory_mb + 1024}M"
+        room = config.max_memory_mb - config.memory_size + 1024
+    if config.image_path and image_driver(config) in IMAGE_AS_MEMORY:
+        room += plan.image_size // MIB + 1024
+    properties: dict[str, Scalar] = {}
+    if room:
+        properties = {"slots": config.mem_slots, "maxmem": f"{config.memory_size + room + config.mem_offset}M"}
     return Argument("m", f"{config.memory_size}M", properties)
 
 
@@ -240,27 +251,60 @@ def image(plan: VmPlan) -> list[Argument]:
     if not config.image_path or config.initrd_path:
         return []
     driver = image_driver(config)
-    if driver != "virtio-blk":
-        raise ConfigError(f"an image on {driver} is not built yet", option="image_driver", wanted=driver)
-    return [
-        Argument(
-            "blockdev",
-            config.image_format or "raw",
-            {
-                "node-name": "image",
-                "read-only": True,
-                "file": {"driver": "file", "filename": config.image_path, "read-only": True},
-            },
-        ),
-        Argument("device", virtio(plan, "virtio-blk"), {"id": "image0", "drive": "image"}),
-    ]
+    if driver in IMAGE_AS_MEMORY:
+        return _image_as_memory(plan, driver)
+    file = {"driver": "file", "filename": config.image_path, "read-only": True}
+    node = Argument("blockdev", config.image_format or "raw", {"node-name": "image", "read-only": True, "file": file})
+    if driver == "virtio-scsi":
+        disk = Argument("device", "scsi-hd", {"id": "image0", "drive": "image", "bus": "scsi0.0", "scsi-id": IMAGE_SCSI_ID, "lun": 0})
+        return [node, *_scsi_bus(plan), disk]
+    return [node, Argument("device", virtio(plan, "virtio-blk"), {"id": "image0", "drive": "image"})]
+
+
+def _image_as_memory(plan: VmPlan, driver: str) -> list[Argument]:
+    """An image in the guest's memory map: the host's page cache is the guest's. What a guest writes never reaches the file.
+
+    :raises ConfigError: the format or the machine cannot be used so
+    """
+    config = plan.config
+    if (config.image_format or "raw") != "raw":
+        raise ConfigError(f"an image on {driver} must be raw", option="image_format", wanted=config.image_format)
+    if not plan.machine.hotplug:
+        raise ConfigError(
+            f"machine type {plan.machine.name} has no room for an image on {driver}",
+            option="image_driver",
+            wanted=driver,
+            fix="Choose virtio-blk.",
+        )
+    if plan.image_size % IMAGE_MEMORY_BLOCK:
+        raise ConfigError(
+            f"an image on {driver} must be a multiple of 2 MiB long, and this has {plan.image_size} bytes",
+            option="image_path",
+            wanted=config.image_path,
+            fix="Lengthen it with truncate, or choose image_driver virtio-blk.",
+        )
+    backend = {"id": "image-memory", "mem-path": config.image_path, "size": plan.image_size, "share": False}
+    front: dict[str, Scalar] = {"id": "image0", "memdev": "image-memory"}
+    if driver == "nvdimm":
+        backend["readonly"] = True
+        front["unarmed"] = True
+    name = "nvdimm" if driver == "nvdimm" else "virtio-pmem-pci"
+    return [Argument("object", "memory-backend-file", backend), Argument("device", name, front)]
 
 
 def scsi_controller(plan: VmPlan) -> list[Argument]:
-    """The controller that SCSI disks are plugged into."""
-    if plan.config.block_device_driver != "virtio-scsi":
+    """The controller that SCSI disks are plugged into, where the image has not brought it already."""
+    if plan.config.block_device_driver != "virtio-scsi" or (plan.config.image_path and image_driver(plan.config) == "virtio-scsi"):
         return []
-    return [Argument("device", virtio(plan, "virtio-scsi"), {"id": "scsi0"})]
+    return _scsi_bus(plan)
+
+
+def _scsi_bus(plan: VmPlan) -> list[Argument]:
+    properties: dict[str, Scalar] = {"id": "scsi0"}
+    if plan.config.enable_iothreads:
+        properties["iothread"] = "iothread0"
+    iothread = [Argument("object", "iothread", {"id": "iothread0"})] if plan.config.enable_iothreads else []
+    return [*iothread, Argument("device", virtio(plan, "virtio-scsi"), properties)]
 
 
 def entropy(plan: VmPlan) -> list[Argument]:
@@ -311,7 +355,8 @@ def root_parameters(plan: VmPlan) -> list[Param]:
     """Where the guest finds its root file system."""
     if not plan.config.image_path or plan.config.initrd_path:
         return []
-    device = "/dev/vda1" if plan.image_partitioned else "/dev/vda"
+    disk, separator = {"virtio-blk": ("vda", ""), "virtio-scsi": ("sda", "")}.get(image_driver(plan.config), ("pmem0", "p"))
+    device = f"/dev/{disk}{separator}1" if plan.image_partitioned else f"/dev/{disk}"
     return [Param("root", device), Param("ro"), Param("rootfstype", "ext4"), Param("rootwait")]
 
 

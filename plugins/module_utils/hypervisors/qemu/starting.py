@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device, device_id
-from ansible_collections.kata.hypervisor.plugins.module_utils.disks import is_partitioned
+from ansible_collections.kata.hypervisor.plugins.module_utils.disks import is_partitioned, size_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StateError
 from ansible_collections.kata.hypervisor.plugins.module_utils.host import read_cpu_khz
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import (
@@ -122,6 +122,7 @@ def command_line(
         agent_fd=fds[3],
         host_khz=read_cpu_khz(machine.context.cpuinfo),
         image_partitioned=is_partitioned(config.image_asset_path()),
+        image_size=size_of(config.image_asset_path()),
         incoming=description is not None,
         hotplugged_vcpus=(description or {}).get("hotplugged_vcpus") or [],
         dimms=(description or {}).get("dimms") or [],
