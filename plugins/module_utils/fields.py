@@ -12,7 +12,6 @@ from __future__ import annotations
 import builtins
 import dataclasses
 import enum
-from dataclasses import field
 from typing import Any, Iterator, Mapping
 
 HYPERVISORS = ("qemu", "firecracker", "acrn", "mock")
@@ -92,8 +91,8 @@ def option(
             "default": default,
         }
     if isinstance(zero, builtins.type):
-        return field(default_factory=zero, metadata=metadata)
-    return field(default=zero, metadata=metadata)
+        return dataclasses.field(default_factory=zero, metadata=metadata)  # pylint: disable=invalid-field-call
+    return dataclasses.field(default=zero, metadata=metadata)  # pylint: disable=invalid-field-call
 
 
 def options_of(config_class: Any) -> Iterator[Option]:
