@@ -10,8 +10,9 @@ import os
 import re
 
 from ansible_collections.kata.hypervisor.plugins.module_utils import host
+from ansible_collections.kata.hypervisor.plugins.module_utils.boot_files import check_boot_files
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HostError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import (
     host_architecture,
@@ -45,7 +46,7 @@ def prepare(config: HypervisorConfig, context: Context) -> tuple[HypervisorConfi
     _plan_memory(config, context, machine.hotplug)
     config.check_consistent()
     _check_words(config)
-    _check_files(config)
+    check_boot_files(config)
     for name in SOCKETS:
         socket_path(context.run_dir, name)
     config.hypervisor_path = find_binary(config.hypervisor_asset_path(), architecture)
@@ -99,33 +100,3 @@ def _check_words(config: HypervisorConfig) -> None:
     ):
         if value and not re.fullmatch(pattern, value):
             raise ConfigError("this is not a list of names QEMU could know", option=option, wanted=value)
-
-
-def _check_files(config: HypervisorConfig) -> None:
-    for option, path in (
-        ("kernel_path", config.kernel_asset_path()),
-        ("initrd_path", config.initrd_asset_path()),
-        ("image_path", config.image_asset_path()),
-        ("initramfs_path", config.initramfs_path),
-        ("firmware_path", config.firmware_asset_path()),
-    ):
-        if not path:
-            continue
-        if option == "image_path" and os.path.exists(path) and not os.path.isdir(path) and not os.path.isfile(path):
-            continue
-        if not os.path.exists(path):
-            raise AssetError(
-                "there is no such file",
-                option=option,
-                wanted=path,
-                fix="Bring it to the host first (roles kata_kernel, kata_image and kata_firmware).",
-            )
-        if not os.path.isfile(path):
-            raise AssetError("this is not a file", option=option, wanted=path)
-        try:
-            with open(path, "rb") as stream:
-                empty = not stream.read(1)
-        except OSError as error:
-            raise AssetError("this file cannot be read", option=option, wanted=path, answer=str(error)) from error
-        if empty:
-            raise AssetError("this file is empty", option=option, wanted=path)
