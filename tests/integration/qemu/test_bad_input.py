@@ -1,0 +1,105 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bad input: a clear error that names the option, the same in check mode, and nothing on the host has changed."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import stat
+import subprocess
+from typing import Any, Callable, Iterator
+
+import pytest
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+
+Wish = Callable[[Any, pathlib.Path], dict[str, Any]]
+
+
+def an_executable(path: pathlib.Path, text: str) -> str:
+    """A program that is not QEMU."""
+    path.write_text(text)
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+CASES: dict[str, tuple[Wish, str, str]] = {
+    "no kernel": (lambda host, tmp: {"kernel_path": None}, "kernel", "kernel_path"),
+    "a kernel that is not there": (lambda host, tmp: {"kernel_path": "/nowhere/vmlinuz"}, "no such file", "kernel_path"),
+    "image and initrd": (lambda host, tmp: {"image_path": str(host.assets.initrd)}, "not both", "image_path"),
+    "neither image nor initrd": (lambda host, tmp: {"initrd_path": None}, "needs an image or an initrd", "initrd_path"),
+    "more vCPUs than the maximum": (lambda host, tmp: {"vcpus": 8, "max_vcpus": 4}, "maximum of 4", "vcpus"),
+    "no vCPUs": (lambda host, tmp: {"vcpus": -1}, "least is 1", "vcpus"),
+    "more memory than the host": (lambda host, tmp: {"memory_mb": 1 << 26}, "the host has", "memory_mb"),
+    "an unknown machine type": (lambda host, tmp: {"machine_type": "pdp11"}, "no machine type", "machine_type"),
+    "an id with a slash": (lambda host, tmp: {"id": "a/b"}, "cannot be a sandbox's id", "id"),
+    "an id that leads elsewhere": (lambda host, tmp: {"id": ".."}, "cannot be a sandbox's id", "id"),
+    "a socket path that is too long": (lambda host, tmp: {"run_dir": str(tmp / ("d" * 100))}, "the kernel takes 107", "run_dir"),
+    "a directory as kernel": (lambda host, tmp: {"kernel_path": str(tmp)}, "not a file", "kernel_path"),
+    "an empty initrd": (lambda host, tmp: {"initrd_path": os.devnull}, "not a file|empty", "initrd_path"),
+    "a QEMU that is none": (
+        lambda host, tmp: {"hypervisor_path": an_executable(tmp / "qemu", "#!/bin/sh\necho Bochs 2.7\n")},
+        "not a QEMU",
+        "hypervisor_path",
+    ),
+    "a QEMU that is too old": (
+        lambda host, tmp: {"hypervisor_path": an_executable(tmp / "qemu", "#!/bin/sh\necho QEMU emulator version 2.5.0\n")},
+        "older than",
+        "hypervisor_path",
+    ),
+    "a QEMU that is no program": (lambda host, tmp: {"hypervisor_path": str(host.assets.kernel)}, "QEMU", "hypervisor_path"),
+    "a second word for the kernel": (lambda host, tmp: {"kernel_params": ["quiet\nroot=/dev/sda"]}, "white space", "kernel_params"),
+    "a second option for QEMU": (lambda host, tmp: {"cpu_model": "max -monitor stdio"}, "QEMU could know", "cpu_model"),
+    "a relative path": (lambda host, tmp: {"kernel_path": "vmlinuz"}, "absolute", "kernel_path"),
+    "too long a command line": (lambda host, tmp: {"kernel_params": ["a" * 2048]}, "2047", "kernel_params"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input(host: Any, tmp_path: pathlib.Path, name: str) -> None:
+    wish, words, option = CASES[name]
+    options = {
+        "kernel_path": str(host.assets.kernel),
+        "initrd_path": str(host.assets.initrd),
+        "accelerator": "tcg",
+        "state": "started",
+        **wish(host, tmp_path),
+    }
+    options = {key: value for key, value in options.items() if value is not None}
+    for check_mode in (True, False):
+        with pytest.raises(HypervisorError, match=words) as refused:
+            host.converge(check_mode, **options)
+        assert refused.value.option == option
+    host.ids.clear()
+    assert list(host.root.iterdir()) == [] and host.processes() == []
+
+
+@pytest.fixture
+def full_disk(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A file system that is full."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)], check=True)
+    try:
+        (tmp_path / "filler").write_bytes(b"x" * 64 * 1024)
+        yield tmp_path
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_full_disk_under_the_state_directory(host: Any, full_disk: pathlib.Path) -> None:
+    with pytest.raises(HypervisorError, match=r"No space left|disk is full"):
+        host.start(state_dir=str(full_disk / "state"), wait_for="running")
+    assert host.processes() == []
+    assert [path for path in full_disk.rglob("*") if path.is_file()] == [full_disk / "filler"]
+    host.ids.clear()
+
+
+def test_a_sandbox_that_runs_survives_a_wish_that_cannot_be(host: Any) -> None:
+    host.start(wait_for="running")
+    before = host.facts()
+    for wish in ({"memory_mb": 1 << 26}, {"vcpus": 300}, {"machine_type": "pc"}, {"kernel_path": "/nowhere"}):
+        with pytest.raises(HypervisorError):
+            host.converge(**wish)
+    after = host.facts()
+    assert (after["pid"], after["state"], after["memory_mb"]) == (before["pid"], "started", before["memory_mb"])

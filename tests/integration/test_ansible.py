@@ -1,0 +1,81 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The collection as its user meets it: ad hoc commands from the checkout, and the built and installed collection."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def ansible(program: str, *words: str, directory: pathlib.Path = ROOT, code: int = 0, **environment: str) -> str:
+    """What one of Ansible's programs printed."""
+    done = subprocess.run(
+        [str(pathlib.Path(sys.executable).with_name(program)), *words],
+        cwd=directory,
+        env={**os.environ, "ANSIBLE_NOCOLOR": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout
+    return done.stdout
+
+
+def from_checkout(module: str, options: dict[str, Any], *words: str, code: int = 0) -> dict[str, Any]:
+    """The result of an ad hoc command in the checkout."""
+    config = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    arguments = ["-a", json.dumps(options)] if options else []
+    output = ansible("ansible", "localhost", "-m", module, *arguments, *words, code=code, **config)
+    result: dict[str, Any] = json.loads(output[output.index("=> ") + 3 :])
+    return result
+
+
+@pytest.mark.parametrize("prefix", ["", "kata.hypervisor."])
+def test_ad_hoc_by_short_and_by_full_name(host: Any, prefix: str) -> None:
+    where = {"id": "web", "state_dir": str(host.root / "state"), "run_dir": str(host.root / "run")}
+    boot = {"kernel_path": str(host.assets.kernel), "initrd_path": str(host.assets.initrd), "memory_mb": 128, "accelerator": "tcg"}
+    host.ids.add("web")
+    module = f"{prefix}kata_sandbox"
+    foretold = from_checkout(module, {**where, **boot, "state": "started"}, "--check")
+    assert foretold["changed"] is True and not (host.root / "state").exists()
+    made = from_checkout(module, {**where, **boot, "state": "started"})
+    assert made["changed"] is True and made["sandbox"]["state"] == "started" and made["actions"] == foretold["actions"]
+    assert from_checkout(module, {**where, "state": "started"})["changed"] is False
+    assert from_checkout(module, {**where, "state": "paused"})["actions"] == ["pause"]
+    told = from_checkout(f"{prefix}kata_sandbox_info", {"state_dir": where["state_dir"], "run_dir": where["run_dir"]})
+    assert [(one["id"], one["state"]) for one in told["sandboxes"]] == [("web", "paused")]
+    refused = from_checkout(module, {**where, "machine_type": "pc"}, code=2)
+    assert refused["kind"] == "DisruptionError" and "machine_type" in refused["msg"] and "web" in refused["msg"]
+    assert from_checkout(module, {**where, "state": "absent", "stop_timeout": 0})["changed"] is True
+
+
+def test_the_host_tells_what_it_can_do() -> None:
+    facts = from_checkout("kata_host_info", {})
+    told = json.dumps(facts)
+    assert facts["changed"] is False
+    for word in ("accelerator", "memory", "huge_pages", "vhost", "qemu"):
+        assert word in told
+
+
+def test_built_and_installed(tmp_path: pathlib.Path) -> None:
+    ansible("ansible-galaxy", "collection", "build", "--output-path", str(tmp_path))
+    tarball = next(tmp_path.glob("kata-hypervisor-*.tar.gz"))
+    (tmp_path / "ansible.cfg").write_text("[defaults]\n")
+    installed = {"ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "collections"), "ANSIBLE_CONFIG": str(tmp_path / "ansible.cfg")}
+    ansible("ansible-galaxy", "collection", "install", str(tarball), "-p", str(tmp_path / "collections"), "--offline", **installed)
+    page = ansible("ansible-doc", "-t", "module", "kata.hypervisor.kata_sandbox", directory=tmp_path, **installed)
+    assert "disruption" in page
+    ansible("ansible", "localhost", "-m", "kata.hypervisor.kata_sandbox_info", directory=tmp_path, **installed)
+    leaked = [name for name in ("Makefile", "ansible.cfg", ".collections", ".ci") if list((tmp_path / "collections").rglob(name))]
+    assert leaked == []
