@@ -17,7 +17,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Conf
 from ansible_collections.kata.hypervisor.plugins.module_utils.fields import Cost, Option, option, options_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param
 
-LIVE_ON_QEMU = {"qemu": Cost.LIVE, "firecracker": Cost.RESTART, "acrn": Cost.RESTART, "mock": Cost.LIVE}
+LIVE_VCPUS = {"qemu": Cost.LIVE, "firecracker": Cost.RESTART, "acrn": Cost.RESTART, "mock": Cost.LIVE}
+LIVE_MEMORY = {**LIVE_VCPUS, "firecracker": Cost.LIVE}
 QEMU = ("qemu", "mock")
 QEMU_FIRECRACKER = ("qemu", "firecracker", "mock")
 ACRN = ("acrn", "mock")
@@ -60,12 +61,12 @@ class HypervisorConfig:
     Numbers are counts unless a unit is given. Zero and empty mean "not said"; L(valid) fills in the original's defaults.
     """
 
-    num_vcpus: int = option(0, "vcpus", "num_vcpus", "default_vcpus", type="int", unit="count", cost=LIVE_ON_QEMU)
+    num_vcpus: int = option(0, "vcpus", "num_vcpus", "default_vcpus", type="int", unit="count", cost=LIVE_VCPUS)
     default_max_vcpus: int = option(
         0, "max_vcpus", "default_max_vcpus", "default_maxvcpus", type="int", unit="count", only=QEMU
     )
     memory_size: int = option(
-        0, "memory_mb", "memory_size", "default_memory", type="int", unit="MiB", cost=LIVE_ON_QEMU
+        0, "memory_mb", "memory_size", "default_memory", type="int", unit="MiB", cost=LIVE_MEMORY
     )
     default_bridges: int = option(0, "bridges", "default_bridges", type="int", unit="count", only=QEMU)
     msize_9p: int = option(0, "msize_9p", type="int", unit="bytes", only=QEMU)
@@ -128,6 +129,22 @@ class HypervisorConfig:
     image_format: str = option("", "image_format", choices=("raw", "qcow2"), only=QEMU)
     #: A first stage that loads what the kernel needs to find the image's root file system; goes with image_path, unlike initrd_path.
     initramfs_path: str = option("", "initramfs_path", "initramfs", type="path", only=QEMU)
+    enable_pci: bool = option(False, "enable_pci", type="bool", only=FIRECRACKER)
+    smt: bool = option(False, "smt", type="bool", only=FIRECRACKER)
+    cpu_template: str = option(
+        "", "cpu_template", choices=("C3", "T2", "T2A", "T2CL", "T2S", "V1N1"), only=FIRECRACKER
+    )
+    track_dirty_pages: bool = option(False, "track_dirty_pages", type="bool", only=FIRECRACKER)
+    entropy_device: bool = option(False, "entropy_device", type="bool", only=FIRECRACKER)
+    #: Empty disks that a VM starts with, and that are exchanged for others while it runs.
+    placeholder_drives: int = option(0, "placeholder_drives", type="int", unit="count", only=FIRECRACKER)
+    allow_vulnerable_vmm: bool = option(False, "allow_vulnerable_vmm", type="bool", only=FIRECRACKER)
+    jailer_uid: int = option(0, "jailer_uid", type="int", only=FIRECRACKER)
+    jailer_gid: int = option(0, "jailer_gid", type="int", only=FIRECRACKER)
+    chroot_base_dir: str = option("", "chroot_base_dir", type="path", only=FIRECRACKER)
+    network_namespace: str = option("", "network_namespace", type="path", only=FIRECRACKER)
+    jailer_cgroups: list[Param] = option(list, "jailer_cgroups", type="list", elements="str", only=FIRECRACKER)  # noqa: RUF009
+    jailer_limits: list[Param] = option(list, "jailer_limits", type="list", elements="str", only=FIRECRACKER)  # noqa: RUF009
     #: Paths by kind that take the place of the fields above; see L(add_custom_asset).
     custom_assets: dict[str, str] = option(dict)  # noqa: RUF009
 

@@ -16,6 +16,7 @@ import hashlib
 import os
 import socket
 import struct
+import time
 from typing import Iterable
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HostError
@@ -23,11 +24,14 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Conf
 TUN_DEVICE = "/dev/net/tun"
 VHOST_NET_DEVICE = "/dev/vhost-net"
 TUNSETIFF = 0x400454CA
+TUNSETPERSIST, TUNSETOWNER, TUNSETGROUP = 0x400454CB, 0x400454CC, 0x400454CE
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR, IFF_MULTI_QUEUE = 0x0002, 0x1000, 0x4000, 0x0100
 SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCSIFMTU, SIOCGIFINDEX, SIOCBRADDIF = 0x8913, 0x8914, 0x8922, 0x8933, 0x89A2
 IFF_UP = 1
 #: Bytes of an interface's name.
 MAX_NAME = 15
+#: Seconds in which a process that has ended lets go of a tap.
+RELEASE_SECONDS = 2.0
 
 
 def generated_mac(seed: str) -> str:
@@ -77,6 +81,43 @@ def open_tap(name: str, queues: int = 1) -> list[int]:
             fix="Another VM holds it." if busy else "The host needs /dev/net/tun (module tun), and the task root's rights.",
         ) from error
     return descriptors
+
+
+def make_persistent_tap(name: str, uid: int, gid: int) -> None:
+    """Make a tap that stays until L(remove_tap), for a VMM that opens it by its name, and as somebody else.
+
+    :param uid: who may open it
+    :raises HostError: the kernel refuses, with its words
+    """
+    (descriptor,) = open_tap(name)
+    try:
+        fcntl.ioctl(descriptor, TUNSETOWNER, uid)
+        fcntl.ioctl(descriptor, TUNSETGROUP, gid)
+        fcntl.ioctl(descriptor, TUNSETPERSIST, 1)
+    except OSError as error:
+        raise HostError(f"the tap {name} cannot be made to stay", option="devices", answer=str(error)) from error
+    finally:
+        close_all([descriptor])
+
+
+def remove_tap(name: str) -> None:
+    """Remove a persistent tap. Idempotent. Who held it may have ended a moment ago and still be closing it.
+
+    :raises HostError: it is in use
+    """
+    deadline = time.monotonic() + RELEASE_SECONDS
+    while exists(name):
+        try:
+            (descriptor,) = open_tap(name)
+        except HostError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.01)
+            continue
+        try:
+            fcntl.ioctl(descriptor, TUNSETPERSIST, 0)
+        finally:
+            close_all([descriptor])
 
 
 def open_macvtap(name: str, queues: int = 1) -> list[int]:

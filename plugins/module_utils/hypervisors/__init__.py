@@ -49,6 +49,10 @@ def new_hypervisor(name: str, context: Context) -> Hypervisor:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.driver import QemuHypervisor
 
         return QemuHypervisor(context)
+    if name == "firecracker":
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.driver import FirecrackerHypervisor
+
+        return FirecrackerHypervisor(context)
     if name == "mock":
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.mock import MockHypervisor
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param
+from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param, mode_params
 
 ROOT = (
     Param("root", "/dev/vda1"),
@@ -24,7 +24,22 @@ DEFAULTS = (
     Param("acpi", "off"),
 )
 
+#: What today's guests are not told: they have a console, and find their vCPUs and devices by ACPI.
+CLASSIC_ONLY = ("8250.nr_uarts", "acpi", "iommu")
+
 
 def classic_kernel_params(config: HypervisorConfig) -> list[Param]:
     """All parameters in the original's order: the built-in ones come last, so that a user cannot override them."""
     return [*config.kernel_params, *ROOT, *DEFAULTS]
+
+
+def kernel_params(config: HypervisorConfig, partitioned: bool = True) -> list[Param]:
+    """All parameters; the user's come last and win.
+
+    :param partitioned: the image has partitions, as Kata's have
+    """
+    image = bool(config.image_asset_path())
+    root = list(ROOT) if partitioned else [Param("root", "/dev/vda"), Param("ro")]
+    own = [param for param in DEFAULTS if param.key not in CLASSIC_ONLY and not (param.key == "pci" and config.enable_pci)]
+    words = [Param("console", "ttyS0"), *mode_params(config.debug, image)]
+    return [*(root if image else []), *own, *words, *config.kernel_params]

@@ -1,0 +1,249 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a VM's devices take on the host (files in a jail, taps, sockets), and devices of a VM that runs."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+
+from ansible_collections.kata.hypervisor.plugins.module_utils import network
+from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
+    BlockDrive,
+    Device,
+    NetworkDevice,
+    RateLimit,
+    VhostUserDevice,
+    Vsock,
+    device_id,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StateError, Unsupported
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import dialect, jailer, resources
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.device_ids import PLACEHOLDER, api_id
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.endpoints import RUNNING, has
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import Vm
+
+
+class HostSide:
+    """Lets a VM have what its devices need; each thing is written down before it is made."""
+
+    def __init__(self, machine: Vm, config: HypervisorConfig) -> None:
+        self.machine = machine
+        self.config = config
+
+    def own_path(self, name: str) -> str:
+        """A file of the VM's own, as Firecracker sees it."""
+        return f"/{name}" if self.machine.state.jail else self.machine.context.run_path(name)
+
+    def provide_file(self, source: str, name: str, read_only: bool = True) -> str:
+        """Let the VM have a file of the host's; returns its path as Firecracker sees it."""
+        jail = self.machine.state.jail
+        if jail is None:
+            return source
+        jailer.bring(jail, source, name, read_only)
+        return f"/{name}"
+
+    def provide_socket(self, name: str) -> str:
+        """A place for a socket that Firecracker will make; returns its path as Firecracker sees it."""
+        state = self.machine.state
+        if state.jail is not None:
+            return f"/{name}"
+        path = name if os.path.isabs(name) else self.machine.context.run_path(name)
+        if path not in state.sockets:
+            state.sockets.append(path)
+            self.machine.context.checkpoint()
+        return path
+
+    def provide(self, device: Device) -> None:
+        """Make what a device needs."""
+        if isinstance(device, BlockDrive):
+            self.provide_file(device.file, file_name(device), device.read_only)
+        elif isinstance(device, NetworkDevice):
+            self._provide_tap(device)
+        elif isinstance(device, Vsock):
+            self.machine.state.vsock = device.id
+            self.provide_socket(device.uds_path or socket_name(device))
+
+    def path_of(self, device: Device) -> str:
+        """The path of what L(provide) made, as Firecracker sees it."""
+        if isinstance(device, BlockDrive):
+            return self.own_path(file_name(device)) if self.machine.state.jail else device.file
+        if isinstance(device, Vsock):
+            return self.provide_socket(device.uds_path or socket_name(device))
+        return device.socket_path if isinstance(device, VhostUserDevice) else ""
+
+    def withdraw(self, device: Device) -> None:
+        """Remove what L(provide) made."""
+        state = self.machine.state
+        if isinstance(device, BlockDrive) and state.jail is not None:
+            jailer.drop(state.jail, file_name(device))
+        if isinstance(device, NetworkDevice) and device.tap_name in state.taps:
+            network.remove_tap(device.tap_name)
+            state.taps.remove(device.tap_name)
+            self.machine.context.checkpoint()
+
+    def _provide_tap(self, net: NetworkDevice) -> None:
+        """Make a tap that stays, since Firecracker opens it by its name; one that is there is the user's."""
+        state = self.machine.state
+        if self.config.network_namespace:
+            return
+        if not network.exists(net.tap_name):
+            state.taps.append(net.tap_name)
+            self.machine.context.checkpoint()
+            owner = (state.jail.uid, state.jail.gid) if state.jail else (os.geteuid(), os.getegid())
+            network.make_persistent_tap(net.tap_name, *owner)
+        network.bring_up(net.tap_name, net.mtu, net.bridge)
+
+
+def file_name(drive: BlockDrive) -> str:
+    """A disk's name in a jail."""
+    return f"disk_{api_id(drive.id)}"
+
+
+def socket_name(vsock: Vsock) -> str:
+    """The name of a vsock's socket, where the user names none."""
+    return f"vsock_{api_id(vsock.id)}.sock"
+
+
+def complete(device: Device, sandbox: str, seed: str) -> Device:
+    """The device with what nobody said filled in, always the same for the same sandbox and device.
+
+    :param seed: what makes addresses unique (the VM's UUID)
+    """
+    if isinstance(device, NetworkDevice):
+        name = device_id(device)
+        return dataclasses.replace(
+            device,
+            mac=device.mac or network.generated_mac(f"{seed}/{name}"),
+            tap_name=device.tap_name or network.tap_name(sandbox, name),
+        )
+    return device
+
+
+def attach(machine: Vm, config: HypervisorConfig, device: Device) -> None:
+    """Plug a device into a running VM. What was made for a failed attempt is removed. A device that is there is success.
+
+    :raises Unsupported: this VM cannot take it while it runs
+    :raises ApiError: Firecracker refused
+    """
+    api, name = machine.api(), device_id(device)
+    if name in machine.plugged_devices(machine.config(api)):
+        return
+    hot = _pci_hotplug(machine) and isinstance(device, (BlockDrive, NetworkDevice))
+    place = None if hot else _free_placeholder(machine, device)
+    host = HostSide(machine, config)
+    try:
+        if place is not None:
+            machine.state.placeholders[place] = name
+            machine.context.checkpoint()
+        machine.state.devices.append(name)
+        host.provide(device)
+        if place is None:
+            request = resources.device(device, host.path_of(device))
+            api.put(request.path, request.body)
+        else:
+            drive = f"{PLACEHOLDER}{place}"
+            body = {"drive_id": drive, "path_on_host": host.path_of(device), **_limits(device)}
+            api.patch(f"/drives/{drive}", body)
+    except BaseException:
+        machine.state.devices.remove(name)
+        if place is not None:
+            machine.state.placeholders[place] = ""
+        with contextlib.suppress(OSError):
+            host.withdraw(device)
+        machine.context.checkpoint()
+        raise
+    machine.context.checkpoint()
+
+
+def detach(machine: Vm, config: HypervisorConfig, device: Device) -> None:
+    """Take a device out of a running VM and remove what it had on the host. A device that is not there is success.
+
+    :raises Unsupported: this VM cannot let go of it while it runs
+    """
+    api, name, state = machine.api(), device_id(device), machine.state
+    if name not in machine.plugged_devices(machine.config(api)):
+        return
+    host = HostSide(machine, config)
+    if name in state.placeholders:
+        drive = f"{PLACEHOLDER}{state.placeholders.index(name)}"
+        api.patch(f"/drives/{drive}", {"drive_id": drive, "path_on_host": host.own_path(drive), **_limits(device, lift=True)})
+        state.placeholders[state.placeholders.index(name)] = ""
+    elif _pci_hotplug(machine) and isinstance(device, (BlockDrive, NetworkDevice)):
+        kind = "drives" if isinstance(device, BlockDrive) else "network-interfaces"
+        api.delete(f"/{kind}/{api_id(name)}")
+    else:
+        raise _no_hotplug(machine, device)
+    if name in state.devices:
+        state.devices.remove(name)
+    host.withdraw(device)
+    machine.context.checkpoint()
+
+
+def update(machine: Vm, config: HypervisorConfig, device: Device) -> None:
+    """Change a device that is there: a disk's file and limits, an interface's limits.
+
+    :raises Unsupported: nothing else of a device can change while the VM runs
+    :raises ApiError: Firecracker refused
+    """
+    api, name, state = machine.api(), device_id(device), machine.state
+    if isinstance(device, NetworkDevice):
+        api.patch(f"/network-interfaces/{api_id(name)}", {"iface_id": api_id(name), **resources.interface_limits(device)})
+        return
+    if not isinstance(device, BlockDrive):
+        raise _no_hotplug(machine, device)
+    drive = f"{PLACEHOLDER}{state.placeholders.index(name)}" if name in state.placeholders else api_id(name)
+    host = HostSide(machine, config)
+    if state.jail is not None:
+        # What is open stays open: the old file is only replaced by its name.
+        jailer.drop(state.jail, file_name(device))
+        host.provide(device)
+    body = {"drive_id": drive, "path_on_host": host.path_of(device), **_limits(device, lift=True)}
+    api.patch(f"/drives/{drive}", body)
+
+
+def _limits(device: Device, lift: bool = False) -> dict[str, object]:
+    limit = device.rate_limit if isinstance(device, BlockDrive) else None
+    return {"rate_limiter": resources.rate_limiter(limit or RateLimit())} if limit or lift else {}
+
+
+def _pci_hotplug(machine: Vm) -> bool:
+    return machine.state.pci and has(machine.version, "DELETE", "/drives/x", RUNNING[0])
+
+
+def _free_placeholder(machine: Vm, device: Device) -> int:
+    """The number of an empty disk that can stand for a device.
+
+    :raises StateError: all of them are taken
+    :raises Unsupported: there are none, or the device is no disk to write to
+    """
+    if not isinstance(device, BlockDrive) or not machine.state.placeholders:
+        raise _no_hotplug(machine, device)
+    if device.read_only or device.cache or device.io_engine:
+        raise Unsupported(
+            "a disk that takes a placeholder's place can be written to, and has the cache and engine that the placeholder has",
+            option="devices",
+            wanted=device.id,
+            fix="Leave read_only, cache and io_engine out, or restart the sandbox (disruption: restart).",
+        )
+    if "" not in machine.state.placeholders:
+        raise StateError(
+            f"all {len(machine.state.placeholders)} placeholder drives are taken",
+            option="placeholder_drives",
+            wanted=device.id,
+            fix="Raise placeholder_drives, which needs a restart.",
+        )
+    return machine.state.placeholders.index("")
+
+
+def _no_hotplug(machine: Vm, device: Device) -> Unsupported:
+    return Unsupported(
+        f"this VM cannot plug or unplug {type(device).__name__} {device_id(device)} while it runs: Firecracker"
+        f" {dialect.shown(machine.version)} {'with' if machine.state.pci else 'without'} PCI has no hotplug for it",
+        option="devices",
+        wanted=device_id(device),
+        fix="Restart the sandbox (disruption: restart). Disks need Firecracker 1.16 with enable_pci, or placeholder_drives.",
+    )

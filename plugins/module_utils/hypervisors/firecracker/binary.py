@@ -1,0 +1,89 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The Firecracker and jailer binaries: where they are, what version they report, and whether that one may be used."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, Unsupported
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.dialect import (
+    known_holes,
+    parse_version,
+    shown,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.endpoints import Version
+
+PLACES = ("/usr/local/bin/firecracker", "/usr/bin/firecracker", "/opt/kata/bin/firecracker")
+#: Seconds a binary gets to say its version.
+VERSION_SECONDS = 10.0
+
+
+def find_binary(wanted: str) -> str:
+    """The Firecracker that was asked for, or the first in the usual places.
+
+    :raises AssetError: there is none, or it cannot be run
+    """
+    if wanted:
+        return check_binary(wanted, "hypervisor_path")
+    for path in PLACES:
+        if os.access(path, os.X_OK):
+            return path
+    raise AssetError(
+        f"no Firecracker was found in {', '.join(PLACES)}",
+        option="hypervisor_path",
+        fix="Install it (role kata.hypervisor.kata_vmm) or say where it is.",
+    )
+
+
+def check_binary(path: str, option: str) -> str:
+    """A program that can be run.
+
+    :raises AssetError: it cannot
+    """
+    if not os.path.isfile(path):
+        raise AssetError("there is no such program", option=option, wanted=path)
+    if not os.access(path, os.X_OK):
+        raise AssetError("this program cannot be executed", option=option, wanted=path)
+    return path
+
+
+def version_of(path: str, word: str, option: str) -> Version:
+    """The version a binary reports.
+
+    :param word: what its answer begins with, Firecracker or Jailer
+    :raises AssetError: it is something else
+    """
+    try:
+        done = subprocess.run(
+            [path, "--version"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=VERSION_SECONDS,
+            check=False,
+        )
+        output = done.stdout.decode("utf-8", "replace").strip()
+    except (OSError, subprocess.TimeoutExpired) as error:
+        output = str(error)
+    version = parse_version(output) if word.lower() in output.lower() else ()
+    if not version:
+        raise AssetError(f"this is no {word}", option=option, wanted=path, answer=output[:200])
+    return version
+
+
+def refuse_holes(version: Version, option: str, path: str, jailer: bool = False, pci: bool = False) -> None:
+    """Refuse a version with known vulnerabilities that count for this use of it.
+
+    :raises Unsupported: names them, and the option that allows it all the same
+    """
+    holes = known_holes(version, jailer, pci)
+    if holes:
+        raise Unsupported(
+            f"version {shown(version)} is vulnerable: " + "; ".join(f"{hole.name}, {hole.what}" for hole in holes),
+            option=option,
+            wanted=path,
+            fix="Install a version without it, or set allow_vulnerable_vmm to use this one all the same.",
+        )

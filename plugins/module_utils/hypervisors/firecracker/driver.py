@@ -1,0 +1,188 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The Firecracker driver: the operations of L(Hypervisor), each short.
+
+What a look at a VM takes is imported at once (C(vm.py)); what only an action takes is imported by that action, since a task's payload
+is compiled anew on the host every time.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StateError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Capabilities, Context, Hypervisor, Observed
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import FirecrackerState, Jail
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import Vm
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
+    from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device
+    from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import MemoryResize, VcpuResize
+
+
+class FirecrackerHypervisor(Hypervisor):
+    """A VM run by Firecracker, controlled over its API; in a jail where the configuration names a jailer."""
+
+    name = "firecracker"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.vm = Vm(context)
+        self._jail: Jail | None = None
+        self._cold: list[Device] = []
+
+    # --- lifecycle -------------------------------------------------------------------------------------------------
+
+    def create_sandbox(self, config: HypervisorConfig) -> None:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import preparation
+
+        with self.vm.named_errors():
+            self.config, version, self._jail = preparation.prepare(config, self.context)
+            if self.vm.process() is None:
+                self.vm.state.version = list(version)
+
+    def start_sandbox(self, timeout: float) -> None:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import starting
+
+        with self.vm.named_errors():
+            starting.start(self.vm, self.config, self._cold, self._jail, timeout)
+
+    def restore_sandbox(self, source: str, timeout: float) -> None:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import preparation, snapshots
+
+        with self.vm.named_errors():
+            self.config, version, self._jail = preparation.prepare(self.config, self.context)
+            self.vm.state.version = list(version)
+            snapshots.restore(self.vm, self.config, self._cold, self._jail, source, timeout)
+
+    def stop_sandbox(self, timeout: float, force: bool = False) -> None:
+        with self.vm.named_errors():
+            self.vm.stop(timeout, force)
+            self.context.checkpoint()
+
+    def pause_sandbox(self) -> None:
+        with self.vm.named_errors():
+            self.vm.set_state("paused")
+
+    def resume_sandbox(self) -> None:
+        with self.vm.named_errors():
+            self.vm.set_state("running")
+
+    def save_sandbox(self, destination: str, timeout: float) -> None:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import snapshots
+
+        with self.vm.named_errors():
+            self.vm.set_state("paused")
+            snapshots.save(self.vm, destination, timeout)
+
+    def cleanup(self) -> None:
+        with self.vm.named_errors():
+            self.vm.kill()
+            shutil.rmtree(self.context.run_dir, ignore_errors=True)
+
+    def check(self) -> None:
+        with self.vm.named_errors():
+            observed = self.observe()
+            if observed.power in ("off", "failed"):
+                raise StateError(f"the VM is {observed.power}", answer=observed.reason, log=self.vm.log)
+
+    # --- devices -----------------------------------------------------------------------------------------------------
+
+    def add_device(self, device: Device) -> None:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.devices import device_id
+
+        with self.vm.named_errors():
+            device = self._checked(device, self._cold)
+            self._cold = [one for one in self._cold if device_id(one) != device_id(device)] + [device]
+
+    def hotplug_add_device(self, device: Device) -> None:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import attachments
+
+        with self.vm.named_errors():
+            attachments.attach(self.vm, self.config, self._checked(device, []))
+
+    def hotplug_remove_device(self, device: Device) -> None:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import attachments
+
+        with self.vm.named_errors():
+            completed = attachments.complete(device, self.context.sandbox_id, self.vm.state.uuid)
+            attachments.detach(self.vm, self.config, completed)
+
+    def update_device(self, device: Device) -> None:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import attachments
+
+        with self.vm.named_errors():
+            attachments.update(self.vm, self.config, self._checked(device, []))
+
+    def _checked(self, device: Device, others: list[Device]) -> Device:
+        """The device, complete, once this Firecracker and this host are known to be able to have it."""
+        from ansible_collections.kata.hypervisor.plugins.module_utils.devices import device_id
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import attachments, preparation
+
+        self.vm.state.new_identity()
+        device = attachments.complete(device, self.context.sandbox_id, self.vm.state.uuid)
+        others = [one for one in others if device_id(one) != device_id(device)]
+        jail = self.vm.state.jail or self._jail
+        preparation.check_device(device, self.config, self.vm.version, jail, others)
+        return device
+
+    # --- sizes -----------------------------------------------------------------------------------------------------
+
+    def resize_vcpus(self, vcpus: int) -> VcpuResize:
+        self.unsupported(
+            "resize_vcpus",
+            "Firecracker fixes the number of vCPUs when a VM starts, in every version",
+            "Give vcpus together with disruption=restart.",
+        )
+
+    def resize_memory(self, memory_mb: int, block_mb: int = 0, probe: bool = False) -> MemoryResize:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import memory
+
+        with self.vm.named_errors():
+            return memory.resize(self.vm, memory_mb)
+
+    # --- facts -----------------------------------------------------------------------------------------------------
+
+    def observe(self) -> Observed:
+        return self.vm.observe()
+
+    def console_log(self) -> str:
+        return self.vm.console_log
+
+    def vmm_log(self) -> str:
+        return self.vm.log
+
+    def capabilities(self) -> Capabilities:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.dialect import capabilities
+
+        running = self.vm.state.process is not None
+        return capabilities(
+            self.vm.version,
+            pci=self.vm.state.pci if running else self.config.enable_pci,
+            memory_region=self.vm.state.region_mb > 0 if running else self.config.max_memory_mb > self.config.memory_size,
+            placeholder_drives=len(self.vm.state.placeholders) if running else self.config.placeholder_drives,
+        )
+
+    def get_thread_ids(self) -> dict[int, int]:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.threads import vcpu_threads
+
+        with self.vm.named_errors():
+            return vcpu_threads(self.pid())
+
+    def pid(self) -> int:
+        process = self.vm.process()
+        return process.pid if process else 0
+
+    # --- state -----------------------------------------------------------------------------------------------------
+
+    def save(self) -> dict[str, Any]:
+        return self.vm.state.as_dict()
+
+    def load(self, state: dict[str, Any], config: HypervisorConfig) -> None:
+        self.vm.state = FirecrackerState.from_dict(state)
+        self.config = config

@@ -1,0 +1,65 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Memory of a VM that runs: plugged into and out of its region, as far as the guest goes along."""
+
+from __future__ import annotations
+
+import time
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, Unsupported
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import MemoryResize
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import dialect, resources
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import ApiError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import Vm
+
+#: Seconds without any progress after which a guest is taken not to go along.
+PATIENCE_SECONDS = 10.0
+POLL = 0.05
+
+
+def resize(machine: Vm, memory_mb: int) -> MemoryResize:
+    """Bring the VM's memory to a size, or as near to it as the guest goes; the result says how much it really has.
+
+    :raises Unsupported: this version, or this VM, has no memory that can be plugged
+    :raises ConfigError: the size is out of the VM's range
+    :raises ApiError: Firecracker refused, as it does until the guest's virtio-mem driver runs
+    """
+    api, state = machine.api(), machine.state
+    dialect.require_endpoint(machine.version, "PATCH", "/hotplug/memory", "memory hotplug", "memory_mb", memory_mb)
+    if not state.region_mb:
+        raise Unsupported(
+            "this VM was started without room for more memory",
+            option="memory_mb",
+            wanted=memory_mb,
+            fix="Give max_memory_mb, which needs a restart (disruption: restart).",
+        )
+    if not state.boot_memory_mb <= memory_mb <= state.boot_memory_mb + state.region_mb:
+        raise ConfigError(
+            f"this VM can have {state.boot_memory_mb} to {state.boot_memory_mb + state.region_mb} MiB while it runs",
+            option="memory_mb",
+            wanted=memory_mb,
+            fix="Restart it with the size that is wanted (disruption: restart).",
+        )
+    old = machine.plugged_memory_mb(api)
+    wanted = -(-(memory_mb - state.boot_memory_mb) // resources.BLOCK_MB) * resources.BLOCK_MB
+    try:
+        api.patch("/hotplug/memory", {"requested_size_mib": wanted})
+    except ApiError as error:
+        error.option, error.wanted = "memory_mb", memory_mb
+        error.fix = "The guest needs a kernel with virtio-mem (5.16 or later) that has booted."
+        raise
+    now = _wait_plugged(machine, old, wanted)
+    return MemoryResize(state.boot_memory_mb + old, state.boot_memory_mb + now, "virtio-mem" if old != wanted else "none")
+
+
+def _wait_plugged(machine: Vm, now: int, wanted: int) -> int:
+    """The MiB that are plugged once they are what is wanted, or do not change any more."""
+    api = machine.api()
+    moved = time.monotonic()
+    while now != wanted and time.monotonic() - moved < PATIENCE_SECONDS:
+        time.sleep(POLL)
+        before, now = now, machine.plugged_memory_mb(api)
+        if now != before:
+            moved = time.monotonic()
+    return now

@@ -1,0 +1,210 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What can be known to be wrong with a configuration before anything is touched, and what nobody said filled in."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+
+from ansible_collections.kata.hypervisor.plugins.module_utils import disk_users, host
+from ansible_collections.kata.hypervisor.plugins.module_utils.boot_files import check_boot_files
+from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
+    BlockDrive,
+    Device,
+    NetworkDevice,
+    VhostUserDevice,
+    Vsock,
+    device_id,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError, StateError, Unsupported
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import binary, dialect, jailer, resources
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.endpoints import Version
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import Jail
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import API_SOCKET
+from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
+from ansible_collections.kata.hypervisor.plugins.module_utils.network import check_bridge, check_name
+
+#: Placeholder drives of one VM; more would leave a guest without names that people expect.
+MAX_PLACEHOLDERS = 16
+#: Options that only mean something in a jail.
+JAIL_OPTIONS = ("jailer_uid", "jailer_gid", "chroot_base_dir", "network_namespace", "jailer_cgroups", "jailer_limits")
+#: What L(HypervisorConfig.valid) fills in that Firecracker knows nothing of.
+FOREIGN = ("default_max_vcpus", "default_bridges", "msize_9p", "block_device_driver")
+
+
+def prepare(config: HypervisorConfig, context: Context) -> tuple[HypervisorConfig, Version, Jail | None]:
+    """A copy of the configuration, checked and complete, its Firecracker's version, and its jail.
+
+    :raises ConfigError: an option is missing, contradictory or impossible
+    :raises AssetError: a kernel, image, initrd or binary cannot be used
+    :raises Unsupported: the version lacks something, or is known to be vulnerable
+    :raises HostError: the host lacks memory, or has no safe place for a jail
+    """
+    config = dataclasses.replace(config, kernel_params=list(config.kernel_params))
+    config.check_consistent()
+    _check_driver(config.block_device_driver, "block_device_driver")
+    config.valid(dialect.MAX_VCPUS)
+    for name in FOREIGN:
+        setattr(config, name, type(getattr(config, name))())
+    if config.num_vcpus > dialect.MAX_VCPUS:
+        raise ConfigError(f"Firecracker gives a VM at most {dialect.MAX_VCPUS} vCPUs", option="vcpus", wanted=config.num_vcpus)
+    config.hypervisor_path = binary.find_binary(config.hypervisor_asset_path())
+    version = binary.version_of(config.hypervisor_path, "Firecracker", "hypervisor_path")
+    if not config.allow_vulnerable_vmm:
+        binary.refuse_holes(version, "hypervisor_path", config.hypervisor_path, pci=config.enable_pci)
+    check_boot_files(config)
+    _check_features(config, version)
+    _plan_memory(config, version, context)
+    jail = _plan_jail(config, version, context)
+    if jail is None:
+        socket_path(context.run_dir, API_SOCKET)
+    return config, version, jail
+
+
+def _check_driver(driver: str, option: str) -> None:
+    if driver not in ("", "virtio-blk", "virtio-mmio"):
+        raise Unsupported("Firecracker's disks are virtio-blk", option=option, wanted=driver, fix="Leave it out.")
+
+
+def _check_features(config: HypervisorConfig, version: Version) -> None:
+    for wanted, feature, option in (
+        (config.initrd_asset_path(), "initrd", "initrd_path"),
+        (config.track_dirty_pages, "dirty_pages", "track_dirty_pages"),
+        (config.huge_pages, "huge_pages", "huge_pages"),
+        (config.enable_pci, "pci", "enable_pci"),
+    ):
+        if wanted:
+            dialect.require(version, feature, option, wanted)
+    if config.entropy_device:
+        dialect.require_endpoint(version, "PUT", "/entropy", "entropy device", "entropy_device", True)
+    if config.placeholder_drives > MAX_PLACEHOLDERS:
+        raise ConfigError(f"there are at most {MAX_PLACEHOLDERS}", option="placeholder_drives", wanted=config.placeholder_drives)
+
+
+def _plan_memory(config: HypervisorConfig, version: Version, context: Context) -> None:
+    host_mb = host.read_host_memory_mb(context.meminfo)
+    if config.memory_size > host_mb:
+        raise HostError(f"the host has {host_mb} MiB of memory", option="memory_mb", wanted=config.memory_size, fix="Ask for less.")
+    if config.memory_hotplug not in ("", "none", "virtio-mem"):
+        raise Unsupported("Firecracker plugs memory by virtio-mem", option="memory_hotplug", wanted=config.memory_hotplug)
+    if resources.region_size(config):
+        dialect.require_endpoint(version, "PUT", "/hotplug/memory", "memory hotplug", "max_memory_mb", config.max_memory_mb)
+        config.memory_hotplug = "virtio-mem"
+        config.max_memory_mb = config.memory_size + resources.region_size(config)
+    elif config.memory_hotplug == "virtio-mem":
+        raise ConfigError(
+            "memory can only be plugged in where max_memory_mb is above memory_mb", option="max_memory_mb", wanted=config.max_memory_mb
+        )
+
+
+def _plan_jail(config: HypervisorConfig, version: Version, context: Context) -> Jail | None:
+    if not config.jailer_asset_path():
+        for option in JAIL_OPTIONS:
+            if getattr(config, option):
+                raise ConfigError(
+                    "this only means something in a jail", option=option, wanted=getattr(config, option), fix="Give jailer_path too."
+                )
+        return None
+    path = binary.check_binary(config.jailer_asset_path(), "jailer_path")
+    own = binary.version_of(path, "Jailer", "jailer_path")
+    if not config.allow_vulnerable_vmm:
+        binary.refuse_holes(own, "jailer_path", path, jailer=True)
+    if os.geteuid() != 0:
+        raise HostError("only root can make a jail", option="jailer_path", wanted=path, fix="Run the task with become.")
+    firecracker = os.path.realpath(config.hypervisor_path)
+    if tuple(own) < (1, 13) and "firecracker" not in os.path.basename(firecracker):
+        raise ConfigError(
+            f"jailer {dialect.shown(own)} only runs programs whose name has firecracker in it", option="hypervisor_path", wanted=firecracker
+        )
+    if config.jailer_cgroups:
+        dialect.require(own, "cgroups", "jailer_cgroups", config.jailer_cgroups)
+    if config.jailer_limits:
+        dialect.require(own, "resource_limits", "jailer_limits", config.jailer_limits)
+    for key, value in config.jailer_limits:
+        if key not in ("fsize", "no-file") or not value.isdigit():
+            raise ConfigError("the limits are fsize=BYTES and no-file=COUNT", option="jailer_limits", wanted=f"{key}={value}")
+    for key, value in config.jailer_cgroups:
+        if not re.fullmatch(r"[a-z0-9_]+(\.[A-Za-z0-9_]+)+", key) or not value or "=" in value:
+            raise ConfigError("this is no setting of a cgroup, such as cpu.shares=512", option="jailer_cgroups", wanted=f"{key}={value}")
+    if config.network_namespace and not os.path.exists(config.network_namespace):
+        raise AssetError("there is no such network namespace", option="network_namespace", wanted=config.network_namespace)
+    config.chroot_base_dir = config.chroot_base_dir or default_base(context)
+    jailer.check_base(config.chroot_base_dir)
+    return jailer.plan_jail(config, context.sandbox_id, config.chroot_base_dir, os.path.basename(firecracker))
+
+
+def default_base(context: Context) -> str:
+    """Where jails go when nobody says: beside the sandboxes, since /run is mounted nodev on most hosts."""
+    return os.path.join(os.path.dirname(os.path.dirname(context.state_dir)), "jails")
+
+
+def check_device(device: Device, config: HypervisorConfig, version: Version, jail: Jail | None, others: list[Device]) -> None:
+    """Refuse a device that Firecracker, this version of it, or the host does not have. Changes nothing.
+
+    :param others: the VM's other devices
+    """
+    name = device_id(device)
+    if isinstance(device, BlockDrive):
+        _check_disk(device, version, jail)
+    elif isinstance(device, NetworkDevice):
+        _check_interface(device, config, version)
+    elif isinstance(device, Vsock):
+        dialect.require_endpoint(version, "PUT", "/vsock", "vsock", "devices", name)
+        if config.use_vsock or any(isinstance(other, Vsock) for other in others):
+            raise ConfigError("Firecracker gives a VM one vsock", option="devices", wanted=name)
+        if jail is not None and device.uds_path:
+            raise ConfigError("a vsock's socket lies in the jail", option="devices", wanted=device.uds_path, fix="Leave its path out.")
+        if jail is None and device.uds_path:
+            socket_path(device.uds_path)
+    elif isinstance(device, VhostUserDevice) and device.type == "vhost-user-blk-pci":
+        dialect.require(version, "vhost_user_block", "devices", name)
+        if jail is not None:
+            raise Unsupported("a vhost-user disk cannot be brought into a jail", option="devices", wanted=name)
+    else:
+        what = device.type if isinstance(device, VhostUserDevice) else type(device).__name__
+        raise Unsupported(f"Firecracker has no device for {what} {name}", option="devices", wanted=name)
+
+
+def _check_disk(drive: BlockDrive, version: Version, jail: Jail | None) -> None:
+    _check_driver(drive.driver, "devices")
+    for problem, what in (
+        (drive.format != "raw", f"disks in the format {drive.format}"),
+        (drive.discard, "discard of a disk's space"),
+        (drive.serial, "serial numbers of disks"),
+        (drive.cache and drive.cache not in resources.CACHES, f"cache {drive.cache}"),
+        (drive.io_engine and drive.io_engine not in resources.ENGINES, f"I/O engine {drive.io_engine}"),
+    ):
+        if problem:
+            raise Unsupported(f"Firecracker has no {what}", option="devices", wanted=drive.id)
+    if drive.cache:
+        dialect.require(version, "cache", "devices", drive.cache)
+    if drive.io_engine:
+        dialect.require(version, "io_engine", "devices", drive.io_engine)
+    if not os.path.exists(drive.file) or os.path.isdir(drive.file):
+        raise AssetError("there is no such disk", option="devices", wanted=drive.file)
+    user = "" if drive.read_only else disk_users.user_of(drive.file)
+    if user:
+        raise StateError("the host itself uses this disk", option="devices", wanted=drive.file, answer=user)
+    if jail is not None and not drive.read_only:
+        jailer.check_disk(jail, drive.file)
+
+
+def _check_interface(net: NetworkDevice, config: HypervisorConfig, version: Version) -> None:
+    name = device_id(net)
+    if net.kind != "tap":
+        raise Unsupported(f"Firecracker's interfaces are taps, not {net.kind}", option="devices", wanted=name)
+    if net.queues > 1 or net.vhost:
+        raise Unsupported("Firecracker has no queues and no vhost for interfaces", option="devices", wanted=name)
+    check_name(net.tap_name)
+    if net.mtu:
+        dialect.require(version, "mtu", "devices", net.mtu)
+    if config.network_namespace:
+        if net.bridge:
+            raise ConfigError("bridges in another network namespace are the user's affair", option="devices", wanted=net.bridge)
+    elif net.bridge:
+        check_bridge(net.bridge)

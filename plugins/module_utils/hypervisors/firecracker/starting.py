@@ -1,0 +1,224 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Start: a complete configuration and its devices become a running VM, or nothing at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+from typing import Iterator
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device, Vsock, device_id
+from ansible_collections.kata.hypervisor.plugins.module_utils.disks import is_partitioned
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded, LaunchError, StateError, VmmError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import jailer, resources
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import ApiClient, ApiConnectionError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.attachments import HostSide
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.device_ids import PLACEHOLDER
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.dialect import can, dialect_for
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.kernel_params import kernel_params
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.resources import Request
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import Jail
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import (
+    API_SECONDS,
+    API_SOCKET,
+    CONSOLE_LOG,
+    METRICS,
+    POWER,
+    VMM_LOG,
+    Vm,
+    jailed_pid,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.params import kernel_params_string
+from ansible_collections.kata.hypervisor.plugins.module_utils.process import identify, spawn_detached
+from ansible_collections.kata.hypervisor.plugins.module_utils.run_files import keep_previous, make_run_dir
+
+#: Seconds between two looks at a Firecracker that is starting; its API is there after a few milliseconds.
+POLL = 0.005
+#: Bytes of an empty disk that waits to be exchanged for another.
+PLACEHOLDER_BYTES = 4096
+#: Guest CID where nobody asks for one; each Firecracker has CIDs of its own.
+USUAL_CID = 3
+#: What Firecracker's exit codes mean (its sources, FcExitCode).
+EXIT_CODES = {
+    148: "the seccomp filter caught a forbidden system call",
+    149: "a bus error: a file that backs memory is too short",
+    150: "a segmentation fault",
+    151: "a file grew beyond its limit (jailer_limits fsize)",
+    152: "a bad configuration",
+    153: "arguments that this version does not know",
+}
+
+
+def start(machine: Vm, config: HypervisorConfig, devices: list[Device], jail: Jail | None, timeout: float) -> None:
+    """Start Firecracker, make the VM and let it run; on failure nothing of the attempt is left.
+
+    :param devices: those that are there from the start
+    :param timeout: seconds until it runs
+    :raises StateError: one runs already
+    :raises LaunchError: Firecracker, or its jailer, ended
+    :raises ApiError: Firecracker refused a part of the VM
+    :raises DeadlineExceeded: it did not answer in time
+    """
+    deadline = time.monotonic() + timeout
+    with launched(machine, config, devices, jail, deadline) as (api, host):
+        for request in requests(machine, config, devices, host):
+            api.put(request.path, request.body, max(API_SECONDS, deadline - time.monotonic()))
+        status = machine.status(api)
+        if POWER.get(status) != "running":
+            raise VmmError("Firecracker took every request, and its VM does not run", answer=status, log=machine.log)
+
+
+@contextlib.contextmanager
+def launched(
+    machine: Vm, config: HypervisorConfig, devices: list[Device], jail: Jail | None, deadline: float
+) -> Iterator[tuple[ApiClient, HostSide]]:
+    """A Firecracker whose API answers, and the host's side of its VM. When what is done with it fails, nothing of it is left."""
+    if machine.process() is not None:
+        raise StateError("its Firecracker runs already")
+    machine.kill()
+    state = machine.state
+    state.new_identity()
+    state.jail = jail
+    state.pci = config.enable_pci
+    state.boot_memory_mb, state.region_mb = config.memory_size, resources.region_size(config)
+    state.placeholders = [""] * config.placeholder_drives
+    state.launching = True
+    machine.context.checkpoint()
+    try:
+        make_run_dir(machine.context.run_dir)
+        for log in (CONSOLE_LOG, VMM_LOG):
+            keep_previous(machine.context.run_path(log))
+        host = HostSide(machine, config)
+        if jail is not None:
+            jailer.make(jail)
+        _make_own_files(machine, config)
+        for device in devices:
+            host.provide(device)
+        api = _launch(machine, config, deadline)
+        try:
+            yield api, host
+        except ApiConnectionError as error:
+            # It has ended: what it said last tells more than a broken connection.
+            error.answer = machine.last_words(10) or error.answer
+            raise
+    except BaseException:
+        machine.kill()
+        machine.context.checkpoint()
+        raise
+    state.launching = False
+    machine.context.checkpoint()
+
+
+def _make_own_files(machine: Vm, config: HypervisorConfig) -> None:
+    """Logs, which old versions want to find there, and empty disks."""
+    files = {VMM_LOG: 0, **({METRICS: 0} if config.debug else {})}
+    files.update({f"{PLACEHOLDER}{number}": PLACEHOLDER_BYTES for number in range(config.placeholder_drives)})
+    for name, size in files.items():
+        if machine.state.jail is not None:
+            jailer.make_file(machine.state.jail, name, size)
+        else:
+            with open(machine.context.run_path(name), "wb") as stream:
+                stream.truncate(size)
+
+
+def _launch(machine: Vm, config: HypervisorConfig, deadline: float) -> ApiClient:
+    """Start the process and wait until its API answers."""
+    words = argv(machine, config)
+    try:
+        child = spawn_detached(words, machine.console_log)
+    except OSError as error:
+        raise LaunchError("Firecracker cannot be run", argv=words, answer=str(error)) from error
+    machine.state.process = identify(child.pid)
+    machine.context.checkpoint()
+    api = ApiClient(machine.socket, API_SECONDS, ".".join(map(str, machine.version)))
+    # A jailer that makes a PID namespace has a child become Firecracker, and writes down who that is.
+    forks = machine.state.jail is not None and can(machine.version, "pid_namespace")
+    while True:
+        try:
+            api.get("/", min(API_SECONDS, max(POLL, deadline - time.monotonic())))
+            if not forks or jailed_pid(machine.state.jail):
+                break
+        except ApiConnectionError as error:
+            if child.poll() is not None and not any(machine.processes()):
+                raise _launch_error(machine, child, words) from error
+            if time.monotonic() >= deadline:
+                raise DeadlineExceeded(
+                    "Firecracker did not answer on its API in time",
+                    answer=machine.last_words() or error.answer,
+                    log=machine.console_log,
+                    fix="Give it more time (start_timeout), or look into its log.",
+                ) from error
+        time.sleep(POLL)
+    # The jailer became Firecracker, or its child did: who answers now is whom to remember.
+    machine.state.process = next(machine.processes(), None)
+    if machine.state.process is None:
+        raise LaunchError("a Firecracker answers that is not the one that was started", argv=words, log=machine.console_log)
+    machine.context.checkpoint()
+    return api
+
+
+def argv(machine: Vm, config: HypervisorConfig) -> list[str]:
+    """The whole command line, program first."""
+    jail = machine.state.jail
+    arguments = ["--api-sock", f"/{API_SOCKET}" if jail else machine.socket]
+    if config.enable_pci:
+        arguments.append("--enable-pci")
+    firecracker = os.path.realpath(config.hypervisor_path)
+    if jail is None:
+        named = ["--id", jailer.jail_id(machine.context.sandbox_id)]
+        return [firecracker, *named, *arguments]
+    return jailer.argv(config, config.jailer_asset_path(), firecracker, machine.version, jail, arguments)
+
+
+def _launch_error(machine: Vm, child: subprocess.Popen[bytes], words: list[str]) -> LaunchError:
+    code = child.returncode
+    program = "the jailer" if machine.state.jail else "Firecracker"
+    how = f"{program} ended with exit code {code}" if code >= 0 else f"{program} was killed by signal {-code}"
+    if code in EXIT_CODES:
+        how += f" ({EXIT_CODES[code]})"
+    if code == 0:
+        how += " and left no Firecracker behind; a jailed one has to be linked statically"
+    answer = machine.last_words(10)
+    denied = "KVM" in answer and ("Error(13)" in answer or "denied" in answer.lower())
+    fix = "Its user needs access to /dev/kvm (group kvm)." if denied else ""
+    return LaunchError(how, exit_code=code, argv=words, answer=answer, log=machine.console_log, fix=fix)
+
+
+def requests(machine: Vm, config: HypervisorConfig, devices: list[Device], host: HostSide) -> list[Request]:
+    """What makes the VM, in the original's order: machine, kernel, root disk, empty disks, devices, start."""
+    dialect = dialect_for(machine.version)
+    image = config.image_asset_path()
+    made = []
+    if not dialect.logger_fifos:
+        made.append(resources.logger(host.own_path(VMM_LOG), config.debug))
+        if config.debug:
+            made.append(Request("/metrics", {"metrics_path": host.own_path(METRICS)}))
+    made.append(resources.machine_config(config, dialect))
+    arguments = kernel_params_string(kernel_params(config, is_partitioned(image)))
+    initrd = config.initrd_asset_path()
+    made.append(
+        resources.boot_source(
+            host.provide_file(config.kernel_asset_path(), "vmlinux"),
+            host.provide_file(initrd, "initrd") if initrd else "",
+            arguments,
+        )
+    )
+    if image:
+        made.append(resources.root_drive(host.provide_file(image, "rootfs")))
+    for number in range(config.placeholder_drives):
+        made.append(resources.placeholder_drive(number, host.own_path(f"{PLACEHOLDER}{number}")))
+    made += [resources.device(device, host.path_of(device)) for device in devices]
+    if config.use_vsock:
+        made.append(resources.device(Vsock(USUAL_CID), host.provide_socket("vsock.sock")))
+    if config.entropy_device:
+        made.append(Request("/entropy", {}))
+    if machine.state.region_mb:
+        made.append(resources.memory_region(machine.state.region_mb))
+    made.append(Request("/actions", {"action_type": "InstanceStart"}))
+    machine.state.devices = [device_id(device) for device in devices]
+    return made

@@ -1,0 +1,94 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the Firecracker driver remembers of one VM: enough to find and to remove everything it made."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import uuid
+from typing import Any
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity
+
+
+@dataclasses.dataclass(frozen=True)
+class Jail:
+    """Where a jailed Firecracker lives and as whom.
+
+    :param base: directory of all jails
+    :param program: file name of the Firecracker binary, a part of the jail's path
+    :param id: the sandbox's id in the jailer's narrower alphabet
+    """
+
+    base: str
+    program: str
+    id: str
+    uid: int
+    gid: int
+
+    @property
+    def directory(self) -> str:
+        """All of the jail; what is removed at its end."""
+        return os.path.join(self.base, self.program, self.id)
+
+    @property
+    def root(self) -> str:
+        """What the jailed process sees as /."""
+        return os.path.join(self.directory, "root")
+
+    def path(self, name: str) -> str:
+        """A file in the jail, as the host sees it."""
+        return os.path.join(self.root, name)
+
+
+@dataclasses.dataclass
+class FirecrackerState:
+    """The driver's persistent state.
+
+    :param uuid: what makes the addresses of its interfaces unique
+    :param version: of the binary that the VM was started with, or will be
+    :param process: the Firecracker that was started, None before and after
+    :param launching: a Firecracker may run that C(process) does not name yet
+    :param jail: where it is jailed, None where it is not
+    :param pci: it was started with PCI
+    :param boot_memory_mb: MiB that the VM booted with
+    :param region_mb: MiB that can be plugged in
+    :param devices: ids of the user's devices that it was given
+    :param placeholders: which device each placeholder drive stands for; empty for none
+    :param vsock: id of the user's vsock device
+    :param taps: interfaces that were made for it
+    :param sockets: further sockets on the host that are its own
+    """
+
+    uuid: str = ""
+    version: list[int] = dataclasses.field(default_factory=list)
+    process: ProcessIdentity | None = None
+    launching: bool = False
+    jail: Jail | None = None
+    pci: bool = False
+    boot_memory_mb: int = 0
+    region_mb: int = 0
+    devices: list[str] = dataclasses.field(default_factory=list)
+    placeholders: list[str] = dataclasses.field(default_factory=list)
+    vsock: str = ""
+    taps: list[str] = dataclasses.field(default_factory=list)
+    sockets: list[str] = dataclasses.field(default_factory=list)
+
+    def new_identity(self) -> None:
+        """Give the VM a UUID, once."""
+        self.uuid = self.uuid or str(uuid.uuid4())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The state as a JSON-able value."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> FirecrackerState:
+        """The state from its JSON value; what a later version added is left out."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        state = cls(**{name: item for name, item in value.items() if name in known})
+        state.process = ProcessIdentity.from_dict(value.get("process"))
+        state.jail = Jail(**value["jail"]) if value.get("jail") else None
+        return state

@@ -1,0 +1,290 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One Firecracker on the host: its process, its API, its files. What every operation needs, and all that a look at it takes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import time
+from typing import Any, Iterator
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError, StateError, VmmError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context, Observed
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import (
+    ApiClient,
+    ApiConnectionError,
+    ApiError,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import FirecrackerState, Jail
+from ansible_collections.kata.hypervisor.plugins.module_utils.process import (
+    ProcessIdentity,
+    command_lines,
+    identify,
+    tail,
+    terminate,
+    wait_gone,
+)
+
+#: Seconds for one request to a VMM that is well.
+API_SECONDS = 5.0
+#: Seconds that SIGTERM and SIGKILL get, each.
+STEP_SECONDS = 5.0
+#: A jailed one is the first process of its PID namespace, which need not obey a SIGTERM from outside (pid_namespaces(7)).
+JAILED_STEP_SECONDS = 1.0
+API_SOCKET = "api.sock"
+CONSOLE_LOG = "console.log"
+VMM_LOG = "vmm.log"
+METRICS = "metrics.log"
+#: Firecracker's words for the state of a VM and ours. 0.17 to 0.23 say Uninitialized, Starting, Running, Halting and Halted.
+POWER = {"Running": "running", "Paused": "paused"}
+#: Versions that can tell their whole configuration.
+TELLS_CONFIG = (0, 25)
+
+
+class Vm:
+    """The Firecracker of one sandbox.
+
+    :param context: the sandbox's directories
+    """
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.state = FirecrackerState()
+
+    # --- where things are ------------------------------------------------------------------------------------------
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """Of the binary that the VM was started with, or will be."""
+        return tuple(self.state.version)
+
+    @property
+    def socket(self) -> str:
+        """The API's socket."""
+        return self.state.jail.path(API_SOCKET) if self.state.jail else self.context.run_path(API_SOCKET)
+
+    @property
+    def console_log(self) -> str:
+        """What the guest printed; Firecracker's standard output, which takes its serial console."""
+        return self.context.run_path(CONSOLE_LOG)
+
+    @property
+    def log(self) -> str:
+        """Firecracker's own log: in the jail as long as there is one."""
+        jailed = self.state.jail.path(VMM_LOG) if self.state.jail else ""
+        return jailed if jailed and os.path.exists(jailed) else self.context.run_path(VMM_LOG)
+
+    def last_words(self, lines: int = 5) -> str:
+        """The ends of both logs."""
+        return "\n".join(filter(None, (tail(path, lines).strip() for path in (self.console_log, self.log))))
+
+    # --- the process -----------------------------------------------------------------------------------------------
+
+    def process(self) -> ProcessIdentity | None:
+        """The Firecracker of this sandbox, if one runs: the one remembered, or one that was started and not yet written down."""
+        if self.state.process is not None and self.state.process.is_alive():
+            return self.state.process
+        if not self.state.launching:
+            return None
+        found = next(self.processes(), None)
+        if found is not None:
+            self.state.process = found
+        return found
+
+    def processes(self) -> Iterator[ProcessIdentity]:
+        """Every process of this VM that can be found: by its root directory in a jail, else by its command line."""
+        jail = self.state.jail
+        first = identify(jailed_pid(jail)) if jail else None
+        if first is not None:
+            yield first
+        for pid, words in command_lines():
+            mine = in_jail(pid, jail) or _enters(words, jail) if jail else self.socket in words and "--api-sock" in words
+            found = identify(pid) if mine and pid != os.getpid() else None
+            if found is not None and found != first:
+                yield found
+
+    def api(self, seconds: float = API_SECONDS) -> ApiClient:
+        """Requests to this VM.
+
+        :raises StateError: it does not run
+        """
+        if self.process() is None:
+            raise StateError("the VM does not run", answer=self.why_off(), log=self.log)
+        return ApiClient(self.socket, seconds, ".".join(map(str, self.version)))
+
+    def why_off(self) -> str:
+        """What is known of the end of a VM that was not stopped."""
+        if self.state.process is None:
+            return ""
+        words = self.last_words(3)
+        return f"Firecracker (pid {self.state.process.pid}) is gone" + (f"; its last words: {words}" if words else "")
+
+    # --- looking ---------------------------------------------------------------------------------------------------
+
+    def observe(self) -> Observed:
+        """What is true now, in two or three requests."""
+        process = self.process()
+        if process is None:
+            return Observed(leftovers=self.leftovers(), reason=self.why_off())
+        try:
+            api = self.api()
+            status = self.status(api)
+            power = POWER.get(status, "failed")
+            if power == "failed":
+                return Observed(power, status, process.pid, reason=f"Firecracker says {status}, its VM was not started")
+            config = self.config(api)
+            machine = config.get("machine-config") or {}
+            return Observed(
+                power=power,
+                vmm_status=status,
+                pid=process.pid,
+                vcpus=int(machine.get("vcpu_count") or 0),
+                memory_mb=int(machine.get("mem_size_mib") or 0) + self.plugged_memory_mb(api),
+                min_memory_mb=self.state.boot_memory_mb,
+                devices=self.plugged_devices(config),
+            )
+        except VmmError as error:
+            return Observed("failed", pid=process.pid, reason=f"Firecracker does not answer: {error}")
+
+    def status(self, api: ApiClient) -> str:
+        """Firecracker's word for the VM's state."""
+        answer = api.get("/")
+        return str(answer.get("state", "")) if isinstance(answer, dict) else ""
+
+    def config(self, api: ApiClient) -> dict[str, Any]:
+        """What Firecracker says the VM is made of; old versions only tell vCPUs and memory."""
+        if self.version >= TELLS_CONFIG:
+            answer = api.get("/vm/config")
+            return answer if isinstance(answer, dict) else {}
+        return {"machine-config": api.get("/machine-config")}
+
+    def plugged_memory_mb(self, api: ApiClient) -> int:
+        """MiB that the guest has taken of its memory region."""
+        if not self.state.region_mb:
+            return 0
+        return int((api.get("/hotplug/memory") or {}).get("plugged_size_mib") or 0)
+
+    def plugged_devices(self, config: dict[str, Any]) -> list[str]:
+        """The user's ids of the devices that are there."""
+        if self.version < TELLS_CONFIG:
+            return sorted(self.state.devices)
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.device_ids import ids_in
+
+        return ids_in(config, self.state)
+
+    def leftovers(self) -> list[str]:
+        """What a VM that is gone has left on the host."""
+        places = [self.context.run_path(API_SOCKET), *self.state.sockets]
+        places += [self.state.jail.directory] if self.state.jail else []
+        places += [f"/sys/class/net/{tap}" for tap in self.state.taps]
+        return [path for path in places if os.path.lexists(path)]
+
+    # --- acting ----------------------------------------------------------------------------------------------------
+
+    def set_state(self, wanted: str) -> None:
+        """Bring the VM to C(running) or C(paused), and read back.
+
+        :raises Unsupported: this version cannot
+        :raises ApiError: Firecracker refused
+        """
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.dialect import require_endpoint
+
+        require_endpoint(self.version, "PATCH", "/vm", "pause and resume", wanted=wanted)
+        api = self.api()
+        api.patch("/vm", {"state": "Resumed" if wanted == "running" else "Paused"})
+        status = self.status(api)
+        if POWER.get(status) != wanted:
+            raise VmmError(f"the VM is {status} and should be {wanted}", answer=status, log=self.log)
+
+    def stop(self, timeout: float, force: bool) -> None:
+        """End the VM: through the guest, by SIGTERM, by SIGKILL; then remove what it leaves."""
+        process = self.process()
+        if process is not None and not force and timeout > 0:
+            self.ask_to_shut_down(process, timeout)
+        self.kill()
+
+    def ask_to_shut_down(self, process: ProcessIdentity, timeout: float) -> bool:
+        """Press Ctrl-Alt-Del; True when the process has ended in time. A paused guest is resumed, or it could not obey."""
+        if platform.machine() != "x86_64":
+            return False  # There is no keyboard on other machines.
+        deadline = time.monotonic() + timeout
+        with contextlib.suppress(HypervisorError):
+            api = self.api()
+            if self.status(api) == "Paused":
+                api.patch("/vm", {"state": "Resumed"})
+            api.put("/actions", {"action_type": "SendCtrlAltDel"})
+            return wait_gone(process, max(0.0, deadline - time.monotonic()))
+        return not process.is_alive()
+
+    def kill(self) -> None:
+        """End every process of the VM and remove everything that was made for it.
+
+        :raises VmmError: a process does not end
+        :raises HostError: something cannot be removed
+        """
+        state = self.state
+        found = {identity.pid: identity for identity in (self.process(), *(self.processes() if state.jail else ())) if identity}
+        for identity in found.values():
+            if terminate(identity, JAILED_STEP_SECONDS if state.jail else STEP_SECONDS) == "stuck":
+                raise VmmError(f"Firecracker (pid {identity.pid}) does not end, not even by SIGKILL", log=self.log)
+        if state.taps:
+            from ansible_collections.kata.hypervisor.plugins.module_utils.network import remove_tap
+
+            for tap in state.taps:
+                remove_tap(tap)
+        if state.jail is not None:
+            from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import jailer
+
+            self._keep_log(state.jail)
+            jailer.remove(state.jail)
+        for path in self.leftovers():
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        state.process, state.launching, state.jail = None, False, None
+        state.taps, state.sockets, state.devices, state.placeholders = [], [], [], []
+
+    def _keep_log(self, jail: Jail) -> None:
+        """Take Firecracker's log out of a jail that is about to go. Its owner was locked in, so a link is not followed."""
+        with contextlib.suppress(OSError):
+            descriptor = os.open(jail.path(VMM_LOG), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            with open(descriptor, "rb") as source, open(self.context.run_path(VMM_LOG), "wb") as target:
+                import shutil
+
+                shutil.copyfileobj(source, target)
+
+    @contextlib.contextmanager
+    def named_errors(self) -> Iterator[None]:
+        """Every error that leaves the driver names the sandbox and, where the VMM spoke, its log."""
+        try:
+            yield
+        except HypervisorError as error:
+            error.sandbox = error.sandbox or self.context.sandbox_id
+            if isinstance(error, (ApiError, ApiConnectionError)) and not error.log:
+                error.log = self.log
+            raise
+
+
+def in_jail(pid: int, jail: Jail) -> bool:
+    """Is a jail's root directory a process's root directory?"""
+    try:
+        return os.path.samestat(os.stat(f"/proc/{pid}/root"), os.stat(jail.root))
+    except OSError:
+        return False
+
+
+def jailed_pid(jail: Jail) -> int:
+    """The pid that the jailer wrote into the jail, 0 when it has not, or when that process does not live there."""
+    try:
+        with open(jail.path(f"{jail.program}.pid"), encoding="ascii") as stream:
+            pid = int(stream.read(16))
+    except (OSError, ValueError):
+        return 0
+    return pid if in_jail(pid, jail) else 0
+
+
+def _enters(words: list[str], jail: Jail) -> bool:
+    """Is a command line that of a jailer on its way into a jail?"""
+    return "--chroot-base-dir" in words and jail.base in words and jail.id in words
