@@ -64,6 +64,15 @@ class ModuleDocFragment:
 
     # The VM itself. Types, aliases, choices and what a change costs are declared in plugins/module_utils/config.py; a unit test compares.
     _VM = r"""
+  config_file:
+    description:
+      - A Kata Containers C(configuration.toml) on the host, whose settings are taken as if the task had given them. What the task itself gives wins, and
+        an image in one takes the place of an initrd in the other.
+      - It is read by the loader of Kata 1.x as it was, with that loader's defaults and limits, so a setting that the file leaves out may count as
+        given. The table of the file's hypervisor decides on O(hypervisor), unless that is given.
+      - Settings of the agent, the proxy, the shim and the runtime have no counterpart here and are ignored.
+      - The host's Python needs to be 3.11 or later. With O(state=absent) the file is not read.
+    type: path
   vcpus:
     description:
       - vCPUs of the VM. A new sandbox gets 1 when this is not given.
@@ -427,15 +436,17 @@ class ModuleDocFragment:
       - A change needs a new VM, see O(disruption).
     type: str
     choices: [qemu, mock]
-  config_file:
+  template:
     description:
-      - A Kata Containers C(configuration.toml) on the host, whose settings are taken as if the task had given them. What the task itself gives wins, and
-        an image in one takes the place of an initrd in the other.
-      - It is read by the loader of Kata 1.x as it was, with that loader's defaults and limits, so a setting that the file leaves out may count as
-        given. The table of the file's hypervisor decides on O(hypervisor), unless that is given.
-      - Settings of the agent, the proxy, the shim and the runtime have no counterpart here and are ignored.
-      - The host's Python needs to be 3.11 or later. With O(state=absent) the file is not read.
-    type: path
+      - Id of a template on this host that M(kata.hypervisor.kata_template) has made. The VM begins where the template was saved instead of booting, each
+        time it is started, and shares the template's memory until it changes it.
+      - Options that are not given are those of the template, and those that are given must be the template's, or the task fails and says
+        which differ. Only O(vcpus), O(memory_mb) and O(devices) may go beyond it, within the O(max_vcpus) and O(max_memory_mb) that the template
+        was made with.
+      - A template that is missing, unfinished, or out of date because its kernel, initrd, image or QEMU is another one now, is an error. An empty
+        string lets a sandbox boot by itself again.
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: str
   disruption:
     description:
       - What the task may do to the guest to bring a changed option to it. When a change takes more, the task fails, says which

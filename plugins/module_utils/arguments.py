@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
 from ansible_collections.kata.hypervisor.plugins.module_utils.fields import Option
@@ -18,6 +19,9 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.spec import (
     SandboxSpec,
     declared_options,
 )
+
+if TYPE_CHECKING:
+    from ansible_collections.kata.hypervisor.plugins.module_utils.template_making import TemplateSpec
 
 #: The drivers a task may choose.
 DRIVERS = ("qemu", "mock")
@@ -136,6 +140,36 @@ def parse_device_spec(params: Mapping[str, Any]) -> SandboxSpec:
         (device,) = check_devices([{name: params.get(name) for name in DEVICE_SUBOPTIONS}], spec.id)
     spec.device_changes = {validate_device_id(params["id"]): device}
     return spec
+
+
+def template_argument_spec() -> dict[str, dict[str, Any]]:
+    """The argument spec of C(kata_template)."""
+    sandbox = sandbox_item_spec()
+    for name in ("state", "disruption", "devices", "template"):
+        del sandbox[name]
+    return {
+        **sandbox,
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "memory_dir": {"type": "path"},
+        "force": {"type": "bool", "default": False},
+        **DIRECTORY_SPEC,
+    }
+
+
+def parse_template_spec(params: Mapping[str, Any]) -> TemplateSpec:
+    """The options of C(kata_template) as a wish.
+
+    :raises ConfigError: one of them cannot be right, whatever the host is like
+    """
+    from ansible_collections.kata.hypervisor.plugins.module_utils.template_making import TemplateSpec
+
+    state = "absent" if params.get("state") == "absent" else "saved"
+    # A template is never woken, so nothing about it can be disrupted.
+    spec = parse_spec({**params, "state": state, "disruption": "recreate"})
+    memory_dir = params.get("memory_dir")
+    if memory_dir is not None and not os.path.isabs(memory_dir):
+        raise ConfigError("this is not an absolute path", sandbox=spec.id, option="memory_dir", wanted=memory_dir)
+    return TemplateSpec(**vars(spec), memory_dir=memory_dir, force=bool(params.get("force")))
 
 
 def parse_spec(params: Mapping[str, Any]) -> SandboxSpec:

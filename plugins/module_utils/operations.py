@@ -88,8 +88,7 @@ class Operations:
             if created and step.name in ("create", "start"):
                 if self.sandbox.driver is not None:
                     self.sandbox.driver.cleanup()
-                self.sandbox.record = None
-                self.sandbox.store.remove()
+                self.sandbox.forget()
             elif (
                 step.name == "save"
                 and self.sandbox.plan.has("pause")
@@ -157,9 +156,11 @@ class Operations:
 
     def _do_start(self, step: Step) -> None:
         record = self._known()
-        driver = self._take_prepared()
-        before = _identity_and_size(driver.console_log())
-        driver.start_sandbox(self.sandbox.spec.start_timeout)
+        with self.sandbox.starting():
+            driver = self._take_prepared()
+            record.defaults = dict(self.sandbox.plan.defaults)
+            before = _identity_and_size(driver.console_log())
+            driver.start_sandbox(self.sandbox.spec.start_timeout)
         record.console_start = _grown_from(driver.console_log(), before)
         record.memory_reached_mb = driver.observe().memory_mb
 
@@ -240,8 +241,7 @@ class Operations:
     def _do_remove(self, step: Step) -> None:
         driver = self._live()
         driver.cleanup()
-        self.sandbox.record = None
-        self.sandbox.store.remove()
+        self.sandbox.forget()
         self.sandbox.driver = None
         self.sandbox.observed = Observed()
 

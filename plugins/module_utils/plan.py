@@ -165,7 +165,9 @@ def situation(record: SandboxRecord | None, observed: Observed) -> str:
         if record.saved_state:
             return "saved"
         return "broken" if record.desired != "stopped" else "off"
-    half_started = record.phase == "starting" and (observed.power != "running" or observed.leftovers)
+    # A clone runs before it has all that it shall have.
+    unfinished = observed.power != "running" or observed.leftovers or record.effective().get("template")
+    half_started = record.phase == "starting" and unfinished
     if half_started or record.phase == "restoring":
         return "broken"
     return observed.power
@@ -282,7 +284,7 @@ def _plan_creation(plan: Plan, spec: SandboxSpec, observed: Observed) -> None:
         plan.add("cleanup")
     plan.add("create")
     if plan.desired != "stopped":
-        plan.add("start")
+        _add_start(plan)
     _freeze(plan, "running")
 
 
@@ -311,6 +313,11 @@ class _Existing:
     def __init__(
         self,
         plan: Plan,
+def _add_start(plan: Plan) -> None:
+    template = plan.options.get("template")
+    plan.add("start", f"start from template {template}" if template else "start")
+
+
         spec: SandboxSpec,
         record: SandboxRecord,
         observed: Observed,
@@ -502,7 +509,7 @@ class _Existing:
             self._define(changes, recreate)
             if goal == "stopped":
                 return
-            plan.add("start")
+            _add_start(plan)
             now = "running"
         else:
             now = self._wake(now, changes)

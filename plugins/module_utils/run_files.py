@@ -11,18 +11,19 @@ import os
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError
 
 
-def make_run_dir(path: str) -> None:
+def make_run_dir(path: str, option: str = "run_dir") -> None:
     """The directory for sockets and logs, the owner's alone.
 
+    :param option: the task's option that says where
     :raises HostError: it cannot be made, or somebody else owns it
     """
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
         owner = os.lstat(path)
     except OSError as error:
-        raise HostError(f"the run directory {path} cannot be made", option="run_dir", answer=str(error)) from error
+        raise HostError(f"the directory {path} cannot be made", option=option, answer=str(error)) from error
     if owner.st_uid != os.geteuid() or not os.path.isdir(path) or os.path.islink(path):
-        raise HostError(f"the run directory {path} belongs to somebody else or is a link", option="run_dir")
+        raise HostError(f"the directory {path} belongs to somebody else or is a link", option=option)
 
 
 def keep_previous(path: str) -> None:

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shutil
-from typing import Any, Callable
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Callable
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor
@@ -20,6 +22,10 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.spec import (
     make_config,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.store import SETTLED, SandboxRecord, Store
+
+if TYPE_CHECKING:
+    from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
+    from ansible_collections.kata.hypervisor.plugins.module_utils.template import Template
 
 DriverFactory = Callable[[str, Context], Hypervisor]
 
@@ -34,14 +40,19 @@ def converge(spec: SandboxSpec, check_mode: bool = False, factory: DriverFactory
     :returns: C(changed), C(actions), C(diff) and C(sandbox) (its facts)
     :raises HypervisorError: whatever went wrong, with the sandbox's id
     """
+    return run(Sandbox(spec, factory), check_mode)
+
+
+def run(sandbox: Sandbox, check_mode: bool = False) -> dict[str, Any]:
+    """Do with one sandbox, or template, what its task asks for; see L(converge)."""
     try:
-        return _converge(Sandbox(spec, factory), spec, check_mode)
+        return _run(sandbox, sandbox.spec, check_mode)
     except HypervisorError as problem:
-        problem.sandbox = problem.sandbox or spec.id
+        problem.sandbox = problem.sandbox or sandbox.spec.id
         raise
 
 
-def _converge(sandbox: Sandbox, spec: SandboxSpec, check_mode: bool) -> dict[str, Any]:
+def _run(sandbox: Sandbox, spec: SandboxSpec, check_mode: bool) -> dict[str, Any]:
     layout = spec.layout()
     if check_mode:
         return sandbox.preview()
@@ -84,6 +95,8 @@ class Sandbox:
         self.observed = Observed()
         self.plan = Plan()
         self.prepared: Hypervisor | None = None
+        #: What a clone is about to begin from.
+        self.template: Template | None = None
 
     # --- the walk --------------------------------------------------------------------------------------------------
 
@@ -164,7 +177,7 @@ class Sandbox:
 
     def _loaded_driver(self, record: SandboxRecord) -> Hypervisor:
         driver = self._new_driver(record.hypervisor)
-        driver.load(record.driver, make_config(record.effective()))
+        driver.load(record.driver, self.configuration(record.effective()))
         return driver
 
     def _checkpoint(self, driver: Hypervisor) -> None:
@@ -174,11 +187,15 @@ class Sandbox:
             self.store.save(self.record)
 
     def prepare(self, with_devices: bool = True) -> Hypervisor:
+    def configuration(self, options: dict[str, Any]) -> HypervisorConfig:
+        """The configuration of its VM, from options by name."""
+        return make_config(options)
+
         """A driver with the plan's options validated and its devices added, ready to start.
 
         :raises ConfigError: they are wrong
         """
-        config = make_config({**self.plan.defaults, **self.plan.options})
+        config = self._configuration_to_start()
         config.check_consistent()
         driver = self._new_driver(self.plan.hypervisor)
         if self.record is not None and self.record.hypervisor == self.plan.hypervisor:
@@ -195,6 +212,33 @@ class Sandbox:
         self.plan = make_plan(self.spec, self.record, self.observed, *([capabilities] if capabilities else []))
         if self.plan.has("create", "recreate", "start") or any(
             "everything" in step.arguments for step in self.plan.steps
+    def _configuration_to_start(self) -> HypervisorConfig:
+        """The configuration of a VM that is about to be made; a clone has its template's wherever nobody says otherwise."""
+        name = self.plan.options.get("template")
+        if not name:
+            return self.configuration({**self.plan.defaults, **self.plan.options})
+        from ansible_collections.kata.hypervisor.plugins.module_utils.template import Template
+
+        self.template = Template.open(name, self.spec)
+        self.plan.defaults = self.template.options()
+        return self.template.configuration_of_clone(self.plan.hypervisor, self.plan.options)
+
+    @contextlib.contextmanager
+    def starting(self) -> Iterator[None]:
+        """Around the start of its VM. A clone's template cannot be removed or made anew meanwhile."""
+        if self.template is None:
+            yield
+            return
+        with self.template.reading(self.spec.lock_timeout):
+            if self.template.has_changed():
+                self.prepared = None
+            yield
+
+    def forget(self) -> None:
+        """Remove the record and what is kept with it."""
+        self.record = None
+        self.store.remove()
+
         ):
             self.prepared = self.prepare(with_devices=self.observed.power == "off")
             if self.plan.has("stop", "cleanup", "remove"):

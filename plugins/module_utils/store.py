@@ -65,6 +65,7 @@ class SandboxRecord:
     :param driver: what L(Hypervisor.save) gave
     :param saved_state: directory of the VM's saved state, empty when there is none
     :param memory_reached_mb: MiB the driver reached when it was asked for options' C(memory_mb): it may round up to a block
+    :param template: of a template, where its memory is and what it was made from (see C(template.py))
     :param console_start: size of the console's log at the last start, in bytes
     """
 
@@ -79,6 +80,7 @@ class SandboxRecord:
     saved_state: str = ""
     memory_reached_mb: int = 0
     console_start: int = 0
+    template: dict[str, Any] = dataclasses.field(default_factory=dict)
     created: str = ""
     changed: str = ""
     collection_version: str = COLLECTION_VERSION
@@ -205,10 +207,11 @@ class Store:
             raise self._error("remove", directory, problem) from problem
 
     @contextlib.contextmanager
-    def lock(self, timeout: float) -> Iterator[None]:
+    def lock(self, timeout: float, shared: bool = False) -> Iterator[None]:
         """Hold the sandbox's lock. Directories are made as needed, and removed again when no record is in them afterwards.
 
         :param timeout: seconds to wait for another task
+        :param shared: let others who only read hold it too
         :raises LockTimeout: another task held it all the time
         :raises StoreError: the directories or the lock cannot be made
         """
@@ -218,7 +221,7 @@ class Store:
         try:
             while descriptor < 0:
                 made += _make_directories(self.layout.state_dir)
-                descriptor = self._try_lock()
+                descriptor = self._try_lock(shared)
                 if descriptor < 0:
                     if time.monotonic() >= deadline:
                         raise self._held(timeout)
@@ -242,7 +245,7 @@ class Store:
                 os.unlink(path)
             _remove_empty([*made, self.layout.state_dir])
 
-    def _try_lock(self) -> int:
+    def _try_lock(self, shared: bool) -> int:
         """The descriptor of the lock file, locked, or -1 when another one has it."""
         path = self.layout.lock_path
         try:
@@ -250,10 +253,12 @@ class Store:
         except FileNotFoundError:
             return -1  # Another task has just removed the sandbox and its directory.
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             # The one before us may have removed the file while we waited: then what we hold is nobody's lock.
             if os.fstat(descriptor).st_ino == os.stat(path).st_ino:
                 with contextlib.suppress(OSError):
+                    if shared:
+                        return descriptor
                     os.ftruncate(descriptor, 0)
                     os.write(descriptor, b"%d\n" % os.getpid())
                 return descriptor

@@ -106,11 +106,17 @@ class MockHypervisor(Hypervisor):
         self._add_faults(value for key, value in config.hypervisor_params if key == FAULT_PARAM)
         if "create_fails" in self.faults:
             raise ConfigError("the mock refuses this configuration", sandbox=self.context.sandbox_id)
+        if config.boot_from_template and _read(os.path.join(config.devices_state_path, SAVED_FILE)) is None:
+            raise StateError("the mock finds nothing saved in this template", option="template")
         self.config = config
         self.cold_devices = {}
 
     def start_sandbox(self, timeout: float) -> None:
         self._refuse_second_vm()
+        if self.config.boot_to_be_template:
+            os.makedirs(os.path.dirname(self.config.memory_path), mode=0o700, exist_ok=True)
+            with open(self.config.memory_path, "wb"):
+                pass
         vm = FakeVm("running", self.config.num_vcpus, self.config.memory_size, dict(self.cold_devices), os.getpid())
         self._launch(vm)
         if "hangs_on_start" in self.faults:

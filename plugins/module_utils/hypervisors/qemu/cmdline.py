@@ -60,6 +60,7 @@ class VmPlan:
     :param hotplugged_vcpus: properties of the vCPUs plugged in before (a restore needs the same)
     :param parts: of the devices that are there from the start
     :param shared_memory: other processes serve some of them
+    :param generation_id: the guest can be told that it is a copy of another one
     :param dimms: slot, size and address (bytes) of the memory modules plugged in before
     """
 
@@ -82,6 +83,7 @@ class VmPlan:
     dimms: list[dict[str, int]] = dataclasses.field(default_factory=list)
     parts: list[Part] = dataclasses.field(default_factory=list)
     shared_memory: bool = False
+    generation_id: bool = False
 
 
 def command_line(plan: VmPlan, dialect: Dialect) -> list[str]:
@@ -104,6 +106,7 @@ def command_line(plan: VmPlan, dialect: Dialect) -> list[str]:
         *entropy(plan),
         *virtio_mem(plan),
         *panic_notifier(plan),
+        *generation_id(plan),
         *[part.argument() for part in plan.parts],
         Argument("rtc", None, {"base": "utc"}),
         *([Argument("global", None, {"kvm-pit.lost_tick_policy": "discard"})] if plan.accelerator == "kvm" else []),
@@ -176,7 +179,11 @@ def main_memory(plan: VmPlan) -> list[Argument]:
     config = plan.config
     properties: dict[str, Scalar] = {"id": MEMORY_ID, "size": config.memory_size * MIB}
     kind = "memory-backend-ram"
-    if config.huge_pages:
+    if config.boot_to_be_template or config.boot_from_template:
+        kind = "memory-backend-file"
+        properties["mem-path"] = config.memory_path
+        properties["share"] = config.boot_to_be_template
+    elif config.huge_pages:
         kind = "memory-backend-file"
         properties["mem-path"] = "/dev/hugepages"
         properties["share"] = plan.shared_memory
@@ -351,6 +358,13 @@ def panic_notifier(plan: VmPlan) -> list[Argument]:
     return [Argument("device", "pvpanic", {"id": "panic0"})]
 
 
+def generation_id(plan: VmPlan) -> list[Argument]:
+    """A new number in each clone of a template, at which its kernel draws new randomness (QEMU's docs/specs/vmgenid)."""
+    if not plan.generation_id or plan.machine.name not in ("pc", "q35"):
+        return []
+    return [Argument("device", "vmgenid", {"id": "generation0", "guid": "auto"})]
+
+
 def root_parameters(plan: VmPlan) -> list[Param]:
     """Where the guest finds its root file system."""
     if not plan.config.image_path or plan.config.initrd_path:
@@ -382,6 +396,9 @@ def kernel_command_line(plan: VmPlan) -> str:
 def boot(plan: VmPlan) -> list[Argument]:
     """Kernel, initrd, command line and firmware."""
     config = plan.config
+    if config.boot_from_template:
+        # A clone's kernel is in its memory already; QEMU would keep another copy.
+        return [Argument("bios", config.firmware_path)] if config.firmware_path else []
     arguments = [Argument("kernel", config.kernel_path)]
     initrd = config.initrd_path or config.initramfs_path
     if initrd:

@@ -59,13 +59,44 @@ class QemuHypervisor(Hypervisor):
             self.config, version = preparation.prepare(config, self.context)
             self.vm.state.qemu_version = list(version)
             starting.command_line(self.vm, self.config)
+            if self.config.boot_to_be_template or self.config.boot_from_template:
+                from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import cloning
+
+                cloning.check_template(self.config)
+                if self.config.boot_from_template:
+                    cloning.check_source(self.vm, self.config)
 
     def start_sandbox(self, timeout: float) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import starting
 
         with self.vm.named_errors():
+            if self.config.boot_from_template:
+                self._clone(timeout)
+                return
+            if self.config.boot_to_be_template:
+                from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import cloning
+
+                cloning.make_memory_file(self.config)
             starting.start(self.vm, self.config, self._cold, timeout)
             self.vm.set_running(True)
+
+    def _clone(self, timeout: float) -> None:
+        """Begin where a template was saved; what this VM has beyond it is plugged in once it runs."""
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import cloning
+
+        try:
+            cloning.clone(self.vm, self.config, timeout)
+            cloning.freshen(self.vm)
+            if self.config.num_vcpus > self.vm.state.boot_vcpus:
+                self.resize_vcpus(self.config.num_vcpus)
+            if self.config.memory_size > self.vm.state.boot_memory_mb:
+                self.resize_memory(self.config.memory_size)
+            for device in self._cold:
+                self.hotplug_add_device(device)
+        except BaseException:
+            self.vm.kill()
+            self.context.checkpoint()
+            raise
 
     def restore_sandbox(self, source: str, timeout: float) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import migration, starting
@@ -115,11 +146,18 @@ class QemuHypervisor(Hypervisor):
             if migration.end_earlier_save(qmp, timeout):
                 self.vm.set_running(True)
             self.vm.set_running(False)
-            description = {"qemu_version": self.vm.state.qemu_version, "state": self.vm.state.as_dict()}
+            description: dict[str, Any] = {"qemu_version": self.vm.state.qemu_version, "state": self.vm.state.as_dict()}
             if self._machine().hotplug:
                 description["hotplugged_vcpus"] = resize.hotplugged_vcpus(qmp)
                 description["dimms"] = resize.described_dimms(qmp)
+            if self.config.boot_to_be_template:
+                from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import cloning, starting
+
+                description[cloning.MACHINE] = starting.machine_digest(self.vm, self.config)
+                cloning.ignore_shared(qmp, True)
             migration.write_state(qmp, destination, description, timeout)
+            if self.config.boot_to_be_template:
+                cloning.keep_memory_file(self.config)
 
     def disconnect(self) -> None:
         self.vm.disconnect()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import socket
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,7 @@ def start(
         state.offline_vcpus = 0
         state.shared_memory = config.shared_fs == "virtio-fs" or _served_by_others(config, devices)
     state.launching = True
+        state.generation_id = config.boot_to_be_template
     machine.context.checkpoint()
     make_run_dir(machine.context.run_dir)
     for log in (vm.CONSOLE_LOG, vm.VMM_LOG):
@@ -108,8 +110,30 @@ def command_line(
         config = dataclasses.replace(
             config, num_vcpus=state.boot_vcpus, memory_size=state.boot_memory_mb, max_memory_mb=state.max_memory_mb
         )
-    plan = cmdline.VmPlan(
+    return cmdline.VmPlan(
         sandbox_id=machine.context.sandbox_id,
+    plan = _vm_plan(machine, config, fds, pieces, description)
+    return [config.hypervisor_path, *cmdline.command_line(plan, dialect_for(tuple(machine.state.qemu_version)))]
+
+
+def machine_digest(machine: vm.Vm, config: HypervisorConfig, description: dict[str, Any] | None = None) -> str:
+    """A digest of the command line without what tells one VM from another: a template's and its clones' are the same."""
+    files = {name: f"/{name}" for name in ("kernel_path", "initrd_path", "image_path", "initramfs_path", "firmware_path")}
+    given = {name: path for name, path in files.items() if getattr(config, name)}
+    alike = dataclasses.replace(config, **given, boot_to_be_template=False, boot_from_template=False, memory_path="")  # type: ignore[arg-type]
+    plan = _vm_plan(machine, alike, (-1, -1, -1, -1), None, description)
+    plan = dataclasses.replace(plan, sandbox_id="", uuid="", pidfile="", console_log="", host_khz=0, incoming=False)
+    words = cmdline.command_line(plan, dialect_for(tuple(machine.state.qemu_version)))
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()
+
+
+def _vm_plan(
+    machine: vm.Vm,
+    config: HypervisorConfig,
+    fds: tuple[int, ...],
+    pieces: list[Part] | None,
+    description: dict[str, Any] | None,
+) -> cmdline.VmPlan:
         uuid=state.uuid,
         config=config,
         machine=kind,
@@ -129,7 +153,6 @@ def command_line(
         parts=pieces or [],
         shared_memory=state.shared_memory,
     )
-    return [config.hypervisor_path, *cmdline.command_line(plan, dialect_for(tuple(state.qemu_version)))]
 
 
 def _served_by_others(config: HypervisorConfig, devices: list[Device]) -> bool:
@@ -138,6 +161,7 @@ def _served_by_others(config: HypervisorConfig, devices: list[Device]) -> bool:
         return False
     from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import host_side
 
+        generation_id=state.generation_id,
     return any(host_side.needs_shared_memory(device, config) for device in devices)
 
 

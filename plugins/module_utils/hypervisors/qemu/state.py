@@ -27,6 +27,7 @@ class QemuState:
     :param boot_memory_mb: MiB at launch
     :param max_memory_mb: MiB it can grow to
     :param shared_memory: other processes (vhost-user, virtiofsd) can see the guest's memory
+    :param generation_id: it has a generation id, as templates and their clones have
     :param daemons: processes that serve a device, by the device's id
     :param offline_vcpus: vCPUs that the guest was asked to stop using
     """
@@ -43,6 +44,7 @@ class QemuState:
     memory_hotplug: str = ""
     offline_vcpus: int = 0
     shared_memory: bool = False
+    generation_id: bool = False
     daemons: dict[str, ProcessIdentity] = dataclasses.field(default_factory=dict)
     bridges: list[Bridge] = dataclasses.field(default_factory=list)
 

@@ -1,0 +1,169 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Templates in QEMU: a memory file that is written once, and VMs that begin where it was saved and keep their own changes to themselves.
+
+The template maps the file shared, so that saving need not copy the memory (migration capability x-ignore-shared); clones map it
+privately, copy-on-write. Both get their command line from C(cmdline.py).
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import os
+import time
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
+    ConfigError,
+    HostError,
+    StateError,
+    Unsupported,
+    VmmError,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import migration, starting, vm
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.cmdline import IMAGE_AS_MEMORY
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import (
+    QmpClient,
+    QmpConnectionError,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.state import QemuState
+from ansible_collections.kata.hypervisor.plugins.module_utils.process import tail
+from ansible_collections.kata.hypervisor.plugins.module_utils.run_files import make_run_dir
+
+#: What stands in a template's description for all that it shares with its clones.
+MACHINE = "machine"
+#: Bytes of randomness that a clone is given.
+SEED_SIZE = 512
+
+
+def check_template(config: HypervisorConfig) -> None:
+    """Refuse what cannot go into a template, or come from one.
+
+    :raises Unsupported: the memory would be somewhere else than in the template's file
+    """
+    for option, value, unwanted in (
+        ("shared_fs", config.shared_fs, config.shared_fs == "virtio-fs"),
+        ("file_mem_backend", config.file_backed_mem_root_dir, bool(config.file_backed_mem_root_dir)),
+        ("huge_pages", config.huge_pages, config.huge_pages),
+        ("image_driver", config.image_driver, bool(config.image_path) and config.image_driver in IMAGE_AS_MEMORY),
+    ):
+        if unwanted:
+            raise Unsupported(
+                "a template's memory is a file of its own, which clones copy on write; this would be other memory",
+                option=option,
+                wanted=value,
+                fix="Leave it out for templates and their clones.",
+            )
+
+
+def make_memory_file(config: HypervisorConfig) -> None:
+    """A new, empty memory file, the owner's alone. One that is there already is not written to: VMs may have it mapped.
+
+    :raises HostError: it cannot be made
+    """
+    make_run_dir(os.path.dirname(config.memory_path), "memory_dir")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(config.memory_path)
+        descriptor = os.open(config.memory_path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.truncate(descriptor, config.memory_size * vm.MIB)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise HostError(f"the template's memory {config.memory_path} cannot be made", answer=str(error)) from error
+
+
+def keep_memory_file(config: HypervisorConfig) -> None:
+    """Have a template's memory on the disk before anything says that it is."""
+    descriptor = os.open(config.memory_path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def check_source(machine: vm.Vm, config: HypervisorConfig) -> None:
+    """Return when this machine can begin where the template was saved.
+
+    :raises StateError: the template is not whole, or was made by another QEMU or as another machine
+    :raises ConfigError: it would have to be smaller than its template
+    """
+    description = migration.read_description(config.devices_state_path)
+    if description.get("qemu_version") != machine.state.qemu_version:
+        made, now = (".".join(map(str, version or [])) for version in (description.get("qemu_version"), machine.state.qemu_version))
+        raise StateError(
+            f"the template was made by QEMU {made}, and this is {now}",
+            option="template",
+            fix="Make the template anew with kata_template.",
+        )
+    boot = QemuState.from_dict(description["state"])
+    for option, wanted, least in (
+        ("vcpus", config.num_vcpus, boot.boot_vcpus),
+        ("memory_mb", config.memory_size, boot.boot_memory_mb),
+    ):
+        if wanted < least:
+            raise ConfigError(
+                f"the template has {least}, and its clones cannot have less", option=option, wanted=wanted, fix="Give at least that."
+            )
+    mine = vm.Vm(machine.context)
+    mine.state = dataclasses.replace(boot, qemu_version=machine.state.qemu_version)
+    if description.get(MACHINE) != starting.machine_digest(mine, config, description):
+        raise StateError(
+            "the template was made as another machine than this would be",
+            option="template",
+            fix="Make the template anew with kata_template; an update of the collection or other options may have changed it.",
+        )
+
+
+def clone(machine: vm.Vm, config: HypervisorConfig, timeout: float) -> None:
+    """Start a VM where the template was saved, and let it run.
+
+    :param timeout: seconds for QEMU to answer, and for it to take the state
+    :raises VmmError: QEMU does not take the state
+    """
+    source = config.devices_state_path
+    description = migration.read_description(source)
+    boot = QemuState.from_dict(description["state"])
+    machine.state = dataclasses.replace(
+        boot, uuid=machine.state.uuid, qemu_version=machine.state.qemu_version, process=None, launching=False, daemons={}
+    )
+    config = dataclasses.replace(config, accelerator=boot.accelerator)
+    try:
+        starting.start(machine, config, [], timeout, description)
+        ignore_shared(machine.qmp(), True)
+        migration.read_state(machine.qmp(), source, timeout)
+        # All of a clone's own memory is its own: a later save takes it whole.
+        ignore_shared(machine.qmp(), False)
+        machine.set_running(True)
+    except QmpConnectionError as error:
+        words = tail(machine.log, 5) or str(error)
+        raise VmmError("QEMU does not take the template's state", answer=words, log=machine.log) from error
+
+
+def ignore_shared(qmp: QmpClient, ignore: bool) -> None:
+    """Leave memory that other processes can see out of a migration, or not."""
+    capability = {"capability": "x-ignore-shared", "state": ignore}
+    qmp.execute("migrate-set-capabilities", {"capabilities": [capability]})
+
+
+def freshen(machine: vm.Vm) -> None:
+    """Give a clone's guest the time and randomness of its own, where its agent listens and lets us."""
+    listens = any(
+        chardev.get("label") == "agent" and chardev.get("frontend-open") for chardev in machine.qmp().execute("query-chardev")
+    )
+    if not listens:
+        return
+    from ansible_collections.kata.hypervisor.plugins.module_utils.guest_agent import AgentError, GuestAgent
+
+    with contextlib.suppress(VmmError), GuestAgent(machine.context.run_path(vm.AGENT_SOCKET)) as agent:
+        with contextlib.suppress(AgentError):
+            agent.ask("guest-set-time", {"time": time.time_ns()})
+        with contextlib.suppress(AgentError):
+            handle = agent.ask("guest-file-open", {"path": "/dev/urandom", "mode": "w"})
+            seed = base64.b64encode(os.urandom(SEED_SIZE)).decode()
+            agent.ask("guest-file-write", {"handle": handle, "buf-b64": seed})
+            agent.ask("guest-file-close", {"handle": handle})

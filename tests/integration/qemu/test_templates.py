@@ -1,0 +1,187 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Templates on real QEMU: made once, begun from many times, and never changed by those who do."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+import shutil
+from typing import Any, Iterator
+
+import pytest
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import parse_template_spec
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.template_making import (
+    converge_template,
+    list_templates,
+)
+
+#: Printed by the guest's shell when it is told to; what happened before is in the template's memory.
+READY = {"console": "kata-guest: ready", "timeout": 120}
+
+
+def directories(host: Any) -> dict[str, str]:
+    return {"state_dir": str(host.root / "state"), "run_dir": str(host.root / "run")}
+
+
+def template(host: Any, check_mode: bool = False, **options: Any) -> dict[str, Any]:
+    """Run a kata_template task."""
+    return converge_template(parse_template_spec({"id": "base", **directories(host), **options}), check_mode)
+
+
+def wish(host: Any, **options: Any) -> dict[str, Any]:
+    """What our template is made from."""
+    return {
+        "kernel_path": str(host.root / "vmlinuz"),
+        "initrd_path": str(host.assets.initrd),
+        "kernel_params": ["kata.shell=ttyS0"],
+        "accelerator": "tcg",
+        "memory_mb": 192,
+        "max_memory_mb": 1024,
+        "vcpus": 1,
+        "max_vcpus": 4,
+        "wait_for": READY,
+        **options,
+    }
+
+
+def digest(path: str) -> str:
+    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def base(shared_host: Any) -> Iterator[Any]:
+    """A host with a template."""
+    shutil.copy(shared_host.assets.kernel, shared_host.root / "vmlinuz")
+    made = template(shared_host, **wish(shared_host))
+    assert made["actions"] == ["create", "start", "pause", "save", "stop the VMM"]
+    shared_host.base = made["template"]
+    yield shared_host
+    template(shared_host, state="absent", force=True)
+    assert not list((shared_host.root / "state/templates").iterdir())
+
+
+def test_a_template_is_made_once(base: Any) -> None:
+    facts = base.base
+    assert facts["state"] == "ready" and facts["stale"] == []
+    assert not template(base, **wish(base))["changed"]
+    assert template(base, True, **wish(base))["actions"] == []
+    for path in (facts["state_dir"], os.path.dirname(facts["memory_path"])):
+        assert os.stat(path).st_mode & 0o777 == 0o700
+    assert os.stat(facts["memory_path"]).st_mode & 0o777 == 0o600
+    assert os.path.getsize(facts["memory_path"]) == 192 << 20
+    # The memory is not written a second time.
+    assert os.path.getsize(f"{facts['state_dir']}/saved/memory") < 16 << 20
+    assert base.processes() == []
+
+
+def test_clones_have_its_memory_and_keep_their_own(base: Any) -> None:
+    before = digest(base.base["memory_path"])
+    for name in ("one", "two"):
+        started = base.converge(id=name, template="base")
+        assert started["actions"] == ["create", "start from template base"]
+        assert started["sandbox"]["state"] == "started" and started["sandbox"]["memory_mb"] == 192
+        assert not base.converge(id=name, template="base")["changed"]
+    one, two = base.shell("one"), base.shell("two")
+    # The guest does not boot again: what it printed then is in the template's console log, not in theirs.
+    assert "Linux version" not in base.run_path("console.log", "one").read_text(errors="replace")
+    assert float(one.run("cut -d' ' -f1 /proc/uptime")) > 0.5
+    one.run("echo one > /mark && dd if=/dev/urandom of=/noise bs=1M count=20 2>/dev/null")
+    two.run("test ! -e /mark && echo two > /mark")
+    assert (one.run("cat /mark"), two.run("cat /mark")) == ("one", "two")
+    assert digest(base.base["memory_path"]) == before
+    found = list_templates(base.spec(id="one"))
+    assert [(facts["id"], facts["state"], facts["clones"]) for facts in found] == [("base", "ready", ["one", "two"])]
+    with pytest.raises(HypervisorError, match="clones of this template run: one, two"):
+        template(base, state="absent")
+    for name in ("one", "two"):
+        base.converge(id=name, state="absent", stop_timeout=0)
+    assert template(base, **wish(base))["changed"] is False
+
+
+def test_a_clone_has_more_vcpus_memory_and_devices(base: Any) -> None:
+    disk = base.root / "disk.raw"
+    disk.write_bytes(b"from the host".ljust(1 << 20, b"\0"))
+    devices = [{"id": "data0", "type": "block", "file": str(disk), "driver": "virtio-blk"}]
+    facts = base.converge(id="large", template="base", vcpus=3, memory_mb=512, devices=devices)["sandbox"]
+    assert (facts["vcpus"], facts["memory_mb"], facts["devices"][0]["plugged"]) == (3, 512, True)
+    guest = base.shell("large")
+    guest.eventually("nproc", "^3$")
+    assert int(guest.run("awk '/MemTotal/ {print $2}' /proc/meminfo")) > 400_000
+    assert guest.eventually("head -c 13 /dev/vda", "from") == "from the host"
+    guest.run("echo kept > /note")
+    guest.close()
+    assert not base.converge(id="large", template="base", vcpus=3, memory_mb=512, devices=devices)["changed"]
+    # A clone is saved and restored by itself: it has all of its memory then.
+    base.converge(id="large", state="saved")
+    assert base.converge(id="large", state="started")["actions"] == ["restore", "resume"]
+    guest = base.shell("large")
+    assert guest.run("cat /note; nproc; head -c 13 /dev/vda") == "kept\n3\nfrom the host"
+    guest.close()
+    # And begins from the template again when it is started anew.
+    assert "start from template base" in base.converge(id="large", state="restarted", stop_timeout=0)["actions"]
+    base.shell("large").run("test ! -e /note")
+    base.converge(id="large", state="absent", stop_timeout=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"kernel_params": ["other"]}, "made with kernel_params"),
+        ({"max_vcpus": 2}, "made with max_vcpus 4"),
+        ({"machine_type": "pc"}, "made with machine_type"),
+        ({"memory_mb": 128}, "the template has 192"),
+        ({"memory_mb": 2048}, "maximum of 1024"),
+        ({"shared_fs": "virtio-fs"}, "shared_fs"),
+        ({"template": "nosuch"}, "no such template"),
+        ({"kernel_path": "/bin/true"}, "made with kernel_path"),
+    ],
+)
+def test_what_a_clone_cannot_be_is_refused_before_anything_is_made(base: Any, options: dict[str, Any], words: str) -> None:
+    for check_mode in (True, False):
+        with pytest.raises(HypervisorError, match=words):
+            base.converge(check_mode, **{"id": "bad", "template": "base", **options})
+    assert base.facts("bad")["state"] == "absent" and base.processes() == []
+
+
+def test_another_kernel_is_noticed_refused_and_made_good(base: Any) -> None:
+    kernel = base.root / "vmlinuz"
+    base.converge(id="old", template="base")
+    # The same content is the same kernel.
+    os.utime(kernel)
+    assert not template(base, True, **wish(base))["changed"]
+    content = kernel.read_bytes()
+    try:
+        kernel.write_bytes(content + b"\0")
+        with pytest.raises(HypervisorError, match="kernel_path .*vmlinuz is another file"):
+            base.converge(id="new", template="base")
+        (found,) = list_templates(base.spec(id="old"))
+        assert found["state"] == "stale" and "vmlinuz is another file" in found["stale"][0]
+        foretold = template(base, True, **wish(base))
+        made = template(base, **wish(base))
+        assert foretold["actions"] == made["actions"] and "start" in made["actions"]
+        assert (made["diff"]["before"]["state"], made["diff"]["after"]["state"]) == ("stale", "ready")
+        assert not template(base, **wish(base))["changed"]
+        # The clone of the old one has the memory that it began with.
+        base.shell("old").run("cat /proc/uptime && ls /")
+        base.converge(id="new", template="base")
+        base.shell("new").run("true")
+    finally:
+        kernel.write_bytes(content)
+        for name in ("old", "new"):
+            base.converge(id=name, state="absent", stop_timeout=0)
+
+
+def test_a_template_that_never_gets_ready_leaves_nothing(host: Any) -> None:
+    shutil.copy(host.assets.kernel, host.root / "vmlinuz")
+    memory = host.root / "elsewhere"
+    memory.mkdir()
+    with pytest.raises(HypervisorError, match="this never comes"):
+        template(host, memory_dir=str(memory), **wish(host, wait_for={"console": "this never comes", "timeout": 3}))
+    assert host.processes() == [] and list(memory.iterdir()) == []
+    assert list_templates(host.spec()) == []
+    assert not [path for part in ("state/templates", "run") for path in (host.root / part).glob("*") if path.is_dir()]
