@@ -275,6 +275,7 @@ class Sandbox:
                 vmm_log=driver.vmm_log(),
                 capabilities=dataclasses.asdict(driver.capabilities()),
                 thread_ids=_thread_ids(driver, observed),
+                **driver.details(),
             )
         if record is not None:
             plugged = set(observed.devices)

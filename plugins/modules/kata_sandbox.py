@@ -144,6 +144,26 @@ sandbox:
       type: dict
       returned: when it exists
       sample: {pause: true, save: true, vcpu_hotplug: true, vcpu_unplug: false}
+    accelerator:
+      description: What the guest's vCPUs run on.
+      type: str
+      returned: with O(hypervisor=qemu), once it was started
+      sample: tcg
+    accelerator_reason:
+      description: Why that one.
+      type: str
+      returned: with O(hypervisor=qemu), once it was started
+      sample: /dev/kvm does not exist
+    uuid:
+      description: The VM's UUID.
+      type: str
+      returned: with O(hypervisor=qemu)
+      sample: 0d8a1c4e-6a4b-4f1e-9a53-6f0c9d2f7a11
+    vmm_version:
+      description: The version of the VMM.
+      type: str
+      returned: with O(hypervisor=qemu)
+      sample: 7.2.22
     thread_ids:
       description: Thread ids of the vCPUs on the host, by vCPU.
       type: dict

@@ -267,6 +267,10 @@ class Hypervisor:
         """What the guest tells of itself through its agent: os, host_name, interfaces. Empty where nobody answers."""
         return {}
 
+    def details(self) -> dict[str, Any]:
+        """What this driver alone can tell of the VM, by name, for its user."""
+        return {}
+
     def vmm_log(self) -> str:
         """Path of the VMM's own log (empty where there is none)."""
         return ""

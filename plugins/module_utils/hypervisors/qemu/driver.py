@@ -261,6 +261,15 @@ class QemuHypervisor(Hypervisor):
         except VmmError:
             return {}
 
+    def details(self) -> dict[str, Any]:
+        state = self.vm.state
+        return {
+            "accelerator": state.accelerator,
+            "accelerator_reason": state.accelerator_reason,
+            "uuid": state.uuid,
+            "vmm_version": ".".join(map(str, state.qemu_version)),
+        }
+
     def vmm_log(self) -> str:
         return self.vm.log
 
