@@ -315,6 +315,27 @@ class ModuleDocFragment:
       - With O(hypervisor=qemu), a change needs a restart.
     type: str
     choices: [raw, qcow2]
+  supervisor:
+    description:
+      - Who looks after the VMM. V(systemd) runs it in a unit of its own, C(kata-sandbox-ID.scope) below C(kata.slice), with its own cgroup. V(none) runs it as a
+        process of its own. Either way it outlives the task and the ssh session.
+      - V(auto) takes systemd where it runs the host and the task is root's. A new sandbox gets V(auto).
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: str
+    choices: [auto, systemd, none]
+  unit_properties:
+    description:
+      - Properties of that unit, such as V(MemoryMax=2G) or V(CPUQuota=150%), as one string or as a list of words.
+        The VMM itself needs memory too, so leave 200 MiB more than O(max_memory_mb).
+      - With O(hypervisor=qemu), a change needs a restart.
+    type: raw
+  autostart:
+    description:
+      - Bring the sandbox back after a reboot of the host as it was last declared, with what was plugged and resized meanwhile. That takes systemd and
+        Python on the host and no Ansible, a service C(kata-sandbox-ID.service) does it.
+      - When the host shuts down, the guest is asked to shut down first.
+      - With O(hypervisor=qemu), a change is made while it runs.
+    type: bool
   initramfs_path:
     description:
       - A first stage that loads what the kernel needs to find the root file system of O(image_path), a file on the host.

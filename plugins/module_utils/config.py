@@ -147,6 +147,10 @@ class HypervisorConfig:
     network_namespace: str = option("", "network_namespace", type="path", only=FIRECRACKER)
     jailer_cgroups: list[Param] = option(list, "jailer_cgroups", type="list", elements="str", only=FIRECRACKER)  # noqa: RUF009
     jailer_limits: list[Param] = option(list, "jailer_limits", type="list", elements="str", only=FIRECRACKER)  # noqa: RUF009
+    supervisor: str = option("", "supervisor", choices=("auto", "systemd", "none"), default="auto")
+    #: Properties of the VMM's systemd unit, such as MemoryMax=2G.
+    unit_properties: list[Param] = option(list, "unit_properties", type="list", elements="str")  # noqa: RUF009
+    autostart: bool = option(False, "autostart", type="bool", cost=Cost.LIVE)
     #: Paths by kind that take the place of the fields above; see L(add_custom_asset).
     custom_assets: dict[str, str] = option(dict)  # noqa: RUF009
 

@@ -238,8 +238,19 @@ class Operations:
         self._live().hotplug_remove_device(make_device(device))
         self._forget_device(device["id"])
 
+    def _do_autostart(self, step: Step) -> None:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.autostart import Service
+
+        service = Service(self.sandbox.layout)
+        if step.arguments["wanted"]:
+            service.enable()
+        else:
+            service.disable()
+
     def _do_remove(self, step: Step) -> None:
         driver = self._live()
+        if self.sandbox.observed.autostart:
+            self._do_autostart(Step("autostart", "", {"wanted": False}))
         driver.cleanup()
         self.sandbox.forget()
         self.sandbox.driver = None

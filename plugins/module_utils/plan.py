@@ -47,7 +47,11 @@ PHASE_OF = {
     "pause": "pausing",
     "save": "saving",
     "remove": "removing",
+    "autostart": "",
 }
+
+#: Options that are about the host and not about the VM: a change is brought about without its guest taking part.
+HOST_SIDE = ("autostart",)
 
 #: The capability that adding and removing a device of a type to a running VM takes. Other types need a restart.
 HOTPLUG = {
@@ -229,6 +233,7 @@ def make_plan(
         _plan_creation(plan, spec, observed)
     else:
         _Existing(plan, spec, record, observed, capabilities).fill()
+    _plan_autostart(plan, observed)
     plan.after["state"] = plan.desired
     if plan.has("stop", "cleanup") and plan.has("start"):
         plan.before["boot"], plan.after["boot"] = "previous", "new"
@@ -288,6 +293,17 @@ def _plan_creation(plan: Plan, spec: SandboxSpec, observed: Observed) -> None:
     _freeze(plan, "running")
 
 
+def _plan_autostart(plan: Plan, observed: Observed) -> None:
+    """Have a service for the next boot, once everything else is done, or have none before anything else is."""
+    wanted = bool({**plan.defaults, **plan.options}.get("autostart"))
+    if wanted == observed.autostart:
+        return
+    plan.before["autostart_service"], plan.after["autostart_service"] = observed.autostart, wanted
+    text = "have a service that brings it back after a reboot" if wanted else "remove the service that brings it back after a reboot"
+    step = Step("autostart", text, {"wanted": wanted})
+    plan.steps.insert(len(plan.steps) if wanted else 0, step)
+
+
 def _freeze(plan: Plan, now: str) -> None:
     """The steps from a VM that runs, or is paused, to one that is paused or saved."""
     if plan.desired in ("paused", "saved") and now == "running":
@@ -295,6 +311,11 @@ def _freeze(plan: Plan, now: str) -> None:
     if plan.desired == "saved":
         plan.add("save")
         plan.add("stop", "stop the VMM", force=True)
+
+
+def _add_start(plan: Plan) -> None:
+    template = plan.options.get("template")
+    plan.add("start", f"start from template {template}" if template else "start")
 
 
 def _as_saved(record: SandboxRecord) -> Observed:
@@ -313,11 +334,6 @@ class _Existing:
     def __init__(
         self,
         plan: Plan,
-def _add_start(plan: Plan) -> None:
-    template = plan.options.get("template")
-    plan.add("start", f"start from template {template}" if template else "start")
-
-
         spec: SandboxSpec,
         record: SandboxRecord,
         observed: Observed,
@@ -375,7 +391,7 @@ def _add_start(plan: Plan) -> None:
                 changes.append(live)
             elif wanted != recorded:
                 cost = declared[name].cost_for(self.plan.hypervisor)
-                cost = Cost.RESTART if cost in (Cost.UNSUPPORTED, Cost.LIVE) and name not in LIVE_SIZES else cost
+                cost = Cost.RESTART if cost in (Cost.UNSUPPORTED, Cost.LIVE) and name not in (*LIVE_SIZES, *HOST_SIDE) else cost
                 changes.append(Change(name, recorded, wanted, cost))
         return changes
 

@@ -18,6 +18,9 @@ import subprocess
 import time
 from typing import Any, Iterator
 
+#: Seconds that the supervisor gets to make a unit.
+SUPERVISOR_SECONDS = 10.0
+
 
 @dataclasses.dataclass(frozen=True)
 class ProcessIdentity:
@@ -102,7 +105,11 @@ def command_lines() -> Iterator[tuple[int, list[str]]]:
 
 
 def spawn_detached(
-    argv: list[str], log_path: str, pass_fds: tuple[int, ...] = (), env: dict[str, str] | None = None
+    argv: list[str],
+    log_path: str,
+    pass_fds: tuple[int, ...] = (),
+    env: dict[str, str] | None = None,
+    through: list[str] | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a process that outlives this one and its ssh session.
 
@@ -110,8 +117,44 @@ def spawn_detached(
     each of them is needed, or the process dies with the task, or the task hangs until the process ends.
 
     :param log_path: file that takes its standard output and error (appended)
+    :param through: a command that ends in becoming C(argv), see C(supervision.py)
     :raises OSError: the program can't be run
     """
+    if not through:
+        return _spawn(argv, log_path, pass_fds, env)
+    deadline = time.monotonic() + SUPERVISOR_SECONDS
+    while True:
+        before = os.path.getsize(log_path) if os.path.exists(log_path) else 0
+        child = _spawn([*through, *argv], log_path, pass_fds, env)
+        _wait_for_exec(child, os.path.realpath(through[0]), deadline)
+        if child.poll() is None:
+            return child
+        words = tail(log_path, size=max(1, os.path.getsize(log_path) - before))
+        # The unit of a VMM that has just ended goes away a moment later than its process.
+        if "already" not in words or time.monotonic() > deadline:
+            return child
+        time.sleep(0.05)
+
+
+def _wait_for_exec(child: subprocess.Popen[bytes], first: str, deadline: float) -> None:
+    """Wait until a process runs another program than the first, or has ended.
+
+    :raises OSError: neither happened; the process is gone then
+    """
+    while child.poll() is None:
+        identity = identify(child.pid)
+        if identity is not None and identity.executable != first:
+            return
+        if time.monotonic() > deadline:
+            child.kill()
+            child.wait()
+            raise OSError(f"{os.path.basename(first)} made no unit within {SUPERVISOR_SECONDS:g} s")
+        time.sleep(0.002)
+
+
+def _spawn(
+    argv: list[str], log_path: str, pass_fds: tuple[int, ...], env: dict[str, str] | None
+) -> subprocess.Popen[bytes]:
     log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         return subprocess.Popen(

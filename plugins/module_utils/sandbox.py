@@ -134,6 +134,13 @@ class Sandbox:
             self.driver = self._new_driver(self.spec.hypervisor or DEFAULT_HYPERVISOR)
         if self.driver is not None:
             self.observed = self.driver.observe()
+        if self.record is not None and "autostart" in {**self.spec.options, **self.record.options}:
+            from ansible_collections.kata.hypervisor.plugins.module_utils.autostart import Service
+
+            service = Service(self.layout)
+            wanted = {**self.record.options, **self.spec.options}["autostart"] and self.spec.state != "absent"
+            # Where it is to go, any version of it counts.
+            self.observed.autostart = service.in_place() if wanted else service.exists()
 
     def disconnect(self) -> None:
         """Close what the drivers hold open."""
@@ -180,6 +187,10 @@ class Sandbox:
         driver.load(record.driver, self.configuration(record.effective()))
         return driver
 
+    def configuration(self, options: dict[str, Any]) -> HypervisorConfig:
+        """The configuration of its VM, from options by name."""
+        return make_config(options)
+
     def _checkpoint(self, driver: Hypervisor) -> None:
         """Store a driver's state; what a driver says while it is only being asked is not stored."""
         if self.record is not None and driver is self.driver:
@@ -187,10 +198,6 @@ class Sandbox:
             self.store.save(self.record)
 
     def prepare(self, with_devices: bool = True) -> Hypervisor:
-    def configuration(self, options: dict[str, Any]) -> HypervisorConfig:
-        """The configuration of its VM, from options by name."""
-        return make_config(options)
-
         """A driver with the plan's options validated and its devices added, ready to start.
 
         :raises ConfigError: they are wrong
@@ -205,13 +212,6 @@ class Sandbox:
             add_devices(driver, self.plan.devices)
         return driver
 
-    # --- planning --------------------------------------------------------------------------------------------------
-
-    def _make_plan(self) -> None:
-        capabilities = self.driver.capabilities if self.driver is not None else None
-        self.plan = make_plan(self.spec, self.record, self.observed, *([capabilities] if capabilities else []))
-        if self.plan.has("create", "recreate", "start") or any(
-            "everything" in step.arguments for step in self.plan.steps
     def _configuration_to_start(self) -> HypervisorConfig:
         """The configuration of a VM that is about to be made; a clone has its template's wherever nobody says otherwise."""
         name = self.plan.options.get("template")
@@ -239,10 +239,30 @@ class Sandbox:
         self.record = None
         self.store.remove()
 
+    # --- planning --------------------------------------------------------------------------------------------------
+
+    def _make_plan(self) -> None:
+        capabilities = self.driver.capabilities if self.driver is not None else None
+        self.plan = make_plan(self.spec, self.record, self.observed, *([capabilities] if capabilities else []))
+        self._check_supervision()
+        if self.plan.has("create", "recreate", "start") or any(
+            "everything" in step.arguments for step in self.plan.steps
         ):
             self.prepared = self.prepare(with_devices=self.observed.power == "off")
             if self.plan.has("stop", "cleanup", "remove"):
                 self.prepared = None  # It was asked while another VM was there.
+
+    def _check_supervision(self) -> None:
+        """Refuse what this host's supervisor cannot do, before anything is changed."""
+        options = {**self.plan.defaults, **self.plan.options}
+        if self.plan.has("start", "restore") and options.get("supervisor") == "systemd":
+            from ansible_collections.kata.hypervisor.plugins.module_utils.supervision import resolve
+
+            resolve("systemd")
+        if self.plan.has("autostart") and options.get("autostart"):
+            from ansible_collections.kata.hypervisor.plugins.module_utils.autostart import check_possible
+
+            check_possible(self.spec.id)
 
     def tidy(self) -> None:
         """Remove what a killed task left half-written, and saved state that no record speaks of: it is incomplete or was restored."""

@@ -94,6 +94,7 @@ class Observed:
     :param devices: ids of the devices that are plugged
     :param leftovers: files, sockets, processes, mounts or interfaces of a VM that is gone; cleanup removes them
     :param reason: why the state is what it is, for people
+    :param autostart: whether the host will bring the sandbox back after a reboot; the engine knows that, not the driver
     """
 
     power: str = "off"
@@ -107,6 +108,7 @@ class Observed:
     devices: list[str] = dataclasses.field(default_factory=list)
     leftovers: list[str] = dataclasses.field(default_factory=list)
     reason: str = ""
+    autostart: bool = False
 
 
 @dataclasses.dataclass

@@ -90,7 +90,7 @@ def open_side(machine: vm.Vm, config: HypervisorConfig, device: Device) -> host_
             machine.state.daemons[device_id(device)] = process
         machine.context.checkpoint()
 
-    return host_side.open_host_side(device, config, machine.context.run_dir, started)
+    return host_side.open_host_side(device, config, machine.context, started)
 
 
 def give_back(machine: vm.Vm, identifier: str) -> None:

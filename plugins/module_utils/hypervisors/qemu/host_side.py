@@ -29,10 +29,12 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     HostError,
     StateError,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import virtiofsd
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.parts import Descriptors
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity
+from ansible_collections.kata.hypervisor.plugins.module_utils.supervision import scope_command
 
 VHOST_VSOCK_DEVICE = "/dev/vhost-vsock"
 VHOST_VSOCK_SET_GUEST_CID = 0x4008AF60
@@ -173,7 +175,7 @@ def _check_vfio(device: VfioDevice) -> None:
 
 
 def open_host_side(
-    device: Device, config: HypervisorConfig, run_dir: str, started: Callable[[ProcessIdentity | None], None]
+    device: Device, config: HypervisorConfig, context: Context, started: Callable[[ProcessIdentity | None], None]
 ) -> HostSide:
     """Open or start what the device needs on the host. On failure nothing stays open.
 
@@ -190,8 +192,9 @@ def open_host_side(
         elif isinstance(device, Vsock):
             side.vhost = [_reserve_cid(device.context_id)]
         elif isinstance(device, Volume) and config.shared_fs != "virtio-9p":
-            side.socket_path = socket_path(run_dir, f"fs-{device.id}.sock")
-            _start_virtiofsd(device, config, side.socket_path, started)
+            side.socket_path = socket_path(context.run_dir, f"fs-{device.id}.sock")
+            through = scope_command(context, config, f"fs-{device.id}")
+            _start_virtiofsd(device, config, side.socket_path, started, through)
     except BaseException:
         side.close()
         raise
@@ -199,7 +202,11 @@ def open_host_side(
 
 
 def _start_virtiofsd(
-    volume: Volume, config: HypervisorConfig, path: str, started: Callable[[ProcessIdentity | None], None]
+    volume: Volume,
+    config: HypervisorConfig,
+    path: str,
+    started: Callable[[ProcessIdentity | None], None],
+    through: list[str],
 ) -> None:
     daemon = virtiofsd.find_daemon(config.virtio_fs_daemon)
     with contextlib.suppress(FileNotFoundError):
@@ -207,7 +214,8 @@ def _start_virtiofsd(
     argv = virtiofsd.arguments(
         daemon, virtiofsd.version_of(daemon), path, volume.host_path, config.virtio_fs_cache, volume.read_only
     )
-    virtiofsd.start(argv, path, os.path.join(os.path.dirname(path), f"virtiofsd-{volume.id}.log"), started)
+    log = os.path.join(os.path.dirname(path), f"virtiofsd-{volume.id}.log")
+    virtiofsd.start(argv, path, log, started, through=through)
 
 
 def _reserve_cid(cid: int) -> int:

@@ -50,6 +50,7 @@ def launch(
     inherited: tuple[int, ...],
     started: Callable[[ProcessIdentity | None], None],
     timeout: float,
+    through: list[str] | None = None,
 ) -> QmpClient:
     """Start QEMU and shake hands. On failure no process is left.
 
@@ -59,11 +60,12 @@ def launch(
     :param inherited: further descriptors that it inherits
     :param started: told who QEMU is as soon as it runs
     :param timeout: seconds until the handshake
+    :param through: a supervisor's command, see C(supervision.py)
     :raises LaunchError: QEMU ended; with its exit code, command line and last words
     :raises DeadlineExceeded: it runs and does not answer
     """
     try:
-        child = spawn_detached(argv, log, (*(listener.fileno() for listener in listeners), *inherited))
+        child = spawn_detached(argv, log, (*(listener.fileno() for listener in listeners), *inherited), through=through)
     except OSError as error:
         raise LaunchError("QEMU cannot be run", argv=argv, answer=str(error), log=log) from error
     try:

@@ -30,6 +30,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.a
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.argv import dialect_for
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity
 from ansible_collections.kata.hypervisor.plugins.module_utils.run_files import keep_previous, make_run_dir
+from ansible_collections.kata.hypervisor.plugins.module_utils.supervision import scope_command
 
 if TYPE_CHECKING:
     from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.host_side import HostSide
@@ -59,8 +60,8 @@ def start(
         state.memory_hotplug = config.memory_hotplug
         state.offline_vcpus = 0
         state.shared_memory = config.shared_fs == "virtio-fs" or _served_by_others(config, devices)
-    state.launching = True
         state.generation_id = config.boot_to_be_template
+    state.launching = True
     machine.context.checkpoint()
     make_run_dir(machine.context.run_dir)
     for log in (vm.CONSOLE_LOG, vm.VMM_LOG):
@@ -79,7 +80,16 @@ def start(
         fds = tuple(listener.fileno() for listener in listeners)
         argv = command_line(machine, config, fds, pieces, description)
         inherited = tuple(descriptor for side in sides for descriptor in side.descriptors())
-        machine.control = launch.launch(argv, run_path(vm.VMM_LOG), run_path(vm.CONTROL_SOCKET), listeners, inherited, started, timeout)
+        machine.control = launch.launch(
+            argv,
+            run_path(vm.VMM_LOG),
+            run_path(vm.CONTROL_SOCKET),
+            listeners,
+            inherited,
+            started,
+            timeout,
+            scope_command(machine.context, config),
+        )
     except BaseException:
         for listener in listeners:
             listener.close()
@@ -102,16 +112,6 @@ def command_line(
 
     :raises ConfigError: it cannot be built
     """
-    state = machine.state
-    kind = machine_named(host_architecture(), config.hypervisor_machine_type)
-    if not state.bridges and kind.bridge_type:
-        state.bridges = bridges.make_bridges(config.default_bridges, kind.bridge_type)
-    if description is not None:
-        config = dataclasses.replace(
-            config, num_vcpus=state.boot_vcpus, memory_size=state.boot_memory_mb, max_memory_mb=state.max_memory_mb
-        )
-    return cmdline.VmPlan(
-        sandbox_id=machine.context.sandbox_id,
     plan = _vm_plan(machine, config, fds, pieces, description)
     return [config.hypervisor_path, *cmdline.command_line(plan, dialect_for(tuple(machine.state.qemu_version)))]
 
@@ -134,6 +134,16 @@ def _vm_plan(
     pieces: list[Part] | None,
     description: dict[str, Any] | None,
 ) -> cmdline.VmPlan:
+    state = machine.state
+    kind = machine_named(host_architecture(), config.hypervisor_machine_type)
+    if not state.bridges and kind.bridge_type:
+        state.bridges = bridges.make_bridges(config.default_bridges, kind.bridge_type)
+    if description is not None:
+        config = dataclasses.replace(
+            config, num_vcpus=state.boot_vcpus, memory_size=state.boot_memory_mb, max_memory_mb=state.max_memory_mb
+        )
+    return cmdline.VmPlan(
+        sandbox_id=machine.context.sandbox_id,
         uuid=state.uuid,
         config=config,
         machine=kind,
@@ -152,6 +162,7 @@ def _vm_plan(
         dimms=(description or {}).get("dimms") or [],
         parts=pieces or [],
         shared_memory=state.shared_memory,
+        generation_id=state.generation_id,
     )
 
 
@@ -161,7 +172,6 @@ def _served_by_others(config: HypervisorConfig, devices: list[Device]) -> bool:
         return False
     from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import host_side
 
-        generation_id=state.generation_id,
     return any(host_side.needs_shared_memory(device, config) for device in devices)
 
 

@@ -82,17 +82,23 @@ def version_of(daemon: str) -> str:
 
 
 def start(
-    argv: list[str], socket_path: str, log: str, started: Callable[[ProcessIdentity | None], None], timeout: float = 10.0
+    argv: list[str],
+    socket_path: str,
+    log: str,
+    started: Callable[[ProcessIdentity | None], None],
+    timeout: float = 10.0,
+    through: list[str] | None = None,
 ) -> None:
     """Start the daemon and wait for its socket. On failure no process is left.
 
     :param started: told who the daemon is as soon as it runs
     :param timeout: seconds
+    :param through: a supervisor's command, see C(supervision.py)
     :raises LaunchError: it ended
     :raises DeadlineExceeded: it runs and makes no socket
     """
     try:
-        child = spawn_detached(argv, log)
+        child = spawn_detached(argv, log, through=through)
     except OSError as error:
         raise LaunchError("virtiofsd cannot be run", argv=argv, answer=str(error), log=log) from error
     try:

@@ -1,0 +1,100 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who looks after a VMM: systemd, which gives it a unit of its own, or nobody.
+
+The unit is a scope (systemd.scope(5)): a VMM that was started by us, with the descriptors that it inherits from us, in a cgroup of its own. It
+outlives the ssh session and the task, can be limited, and shows in C(systemctl status).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HostError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
+from ansible_collections.kata.hypervisor.plugins.module_utils.layout import RUN_ROOT, STATE_ROOT, SandboxLayout
+
+#: All VMMs' units are below this one, so that a host can limit them together.
+SLICE = "kata.slice"
+UNIT_PREFIX = "kata-sandbox-"
+
+#: The directory that is there when systemd runs the host (sd_booted(3)).
+BOOTED = "/run/systemd/system"
+
+_PROPERTY = re.compile(r"[A-Za-z][A-Za-z0-9]*=[^\n]*")
+
+
+def has_systemd() -> bool:
+    """Whether systemd runs this host, and lets us make units."""
+    return os.path.isdir(BOOTED) and os.geteuid() == 0 and shutil.which("systemd-run") is not None
+
+
+def resolve(supervisor: str) -> str:
+    """The supervisor that a wish comes to: systemd or none.
+
+    :raises HostError: systemd is asked for and does not run this host
+    """
+    if supervisor in ("", "auto"):
+        return "systemd" if has_systemd() else "none"
+    if supervisor == "systemd" and not has_systemd():
+        raise HostError(
+            "systemd does not run this host, or the task is not root's",
+            option="supervisor",
+            wanted=supervisor,
+            fix="Set supervisor=none: the VMM is then a process of its own that nobody limits.",
+        )
+    return supervisor
+
+
+def unit_stem(layout: SandboxLayout) -> str:
+    """A sandbox's units' name without its ending. Sandboxes of other directories than the usual ones do not share it.
+
+    Every character of an id may stand in a unit's name; a colon, which no id has, sets off what follows.
+    """
+    stem = UNIT_PREFIX + layout.id
+    if (layout.state_root, layout.run_root) == (STATE_ROOT, RUN_ROOT):
+        return stem
+    roots = f"{layout.state_root}\0{layout.run_root}"
+    return f"{stem}:{hashlib.sha256(os.fsencode(roots)).hexdigest()[:8]}"
+
+
+def layout_of(context: Context) -> SandboxLayout:
+    """The layout whose directories a driver was given."""
+    return SandboxLayout(
+        context.sandbox_id, os.path.dirname(os.path.dirname(context.state_dir)), os.path.dirname(context.run_dir)
+    )
+
+
+def scope_command(context: Context, config: HypervisorConfig, part: str = "") -> list[str]:
+    """What stands before a VMM's command line so that it runs in a unit of its own; empty without a supervisor.
+
+    The program takes the place of this command in the same process, and inherits its descriptors (systemd-run(1), --scope).
+
+    :param part: names a helper of the VMM, such as one share's virtiofsd
+    :raises HostError: systemd is asked for and does not run this host
+    :raises ConfigError: a limit is none
+    """
+    if resolve(config.supervisor) == "none":
+        return []
+    unit = unit_stem(layout_of(context)) + (f":{part}" if part else "")
+    command = [
+        shutil.which("systemd-run") or "systemd-run",
+        "--scope",
+        "--quiet",
+        "--collect",
+        "--no-ask-password",
+        f"--unit={unit}.scope",
+        f"--slice={SLICE}",
+        f"--description=Sandbox {context.sandbox_id}" + (f" ({part})" if part else ""),
+    ]
+    # A helper gets no limits: they are said of the VMM.
+    for name, value in [] if part else [(limit.key, limit.value) for limit in config.unit_properties]:
+        if not _PROPERTY.fullmatch(f"{name}={value}"):
+            raise ConfigError("this is no property of a unit", option="unit_properties", wanted=f"{name}={value}")
+        command.append(f"--property={name}={value}")
+    return [*command, "--"]
