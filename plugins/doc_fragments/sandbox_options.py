@@ -329,13 +329,6 @@ class ModuleDocFragment:
         The VMM itself needs memory too, so leave 200 MiB more than O(max_memory_mb).
       - With O(hypervisor=qemu), a change needs a restart.
     type: raw
-  autostart:
-    description:
-      - Bring the sandbox back after a reboot of the host as it was last declared, with what was plugged and resized meanwhile. That takes systemd and
-        Python on the host and no Ansible, a service C(kata-sandbox-ID.service) does it.
-      - When the host shuts down, the guest is asked to shut down first.
-      - With O(hypervisor=qemu), a change is made while it runs.
-    type: bool
   initramfs_path:
     description:
       - A first stage that loads what the kernel needs to find the root file system of O(image_path), a file on the host.
@@ -457,6 +450,13 @@ class ModuleDocFragment:
       - A change needs a new VM, see O(disruption).
     type: str
     choices: [qemu, mock]
+  autostart:
+    description:
+      - Bring the sandbox back after a reboot of the host as it was last declared, with what was plugged and resized meanwhile. That takes systemd and
+        Python on the host and no Ansible, a service C(kata-sandbox-ID.service) does it.
+      - When the host shuts down, the guest is asked to shut down first.
+      - With O(hypervisor=qemu), a change is made while it runs.
+    type: bool
   template:
     description:
       - Id of a template on this host that M(kata.hypervisor.kata_template) has made. The VM begins where the template was saved instead of booting, each

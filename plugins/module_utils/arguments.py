@@ -145,7 +145,7 @@ def parse_device_spec(params: Mapping[str, Any]) -> SandboxSpec:
 def template_argument_spec() -> dict[str, dict[str, Any]]:
     """The argument spec of C(kata_template)."""
     sandbox = sandbox_item_spec()
-    for name in ("state", "disruption", "devices", "template"):
+    for name in ("state", "disruption", "devices", "template", "autostart"):
         del sandbox[name]
     return {
         **sandbox,

@@ -11,7 +11,7 @@ from typing import Any
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, Unsupported
 
-#: What may differ: a clone is resized upwards, and how it boots is the factory's own business.
+#: What may differ: a clone is resized upwards, how it boots is the factory's own business, and who looks after it on the host its own.
 NOT_COMPARED = frozenset(
     {
         "num_vcpus",
@@ -20,6 +20,9 @@ NOT_COMPARED = frozenset(
         "boot_from_template",
         "memory_path",
         "devices_state_path",
+        "supervisor",
+        "unit_properties",
+        "autostart",
     }
 )
 

@@ -82,6 +82,8 @@ def scope_command(context: Context, config: HypervisorConfig, part: str = "") ->
     if resolve(config.supervisor) == "none":
         return []
     unit = unit_stem(layout_of(context)) + (f":{part}" if part else "")
+    if config.boot_to_be_template:
+        unit += ":template"  # There may be a sandbox of its name.
     command = [
         shutil.which("systemd-run") or "systemd-run",
         "--scope",

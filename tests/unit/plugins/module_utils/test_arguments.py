@@ -23,6 +23,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import (
     parse_spec,
     sandbox_argument_spec,
     sandbox_item_spec,
+    template_argument_spec,
     words,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import (
@@ -102,6 +103,18 @@ def test_the_documentation_of_one_device() -> None:
         **DIRECTORIES,
     }
     assert {name: described(option) for name, option in documented.items()} == device_argument_spec()
+
+
+def test_the_documentation_of_a_template() -> None:
+    from ansible_collections.kata.hypervisor.plugins.modules import kata_template
+
+    fragment = sandbox_options.ModuleDocFragment
+    documented = {
+        **{name: option for part in (fragment.VM, fragment.WAIT, fragment.TIMEOUTS) for name, option in yaml.safe_load(part)["options"].items()},
+        **yaml.safe_load(kata_template.DOCUMENTATION)["options"],
+        **DIRECTORIES,
+    }
+    assert {name: described(option) for name, option in documented.items()} == template_argument_spec()
 
 
 def test_no_two_options_share_a_name() -> None:
