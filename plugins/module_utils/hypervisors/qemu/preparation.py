@@ -12,7 +12,7 @@ import re
 from ansible_collections.kata.hypervisor.plugins.module_utils import host
 from ansible_collections.kata.hypervisor.plugins.module_utils.boot_files import check_boot_files
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HostError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import (
     host_architecture,
@@ -47,6 +47,7 @@ def prepare(config: HypervisorConfig, context: Context) -> tuple[HypervisorConfi
     config.check_consistent()
     _check_words(config)
     check_boot_files(config)
+    _check_places(config)
     for name in SOCKETS:
         socket_path(context.run_dir, name)
     config.hypervisor_path = find_binary(config.hypervisor_asset_path(), architecture)
@@ -89,6 +90,15 @@ def _plan_memory(config: HypervisorConfig, context: Context, hotplug: bool) -> N
         config.max_memory_mb = config.max_memory_mb or config.memory_size
     elif not config.max_memory_mb:
         config.max_memory_mb = min(config.memory_size + max(config.memory_size, DEFAULT_HEADROOM_MB), max(host_mb, config.memory_size))
+
+
+def _check_places(config: HypervisorConfig) -> None:
+    """Refuse a memory directory or a source of randomness that is not there: QEMU would say so only when it starts."""
+    for option, path in (("file_mem_backend", config.file_backed_mem_root_dir), ("huge_pages", "/dev/hugepages" if config.huge_pages else "")):
+        if path and not os.path.isdir(path):
+            raise AssetError("there is no such directory for the guest's memory", option=option, wanted=path)
+    if config.entropy_source and not os.path.exists(config.entropy_source):
+        raise AssetError("there is no such source of randomness", option="entropy_source", wanted=config.entropy_source)
 
 
 def _check_words(config: HypervisorConfig) -> None:

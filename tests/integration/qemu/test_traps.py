@@ -1,0 +1,135 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The original's traps (T-numbers of docs/kata-differences.md) that show only with a real QEMU: this driver does not have them."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import time
+from typing import Any, Iterator
+
+import pytest
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded, HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import attachments
+
+
+def taken_slots(host: Any) -> list[str]:
+    """Devices that hold a slot, by the record."""
+    record = json.loads((host.root / "state" / "sandboxes" / "web" / "record.json").read_text())
+    return [device for bridge in record["driver"]["bridges"] for device in bridge["Address"].values()]
+
+
+def a_disk(host: Any, name: str = "disk.raw") -> dict[str, str]:
+    path = host.root / name
+    path.write_bytes(b"from the host".ljust(1 << 20, b"\0"))
+    return {"id": path.stem, "type": "block", "file": str(path), "driver": "virtio-blk"}
+
+
+def test_t4_a_failed_plug_gives_its_slot_back(host: Any) -> None:
+    host.start(wait_for="running")
+    host.start("other", wait_for="running")
+    disk = a_disk(host)
+    host.converge(id="other", devices=[disk])
+    with pytest.raises(HypervisorError, match="lock"):
+        host.converge(devices=[disk])
+    assert taken_slots(host) == []
+    host.converge(id="other", devices=[])
+    host.converge(devices=[disk])
+    assert taken_slots(host) == ["disk"]
+
+
+def test_t5_a_guest_that_does_not_release_a_device_is_waited_for_with_a_limit(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attachments, "RELEASE_SECONDS", 1.0)
+    host.start()
+    disk = a_disk(host)
+    host.converge(devices=[disk])
+    guest = host.shell()
+    guest.eventually("ls /sys/block", "vda")
+    with pytest.raises(DeadlineExceeded) as refused:
+        _unplug_of_a_frozen_guest(host, disk)
+    assert "did not release" in str(refused.value)
+    assert taken_slots(host) == ["disk"], "a device that is still there keeps its place"
+    monkeypatch.setattr(attachments, "RELEASE_SECONDS", 30.0)
+    host.converge(devices=[])
+    assert taken_slots(host) == []
+
+
+def _unplug_of_a_frozen_guest(host: Any, disk: dict[str, str]) -> None:
+    """Freeze the vCPUs behind our back, so that the planner still sees a guest that could answer."""
+    from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import check_devices, make_device
+    from ansible_collections.kata.hypervisor.plugins.module_utils.sandbox import Sandbox
+
+    sandbox = Sandbox(host.spec())
+    sandbox.load()
+    driver = sandbox.driver
+    assert driver is not None
+    driver.pause_sandbox()
+    try:
+        driver.hotplug_remove_device(make_device({**check_devices([disk])[0], "index": 0}))
+    finally:
+        driver.resume_sandbox()
+        driver.disconnect()
+
+
+@pytest.fixture
+def vhost_user_disk(host: Any) -> Iterator[pathlib.Path]:
+    """A disk that another process serves."""
+    image, socket = host.root / "served.raw", host.root / "served.sock"
+    image.write_bytes(b"served by another process".ljust(8 << 20, b"\0"))
+    daemon = subprocess.Popen(
+        [
+            "qemu-storage-daemon",
+            "--blockdev",
+            f"driver=file,node-name=disk,filename={image}",
+            "--export",
+            f"type=vhost-user-blk,id=export,node-name=disk,addr.type=unix,addr.path={socket},writable=on",
+        ]
+    )
+    try:
+        while not socket.exists():
+            assert daemon.poll() is None
+            time.sleep(0.02)
+        yield socket
+    finally:
+        daemon.kill()
+        daemon.wait()
+
+
+@pytest.mark.parametrize("when", ["from the start", "plugged in"])
+def test_t6_a_vhost_user_device_does_not_vanish(host: Any, vhost_user_disk: pathlib.Path, when: str) -> None:
+    device = {"id": "served0", "type": "vhost_user", "path": str(vhost_user_disk), "model": "vhost-user-blk-pci"}
+    if when == "from the start":
+        host.start(devices=[device])
+    else:
+        host.start(shared_fs="virtio-fs")
+        host.converge(devices=[device])
+    assert host.shell().eventually("head -c 25 /dev/vda", "served") == "served by another process"
+    assert host.converge(devices=[device])["changed"] is False
+    host.converge(devices=[])
+
+
+def test_t6_without_shared_memory_it_is_refused(host: Any, vhost_user_disk: pathlib.Path) -> None:
+    host.start(wait_for="running")
+    with pytest.raises(HypervisorError, match="memory is not shared"):
+        host.converge(devices=[{"id": "served0", "type": "vhost_user", "path": str(vhost_user_disk), "model": "vhost-user-blk-pci"}])
+
+
+def test_t14_a_wrong_memory_directory_is_an_error(host: Any) -> None:
+    with pytest.raises(HypervisorError, match="no such directory") as refused:
+        host.start(file_mem_backend="/nowhere/memory")
+    assert refused.value.option == "file_mem_backend"
+    assert host.processes() == []
+
+
+def test_t20_a_vmm_that_hangs_is_not_orphaned(host: Any) -> None:
+    host.start(wait_for="running")
+    pid = host.facts()["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    host.converge(state="absent", stop_timeout=0)
+    assert host.processes() == []
