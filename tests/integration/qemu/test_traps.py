@@ -33,7 +33,7 @@ def a_disk(host: Any, name: str = "disk.raw") -> dict[str, str]:
 
 def test_t4_a_failed_plug_gives_its_slot_back(host: Any) -> None:
     host.start(wait_for="running")
-    host.start("other", wait_for="running")
+    host.start("other")
     disk = a_disk(host)
     host.converge(id="other", devices=[disk])
     with pytest.raises(HypervisorError, match="lock"):
