@@ -1,0 +1,268 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: kata_asset
+short_description: Install a version of a program or a file beside others, and switch to it
+version_added: 1.0.0
+description:
+  - Takes files out of an archive, or one file as it is, and installs them as a version of an asset in a directory of its own. The source must have
+    the digest that the task names.
+  - A link C(current) leads to the version in use and is switched in one step. Sandboxes that run keep the program they run; an older
+    version that is still there is taken up again by naming it.
+  - What is installed is compared with what was installed on every run. A file that was altered, removed, added, or given away shows as a
+    change and is repaired from the source.
+  - A broken, truncated or tampered download never takes the place of what works. A download that broke off is taken up again.
+author:
+  - The kata.hypervisor authors (@kata-hypervisor)
+attributes:
+  action:
+    support: full
+    description: Indicates this has a corresponding action plugin so some parts of the options can be executed on the controller.
+  check_mode:
+    support: full
+    description: Can run in C(check_mode) and return changed status prediction without modifying target.
+  diff_mode:
+    support: full
+    description: Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
+  idempotent:
+    support: full
+    description: When run twice in a row with the same arguments, the second run changes nothing.
+options:
+  name:
+    description: The asset's name, such as V(firecracker).
+    type: str
+    required: true
+  version:
+    description: The version to have, needed with O(state=present). With O(state=absent), the only one to remove.
+    type: str
+  root:
+    description: The directory of the assets. Each gets C(NAME/VERSION) below it.
+    type: path
+    default: /var/lib/kata-hypervisor/assets
+  state:
+    description: Whether it shall be there.
+    type: str
+    choices: [absent, present]
+    default: present
+  url:
+    description: Where it can be downloaded. V({version}) and V({arch}) are filled in.
+    type: str
+  src:
+    description: A file of the controller, brought to the host when it is needed. Takes the place of O(url).
+    type: path
+  remote_src:
+    description: Whether O(src) is a file of the host.
+    type: bool
+    default: false
+  checksum:
+    description:
+      - The source's digest, C(sha256:DIGEST) or C(sha512:DIGEST). Needed to install from O(url) or O(src), unless O(verify=false).
+    type: str
+  verify:
+    description: Set this to V(false) to install something of which nobody knows whether it is what it should be. That warns each time.
+    type: bool
+    default: true
+  files:
+    description: What to take from the source. Without any, the source itself is the file, named as the asset.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      member:
+        description:
+          - Path in the archive. V({version}) and V({arch}) are filled in. With a slash at its end, everything below it is taken.
+          - Without one, the source is no archive and is the file.
+        type: str
+      dest:
+        description: Path below the version's directory, the member's own name when not given.
+        type: str
+      mode:
+        description: Permissions, as an octal number in quotes. Without, a program may be run by all and a file be read by all.
+        type: str
+  sums:
+    description: Member of the archive with digests of the others, as C(sha256sum) writes them. V({version}) and V({arch}) are filled in.
+    type: str
+  use:
+    description: Whether to switch to this version.
+    type: bool
+    default: true
+  keep:
+    description: How many other versions to keep, the ones installed last. All when not given. One that a process runs is always kept.
+    type: int
+  arch:
+    description: What V({arch}) stands for, the host's machine when not given.
+    type: str
+  allow_vulnerable:
+    description: Install a version although it is known to be vulnerable.
+    type: bool
+    default: false
+seealso:
+  - module: kata.hypervisor.kata_package
+"""
+
+EXAMPLES = r"""
+- name: Have Firecracker and its jailer
+  kata.hypervisor.kata_asset:
+    name: firecracker
+    version: v1.16.1
+    url: https://example.com/firecracker-{version}-{arch}.tgz
+    checksum: sha256:0f2d1e5fcd0b5aa1d4ac4a7ee0d4fdd4df1b0ea7f0b4b9db2c15a0ad2b2e9c41
+    sums: release-{version}-{arch}/SHA256SUMS
+    files:
+      - member: release-{version}-{arch}/firecracker-{version}-{arch}
+        dest: firecracker
+      - member: release-{version}-{arch}/jailer-{version}-{arch}
+        dest: jailer
+    keep: 2
+
+- name: Go back to the version before, which is still there
+  kata.hypervisor.kata_asset:
+    name: firecracker
+    version: v1.16.0
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be done in check mode.
+  returned: success
+  type: list
+  elements: str
+  sample: [install firecracker v1.16.1, use firecracker v1.16.1 instead of v1.16.0]
+version:
+  description: The version that was asked for.
+  returned: with O(state=present)
+  type: str
+  sample: v1.16.1
+current:
+  description: The version in use, empty when there is none.
+  returned: success
+  type: str
+  sample: v1.16.1
+versions:
+  description: The versions that are installed, the one installed last first.
+  returned: success
+  type: list
+  elements: str
+  sample: [v1.16.1, v1.16.0]
+directory:
+  description: Where the version is.
+  returned: with O(state=present)
+  type: str
+  sample: /var/lib/kata-hypervisor/assets/firecracker/v1.16.1
+current_directory:
+  description: Where the version in use is, whichever that is.
+  returned: with O(state=present)
+  type: str
+  sample: /var/lib/kata-hypervisor/assets/firecracker/current
+files:
+  description: The files of the version by their paths below its directory, with their digests.
+  returned: with O(state=present)
+  type: dict
+  sample: {firecracker: {mode: 493, sha256: 0f2d1e5fcd0b5aa1d4ac4a7ee0d4fdd4df1b0ea7f0b4b9db2c15a0ad2b2e9c41}}
+needs_source:
+  description: Whether O(url) or O(src) is needed for this, because it is not installed undamaged. Asked in check mode.
+  returned: with O(state=present)
+  type: bool
+  sample: false
+"""
+
+import os
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.asset_store import (
+    AssetStore,
+    Checksum,
+    Wanted,
+    fetch_from,
+    refuse_vulnerable,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HypervisorError
+
+FILE_SPEC: dict[str, dict[str, Any]] = {"member": {"type": "str"}, "dest": {"type": "str"}, "mode": {"type": "str"}}
+
+
+def present(options: dict[str, Any], store: AssetStore, check_mode: bool) -> dict[str, Any]:
+    """Have a version; the module's result."""
+    version, arch = options["version"], options["arch"] or os.uname().machine
+    filled = {name: (options[name] or "").replace("{version}", version).replace("{arch}", arch) for name in ("url", "sums")}
+    listed = options["files"] or ([{"dest": store.name}] if options["url"] or options["src"] else [])
+    wanted = [Wanted.parse(file, version, arch) for file in listed]
+    checksum = Checksum.parse(options["checksum"]) if options["checksum"] else None
+    if (options["url"] or options["src"]) and checksum is None and options["verify"]:
+        raise ConfigError("a source needs a checksum", option="checksum", fix="Give its sha256 or sha512, or say verify: false.")
+    if not options["allow_vulnerable"]:
+        refuse_vulnerable(store.name, version, wanted)
+    fetch = fetch_from(filled["url"], options["src"] or "", options["root"], checksum)
+    actions = store.install(version, wanted, fetch, checksum, filled["sums"], options["use"], check_mode)
+    needs_source = any(not action.startswith("use ") for action in actions)
+    if options["keep"] is not None:
+        actions += store.prune(options["keep"], version, check_mode)
+    return {
+        "actions": actions,
+        "version": version,
+        "directory": store.path(version),
+        "current_directory": store.path("current"),
+        "files": store.manifest(version).get("files", {}),
+        "needs_source": needs_source,
+    }
+
+
+def main() -> None:
+    """Bring one asset to the state that the task asks for."""
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "version": {"type": "str"},
+            "root": {"type": "path", "default": "/var/lib/kata-hypervisor/assets"},
+            "state": {"type": "str", "choices": ["absent", "present"], "default": "present"},
+            "url": {"type": "str"},
+            "src": {"type": "path"},
+            "remote_src": {"type": "bool", "default": False},
+            "checksum": {"type": "str"},
+            "verify": {"type": "bool", "default": True},
+            "files": {"type": "list", "elements": "dict", "default": [], "options": FILE_SPEC},
+            "sums": {"type": "str"},
+            "use": {"type": "bool", "default": True},
+            "keep": {"type": "int"},
+            "arch": {"type": "str"},
+            "allow_vulnerable": {"type": "bool", "default": False},
+        },
+        required_if=[("state", "present", ["version"])],
+        supports_check_mode=True,
+    )
+    options = module.params
+    if not options["verify"] and not options["checksum"]:
+        module.warn(f"Nothing tells whether {options['name']} is what it should be: verify is false.")
+    try:
+        store = AssetStore(options["root"], options["name"])
+        before = {"current": store.current(), "versions": store.versions()}
+
+        def converge() -> dict[str, Any]:
+            if options["state"] == "present":
+                return present(options, store, module.check_mode)
+            return {"actions": store.remove(options["version"] or "", module.check_mode)}
+
+        if module.check_mode or (options["state"] == "absent" and not os.path.isdir(store.directory)):
+            result = converge()
+        else:
+            with store.lock():
+                result = converge()
+    except HypervisorError as problem:
+        module.fail_json(msg=str(problem), **problem.as_result())
+    after = {"current": store.current(), "versions": store.versions()}
+    if module.check_mode:
+        after = {"actions": result["actions"]} if result["actions"] else before
+    module.exit_json(
+        changed=bool(result["actions"]), diff={"before": before, "after": after}, current=store.current(), versions=store.versions(), **result
+    )
+
+
+if __name__ == "__main__":
+    main()

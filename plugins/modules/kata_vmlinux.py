@@ -1,0 +1,77 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: kata_vmlinux
+short_description: Take the uncompressed kernel out of a compressed one
+version_added: 1.0.0
+description:
+  - Finds the ELF kernel (C(vmlinux)) in a distribution's C(vmlinuz), for a VMM that boots nothing else, such as Firecracker before 1.17.
+  - Kernels that are compressed with gzip, xz, lzma or bzip2 need nothing; for lz4 and zstd the host needs the program of that name.
+author:
+  - The kata.hypervisor authors (@kata-hypervisor)
+attributes:
+  check_mode:
+    support: full
+    description: Can run in C(check_mode) and return changed status prediction without modifying target.
+  diff_mode:
+    support: none
+    description: Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
+  idempotent:
+    support: full
+    description: When run twice in a row with the same arguments, the second run changes nothing.
+options:
+  src:
+    description: The kernel on the host, compressed or not.
+    type: path
+    required: true
+  dest:
+    description: Where the uncompressed kernel is written. It is replaced in one step.
+    type: path
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Have a kernel that any VMM boots
+  kata.hypervisor.kata_vmlinux:
+    src: "{{ kata_kernel_facts.path }}"
+    dest: /var/lib/kata-hypervisor/assets/kernels/vmlinux
+"""
+
+RETURN = r"""
+path:
+  description: Where it is.
+  returned: success
+  type: str
+  sample: /var/lib/kata-hypervisor/assets/kernels/vmlinux
+size:
+  description: How large it is, in bytes.
+  returned: success
+  type: int
+  sample: 47185920
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.vmlinux import install_vmlinux
+
+
+def main() -> None:
+    """Have the uncompressed kernel."""
+    module = AnsibleModule(
+        argument_spec={"src": {"type": "path", "required": True}, "dest": {"type": "path", "required": True}}, supports_check_mode=True
+    )
+    try:
+        result = install_vmlinux(module.params["src"], module.params["dest"], module.check_mode)
+    except HypervisorError as problem:
+        module.fail_json(msg=str(problem), **problem.as_result())
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
