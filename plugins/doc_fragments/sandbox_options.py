@@ -77,12 +77,14 @@ class ModuleDocFragment:
     description:
       - vCPUs of the VM. A new sandbox gets 1 when this is not given.
       - With O(hypervisor=qemu), a change is made while it runs.
+      - With O(hypervisor=firecracker), a change needs a restart. With O(hypervisor=acrn), a change needs a restart.
     type: int
     aliases: [num_vcpus, default_vcpus]
   max_vcpus:
     description:
       - The most vCPUs that the VM can be given while it runs. A new sandbox gets the larger of O(vcpus) and the host's CPUs.
       - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: int
     aliases: [default_max_vcpus, default_maxvcpus]
   memory_mb:
@@ -90,35 +92,41 @@ class ModuleDocFragment:
       - Memory of the VM, in MiB. A new sandbox gets 2048 when this is not given.
       - Memory is plugged in blocks of the guest's, so a guest may get up to 127 MiB more than this.
       - With O(hypervisor=qemu), a change is made while it runs.
+      - With O(hypervisor=firecracker), a change is made while it runs. With O(hypervisor=acrn), a change needs a restart.
     type: int
     aliases: [memory_size, default_memory]
   bridges:
     description:
       - PCI bridges, or root ports, that devices can be plugged into.
       - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: int
     aliases: [default_bridges]
   msize_9p:
     description:
       - Size of a 9p packet, in bytes.
       - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: int
   memory_slots:
     description:
       - Memory modules that can be plugged in while the VM runs.
       - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: int
     aliases: [mem_slots]
   memory_offset_mb:
     description:
       - Room for an NVDIMM in the VM's memory space, in MiB.
       - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: int
     aliases: [memory_offset, mem_offset]
   virtio_fs_cache_size_mb:
     description:
       - Size of virtio-fs' shared (DAX) window, in MiB.
       - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: int
     aliases: [virtio_fs_cache_size]
   kernel_params:
@@ -126,193 +134,228 @@ class ModuleDocFragment:
       - Parameters for the guest's kernel, as one string or as a list of words.
       - They follow those that the hypervisor needs, so they win.
       - With O(hypervisor=qemu), a change needs a restart.
+      - With O(hypervisor=firecracker), a change needs a restart. With O(hypervisor=acrn), a change needs a restart.
     type: raw
   kernel_path:
     description:
       - The guest's kernel, a file on the host. A new sandbox needs one.
       - With O(hypervisor=qemu), a change needs a restart.
+      - With O(hypervisor=firecracker), a change needs a restart. With O(hypervisor=acrn), a change needs a restart.
     type: path
     aliases: [kernel]
   image_path:
     description:
       - The guest's root disk, a file or a block device on the host. A new sandbox needs this or O(initrd_path), and not both.
       - With O(hypervisor=qemu), a change needs a restart.
+      - With O(hypervisor=firecracker), a change needs a restart. With O(hypervisor=acrn), a change needs a restart.
     type: path
     aliases: [image]
   initrd_path:
     description:
       - The guest's initial RAM disk, a file on the host.
       - With O(hypervisor=qemu), a change needs a restart.
+      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
     type: path
     aliases: [initrd]
   firmware_path:
     description:
       - The guest's firmware, a file on the host.
       - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: path
     aliases: [firmware]
   machine_accelerators:
     description:
       - More machine properties, such as V(nvdimm=on), separated by commas.
       - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: str
   hypervisor_path:
     description:
       - The VMM's binary on the host. The usual places are searched when this is not given, once, when the sandbox is made.
       - With O(hypervisor=qemu), a change needs a restart.
+      - With O(hypervisor=firecracker), a change needs a restart. With O(hypervisor=acrn), a change needs a restart.
     type: path
     aliases: [path]
   hypervisor_ctl_path:
     description:
       - The VMM's control tool on the host.
       - Not with O(hypervisor=qemu).
+      - Not with O(hypervisor=firecracker). With O(hypervisor=acrn), a change needs a restart.
     type: path
     aliases: [ctlpath]
   jailer_path:
     description:
       - The jailer that locks the VMM in. Empty for none.
       - Not with O(hypervisor=qemu).
+      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
     type: path
   block_device_driver:
     description:
       - How block devices reach the guest, unless a device says otherwise.
       - With O(hypervisor=qemu), a change needs a restart.
+      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
     type: str
     choices: [virtio-scsi, virtio-blk, virtio-mmio, nvdimm]
   machine_type:
     description:
       - The machine that the VMM plays, such as V(q35), V(pc) or V(microvm).
       - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: str
   entropy_source:
     description:
       - Where the guest's randomness comes from. A new sandbox gets V(/dev/urandom).
       - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: path
   shared_fs:
     description:
       - How directories are shared with the guest.
       - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: str
     choices: [virtio-9p, virtio-fs]
   virtio_fs_daemon:
     description:
       - The virtio-fs daemon's binary on the host.
       - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: path
   virtio_fs_cache:
     description:
       - What the guest may cache of a virtio-fs share.
       - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: str
     choices: [none, auto, always]
   block_device_cache_set:
     description:
       - Whether O(block_device_cache_direct) and O(block_device_cache_noflush) count.
       - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: bool
   block_device_cache_direct:
     description:
       - Go around the host's page cache.
       - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: bool
   block_device_cache_noflush:
     description:
       - Ignore the guest's flushes. Data is lost when the host loses power.
       - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: bool
   enable_iothreads:
     description:
       - Give disks a thread of their own in the VMM.
       - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: bool
   debug:
     description:
       - Have the VMM and the guest's kernel say more.
       - With O(hypervisor=qemu), a change needs a restart.
+      - With O(hypervisor=firecracker), a change needs a restart. With O(hypervisor=acrn), a change needs a restart.
     type: bool
     aliases: [enable_debug]
   memory_prealloc:
     description:
       - Take all of the VM's memory from the host at its start.
       - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: bool
     aliases: [enable_mem_prealloc]
   huge_pages:
     description:
       - Back the VM's memory with huge pages of the host.
       - With O(hypervisor=qemu), a change needs a restart.
+      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
     type: bool
     aliases: [enable_hugepages]
   file_mem_backend:
     description:
       - Directory for files that back the VM's memory.
       - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: path
   realtime:
     description:
       - Run the VM with realtime settings.
       - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: bool
   mlock:
     description:
       - Keep the VM's memory from being swapped.
       - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: bool
   disable_nesting_checks:
     description:
       - Do not look whether the host is a VM itself.
       - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: bool
   use_vsock:
     description:
       - Give the guest a vsock device.
       - With O(hypervisor=qemu), a change needs a restart.
+      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
     type: bool
   hotplug_vfio_on_root_bus:
     description:
       - Plug VFIO devices into the root bus instead of a bridge.
       - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: bool
   disable_vhost_net:
     description:
       - Do not use the host kernel's vhost-net.
       - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: bool
   accelerator:
     description:
       - What runs the guest's code. A new sandbox gets V(auto).
       - V(auto) takes KVM only when guest code really runs under it, and TCG otherwise; M(kata.hypervisor.kata_host_info) tells why.
       - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: str
     choices: [auto, kvm, tcg]
   cpu_model:
     description:
       - The CPU that the guest sees, such as V(host) or V(qemu64).
       - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: str
   max_memory_mb:
     description:
       - The most memory that the VM can be given while it runs, in MiB.
       - A new sandbox gets twice its O(memory_mb), at least 1024 MiB more than it, and at most what the host has.
       - With O(hypervisor=qemu), a change needs a restart.
+      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
     type: int
   memory_hotplug:
     description:
       - How memory is added to and taken from a running VM. A new sandbox gets V(virtio-mem) where the machine has it.
       - With O(hypervisor=qemu), a change needs a restart.
+      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
     type: str
     choices: [virtio-mem, pc-dimm, none]
   image_driver:
     description:
       - How the guest sees O(image_path).
       - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: str
     choices: [virtio-blk, virtio-scsi, virtio-pmem, nvdimm]
   image_format:
     description:
       - The format of O(image_path). It is never guessed from the file's content.
       - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: str
     choices: [raw, qcow2]
   supervisor:
@@ -321,6 +364,7 @@ class ModuleDocFragment:
         process of its own. Either way it outlives the task and the ssh session.
       - V(auto) takes systemd where it runs the host and the task is root's. A new sandbox gets V(auto).
       - With O(hypervisor=qemu), a change needs a restart.
+      - With O(hypervisor=firecracker), a change needs a restart. With O(hypervisor=acrn), a change needs a restart.
     type: str
     choices: [auto, systemd, none]
   unit_properties:
@@ -328,13 +372,96 @@ class ModuleDocFragment:
       - Properties of that unit, such as V(MemoryMax=2G) or V(CPUQuota=150%), as one string or as a list of words.
         The VMM itself needs memory too, so leave 200 MiB more than O(max_memory_mb).
       - With O(hypervisor=qemu), a change needs a restart.
+      - With O(hypervisor=firecracker), a change needs a restart. With O(hypervisor=acrn), a change needs a restart.
     type: raw
   initramfs_path:
     description:
       - A first stage that loads what the kernel needs to find the root file system of O(image_path), a file on the host.
       - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: path
     aliases: [initramfs]
+  enable_pci:
+    description:
+      - Put devices on a PCI bus, which lets disks and interfaces be plugged while the VM runs (Firecracker 1.16 and later).
+      - The guest has to rescan its bus after a device was plugged in, and to let go of one before it is unplugged.
+      - Not with O(hypervisor=qemu).
+      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+    type: bool
+  smt:
+    description:
+      - Let the guest see two threads for each core.
+      - Not with O(hypervisor=qemu).
+      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+    type: bool
+  cpu_template:
+    description:
+      - A set of the host CPU's features that the guest is shown, so that it can move between kinds of hosts.
+      - Not with O(hypervisor=qemu).
+      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+    type: str
+    choices: [C3, T2, T2A, T2CL, T2S, V1N1]
+  track_dirty_pages:
+    description:
+      - Let Firecracker keep account of the pages that the guest writes to.
+      - Not with O(hypervisor=qemu).
+      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+    type: bool
+  entropy_device:
+    description:
+      - Give the guest a source of randomness (virtio-rng).
+      - Not with O(hypervisor=qemu).
+      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+    type: bool
+  placeholder_drives:
+    description:
+      - Empty disks that the VM starts with. While it runs, a disk that is added takes the place of one of them.
+      - This plugs disks without O(enable_pci), and on old versions too. The guest sees all of them, as small empty disks.
+      - Not with O(hypervisor=qemu).
+      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+    type: int
+  allow_vulnerable_vmm:
+    description:
+      - Use a version of Firecracker or of its jailer that has a known vulnerability all the same.
+      - Not with O(hypervisor=qemu).
+      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+    type: bool
+  jailer_uid:
+    description:
+      - The user that the VMM becomes in its jail. Each sandbox gets one of its own when this is not given.
+      - Not with O(hypervisor=qemu).
+      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+    type: int
+  jailer_gid:
+    description:
+      - The group that the VMM becomes in its jail, O(jailer_uid) when not given.
+      - Not with O(hypervisor=qemu).
+      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+    type: int
+  chroot_base_dir:
+    description:
+      - Where jails are made; root's alone, all the way up, and not mounted nodev. When not given, C(jails) in O(state_dir).
+      - Not with O(hypervisor=qemu).
+      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+    type: path
+  network_namespace:
+    description:
+      - A network namespace that the VMM enters, such as V(/run/netns/blue). Its taps must be there.
+      - Not with O(hypervisor=qemu).
+      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+    type: path
+  jailer_cgroups:
+    description:
+      - Settings of the cgroup that the jailer makes for the VMM, such as V(cpu.shares=512), in the words of the cgroup version of the host.
+      - Not with O(hypervisor=qemu).
+      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+    type: raw
+  jailer_limits:
+    description:
+      - Limits of the VMM, V(fsize=BYTES) and V(no-file=COUNT).
+      - Not with O(hypervisor=qemu).
+      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+    type: raw
 """
 
     # What can be said of one device.
@@ -371,6 +498,26 @@ class ModuleDocFragment:
   serial:
     description: Serial number of the disk (C(block)), at most 20 bytes.
     type: str
+  io_engine:
+    description: How the VMM reads and writes the disk (C(block)), waiting for each operation or (V(async)) by io_uring.
+    type: str
+    choices: [sync, async]
+  rate_limit:
+    description: Limits of the disk (C(block)). Zero, and what is not given, is no limit.
+    type: dict
+    suboptions:
+      bandwidth:
+        description: Bytes a second.
+        type: int
+      bandwidth_burst:
+        description: Bytes that are granted once beyond that.
+        type: int
+      ops:
+        description: Operations a second.
+        type: int
+      ops_burst:
+        description: Operations that are granted once beyond that.
+        type: int
   kind:
     description: What is behind the interface (C(net)), a tap, user mode networking, or a macvtap. Required.
     type: str
@@ -393,6 +540,38 @@ class ModuleDocFragment:
   mtu:
     description: Largest packet of the interface, in bytes (C(net)).
     type: int
+  rx_rate_limit:
+    description: Limits of what the guest receives (C(net)).
+    type: dict
+    suboptions:
+      bandwidth:
+        description: Bytes a second.
+        type: int
+      bandwidth_burst:
+        description: Bytes that are granted once beyond that.
+        type: int
+      ops:
+        description: Operations a second.
+        type: int
+      ops_burst:
+        description: Operations that are granted once beyond that.
+        type: int
+  tx_rate_limit:
+    description: Limits of what the guest sends (C(net)).
+    type: dict
+    suboptions:
+      bandwidth:
+        description: Bytes a second.
+        type: int
+      bandwidth_burst:
+        description: Bytes that are granted once beyond that.
+        type: int
+      ops:
+        description: Operations a second.
+        type: int
+      ops_burst:
+        description: Operations that are granted once beyond that.
+        type: int
   tag:
     description: Name by which the guest mounts the share (C(fs), C(vhost_user)).
     type: str
@@ -446,16 +625,19 @@ class ModuleDocFragment:
   hypervisor:
     description:
       - What runs the VM. A new sandbox gets V(qemu).
+      - V(firecracker) runs microVMs, in a jail where O(jailer_path) is given, as it should be in production.
+      - V(acrn) needs a host that runs on the ACRN hypervisor.
       - V(mock) only pretends, for tests without a VMM. Its VM is a file.
       - A change needs a new VM, see O(disruption).
     type: str
-    choices: [qemu, mock]
+    choices: [qemu, firecracker, acrn, mock]
   autostart:
     description:
       - Bring the sandbox back after a reboot of the host as it was last declared, with what was plugged and resized meanwhile. That takes systemd and
         Python on the host and no Ansible, a service C(kata-sandbox-ID.service) does it.
       - When the host shuts down, the guest is asked to shut down first.
       - With O(hypervisor=qemu), a change is made while it runs.
+      - With O(hypervisor=firecracker), a change is made while it runs. With O(hypervisor=acrn), a change is made while it runs.
     type: bool
   template:
     description:
@@ -467,6 +649,7 @@ class ModuleDocFragment:
       - A template that is missing, unfinished, or out of date because its kernel, initrd, image or QEMU is another one now, is an error. An empty
         string lets a sandbox boot by itself again.
       - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: str
   disruption:
     description:

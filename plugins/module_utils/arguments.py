@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ansible_collections.kata.hypervisor.plugins.module_utils.template_making import TemplateSpec
 
 #: The drivers a task may choose.
-DRIVERS = ("qemu", "mock")
+DRIVERS = ("qemu", "firecracker", "acrn", "mock")
 
 #: Options of which zero is not a size.
 AT_LEAST_ONE = ("vcpus", "memory_mb")
@@ -42,6 +42,12 @@ TIMEOUT_SPEC: dict[str, dict[str, Any]] = {
 }
 
 
+#: The suboptions of a rate limit.
+LIMIT_SPEC: dict[str, Any] = {
+    "type": "dict",
+    "options": {name: {"type": "int"} for name in ("bandwidth", "bandwidth_burst", "ops", "ops_burst")},
+}
+
 #: What can be said of a device in an argument spec. What belongs to which type, and what is not said, is told by C(device_options.py).
 DEVICE_SUBOPTIONS: dict[str, dict[str, Any]] = {
     "id": {"type": "str", "required": True},
@@ -56,6 +62,8 @@ DEVICE_SUBOPTIONS: dict[str, dict[str, Any]] = {
     "cache": {"type": "str", "choices": ["none", "writeback", "writethrough", "unsafe"]},
     "discard": {"type": "bool"},
     "serial": {"type": "str"},
+    "io_engine": {"type": "str", "choices": ["sync", "async"]},
+    "rate_limit": LIMIT_SPEC,
     "kind": {"type": "str", "choices": ["tap", "user", "macvtap"]},
     "mac": {"type": "str"},
     "tap_name": {"type": "str"},
@@ -63,6 +71,8 @@ DEVICE_SUBOPTIONS: dict[str, dict[str, Any]] = {
     "queues": {"type": "int"},
     "vhost": {"type": "bool"},
     "mtu": {"type": "int"},
+    "rx_rate_limit": LIMIT_SPEC,
+    "tx_rate_limit": LIMIT_SPEC,
     "tag": {"type": "str"},
     "path": {"type": "path"},
     "name": {"type": "str"},

@@ -16,6 +16,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     BlockDrive,
     Device,
     NetworkDevice,
+    RateLimit,
     SerialPort,
     VfioDevice,
     VfioType,
@@ -28,15 +29,37 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Conf
 DEVICE_ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,31}")
 MAC_ADDRESS = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
+#: Suboptions that limit a rate, and what each may say: bytes and operations a second, and what is granted once beyond that.
+LIMITS = ("rate_limit", "rx_rate_limit", "tx_rate_limit")
+BUCKETS = ("bandwidth", "bandwidth_burst", "ops", "ops_burst")
+
 #: Suboptions by type: those that must be given, and the others with what they are when nobody says (None: left to the driver).
 TYPES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "block": (
         ("file",),
-        {"format": "raw", "driver": None, "read_only": False, "cache": None, "discard": False, "serial": None},
+        {
+            "format": "raw",
+            "driver": None,
+            "read_only": False,
+            "cache": None,
+            "discard": False,
+            "serial": None,
+            "io_engine": None,
+            "rate_limit": None,
+        },
     ),
     "net": (
         ("kind",),
-        {"mac": None, "tap_name": None, "bridge": None, "queues": 1, "vhost": False, "mtu": None},
+        {
+            "mac": None,
+            "tap_name": None,
+            "bridge": None,
+            "queues": 1,
+            "vhost": False,
+            "mtu": None,
+            "rx_rate_limit": None,
+            "tx_rate_limit": None,
+        },
     ),
     "fs": (("tag", "path"), {"read_only": False}),
     "serial": ((), {"path": None, "name": None}),
@@ -108,6 +131,9 @@ def _check_device(said: dict[str, Any], taken: list[str]) -> dict[str, Any]:
             raise wrong(f"{checked['mac']} of device {identity} is not the MAC address of one interface")
     if kind == "vsock" and not 3 <= checked["cid"] < 2**32:
         raise wrong(f"cid of device {identity} is not from 3 to {2**32 - 1}")
+    for name in LIMITS:
+        if name in checked:
+            checked[name] = _check_limit(checked[name], wrong)
     if kind == "vfio" and ("address" in checked) == ("path" in checked):
         raise wrong(f"device {identity} of type vfio needs either address or path")
     if not 1 <= checked.get("queues", 1) <= 256:
@@ -115,6 +141,19 @@ def _check_device(said: dict[str, Any], taken: list[str]) -> dict[str, Any]:
     if len(os.fsencode(checked.get("serial", ""))) > 20:
         raise wrong(f"serial of device {identity} is longer than the 20 bytes that a guest sees")
     return checked
+
+
+def _check_limit(given: dict[str, Any], wrong: Callable[[str], ConfigError]) -> dict[str, int]:
+    """A rate limit without what was not said."""
+    said = {name: value for name, value in given.items() if value is not None}
+    for name, value in said.items():
+        if name not in BUCKETS or not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
+            raise wrong(f"a limit has {', '.join(BUCKETS)}, each a number from 0 (no limit)")
+        if value and name.endswith("_burst") and not said.get(name[: -len("_burst")]):
+            raise wrong(f"{name} only means something beside {name[: -len('_burst')]}")
+    if not any(said.values()):
+        raise wrong("this limit limits nothing; leave it out")
+    return said
 
 
 def with_indexes(devices: list[dict[str, Any]], recorded: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -157,13 +196,19 @@ def make_device(device: dict[str, Any]) -> Device:
 
 
 def _block(device: dict[str, Any]) -> Device:
-    names = ("file", "format", "id", "index", "driver", "read_only", "cache", "discard", "serial")
-    return BlockDrive(**{name: device[name] for name in names if name in device})
+    names = ("file", "format", "id", "index", "driver", "read_only", "cache", "discard", "serial", "io_engine")
+    limit = _limits(device, "rate_limit")
+    return BlockDrive(**{name: device[name] for name in names if name in device}, **limit)
 
 
 def _net(device: dict[str, Any]) -> Device:
     names = ("kind", "mac", "tap_name", "queues", "vhost", "bridge", "mtu", "id")
-    return NetworkDevice(name=device["id"], **{name: device[name] for name in names if name in device})
+    limits = _limits(device, "rx_rate_limit", "tx_rate_limit")
+    return NetworkDevice(name=device["id"], **{name: device[name] for name in names if name in device}, **limits)
+
+
+def _limits(device: dict[str, Any], *names: str) -> dict[str, RateLimit]:
+    return {name: RateLimit(**device[name]) for name in names if name in device}
 
 
 def _fs(device: dict[str, Any]) -> Device:

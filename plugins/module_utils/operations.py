@@ -247,6 +247,14 @@ class Operations:
         else:
             service.disable()
 
+    def _do_modify(self, step: Step) -> None:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import make_device
+
+        device = step.arguments["device"]
+        self._live().update_device(make_device(device))
+        record = self._known()
+        record.devices = [device if listed["id"] == device["id"] else listed for listed in record.devices]
+
     def _do_remove(self, step: Step) -> None:
         driver = self._live()
         if self.sandbox.observed.autostart:

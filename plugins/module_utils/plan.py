@@ -44,6 +44,7 @@ PHASE_OF = {
     "resize_memory": "resizing",
     "plug": "plugging",
     "unplug": "plugging",
+    "modify": "plugging",
     "pause": "pausing",
     "save": "saving",
     "remove": "removing",
@@ -63,6 +64,10 @@ HOTPLUG = {
     "vfio": "vfio_hotplug",
     "vhost_user": "vhost_user_hotplug",
 }
+
+
+#: What of a device of a type can change while it stays plugged, where the VM has device_update.
+UPDATABLE = {"block": ("file", "rate_limit"), "net": ("rx_rate_limit", "tx_rate_limit")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -460,6 +465,10 @@ class _Existing:
         return changes
 
     def _device_change(self, old: dict[str, Any] | None, new: dict[str, Any] | None) -> Change:
+        if old and new and self.has_guest and old["id"] in self.observed.devices and _is_update(old, new):
+            if self.capabilities().device_update:
+                step = Step("modify", f"change {new['type']} {new['id']}", {"device": new})
+                return Change("devices", *(f"{device['type']} {device['id']}" for device in (old, new)), Cost.LIVE, (step,))
         steps = []
         cost = Cost.LIVE
         if old and (self.has_guest and old["id"] in self.observed.devices):
@@ -558,6 +567,12 @@ class _Existing:
             else:
                 plan.add("update", f"set {change}", options={change.name: change.new})
         return now
+
+
+def _is_update(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Do two devices differ only in what can change while they stay plugged?"""
+    different = {name for name in {**old, **new} if name != "index" and old.get(name) != new.get(name)}
+    return old["type"] == new["type"] and different <= set(UPDATABLE.get(new["type"], ()))
 
 
 #: Options that a running VM may change: the option of their maximum, what observation calls their minimum, the capabilities to

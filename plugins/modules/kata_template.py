@@ -57,7 +57,7 @@ options:
     description:
       - What runs the VM, and the clones. V(qemu) for a new template when this is not given.
     type: str
-    choices: [qemu, mock]
+    choices: [qemu, firecracker, acrn, mock]
 seealso:
   - module: kata.hypervisor.kata_template_info
   - module: kata.hypervisor.kata_sandbox

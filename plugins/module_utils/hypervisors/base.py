@@ -72,6 +72,8 @@ class Capabilities:
     vsock_hotplug: bool = False
     vfio_hotplug: bool = False
     vhost_user_hotplug: bool = False
+    #: A disk's file and limits, and an interface's limits, can change while the VM runs.
+    device_update: bool = False
 
 
 #: What a VM can be, as seen from outside. C(off): no VMM process. C(failed): the process is there and its guest is lost
@@ -238,6 +240,13 @@ class Hypervisor:
     def hotplug_remove_device(self, device: Device) -> Any:
         """Remove a device from a running VM; returns when the guest has released it, raises DeadlineExceeded when it does not."""
         self.unsupported(f"hotplug_remove_device {type(device).__name__}")
+
+    def update_device(self, device: Device) -> None:
+        """Bring a device of a running VM to what its record says: a disk's file and limits, an interface's limits.
+
+        :raises Unsupported: the VMM cannot, or something else of the device is different
+        """
+        self.unsupported(f"update_device {type(device).__name__}")
 
     def resize_memory(self, memory_mb: int, block_mb: int = 0, probe: bool = False) -> MemoryResize:
         """Bring the VM's memory to C(memory_mb) MiB, in blocks of C(block_mb) MiB (0: the driver's own)."""

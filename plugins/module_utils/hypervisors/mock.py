@@ -224,6 +224,13 @@ class MockHypervisor(Hypervisor):
         self._store(vm)
         return result
 
+    def update_device(self, device: Device) -> None:
+        vm = self._running_vm("update_device")
+        if "refuses_hotplug" in self.faults:
+            raise self._refused("update_device")
+        if device_id(device) not in vm.devices:
+            raise StateError("the VM does not have this device", sandbox=self.context.sandbox_id, wanted=device_id(device))
+
     def resize_vcpus(self, vcpus: int) -> VcpuResize:
         vm = self._running_vm("resize_vcpus")
         old = vm.vcpus
@@ -291,6 +298,7 @@ class MockHypervisor(Hypervisor):
             vsock_hotplug=True,
             vfio_hotplug=True,
             vhost_user_hotplug=True,
+            device_update=True,
         )
 
     def get_thread_ids(self) -> dict[int, int]:

@@ -117,6 +117,10 @@ def _block(drive: BlockDrive, place: Place, driver: str) -> list[Part]:
         "discard": "unmap" if drive.discard else "ignore",
         "file": {"driver": "host_device" if drive.file.startswith("/dev/") else "file", "filename": drive.file},
     }
+    if drive.io_engine:
+        properties["file"]["aio"] = {"sync": "threads", "async": "io_uring"}[drive.io_engine]
+    if drive.rate_limit:
+        raise Unsupported("the qemu driver has no rate limits", option="devices", wanted=drive.id)
     if drive.cache:
         properties["cache"] = {"direct": drive.cache == "none", "no-flush": drive.cache == "unsafe"}
     front: dict[str, Any] = {"drive": node}

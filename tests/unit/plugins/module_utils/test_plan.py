@@ -220,7 +220,8 @@ DISK = {"id": "data0", "type": "block", "file": "/d", "format": "raw"}
         ([NET], [], None, []),
         ([NET], [], [NET], ["plug net eth0"]),
         ([NET], [], [], ["forget net eth0"]),
-        ([DISK], ["data0"], [{**DISK, "file": "/e"}], ["unplug block data0", "plug block data0"]),
+        ([DISK], ["data0"], [{**DISK, "file": "/e"}], ["change block data0"]),
+        ([DISK], ["data0"], [{**DISK, "file": "/e", "format": "qcow2"}], ["unplug block data0", "plug block data0"]),
         ([], ["internal"], [], []),
     ],
 )
