@@ -189,6 +189,9 @@ def parse_spec(params: Mapping[str, Any]) -> SandboxSpec:
     """
     sandbox = validate_id(params["id"])
     try:
+        limits: dict[str, Any] = {
+            name: _seconds(name, params.get(name), spec["default"]) for name, spec in TIMEOUT_SPEC.items()
+        }
         hypervisor, options = params.get("hypervisor"), _said(params)
         if params.get("config_file") and params.get("state") != "absent":
             hypervisor, options = _with_config_file(params["config_file"], hypervisor, options)
@@ -202,7 +205,7 @@ def parse_spec(params: Mapping[str, Any]) -> SandboxSpec:
             wait_for=_wait_for(params),
             state_dir=params.get("state_dir") or STATE_ROOT,
             run_dir=params.get("run_dir") or RUN_ROOT,
-            **{name: _seconds(name, params.get(name), spec["default"]) for name, spec in TIMEOUT_SPEC.items()},
+            **limits,
         )
     except ConfigError as problem:
         problem.sandbox = sandbox

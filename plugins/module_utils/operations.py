@@ -50,7 +50,7 @@ class Operations:
             following = plan.steps[number + 1].phase if number + 1 < len(plan.steps) else SETTLED
             created = created or step.name == "create"
             try:
-                if step.name in ("pause", "save") and plan.has("start", "restore") and self.sandbox.spec.wait_for:
+                if step.name == "pause" and plan.has("start", "restore") and self.sandbox.spec.wait_for:
                     self.sandbox.wait()
                 getattr(self, f"_do_{step.name}")(step)
                 self._commit(following)

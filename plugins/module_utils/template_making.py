@@ -203,8 +203,8 @@ class TemplateSandbox(Sandbox):
     def facts(self) -> dict[str, Any]:
         """What is known of the template."""
         record, sandbox = self.record, super().facts()
-        state = STATE_NAMES.get(sandbox["state"], "incomplete")
-        facts: dict[str, Any] = {"id": self.spec.id, "state": "stale" if self.stale else state, "stale": self.stale}
+        state = "stale" if self.stale else STATE_NAMES.get(sandbox["state"], "incomplete")
+        facts: dict[str, Any] = {"id": self.spec.id, "state": state, "stale": self.stale}
         if record is not None:
             facts.update(
                 hypervisor=record.hypervisor,
@@ -219,11 +219,17 @@ class TemplateSandbox(Sandbox):
         return facts
 
     def _result(self, facts: dict[str, Any]) -> dict[str, Any]:
-        if self.plan.has("start") and facts.get("state") == "ready" and self.record is not None:
+        if self._begun and self.record is not None:
             self.record.template["memory_is"] = fingerprint(self.memory_path)
             self.store.save(self.record)
+            self.stale = []
+            facts = self.facts()
+        facts["state"] = STATE_NAMES.get(facts["state"], facts["state"])
+        if self.plan.has("start"):
+            facts["stale"] = []
         result = super()._result(facts)
-        result["template"] = result.pop("sandbox")
+        sandbox = result.pop("sandbox")
+        result["template"] = {name: value for name, value in sandbox.items() if name not in ("vcpus", "memory_mb")}
         for side in result["diff"].values():
             side["state"] = "stale" if side.get("stale") else STATE_NAMES.get(side["state"], "incomplete")
         return result

@@ -10,8 +10,8 @@ module: kata_template
 short_description: Make a template that VM sandboxes begin from
 version_added: 1.0.0
 description:
-  - Boots a VM, waits until its guest is ready, freezes it, and keeps its memory and its devices' state. Sandboxes whose O(kata.hypervisor.kata_sandbox#module:template)
-    names it begin there instead of booting, and share its memory until they change it.
+  - Boots a VM, waits until its guest is ready, freezes it, and keeps its memory and its devices' state. Sandboxes that name it with
+    O(kata.hypervisor.kata_sandbox#module:template) begin there instead of booting, and share its memory until they change it.
   - A template that is there and was made from the same is left as it is. It is made anew when the task wants it otherwise, and when it is out of
     date, since its kernel, its initrd, its image or the VMM is another one now, or a task was killed while it made it.
   - Sandboxes that run keep the memory they have begun from, also when it is made anew or removed.

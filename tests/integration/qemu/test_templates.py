@@ -157,7 +157,7 @@ def test_another_kernel_is_noticed_refused_and_made_good(base: Any) -> None:
     content = kernel.read_bytes()
     try:
         kernel.write_bytes(content + b"\0")
-        with pytest.raises(HypervisorError, match="kernel_path .*vmlinuz is another file"):
+        with pytest.raises(HypervisorError, match=r"kernel_path .*vmlinuz is another file"):
             base.converge(id="new", template="base")
         (found,) = list_templates(base.spec(id="old"))
         assert found["state"] == "stale" and "vmlinuz is another file" in found["stale"][0]
