@@ -1,16 +1,23 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The VM factory: which configurations match, and what it refuses. The life of a template is not part of the port here."""
+"""The VM factory: which configurations match, what it refuses, and the life of a template, with the mock driver."""
 
 from __future__ import annotations
 
+import pathlib
+import shutil
+import tempfile
+import time
 from typing import Any
 
 from adapters.answer import Answer, attempt
 from adapters.go_config import config_from_go
+from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import parse_spec, parse_template_spec
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.factory import VmConfig, check_factory
+from ansible_collections.kata.hypervisor.plugins.module_utils.sandbox import converge
+from ansible_collections.kata.hypervisor.plugins.module_utils.template_making import converge_template
 
 
 def _vm_config(given: dict[str, Any]) -> VmConfig:
@@ -24,13 +31,62 @@ def _vm_config(given: dict[str, Any]) -> VmConfig:
     )
 
 
-def _new_factory(given: dict[str, Any]) -> Answer:
+class TemplateHost:
+    """Directories of one line, and a template in them."""
+
+    def __init__(self, root: pathlib.Path) -> None:
+        self.directories = {"state_dir": str(root / "state"), "run_dir": str(root / "run")}
+        kernel, initrd = root / "k", root / "i"
+        kernel.write_text("k")
+        initrd.write_text("i")
+        self.boot = {"kernel_path": str(kernel), "initrd_path": str(initrd)}
+        self.facts: dict[str, Any] = {}
+
+    def template(self, **options: Any) -> dict[str, Any]:
+        """Run a kata_template task."""
+        spec = parse_template_spec({"id": "base", "hypervisor": "mock", **self.directories, **options})
+        result = converge_template(spec)
+        self.facts = result["template"] if spec.state != "absent" else self.facts
+        return result
+
+    def make(self, memory_mb: int = 128) -> dict[str, Any]:
+        """Make the template."""
+        return self.template(memory_mb=memory_mb, wait_for="running", **self.boot)
+
+    def clone(self, check_mode: bool = False) -> dict[str, Any]:
+        """A sandbox that begins from it."""
+        return converge(parse_spec({"id": "clone", "hypervisor": "mock", "template": "base", **self.directories}), check_mode)
+
+    def directory(self) -> dict[str, Any]:
+        """The directory of its memory, in the words of the vectors. There is never a mount to tell of."""
+        directory = pathlib.Path(self.facts["memory_path"]).parent
+        if not directory.exists():
+            return {"dir_exists": False}
+        files = {path.name: {"mode": _mode(path), "size": path.stat().st_size} for path in sorted(directory.iterdir())}
+        return {"dir_exists": True, "dir_mode": _mode(directory), "files": files}
+
+
+def _mode(path: pathlib.Path) -> str:
+    return f"{path.stat().st_mode & 0o7777:04o}"
+
+
+def _new_factory(given: dict[str, Any], host: TemplateHost) -> Answer:
     complete = "config" not in given
     config = HypervisorConfig(kernel_path="/k", initrd_path="/i" if complete else "")
-    check_factory(
-        VmConfig("mock", config, "noop", None, "noopProxy"), given.get("cache", 0), given.get("fetch_only", False)
-    )
-    raise NotImplementedError("a template's life on the host")
+    check_factory(VmConfig("mock", config, "noop", None, "noopProxy"), given.get("cache", 0), given.get("fetch_only", False))
+    state = given.get("state", "")
+    if not state:
+        began = time.monotonic()
+        host.make(given["memory_mb"])
+        return Answer({"disk": host.directory(), "elapsed_s": int(time.monotonic() - began)})
+    host.make()
+    if state.startswith("memory file only"):
+        shutil.rmtree(pathlib.Path(host.facts["state_dir"]) / "saved")
+    if given["fetch_only"]:
+        host.clone(check_mode=True)
+    else:
+        host.make()
+    return Answer(host.directory())
 
 
 def run(given: dict[str, Any]) -> Answer:
@@ -38,11 +94,17 @@ def run(given: dict[str, Any]) -> Answer:
     if operation == "check_vm_config":
         failure = attempt(_vm_config(given["base"]).check_serves, _vm_config(given["new"]))[1]
         return Answer({"match": failure is None}, failure.error if failure else None)
-    if operation == "vm_config_valid":
+    if operation == "vm_config_valid" or "AgentType" in given.get("config", ()):
         _vm_config(given["config"]).valid()
         return Answer({})
-    if operation == "get_vm" and "config" in given:
-        _vm_config(given["config"]).valid()
-    if operation == "new_factory":
-        return _new_factory(given)
-    raise NotImplementedError("a template's life on the host")
+    with tempfile.TemporaryDirectory(prefix="kv-") as directory:
+        host = TemplateHost(pathlib.Path(directory))
+        if operation == "new_factory":
+            return _new_factory(given, host)
+        host.make()
+        if operation == "get_vm":
+            return Answer({"got_vm": host.clone()["sandbox"]["state"] == "started"})
+        if operation == "close_factory":
+            host.template(state="absent")
+            return Answer(host.directory())
+    raise NotImplementedError(operation)
