@@ -462,6 +462,24 @@ class ModuleDocFragment:
       - Not with O(hypervisor=qemu).
       - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
     type: raw
+  vm_name:
+    description:
+      - The VM's name in the scenario of the host's ACRN (2.7 and later), up to 15 bytes. C(sandbox-) and the id when not given.
+      - Not with O(hypervisor=qemu).
+      - Not with O(hypervisor=firecracker). With O(hypervisor=acrn), a change needs a restart.
+    type: str
+  vm_uuid:
+    description:
+      - The VM's UUID, one of those that the host's ACRN (2.5 and earlier) was built with. ACRN takes its default when not given.
+      - Not with O(hypervisor=qemu).
+      - Not with O(hypervisor=firecracker). With O(hypervisor=acrn), a change needs a restart.
+    type: str
+  cpu_affinity:
+    description:
+      - Physical CPUs that the VM gets (ACRN 2.7 and later), one for each of O(vcpus), as local APIC ids.
+      - Not with O(hypervisor=qemu).
+      - Not with O(hypervisor=firecracker). With O(hypervisor=acrn), a change needs a restart.
+    type: raw
 """
 
     # What can be said of one device.

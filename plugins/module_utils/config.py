@@ -151,6 +151,10 @@ class HypervisorConfig:
     #: Properties of the VMM's systemd unit, such as MemoryMax=2G.
     unit_properties: list[Param] = option(list, "unit_properties", type="list", elements="str")  # noqa: RUF009
     autostart: bool = option(False, "autostart", type="bool", cost=Cost.LIVE)
+    #: A post-launched VM of the host's ACRN scenario, which ACRN 2.7 and later know by its name, and 2.5 and earlier by its UUID.
+    vm_name: str = option("", "vm_name", only=ACRN)
+    vm_uuid: str = option("", "vm_uuid", only=ACRN)
+    cpu_affinity: list[Param] = option(list, "cpu_affinity", type="list", elements="str", only=ACRN)  # noqa: RUF009
     #: Paths by kind that take the place of the fields above; see L(add_custom_asset).
     custom_assets: dict[str, str] = option(dict)  # noqa: RUF009
 

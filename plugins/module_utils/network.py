@@ -17,7 +17,7 @@ import os
 import socket
 import struct
 import time
-from typing import Iterable
+from typing import Callable, Iterable
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HostError
 
@@ -98,6 +98,19 @@ def make_persistent_tap(name: str, uid: int, gid: int) -> None:
         raise HostError(f"the tap {name} cannot be made to stay", option="devices", answer=str(error)) from error
     finally:
         close_all([descriptor])
+
+
+def provide_tap(name: str, owner: tuple[int, int], mtu: int, bridge: str, announce: Callable[[str], None]) -> None:
+    """Have a persistent tap of that name, in its bridge and switched on. One that is there already is its maker's.
+
+    :param owner: uid and gid of who may open it
+    :param announce: told the name before a tap is made
+    :raises HostError: the kernel refuses, with its words
+    """
+    if not exists(name):
+        announce(name)
+        make_persistent_tap(name, *owner)
+    bring_up(name, mtu, bridge)
 
 
 def remove_tap(name: str) -> None:

@@ -70,6 +70,13 @@ HOTPLUG = {
 UPDATABLE = {"block": ("file", "rate_limit"), "net": ("rx_rate_limit", "tx_rate_limit")}
 
 
+#: Where taking a device out takes another capability than adding one.
+UNPLUG = {**HOTPLUG, "block": "block_device_unplug"}
+
+#: Steps that not every VM can be taken through, and the capability each takes.
+STEP_CAPABILITIES = {"pause": "pause", "resume": "pause", "save": "save", "restore": "save"}
+
+
 @dataclasses.dataclass(frozen=True)
 class Step:
     """One operation.
@@ -397,7 +404,8 @@ class _Existing:
             elif wanted != recorded:
                 cost = declared[name].cost_for(self.plan.hypervisor)
                 cost = Cost.RESTART if cost in (Cost.UNSUPPORTED, Cost.LIVE) and name not in (*LIVE_SIZES, *HOST_SIDE) else cost
-                changes.append(Change(name, recorded, wanted, cost))
+                why = f"{self.plan.hypervisor} cannot change it while the VM runs" if name in LIVE_SIZES and cost else ""
+                changes.append(Change(name, recorded, wanted, cost, why=why))
         return changes
 
     def _live_change(self, name: str, recorded: int, wanted: int) -> Change | None:
@@ -480,8 +488,9 @@ class _Existing:
         kinds = [device["type"] for device in (old, new) if device]
         why = ""
         if self.has_guest:
-            for kind in kinds:
-                if kind not in HOTPLUG or not getattr(self.capabilities(), HOTPLUG[kind]):
+            for device, needed in ((old, UNPLUG), (new, HOTPLUG)):
+                kind = device["type"] if device else ""
+                if kind and (kind not in needed or not getattr(self.capabilities(), needed[kind])):
                     cost, why = Cost.RESTART, f"this VM cannot plug or unplug a {kind} device while it runs"
         shown = [f"{device['type']} {device['id']}" if device else None for device in (old, new)]
         return Change("devices", shown[0], shown[1], cost, tuple(steps), why)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context, Hypervisor, Observed
-from ansible_collections.kata.hypervisor.plugins.module_utils.plan import Plan, make_plan, state_of
+from ansible_collections.kata.hypervisor.plugins.module_utils.plan import STEP_CAPABILITIES, Plan, make_plan, state_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.spec import (
     DEFAULT_HYPERVISOR,
     SandboxSpec,
@@ -249,8 +249,19 @@ class Sandbox:
             "everything" in step.arguments for step in self.plan.steps
         ):
             self.prepared = self.prepare(with_devices=self.observed.power == "off")
-            if self.plan.has("stop", "cleanup", "remove"):
-                self.prepared = None  # It was asked while another VM was there.
+        self._check_capabilities(self.prepared or self.driver)
+        if self.prepared and self.plan.has("stop", "cleanup", "remove"):
+            self.prepared = None  # It was asked while another VM was there.
+
+    def _check_capabilities(self, driver: Hypervisor | None) -> None:
+        """Refuse what the VM cannot be taken through, before anything is changed.
+
+        :raises Unsupported: names the operation
+        """
+        for step in self.plan.steps:
+            needed = STEP_CAPABILITIES.get(step.name)
+            if needed and driver is not None and not getattr(driver.capabilities(), needed):
+                driver.unsupported(step.name, driver.why_not(needed))
 
     def _check_supervision(self) -> None:
         """Refuse what this host's supervisor cannot do, before anything is changed."""

@@ -40,7 +40,7 @@ options:
       - List only sandboxes of these hypervisors. With an empty list, all.
     type: list
     elements: str
-    choices: [qemu, mock]
+    choices: [qemu, firecracker, acrn, mock]
     default: []
     aliases: [hypervisor]
 seealso:

@@ -53,8 +53,14 @@ def new_hypervisor(name: str, context: Context) -> Hypervisor:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.driver import FirecrackerHypervisor
 
         return FirecrackerHypervisor(context)
+    if name == "acrn":
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.driver import AcrnHypervisor
+
+        return AcrnHypervisor(context)
     if name == "mock":
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.mock import MockHypervisor
 
         return MockHypervisor(context)
-    raise ConfigError("there is no such hypervisor", option="hypervisor", wanted=name, fix="Choose qemu or mock.")
+    raise ConfigError(
+        "there is no such hypervisor", option="hypervisor", wanted=name, fix=f"Choose one of {', '.join(HYPERVISORS)}."
+    )

@@ -58,6 +58,7 @@ class Capabilities:
 
     block_device: bool = False
     block_device_hotplug: bool = False
+    block_device_unplug: bool = False
     multi_queue: bool = False
     fs_sharing: bool = False
     pause: bool = False
@@ -289,6 +290,10 @@ class Hypervisor:
     def capabilities(self) -> Capabilities:
         """What this driver can do with this configuration and this VMM."""
         return Capabilities()
+
+    def why_not(self, capability: str) -> str:
+        """Why L(capabilities) denies a capability, for people; empty where there is no more to say."""
+        return ""
 
     def hypervisor_config(self) -> HypervisorConfig:
         """The configuration in force, defaults filled in."""

@@ -285,6 +285,7 @@ class MockHypervisor(Hypervisor):
         """Everything that its VM does; the original's mock names none of it."""
         return Capabilities(
             block_device_hotplug=True,
+            block_device_unplug=True,
             fs_sharing=True,
             pause=True,
             save=True,

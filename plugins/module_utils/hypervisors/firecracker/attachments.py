@@ -90,12 +90,13 @@ class HostSide:
         state = self.machine.state
         if self.config.network_namespace:
             return
-        if not network.exists(net.tap_name):
-            state.taps.append(net.tap_name)
+        owner = (state.jail.uid, state.jail.gid) if state.jail else (os.geteuid(), os.getegid())
+
+        def announce(name: str) -> None:
+            state.taps.append(name)
             self.machine.context.checkpoint()
-            owner = (state.jail.uid, state.jail.gid) if state.jail else (os.geteuid(), os.getegid())
-            network.make_persistent_tap(net.tap_name, *owner)
-        network.bring_up(net.tap_name, net.mtu, net.bridge)
+
+        network.provide_tap(net.tap_name, owner, net.mtu, net.bridge, announce)
 
 
 def file_name(drive: BlockDrive) -> str:

@@ -175,9 +175,11 @@ def capabilities(version: Version, pci: bool = False, memory_region: bool = Fals
     return Capabilities(
         block_device=True,
         block_device_hotplug=hotplug or placeholder_drives > 0,
+        block_device_unplug=hotplug or placeholder_drives > 0,
         pause=has(version, "PATCH", "/vm", RUNNING[0]),
         save=snapshots,
         memory_grow=region,
         memory_shrink=region,
         network_hotplug=hotplug,
+        device_update=True,
     )

@@ -168,6 +168,12 @@ class FirecrackerHypervisor(Hypervisor):
             placeholder_drives=len(self.vm.state.placeholders) if running else self.config.placeholder_drives,
         )
 
+    def why_not(self, capability: str) -> str:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.dialect import shown
+
+        since = "; 0.23 and later have it" if capability in ("pause", "save") else ""
+        return f"Firecracker {shown(self.vm.version)} has nothing for it{since}"
+
     def get_thread_ids(self) -> dict[int, int]:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.threads import vcpu_threads
 

@@ -36,6 +36,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 from ansible_collections.kata.hypervisor.plugins.module_utils.params import kernel_params_string
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import identify, spawn_detached
 from ansible_collections.kata.hypervisor.plugins.module_utils.run_files import keep_previous, make_run_dir
+from ansible_collections.kata.hypervisor.plugins.module_utils.supervision import scope_command
 
 #: Seconds between two looks at a Firecracker that is starting; its API is there after a few milliseconds.
 POLL = 0.005
@@ -130,7 +131,7 @@ def _launch(machine: Vm, config: HypervisorConfig, deadline: float) -> ApiClient
     """Start the process and wait until its API answers."""
     words = argv(machine, config)
     try:
-        child = spawn_detached(words, machine.console_log)
+        child = spawn_detached(words, machine.console_log, through=scope_command(machine.context, config))
     except OSError as error:
         raise LaunchError("Firecracker cannot be run", argv=words, answer=str(error)) from error
     machine.state.process = identify(child.pid)

@@ -82,11 +82,11 @@ class QemuHypervisor(Hypervisor):
 
     def _clone(self, timeout: float) -> None:
         """Begin where a template was saved; what this VM has beyond it is plugged in once it runs."""
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import cloning
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import cloning, freshening
 
         try:
             cloning.clone(self.vm, self.config, timeout)
-            cloning.freshen(self.vm)
+            freshening.freshen(self.vm)
             if self.config.num_vcpus > self.vm.state.boot_vcpus:
                 self.resize_vcpus(self.config.num_vcpus)
             if self.config.memory_size > self.vm.state.boot_memory_mb:
@@ -279,6 +279,7 @@ class QemuHypervisor(Hypervisor):
         return Capabilities(
             block_device=True,
             block_device_hotplug=machine.hotplug,
+            block_device_unplug=machine.hotplug,
             multi_queue=True,
             fs_sharing=True,
             pause=True,
