@@ -126,6 +126,8 @@ def test_rom() -> bytes:
 
 def marker_init() -> bytes:
     """A static x86_64 program that prints the marker and reboots: the whole user space of the decisive test."""
+    from ansible_collections.kata.hypervisor.plugins.module_utils.elf import static_program
+
     message = MARKER + b"\n"
     code_size = 7 + 5 + 5 + 5 + 2 + 5 + 5 + 5 + 5 + 2 + 2
     code = b"\x48\x8d\x35" + struct.pack("<i", code_size - 7)  # lea rsi, [rip + message]
@@ -139,13 +141,7 @@ def marker_init() -> bytes:
     code += b"\xba" + struct.pack("<I", 0x01234567)
     code += b"\x0f\x05"
     code += b"\xeb\xfe"
-    base, headers = 0x400000, 64 + 56
-    size = headers + len(code) + len(message)
-    header = struct.pack(
-        "<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 2, 62, 1, base + headers, 64, 0, 0, 64, 56, 1, 64, 0, 0
-    )
-    segment = struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 0x1000)
-    return header + segment + code + message
+    return static_program(code + message)
 
 
 def run_rom(qemu: str, accelerator: str, seconds: float = ROM_SECONDS) -> str:

@@ -9,6 +9,7 @@ import hashlib
 import os
 import pathlib
 import shutil
+import time
 from typing import Any, Iterator
 
 import pytest
@@ -185,3 +186,22 @@ def test_a_template_that_never_gets_ready_leaves_nothing(host: Any) -> None:
     assert host.processes() == [] and list(memory.iterdir()) == []
     assert list_templates(host.spec()) == []
     assert not [path for part in ("state/templates", "run") for path in (host.root / part).glob("*") if path.is_dir()]
+
+
+def test_clones_whose_agent_listens_draw_their_own_randomness_and_know_the_time(host: Any) -> None:
+    shutil.copy(host.assets.kernel, host.root / "vmlinuz")
+    wanted = wish(host, initrd_path=str(host.assets.agent_initrd), wait_for={"agent": True, "timeout": 120})
+    try:
+        template(host, **wanted)
+        time.sleep(2.5)
+        drawn, late = [], []
+        for name in ("one", "two"):
+            host.converge(id=name, template="base")
+            guest = host.shell(name)
+            drawn.append(guest.run("head -c 16 /dev/urandom | od -An -tx1"))
+            late.append(time.time() - int(guest.run("date +%s")))
+            assert guest.run("ls -d /run/kata-reseed* /tmp/kata-reseed* /kata-reseed* 2>/dev/null | wc -l") == "0"
+        assert drawn[0] != drawn[1]
+        assert all(abs(seconds) < 1.5 for seconds in late), late
+    finally:
+        template(host, state="absent", force=True)

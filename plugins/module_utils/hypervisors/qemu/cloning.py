@@ -9,11 +9,9 @@ privately, copy-on-write. Both get their command line from C(cmdline.py).
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import dataclasses
 import os
-import time
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
@@ -35,8 +33,6 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.run_files import m
 
 #: What stands in a template's description for all that it shares with its clones.
 MACHINE = "machine"
-#: Bytes of randomness that a clone is given.
-SEED_SIZE = 512
 
 
 def check_template(config: HypervisorConfig) -> None:
@@ -148,22 +144,3 @@ def ignore_shared(qmp: QmpClient, ignore: bool) -> None:
     """Leave memory that other processes can see out of a migration, or not."""
     capability = {"capability": "x-ignore-shared", "state": ignore}
     qmp.execute("migrate-set-capabilities", {"capabilities": [capability]})
-
-
-def freshen(machine: vm.Vm) -> None:
-    """Give a clone's guest the time and randomness of its own, where its agent listens and lets us."""
-    listens = any(
-        chardev.get("label") == "agent" and chardev.get("frontend-open") for chardev in machine.qmp().execute("query-chardev")
-    )
-    if not listens:
-        return
-    from ansible_collections.kata.hypervisor.plugins.module_utils.guest_agent import AgentError, GuestAgent
-
-    with contextlib.suppress(VmmError), GuestAgent(machine.context.run_path(vm.AGENT_SOCKET)) as agent:
-        with contextlib.suppress(AgentError):
-            agent.ask("guest-set-time", {"time": time.time_ns()})
-        with contextlib.suppress(AgentError):
-            handle = agent.ask("guest-file-open", {"path": "/dev/urandom", "mode": "w"})
-            seed = base64.b64encode(os.urandom(SEED_SIZE)).decode()
-            agent.ask("guest-file-write", {"handle": handle, "buf-b64": seed})
-            agent.ask("guest-file-close", {"handle": handle})
