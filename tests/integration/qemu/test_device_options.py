@@ -1,0 +1,118 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What devices can be told: caches, queues, shares of the older kind; as QEMU has it and as the guest sees it."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+from typing import Any, Callable, Iterator
+
+import pytest
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient
+
+
+def nodes(host: Any) -> dict[str, dict[str, Any]]:
+    """QEMU's block nodes by name."""
+    with QmpClient(str(host.run_path("monitor.sock"))) as qmp:
+        return {node["node-name"]: node for node in qmp.execute("query-named-block-nodes", {"flat": True})}
+
+
+def test_caches_and_discard(host: Any) -> None:
+    host.start()
+    wanted = []
+    for cache in ("none", "writeback", "writethrough", "unsafe"):
+        path = host.root / f"{cache}.raw"
+        path.write_bytes(bytes(1 << 20))
+        wanted.append({"id": cache, "type": "block", "file": str(path), "driver": "virtio-blk", "cache": cache, "discard": True})
+    host.converge(devices=wanted)
+    assert host.converge(devices=wanted)["changed"] is False
+    found = nodes(host)
+    flags = {name: found[f"node-{name}"]["cache"] for name in ("none", "writeback", "writethrough", "unsafe")}
+    assert flags["none"]["direct"] and not flags["writeback"]["direct"] and flags["unsafe"]["no-flush"]
+    guest = host.shell()
+    guest.eventually("ls /sys/block", "vdd")
+    modes = guest.run("cat /sys/block/vd?/queue/write_cache").splitlines()
+    assert sorted(modes) == ["write back", "write back", "write back", "write through"]
+    assert all(int(size) > 0 for size in guest.run("cat /sys/block/vd?/queue/discard_max_bytes").split())
+
+
+def test_a_tap_with_more_than_one_queue(host: Any) -> None:
+    host.start(vcpus=2, max_vcpus=2)
+    host.converge(devices=[{"id": "net0", "type": "net", "kind": "tap", "queues": 2, "mtu": 1400, "mac": "52:54:00:12:34:56"}])
+    guest = host.shell()
+    guest.eventually("ls /sys/class/net", "eth0")
+    assert guest.run("cat /sys/class/net/eth0/address; cat /sys/class/net/eth0/mtu") == "52:54:00:12:34:56\n1400"
+    assert guest.run("ls -d /sys/class/net/eth0/queues/rx-* | wc -l") == "2"
+
+
+@pytest.fixture
+def macvtap(tool: Callable[..., str]) -> Iterator[str]:
+    """A macvtap interface on a dummy one."""
+    parent, name = f"ktd{os.getpid() % 10000}", f"ktm{os.getpid() % 10000}"
+    try:
+        tool("ip", "link", "add", parent, "type", "dummy")
+        tool("ip", "link", "add", "link", parent, "name", name, "type", "macvtap", "mode", "bridge")
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"this host makes no macvtap interfaces: {error.stderr.strip()}")
+    index = pathlib.Path(f"/sys/class/net/{name}/ifindex").read_text().strip()
+    if not pathlib.Path(f"/dev/tap{index}").exists():
+        # Where no udev runs, nobody makes the node.
+        major, minor = pathlib.Path(f"/sys/class/net/{name}/tap{index}/dev").read_text().strip().split(":")
+        tool("mknod", f"/dev/tap{index}", "c", major, minor)
+    try:
+        yield name
+    finally:
+        tool("ip", "link", "delete", parent)
+        pathlib.Path(f"/dev/tap{index}").unlink(missing_ok=True)
+
+
+def test_macvtap_has_the_address_of_its_interface(host: Any, macvtap: str) -> None:
+    host.start()
+    host.converge(devices=[{"id": "net0", "type": "net", "kind": "macvtap", "tap_name": macvtap}])
+    wanted = pathlib.Path(f"/sys/class/net/{macvtap}/address").read_text().strip()
+    host.shell().eventually("cat /sys/class/net/eth0/address", wanted)
+    host.converge(devices=[])
+
+
+def test_a_9p_share_is_there_from_the_start_or_not_at_all(host: Any) -> None:
+    shared = host.root / "shared"
+    shared.mkdir()
+    share = {"id": "share0", "type": "fs", "tag": "work", "path": str(shared)}
+    host.start(shared_fs="virtio-9p")
+    with pytest.raises(HypervisorError, match="restart"):
+        host.converge(devices=[share])
+    host.converge(devices=[share], disruption="restart", wait_for={"console": "kata-guest: ready", "timeout": 120})
+    # The distribution's kernel has no 9p client; virtio device 9 is the transport.
+    guest = host.shell()
+    assert "0x0009" in guest.run("cat /sys/bus/virtio/devices/*/device")
+    tags = guest.run("cat /sys/bus/virtio/devices/*/mount_tag 2>/dev/null || echo no client")
+    assert "work" in tags or "no client" in tags
+
+
+def test_a_virtio_fs_share_of_a_stopped_daemon_is_noticed(host: Any) -> None:
+    shared = host.root / "shared"
+    shared.mkdir()
+    host.start(devices=[{"id": "share0", "type": "fs", "tag": "work", "path": str(shared)}])
+    guest = host.shell()
+    guest.eventually("mkdir -p /mnt/w && mount -t virtiofs work /mnt/w && echo mounted", "mounted")
+    daemons = [path for path in pathlib.Path("/proc").glob("[0-9]*") if _is_our_daemon(path, host.root)]
+    assert daemons
+    for daemon in daemons:
+        os.kill(int(daemon.name), 9)
+    for _try in range(100):
+        if "share0" in host.facts()["reason"]:
+            break
+    assert "share0 is gone" in host.facts()["reason"]
+
+
+def _is_our_daemon(process: pathlib.Path, root: pathlib.Path) -> bool:
+    try:
+        words = (process / "cmdline").read_bytes()
+    except OSError:
+        return False
+    return b"virtiofsd" in words and os.fsencode(str(root)) in words
