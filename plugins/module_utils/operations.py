@@ -204,6 +204,7 @@ class Operations:
         if reached != wanted:
             raise VmmError(f"the VM has {reached} vCPUs", sandbox=self.sandbox.spec.id, option="vcpus", wanted=wanted)
         self._known().options["vcpus"] = wanted
+        self.sandbox.resized["vcpus"] = result.how
 
     def _do_resize_memory(self, step: Step) -> None:
         wanted = step.arguments["size"]
@@ -218,6 +219,7 @@ class Operations:
             )
         self._known().options["memory_mb"] = wanted
         self._known().memory_reached_mb = result.new_mb
+        self.sandbox.resized["memory_mb"] = result.how
 
     def _do_plug(self, step: Step) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import make_device

@@ -95,6 +95,8 @@ class Sandbox:
         self.observed = Observed()
         self.plan = Plan()
         self.prepared: Hypervisor | None = None
+        #: How each resize was done, by option.
+        self.resized: dict[str, str] = {}
         #: What a clone is about to begin from.
         self.template: Template | None = None
 
@@ -328,6 +330,7 @@ class Sandbox:
             "actions": self.plan.actions,
             "sandbox": facts,
             "diff": {"before": self.plan.before, "after": self.plan.after},
+            **({"resized": self.resized} if self.resized else {}),
         }
 
 

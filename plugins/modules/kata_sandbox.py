@@ -81,6 +81,13 @@ actions:
   type: list
   elements: str
   sample: [create, start, resize_vcpus 1 -> 4]
+resized:
+  description:
+    - How each size was changed while the VM ran. vCPUs by C(hotplug), C(unplug), or in the guest through its agent (C(guest-offline),
+      C(guest-online)), where the VMM cannot take a vCPU away. Memory by C(virtio-mem), C(pc-dimm) or C(balloon).
+  returned: when a size was changed while the VM ran
+  type: dict
+  sample: {vcpus: guest-offline}
 sandbox:
   description: The sandbox as it is now. In check mode, its state, hypervisor, vCPUs and memory as they would be.
   returned: success

@@ -26,6 +26,7 @@ def test_the_agent_is_waited_for_and_asked(host: Any) -> None:
 
     fewer = host.converge(vcpus=1)
     assert fewer["sandbox"]["vcpus"] == 1
+    assert fewer["resized"] == {"vcpus": "guest-offline"}
     assert guest.run("nproc") == "1"
     assert host.converge(vcpus=1)["changed"] is False
     assert host.converge(vcpus=4)["sandbox"]["vcpus"] == 4
