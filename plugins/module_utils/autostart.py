@@ -45,7 +45,7 @@ _UNIT = """\
 # Made by the Ansible collection kata.hypervisor {version}; a task about this sandbox makes it anew.
 [Unit]
 Description=Sandbox {id}
-After=network.target {stem}.scope
+After=network.target
 RequiresMountsFor="{state_root}"
 
 [Service]
@@ -89,7 +89,6 @@ class Service:
         return _UNIT.format(
             version=COLLECTION_VERSION,
             id=self.layout.id,
-            stem=unit_stem(self.layout),
             state_root=_unit_quoted(self.layout.state_root),
             program=f'"{_unit_quoted(sys.executable)}" -I "{_unit_quoted(program)}"',
             arguments=" ".join(f'"{_unit_quoted(word)}"' for word in words),

@@ -20,6 +20,8 @@ from typing import Any, Iterator
 
 #: Seconds that the supervisor gets to make a unit.
 SUPERVISOR_SECONDS = 10.0
+#: Seconds that the unit of a process which has ended may take to go away.
+UNIT_GONE_SECONDS = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,16 +124,16 @@ def spawn_detached(
     """
     if not through:
         return _spawn(argv, log_path, pass_fds, env)
-    deadline = time.monotonic() + SUPERVISOR_SECONDS
+    patience = time.monotonic() + UNIT_GONE_SECONDS
     while True:
         before = os.path.getsize(log_path) if os.path.exists(log_path) else 0
         child = _spawn([*through, *argv], log_path, pass_fds, env)
-        _wait_for_exec(child, os.path.realpath(through[0]), deadline)
+        _wait_for_exec(child, os.path.realpath(through[0]), time.monotonic() + SUPERVISOR_SECONDS)
         if child.poll() is None:
             return child
         words = tail(log_path, size=max(1, os.path.getsize(log_path) - before))
         # The unit of a VMM that has just ended goes away a moment later than its process.
-        if "already" not in words or time.monotonic() > deadline:
+        if "already" not in words or time.monotonic() > patience:
             return child
         time.sleep(0.05)
 

@@ -81,7 +81,8 @@ def scope_command(context: Context, config: HypervisorConfig, part: str = "") ->
     """
     if resolve(config.supervisor) == "none":
         return []
-    unit = unit_stem(layout_of(context)) + (f":{part}" if part else "")
+    stem = unit_stem(layout_of(context))
+    unit = stem + (f":{part}" if part else "")
     if config.boot_to_be_template:
         unit += ":template"  # There may be a sandbox of its name.
     command = [
@@ -92,6 +93,8 @@ def scope_command(context: Context, config: HypervisorConfig, part: str = "") ->
         "--no-ask-password",
         f"--unit={unit}.scope",
         f"--slice={SLICE}",
+        # The service shuts the guest down before systemd ends the VMM. It must not name the scope itself: that would keep the unit.
+        f"--property=Before={stem}.service",
         f"--description=Sandbox {context.sandbox_id}" + (f" ({part})" if part else ""),
     ]
     # A helper gets no limits: they are said of the VMM.

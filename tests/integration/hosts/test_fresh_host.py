@@ -106,6 +106,8 @@ def test_from_nothing_to_a_sandbox_through_a_reboot_and_back_to_nothing(fleet: p
     assert not ask(fleet, "kata.hypervisor.kata_sandbox", "id=web autostart=true")["changed"]
     group = ask(fleet, "ansible.builtin.slurp", f"src=/proc/{facts(fleet)['pid']}/cgroup")["content"]
     assert "/kata.slice/kata-sandbox-web.scope" in base64.b64decode(group).decode()
+    # A new VMM takes the unit's name over from the one before, though the service is there.
+    assert ask(fleet, "kata.hypervisor.kata_sandbox", "id=web state=restarted wait_for='console: kata-guest: ready'")["changed"]
     reboot(fleet)
     console = {"path": "/run/kata-hypervisor/web/console.log", "search_regex": "kata-guest: ready nproc=2 ", "timeout": 60}
     ask(fleet, "ansible.builtin.wait_for", json.dumps(console))

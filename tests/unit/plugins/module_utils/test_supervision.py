@@ -46,7 +46,7 @@ def test_each_vmm_gets_a_unit_of_its_own(systemd: pathlib.Path) -> None:
     assert vmm[-1] == "--"
     helper = supervision.scope_command(USUAL, config, "fs-x")
     assert "--unit=kata-sandbox-web-1:fs-x.scope" in helper
-    assert not [word for word in helper if word.startswith("--property")]
+    assert [word for word in helper if word.startswith("--property")] == ["--property=Before=kata-sandbox-web-1.service"]
 
 
 def test_sandboxes_of_other_directories_do_not_share_a_unit() -> None:
