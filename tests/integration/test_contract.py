@@ -1,0 +1,237 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every driver promises, through the engine: the mock, real QEMU, Firecracker (plain and jailed) and ACRN.
+
+Firecracker and ACRN are stand-ins unless KATA_TEST_FIRECRACKER and KATA_TEST_JAILER name real ones.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import inspect
+import os
+import shutil
+import signal
+import time
+from typing import Any, Callable, Iterator
+
+import pytest
+from vmm_lab import IS_ROOT, VmmLab, acrn_lab, firecracker_lab
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError, StateError, Unsupported
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import starting
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Hypervisor
+
+KINDS = ("mock", "qemu", "firecracker", "jailed", "acrn")
+
+
+@pytest.fixture(params=KINDS)
+def lab(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[VmmLab]:
+    """Sandboxes of one kind."""
+    if request.param == "jailed" and not IS_ROOT:
+        pytest.skip("only root can make a jail")
+    if request.param == "qemu" and shutil.which("qemu-system-x86_64") is None:
+        pytest.skip("there is no qemu-system-x86_64 on this host")
+    if request.param == "mock":
+        made = VmmLab("mock", kernel_path="/k", initrd_path="/i", memory_mb=128, vcpus=1)
+    elif request.param == "qemu":
+        assets = request.getfixturevalue("assets")
+        made = VmmLab(
+            "qemu", kernel_path=str(assets.kernel), initrd_path=str(assets.initrd), accelerator="tcg", memory_mb=192, vcpus=1, max_vcpus=2
+        )
+    elif request.param == "acrn":
+        monkeypatch.setattr(starting, "HSM_DEVICES", ("/dev/null",))
+        monkeypatch.setenv("ACRN_DOUBLE_MANAGER", "")
+        made = acrn_lab()
+    else:
+        made = firecracker_lab(jailed=request.param == "jailed")
+    try:
+        yield made
+        made.remove_all()
+    finally:
+        made.destroy()
+
+
+def end(lab: VmmLab, sandbox: str = "web") -> None:
+    """End a VMM as an accident would."""
+    driver = lab.driver(sandbox)
+    if lab.hypervisor == "mock":
+        driver.crash()  # type: ignore[attr-defined]
+        return
+    pid = driver.pid()
+    os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while driver.pid() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def can(lab: VmmLab, capability: str) -> bool:
+    return bool(lab.facts()["capabilities"][capability])
+
+
+def test_from_nothing_to_nothing(lab: VmmLab) -> None:
+    foretold = lab.check(state="started", **lab.options)
+    made = lab.start()
+    assert made["changed"] and made["actions"] == foretold["actions"]
+    assert (made["sandbox"]["state"], made["sandbox"]["vcpus"], made["sandbox"]["leftovers"]) == ("started", 1, [])
+    again = lab.start()
+    assert (again["changed"], again["actions"], again["sandbox"]["pid"]) == (False, [], made["sandbox"]["pid"])
+    stopped = lab.run(state="stopped", stop_timeout=0)
+    assert stopped["changed"] and stopped["sandbox"]["state"] == "stopped" and lab.processes() == []
+    assert not lab.run(state="stopped")["changed"]
+    assert lab.run(state="started")["sandbox"]["state"] == "started"
+    lab.run(state="absent", stop_timeout=0)
+    assert not lab.run(state="absent")["changed"]
+
+
+def test_pause_twice_and_resume_twice(lab: VmmLab) -> None:
+    lab.start()
+    if not can(lab, "pause"):
+        for run in (lab.check, lab.run):
+            with pytest.raises(Unsupported, match="cannot do pause"):
+                run(state="paused")
+        assert lab.facts()["state"] == "started"
+        with pytest.raises(Unsupported):
+            lab.start("other", state="paused")
+        assert lab.facts("other")["state"] == "absent"
+        return
+    assert [lab.run(state="paused")["actions"] for _ in range(2)] == [["pause"], []]
+    driver = lab.driver()
+    driver.pause_sandbox()  # The operation itself is idempotent too.
+    assert driver.observe().power == "paused"
+    assert [lab.run(state="started")["actions"] for _ in range(2)] == [["resume"], []]
+    driver.resume_sandbox()
+    assert driver.observe().power == "running"
+    driver.disconnect()
+
+
+def test_a_vmm_that_was_killed_is_noticed_and_replaced(lab: VmmLab) -> None:
+    first = lab.start()["sandbox"]["pid"]
+    end(lab)
+    gone = lab.facts()
+    assert gone["state"] == "crashed" and "gone" in gone["reason"]
+    repaired = lab.run()
+    assert repaired["changed"] and repaired["sandbox"]["state"] == "started"
+    assert lab.hypervisor == "mock" or repaired["sandbox"]["pid"] != first
+    assert not lab.run()["changed"]
+
+
+def test_a_killed_vmm_can_be_stopped_and_removed(lab: VmmLab) -> None:
+    lab.start()
+    end(lab)
+    assert lab.run(state="stopped")["sandbox"]["state"] == "stopped"
+    assert not lab.run(state="stopped")["changed"]
+
+
+def test_stale_files_are_no_hindrance(lab: VmmLab) -> None:
+    lab.run(state="present", **lab.options)
+    lab.run_path("").mkdir(parents=True, exist_ok=True)
+    for name in ("api.sock", "console.sock", "qmp.sock", "monitor.sock", "pid", "console.log", "vmm.log"):
+        lab.run_path(name).write_text("stale")
+    assert lab.run(state="started")["sandbox"]["state"] == "started"
+
+
+def test_two_at_once(lab: VmmLab) -> None:
+    names = ["one", "two"]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        made = list(pool.map(lab.start, names))
+    assert [result["sandbox"]["state"] for result in made] == ["started", "started"]
+    if lab.hypervisor != "mock":
+        assert len({result["sandbox"]["pid"] for result in made}) == 2
+    lab.run("one", state="absent", stop_timeout=0)
+    assert lab.facts("one")["state"] == "absent"
+    other = lab.facts("two")
+    assert (other["state"], other["pid"]) == ("started", made[1]["sandbox"]["pid"])
+
+
+def test_saved_and_brought_back(lab: VmmLab) -> None:
+    lab.start()
+    if not can(lab, "save"):
+        for run in (lab.check, lab.run):
+            with pytest.raises(Unsupported):
+                run(state="saved")
+        assert lab.facts()["state"] == "started"
+        return
+    saved = lab.run(state="saved")
+    assert (saved["actions"], saved["sandbox"]["state"]) == (["pause", "save", "stop the VMM"], "saved")
+    assert lab.processes() == [] and not lab.run(state="saved")["changed"]
+    back = lab.run(state="paused")
+    assert (back["actions"], back["sandbox"]["state"]) == (["restore"], "paused")
+    assert lab.run(state="started")["actions"] == ["resume"]
+
+
+# --- no silent success -----------------------------------------------------------------------------------------------
+
+
+def test_every_operation_acts_or_is_refused(lab: VmmLab) -> None:
+    lab.start()
+    driver = lab.driver()
+    config = driver.hypervisor_config()
+    disk = BlockDrive(lab.file("extra"), id="extra", index=0)
+    memory, cpus = driver.observe().memory_mb, driver.observe().vcpus
+    refused: set[str] = set()
+    acted: set[str] = set()
+
+    def walk(name: str, call: Callable[[], Any], proof: Callable[[Any], bool]) -> None:
+        try:
+            result = call()
+        except Unsupported as problem:
+            assert driver.name in str(problem).lower() or "VM" in str(problem), problem
+            refused.add(name)
+            return
+        assert proof(result), f"{name} of {driver.name} said success, and nothing shows it"
+        acted.add(name)
+
+    def power(wanted: str) -> Callable[[Any], bool]:
+        return lambda _result: driver.observe().power == wanted
+
+    walk("check", driver.check, lambda _: driver.observe().power in ("running", "paused"))
+    walk("pid", driver.pid, lambda pid: os.path.exists(f"/proc/{pid}"))
+    walk("observe", driver.observe, lambda seen: seen.power == "running")
+    walk("capabilities", driver.capabilities, lambda found: found.block_device_hotplug in (True, False))
+    walk("hypervisor_config", driver.hypervisor_config, lambda found: found.memory_size == memory)
+    walk("get_thread_ids", driver.get_thread_ids, lambda ids: len(ids) == cpus or driver.name == "acrn")
+    walk("get_sandbox_console", driver.get_sandbox_console, lambda path: not path or driver.name == "mock" or os.path.exists(path))
+    walk("console_log", driver.console_log, lambda path: not path or os.path.exists(path))
+    walk("vmm_log", driver.vmm_log, lambda path: not path or os.path.exists(path))
+    walk("hotplug_add_device", lambda: driver.hotplug_add_device(disk), lambda _: "extra" in driver.observe().devices)
+    if "hotplug_add_device" in acted:
+        walk("update_device", lambda: driver.update_device(disk), lambda _: "extra" in driver.observe().devices)
+        try:
+            walk("hotplug_remove_device", lambda: driver.hotplug_remove_device(disk), lambda _: "extra" not in driver.observe().devices)
+        except HypervisorError as problem:  # The guest of QEMU has not booted, and releases nothing.
+            assert driver.name == "qemu", problem
+    walk("resize_vcpus", lambda: driver.resize_vcpus(cpus + 1), lambda done: done.new == driver.observe().vcpus == cpus + 1)
+    walk("resize_memory", lambda: driver.resize_memory(memory + 128), lambda done: done.new_mb == driver.observe().memory_mb)
+    walk("pause_sandbox", driver.pause_sandbox, power("paused"))
+    walk("resume_sandbox", driver.resume_sandbox, power("running"))
+    saved = str(lab.root / "elsewhere")
+    walk("save_sandbox", lambda: driver.save_sandbox(saved, 60), lambda _: bool(os.listdir(saved)) and power("paused")(None))
+    walk("save", driver.save, lambda state: type(driver)(driver.context).load(state, config) is None)
+    walk("to_grpc", driver.to_grpc, lambda payload: payload and type(driver)(driver.context).from_grpc(config, payload) is None)
+    walk("stop_sandbox", lambda: driver.stop_sandbox(0.1, True), power("off"))
+    walk("stop_sandbox again", lambda: driver.stop_sandbox(0.1), power("off"))
+    walk("create_sandbox", lambda: driver.create_sandbox(config), power("off"))
+    if "save_sandbox" in acted:
+        walk("restore_sandbox", lambda: driver.restore_sandbox(saved, 60), power("paused"))
+    else:
+        walk("restore_sandbox", lambda: driver.restore_sandbox(saved, 60), power("paused"))
+        walk("start_sandbox", lambda: driver.start_sandbox(20), power("running"))
+    walk("disconnect", driver.disconnect, lambda _: True)
+    walk("cleanup", driver.cleanup, lambda _: not os.path.exists(driver.context.run_dir))
+    walk("check after the end", lambda: _refused_check(driver), lambda refusal: refusal)
+    operations = {name for name, value in vars(Hypervisor).items() if inspect.isfunction(value) and not name.startswith("_")}
+    elsewhere = {"add_device", "load", "from_grpc", "start_sandbox", "unsupported", "why_not", "guest_agent_socket", "guest_facts"}
+    elsewhere.add("details")
+    elsewhere |= {"update_device", "hotplug_remove_device"}
+    assert operations - elsewhere <= acted | refused, "an operation nobody walked"
+    assert {"stop_sandbox", "cleanup", "observe", "pid"} <= acted
+
+
+def _refused_check(driver: Hypervisor) -> bool:
+    """A VM that is off is not healthy (trap T3: with pid 0 the original said that it is)."""
+    with pytest.raises(StateError):
+        driver.check()
+    return driver.pid() == 0
