@@ -101,6 +101,7 @@ def test_pause_twice_and_resume_twice(lab: VmmLab) -> None:
     driver = lab.driver()
     driver.pause_sandbox()  # The operation itself is idempotent too.
     assert driver.observe().power == "paused"
+    driver.disconnect()  # QEMU serves one controller at a time.
     assert [lab.run(state="started")["actions"] for _ in range(2)] == [["resume"], []]
     driver.resume_sandbox()
     assert driver.observe().power == "running"

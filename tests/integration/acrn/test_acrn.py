@@ -1,0 +1,256 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""ACRN through the engine, on stand-ins for acrn-dm and acrnctl; the argument tests also on the real acrn-dm that KATA_TEST_ACRN_DM names."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import subprocess
+import time
+from typing import Any, Iterator
+
+import pytest
+from vmm_lab import DOUBLES, VmmLab, acrn_lab
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
+    AssetError,
+    ConfigError,
+    DeadlineExceeded,
+    DisruptionError,
+    HostError,
+    LaunchError,
+    StateError,
+    Unsupported,
+    VmmError,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import cmdline, starting
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.driver import AcrnHypervisor
+
+REAL_DM = os.environ.get("KATA_TEST_ACRN_DM", "")
+
+
+@pytest.fixture
+def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[VmmLab]:
+    """A host that runs on ACRN, as far as a device's name shows it."""
+    monkeypatch.setattr(starting, "HSM_DEVICES", ("/dev/null",))
+    monkeypatch.setenv("ACRN_DOUBLE_MANAGER", "")
+    made = acrn_lab()
+    try:
+        yield made
+        monkeypatch.delenv("ACRN_DOUBLE_FAULTS", raising=False)
+        made.remove_all()
+    finally:
+        made.destroy()
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Tell the stand-in to misbehave."""
+    return lambda *faults: monkeypatch.setenv("ACRN_DOUBLE_FAULTS", ",".join(faults))
+
+
+def driver(lab: VmmLab) -> AcrnHypervisor:
+    found = lab.driver()
+    assert isinstance(found, AcrnHypervisor)
+    return found
+
+
+def test_a_host_without_acrn_is_refused(lab: VmmLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The original calls every part of its host check optional."""
+    monkeypatch.setattr(starting, "HSM_DEVICES", ("/dev/acrn_hsm_none", "/dev/acrn_vhm_none"))
+    with pytest.raises(HostError, match="does not run on ACRN"):
+        lab.start()
+    assert lab.facts()["state"] == "absent"
+
+
+def test_start_ends_when_the_vm_is_up(lab: VmmLab, told: Any) -> None:
+    """Trap T15: the original sleeps its whole limit of time."""
+    told("slow")
+    begun = time.monotonic()
+    assert lab.start(start_timeout=60)["sandbox"]["state"] == "started"
+    assert 0.9 < time.monotonic() - begun < 20
+
+
+def test_start_ends_when_the_process_is_dead(lab: VmmLab, told: Any) -> None:
+    told("no_hsm")
+    begun = time.monotonic()
+    with pytest.raises(LaunchError, match="exit code 1") as caught:
+        lab.start(start_timeout=60)
+    assert time.monotonic() - begun < 20 and "Could not open /dev/acrn_vhm" in caught.value.answer
+    assert lab.processes() == [] and lab.facts()["state"] == "absent"
+
+
+def test_a_vm_that_never_comes_up_is_ended(lab: VmmLab, told: Any) -> None:
+    """acrnctl answers 0 and "There are no VMs" then; that is no success."""
+    told("never_up")
+    with pytest.raises(DeadlineExceeded, match="acrnctl does not know its VM"):
+        lab.start(start_timeout=1)
+    assert lab.processes() == [] and lab.facts()["state"] == "absent"
+
+
+def test_a_missing_program_is_an_error_and_no_crash(lab: VmmLab) -> None:
+    """Trap T15 again."""
+    for option in ("hypervisor_path", "hypervisor_ctl_path"):
+        with pytest.raises(AssetError):
+            lab.start(**{option: "/nowhere"})
+
+
+def test_disks_take_the_place_of_placeholders(lab: VmmLab) -> None:
+    lab.start()
+    disks = [{"id": f"d{number}", "type": "block", "file": lab.file(f"disk{number}")} for number in range(9)]
+    assert lab.run(devices=disks[:8])["changed"] and not lab.run(devices=disks[:8])["changed"]
+    with pytest.raises(StateError, match="all 8 placeholder drives are taken"):
+        lab.run(devices=disks)
+    with pytest.raises(DisruptionError, match="needs a restart"):
+        lab.run(devices=disks[:7])
+
+
+def test_slots_belong_to_a_sandbox(lab: VmmLab) -> None:
+    """Trap T15: the original's table of slots belongs to the process, and a second VM overwrites it."""
+    lab.start("one", devices=[{"id": "first", "type": "block", "file": lab.file("first")}])
+    lab.start("two")
+    lab.run("two", devices=[{"id": "hot", "type": "block", "file": lab.file("hot")}])
+    lab.run("one", devices=[{"id": "first", "type": "block", "file": lab.file("first")}, {"id": "hot", "type": "block", "file": lab.file("hot1")}])
+    for sandbox in ("one", "two"):
+        state = lab.driver(sandbox).save()
+        assert state["slots"] == [5, 6, 7, 8, 9, 10, 11, 12] and state["placeholders"][0] == "hot"
+
+
+def test_what_acrnctl_refuses_is_no_success(lab: VmmLab) -> None:
+    """Trap T15: the original logs the failure and says success."""
+    lab.start()
+    (lab.root / "mngr/sandbox-web.json").write_text('{"pid": %d, "disks": {}}' % driver(lab).pid())
+    with pytest.raises(VmmError, match="ended with exit code 255") as caught:
+        lab.run(devices=[{"id": "d", "type": "block", "file": lab.file("d")}])
+    assert "blkrescan" in caught.value.answer
+    assert driver(lab).save()["placeholders"] == [""] * 8 and lab.facts()["devices"] == []
+
+
+def test_stop_by_sigint_then_sigkill(lab: VmmLab, told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.start()
+    begun = time.monotonic()
+    lab.run(state="stopped", stop_timeout=15)
+    assert time.monotonic() - begun < 10
+    told("ignores_sigint")
+    lab.run(state="started")
+    lab.run(state="stopped", stop_timeout=1)
+    assert lab.processes() == []
+
+
+def test_nobody_is_signalled_for_a_vm_that_never_ran(lab: VmmLab) -> None:
+    """Trap T3: the original sends SIGINT to pid 0, its caller's process group."""
+    caught: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda *_: caught.append(1))
+    try:
+        lab.run(state="present", **lab.options)
+        driver(lab).stop_sandbox(1)
+        with pytest.raises(StateError):
+            driver(lab).check()
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    assert caught == [] and driver(lab).pid() == 0
+
+
+@pytest.mark.parametrize("wish", [{"state": "paused"}, {"state": "saved"}])
+def test_what_acrn_lacks_names_the_version(lab: VmmLab, wish: dict[str, Any]) -> None:
+    lab.start()
+    with pytest.raises(Unsupported, match=r"ACRN 3\.4"):
+        lab.run(**wish)
+    for call in (driver(lab).resume_sandbox, lambda: driver(lab).resize_memory(256), lambda: driver(lab).resize_vcpus(2)):
+        with pytest.raises(Unsupported, match=r"ACRN 3\.4"):
+            call()
+
+
+# --- dialects ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_dialect_follows_the_version(lab: VmmLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACRN_DOUBLE_VERSION", "2.5")
+    assert lab.start("by-uuid", vm_uuid="495ae2e5-2603-4d64-af76-d4bc5a8ec0e5")["sandbox"]["state"] == "started"
+    assert "-U 495ae2e5" in " ".join(lab.processes())
+    monkeypatch.setenv("ACRN_DOUBLE_VERSION", "2.7")
+    assert lab.start("by-name", vcpus=2, cpu_affinity=["0", "1"], vm_name="VM1")["sandbox"]["state"] == "started"
+    (line,) = [line for line in lab.processes() if line.rstrip().endswith("VM1")]
+    assert "--cpu_affinity 0,1" in line and " -A " not in line and " -c " not in line
+
+
+@pytest.mark.parametrize(
+    ("version", "options", "kind", "words"),
+    [
+        ("3.4", {"vm_uuid": "495ae2e5-2603-4d64-af76-d4bc5a8ec0e5"}, Unsupported, "by their name"),
+        ("2.5", {"vm_name": "VM1"}, Unsupported, "by their UUID"),
+        ("2.5", {"vm_uuid": "bogus"}, ConfigError, "no UUID"),
+        ("3.4", {"vm_name": "x" * 16}, ConfigError, "up to 15 bytes"),
+        ("3.4", {"vcpus": 2}, ConfigError, "physical CPUs"),
+        ("3.4", {"vcpus": 2, "cpu_affinity": ["0", "0"]}, ConfigError, "local APIC"),
+    ],
+)
+def test_identities_of_the_other_dialect_are_refused(
+    lab: VmmLab, monkeypatch: pytest.MonkeyPatch, version: str, options: dict[str, Any], kind: type[Exception], words: str
+) -> None:
+    monkeypatch.setenv("ACRN_DOUBLE_VERSION", version)
+    with pytest.raises(kind, match=words):
+        lab.start(**options)
+    assert lab.facts()["state"] == "absent"
+
+
+# --- arguments, on a real acrn-dm too -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["double", "real"])
+def run_dm(request: pytest.FixtureRequest, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run an acrn-dm that cannot start a VM, and return its exit code and words."""
+    if request.param == "real" and not REAL_DM:
+        pytest.skip("KATA_TEST_ACRN_DM names no real acrn-dm")
+    monkeypatch.setenv("ACRN_DOUBLE_FAULTS", "no_hsm")
+    monkeypatch.setenv("ACRN_DOUBLE_MANAGER", str(tmp_path / "mngr"))
+    program = REAL_DM if request.param == "real" else str(DOUBLES / "acrn-dm")
+
+    def run(words: list[str]) -> tuple[int, str]:
+        done = subprocess.run([program, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+def line(tmp_path: pathlib.Path, dialect: cmdline.Dialect) -> list[str]:
+    for name in ("kernel", "image"):
+        (tmp_path / name).write_bytes(b"\x7fELF")
+    config = HypervisorConfig(kernel_path=str(tmp_path / "kernel"), image_path=str(tmp_path / "image"), memory_size=256, num_vcpus=1)
+    return cmdline.command_line(config, "VM1", str(tmp_path / "c.sock"), dialect=dialect).words
+
+
+def test_todays_line_gets_as_far_as_the_hypervisor(run_dm: Any, tmp_path: pathlib.Path) -> None:
+    code, words = run_dm(line(tmp_path, cmdline.NAME))
+    assert code != 0 and "acrn_vhm" in words and "usage" not in words.lower()
+
+
+def test_the_originals_line_is_not_taken_any_more(run_dm: Any, tmp_path: pathlib.Path) -> None:
+    words = line(tmp_path, cmdline.UUID)
+    code, answer = run_dm([*words[:1], "-U", "495ae2e5-2603-4d64-af76-d4bc5a8ec0e5", *words[1:]])
+    assert code == 1 and "usage" in answer.lower()
+
+
+def test_exit_codes_of_bad_arguments(run_dm: Any, tmp_path: pathlib.Path) -> None:
+    good = line(tmp_path, cmdline.NAME)
+    size = good.index("256M")
+    assert run_dm([*good[:size], "lots", *good[size + 1 :]])[0] == 64
+    assert run_dm(["-s", "99,nothing", *good])[0] == 1
+
+
+# --- pure --------------------------------------------------------------------------------------------------------------
+
+
+def test_values_with_commas_cannot_smuggle_options() -> None:
+    config = HypervisorConfig(kernel_path="/k", image_path="/i,ro", num_vcpus=1, memory_size=1)
+    with pytest.raises(ConfigError, match="no commas"):
+        cmdline.command_line(config, "n", "/c")
+
+
+def test_a_list_without_vms_is_empty() -> None:
+    assert cmdline.vm_states("There are no VMs\n") == {}
+    assert cmdline.vm_states("a\t\tstarted\nb\t\tuntracked\n") == {"a": "started", "b": "untracked"}
