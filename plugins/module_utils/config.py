@@ -196,15 +196,22 @@ class HypervisorConfig:
 
     # --- our own, stricter one ---------------------------------------------------------------------------------------
 
-    def check_consistent(self) -> None:
-        """Check what can be known to be wrong without looking at the host. Changes nothing; zero and empty pass as "not said".
+    def check_values(self) -> None:
+        """Check each option by itself.
 
-        :raises ConfigError: an option is missing, contradictory, out of its range, or could smuggle in something else
+        :raises ConfigError: one has a value of another type, out of its range, or that could smuggle in something else
         """
         for declared in options_of(type(self)):
             _check_value(declared, getattr(self, declared.attribute))
         for param in self.kernel_params:
             _check_kernel_param(param)
+
+    def check_consistent(self) -> None:
+        """Check what can be known to be wrong without looking at the host. Changes nothing; zero and empty pass as "not said".
+
+        :raises ConfigError: an option is missing, contradictory, out of its range, or could smuggle in something else
+        """
+        self.check_values()
         if not self.kernel_asset_path():
             raise ConfigError("a sandbox needs a guest kernel", option="kernel_path", fix="Give kernel_path.")
         image, initrd = self.image_asset_path(), self.initrd_asset_path()
@@ -322,5 +329,8 @@ def _check_kernel_param(param: Param) -> None:
         problem = "a kernel parameter needs a name without an equals sign"
     elif any(character.isspace() or not character.isprintable() for character in word):
         problem = "a kernel parameter is one word: it cannot have blanks, line breaks or control characters"
+    elif b"\xa0" in word.encode():
+        # Linux splits at bytes, and takes this one for a blank (lib/ctype.c); it is the end of a and grave accent in UTF-8.
+        problem = "a kernel parameter is one word, and the kernel takes a byte of this character for a blank"
     if problem:
         raise ConfigError(problem, option="kernel_params", wanted=word)

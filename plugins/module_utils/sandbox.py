@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Callable
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context, Hypervisor, Observed
 from ansible_collections.kata.hypervisor.plugins.module_utils.plan import STEP_CAPABILITIES, Plan, make_plan, state_of
@@ -21,7 +21,12 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.spec import (
     SandboxSpec,
     make_config,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.store import SETTLED, SandboxRecord, Store
+from ansible_collections.kata.hypervisor.plugins.module_utils.store import (
+    SETTLED,
+    SandboxRecord,
+    Store,
+    unusable_record,
+)
 
 if TYPE_CHECKING:
     from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
@@ -186,7 +191,14 @@ class Sandbox:
 
     def _loaded_driver(self, record: SandboxRecord) -> Hypervisor:
         driver = self._new_driver(record.hypervisor)
-        driver.load(record.driver, self.configuration(record.effective()))
+        try:
+            config = self.configuration(record.effective())
+            config.check_values()
+            driver.load(record.driver, config)
+        except (ConfigError, TypeError, ValueError, KeyError, AttributeError) as problem:
+            raise unusable_record(
+                f"cannot be used by the driver {record.hypervisor} ({problem})", record.id, self.layout.record_path
+            ) from problem
         return driver
 
     def configuration(self, options: dict[str, Any]) -> HypervisorConfig:

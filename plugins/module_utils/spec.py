@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
 from ansible_collections.kata.hypervisor.plugins.module_utils.fields import Cost, Option, options_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import RUN_ROOT, STATE_ROOT, SandboxLayout
 from ansible_collections.kata.hypervisor.plugins.module_utils.params import deserialize_params, serialize_params
@@ -73,10 +74,15 @@ def creation_defaults(hypervisor: str) -> dict[str, Any]:
 
 
 def make_config(options: Mapping[str, Any]) -> HypervisorConfig:
-    """The configuration made of options by name."""
+    """The configuration made of options by name.
+
+    :raises ConfigError: one of them is none
+    """
     config = HypervisorConfig()
     declared = declared_options()
     for name, value in options.items():
+        if name not in declared:
+            raise ConfigError("there is no such option", option=name, wanted=value)
         is_list = declared[name].type == "list"
         setattr(config, declared[name].attribute, deserialize_params(value) if is_list else value)
     return config

@@ -94,6 +94,16 @@ class SandboxRecord:
 _TYPES: dict[str, type] = {"str": str, "int": int, "dict[str, Any]": dict, "list[dict[str, Any]]": list}
 
 
+def unusable_record(why: str, sandbox_id: str, path: str, fix: str = "") -> StoreError:
+    """The error about a record that cannot be used."""
+    return StoreError(
+        f"its record {path} {why}",
+        sandbox=sandbox_id,
+        fix=fix
+        or f"Nothing was changed. Restore the file from a backup; or see with ps whether its VM runs, end it, and remove {os.path.dirname(path)}.",
+    )
+
+
 def parse_record(text: str, sandbox_id: str, path: str) -> SandboxRecord:
     """The record in a text.
 
@@ -101,12 +111,7 @@ def parse_record(text: str, sandbox_id: str, path: str) -> SandboxRecord:
     """
 
     def unusable(why: str, fix: str = "") -> StoreError:
-        return StoreError(
-            f"its record {path} {why}",
-            sandbox=sandbox_id,
-            fix=fix
-            or f"Nothing was changed. Restore the file from a backup; or see with ps whether its VM runs, end it, and remove {os.path.dirname(path)}.",
-        )
+        return unusable_record(why, sandbox_id, path, fix)
 
     try:
         value = json.loads(text)
@@ -123,12 +128,15 @@ def parse_record(text: str, sandbox_id: str, path: str) -> SandboxRecord:
     for name, entry in value.items():
         if name not in fields:
             raise unusable(f"has an unknown field {name}")
-        if not isinstance(entry, _TYPES[str(fields[name].type)]):
+        kind = _TYPES[str(fields[name].type)]
+        if not isinstance(entry, kind) or (kind is list and not all(isinstance(item, dict) for item in entry)):
             raise unusable(f"has a field {name} of the wrong type")
     if value.get("id") != sandbox_id or not value.get("hypervisor"):
         raise unusable("is another sandbox's, or names no hypervisor")
     if value.get("phase", SETTLED) not in PHASES:
         raise unusable("has an unknown phase")
+    if not all(isinstance(device.get(name), str) for device in value.get("devices", []) for name in ("id", "type")):
+        raise unusable("lists a device without an id or a type")
     return SandboxRecord(**value)
 
 

@@ -24,7 +24,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu i
 #: Bytes of randomness that a clone is given.
 SEED_SIZE = 512
 #: Directories of a guest in which a program may be put and run.
-PROGRAM_DIRECTORIES = ("/run", "/tmp", "")
+PROGRAM_DIRECTORIES = ("/run", "")
 #: Seconds a program in the guest gets.
 PROGRAM_SECONDS = 5.0
 #: Linux's request to draw a new key from the entropy there is (random(4), RNDRESEEDCRNG).
