@@ -59,7 +59,7 @@ class Play:
             getattr(self, operation["op"])(**operation["args"])
         except HypervisorError as problem:
             error = Failed(problem)
-        inside = dict.fromkeys(("state_after", "pending_devices", "pid_set"), Lost())
+        inside = dict.fromkeys(("result", "state_after", "pending_devices", "pid_set"), Lost())
         return {**inside, "error": error, "log": self.log, "process_alive": self.running}
 
     def addDevice(self, device: dict[str, Any]) -> None:
