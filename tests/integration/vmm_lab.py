@@ -12,6 +12,8 @@ import signal
 import tempfile
 from typing import Any
 
+from stub_kernel import stub_kernel
+
 from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import parse_spec
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context, Hypervisor
@@ -41,11 +43,11 @@ class VmmLab:
         self.options = options
         self.ids: set[str] = set()
 
-    def file(self, name: str, size: int = 4096, mode: int = 0o666) -> str:
-        """A file of zeros."""
+    def file(self, name: str, size: int = 4096, mode: int = 0o666, content: bytes = b"") -> str:
+        """A file with some content, or of zeros."""
         path = self.root / name
         if not path.exists():
-            path.write_bytes(bytes(size))
+            path.write_bytes(content or bytes(size))
         path.chmod(mode)
         return str(path)
 
@@ -132,7 +134,7 @@ def firecracker_lab(jailed: bool = False, **options: Any) -> VmmLab:
     """A laboratory of Firecrackers: real ones where the environment names them, else stand-ins."""
     lab = VmmLab("firecracker")
     lab.options = {
-        "kernel_path": os.environ.get("KATA_TEST_FIRECRACKER_KERNEL") or lab.file("vmlinux", mode=0o644),
+        "kernel_path": lab.file("vmlinux", mode=0o644, content=stub_kernel()),
         "image_path": lab.file("image", 1 << 20, 0o644),
         "hypervisor_path": FIRECRACKER,
         "vcpus": 1,

@@ -4,7 +4,6 @@
 """Firecracker through the engine: what was observed of real ones must hold of the stand-in, and of a real one that the environment names.
 
 KATA_TEST_FIRECRACKER, KATA_TEST_JAILER  real binaries; without them the stand-ins of tests/doubles play them
-KATA_TEST_FIRECRACKER_KERNEL             a guest kernel (ELF) for a real one
 KATA_TEST_FIRECRACKER_API                Firecracker's API description; every request that the driver sends is checked against it
 """
 
@@ -116,6 +115,11 @@ def test_what_firecracker_says_is_what_was_asked_for(lab: VmmLab) -> None:
     assert config["memory-hotplug"]["total_size_mib"] == 384
     assert lab.facts()["thread_ids"].keys() == {"0", "1"}
     assert stat.S_ISSOCK(os.stat(machine.socket).st_mode)
+
+
+def test_guest_code_runs_and_its_console_is_kept(lab: VmmLab) -> None:
+    lab.start(wait_for={"console": "stub: running|guest: ready", "timeout": 20})
+    assert lab.facts()["console_log"] == str(lab.run_path("console.log"))
 
 
 def test_the_users_kernel_parameters_win(lab: VmmLab) -> None:

@@ -1,0 +1,26 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The smallest guest kernel: an ELF file whose code prints a line on the first serial port and halts for ever."""
+
+from __future__ import annotations
+
+import struct
+
+GREETING = b"stub: running\n"
+#: Where kernels are loaded.
+ADDRESS = 0x100_0000
+#: Load rsi with the text, dx with the port; print until a zero; then halt again and again.
+CODE = bytes.fromhex("488d3513000000" "66baf803" "ac" "84c0" "7403" "ee" "ebf8" "f4" "ebfd" "90" "90" "90" "90" "90")
+
+
+def stub_kernel() -> bytes:
+    """The whole file (elf(5)): a header, one program header, the code and its text."""
+    offset = 0x1000
+    code = CODE[: CODE.index(b"\xf4") + 3]
+    # lea rsi, [rip + distance]: from the end of that instruction to the text, which follows the code.
+    code = code[:3] + struct.pack("<i", len(code) - 7) + code[7:]
+    content = code + GREETING + b"\0"
+    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 2, 62, 1, ADDRESS, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    segment = struct.pack("<IIQQQQQQ", 1, 7, offset, ADDRESS, ADDRESS, len(content), len(content), 0x1000)
+    return (header + segment).ljust(offset, b"\0") + content
