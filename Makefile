@@ -47,7 +47,7 @@ bench: venv packages  ## Medians of what a user waits for, on this host
 	@$(PY) tests/bench/run.py
 
 molecule: venv packages  ## Roles and playbooks on throw-away hosts
-	@cd extensions && ../.venv/bin/molecule test --all
+	@tools/molecule.sh $(SCENARIOS)
 
 build: venv  ## The tarball for ansible-galaxy collection install
 	@.venv/bin/ansible-galaxy collection build --force

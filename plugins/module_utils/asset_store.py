@@ -190,7 +190,7 @@ class AssetStore:
         other = other or bool(manifest and wanted and manifest.get("wanted") != _described(wanted))
         if damage or other or not manifest:
             why = f"repair {self.name} {version} ({', '.join(damage[:5])})" if damage else f"install {self.name} {version}"
-            actions.append(why if manifest and not other or not manifest else f"install another {self.name} {version}")
+            actions.append(why if (manifest and not other) or not manifest else f"install another {self.name} {version}")
             if not check_mode:
                 self._install(version, wanted, fetch, checksum, sums)
         return actions + (self.use(version, check_mode) if use else [])
@@ -306,20 +306,26 @@ class AssetStore:
         """
         try:
             os.makedirs(self.root, mode=0o755, exist_ok=True)
-            stream = open(os.path.join(self.root, ".lock"), "w", encoding="ascii")
+            descriptor = os.open(os.path.join(self.root, ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as problem:
             raise HostError("the directory of the assets cannot be made", option="root", wanted=self.root, answer=str(problem)) from problem
-        with stream:
+        try:
             deadline = time.monotonic() + LOCK_SECONDS
-            while True:
-                try:
-                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError as problem:
-                    if time.monotonic() > deadline:
-                        raise LockTimeout("another task works on the assets", option="root", wanted=self.root) from problem
-                    time.sleep(0.2)
+            while not _try_lock(descriptor):
+                if time.monotonic() > deadline:
+                    raise LockTimeout("another task works on the assets", option="root", wanted=self.root)
+                time.sleep(0.2)
             yield
+        finally:
+            os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
 
 
 def file_digest(path: str, algorithm: str = "sha256") -> str:

@@ -306,12 +306,12 @@ def shut_down(spec: SandboxSpec) -> list[str]:
 def main() -> None:
     """The program: start or stop, an id, the state directory, the run directory."""
     if len(sys.argv) != 5 or sys.argv[1] not in ("start", "stop"):
-        sys.exit(f"usage: {PROGRAM} start|stop ID STATE_DIR RUN_DIR")
+        raise SystemExit(f"usage: {PROGRAM} start|stop ID STATE_DIR RUN_DIR")
     operation, sandbox, state_root, run_root = sys.argv[1:]
     try:
         layout = SandboxLayout(sandbox, state_root, run_root)
         if not os.path.exists(layout.record_path):
-            sys.exit(0)
+            return
         spec = SandboxSpec(
             sandbox,
             state_dir=state_root,
@@ -321,5 +321,5 @@ def main() -> None:
         )
         actions = (bring_back if operation == "start" else shut_down)(spec)
     except HypervisorError as problem:
-        sys.exit(str(problem))
+        raise SystemExit(str(problem)) from problem
     sys.stdout.write(f"sandbox {sandbox}: {', '.join(actions) or 'as it should be'}\n")

@@ -17,13 +17,23 @@ import threading
 import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils import asset_store, downloads
-from ansible_collections.kata.hypervisor.plugins.module_utils.asset_store import AssetStore, Checksum, Wanted, fetch_from
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError, HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.asset_store import (
+    AssetStore,
+    Checksum,
+    Wanted,
+    fetch_from,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
+    AssetError,
+    ConfigError,
+    HostError,
+    HypervisorError,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.vmlinux import extract_vmlinux
 
 FILES = [Wanted("rel-{version}/vmm", "vmm", 0o755), Wanted("rel-{version}/share/", "share")]
@@ -228,8 +238,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         content = b""
-        breaks: list[int] = []
-        asked: list[str] = []
+        breaks: ClassVar[list[int]] = []
+        asked: ClassVar[list[str]] = []
 
         def do_GET(self) -> None:
             ranged = self.headers.get("Range", "")
