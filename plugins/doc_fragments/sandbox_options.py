@@ -9,8 +9,8 @@ import textwrap
 
 
 def _inside(option: str, documented: str, indent: int) -> str:
-    """Documented options as suboptions of another one."""
-    text = re.sub(r"\bO\((?=[a-z])", f"O({option}[].", textwrap.indent(documented.strip("\n"), " " * indent))
+    """Documented options as suboptions of another one. Directories are options of the task itself."""
+    text = re.sub(r"\bO\((?=[a-z])(?!state_dir|run_dir)", f"O({option}[].", textwrap.indent(documented.strip("\n"), " " * indent))
     return f"{' ' * indent}suboptions:\n{text}\n"
 
 
@@ -360,8 +360,8 @@ class ModuleDocFragment:
     choices: [raw, qcow2]
   supervisor:
     description:
-      - Who looks after the VMM. V(systemd) runs it in a unit of its own, C(kata-sandbox-ID.scope) below C(kata.slice), with its own cgroup. V(none) runs it as a
-        process of its own. Either way it outlives the task and the ssh session.
+      - Who looks after the VMM. V(systemd) runs it in a unit of its own, C(kata-sandbox-ID.scope) below C(kata.slice), with its own cgroup. V(none) runs it as
+        a process of its own. Either way it outlives the task and the ssh session.
       - V(auto) takes systemd where it runs the host and the task is root's. A new sandbox gets V(auto).
       - With O(hypervisor=qemu), a change needs a restart.
       - With O(hypervisor=firecracker), a change needs a restart. With O(hypervisor=acrn), a change needs a restart.

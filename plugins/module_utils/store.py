@@ -129,7 +129,7 @@ def parse_record(text: str, sandbox_id: str, path: str) -> SandboxRecord:
         if name not in fields:
             raise unusable(f"has an unknown field {name}")
         kind = _TYPES[str(fields[name].type)]
-        if not isinstance(entry, kind) or (kind is list and not all(isinstance(item, dict) for item in entry)):
+        if not isinstance(entry, kind) or (kind is list and not all(isinstance(item, dict) for item in value[name])):
             raise unusable(f"has a field {name} of the wrong type")
     if value.get("id") != sandbox_id or not value.get("hypervisor"):
         raise unusable("is another sandbox's, or names no hypervisor")

@@ -34,6 +34,8 @@ from guest_assets import guest_assets  # noqa: E402
 
 checkout.make_importable()
 
+from template_times import template_times  # noqa: E402
+
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig  # noqa: E402
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context  # noqa: E402
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import launch  # noqa: E402
@@ -207,6 +209,7 @@ def main() -> None:
         times = play(work, rounds_of_tasks(count, directories, assets))
         raw += raw_qemu(work, assets, count - count // 2)
         cost = module_cost(work, directories, assets, count)
+        clones, memory = template_times(directories, assets, count)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     ping, qemu = statistics.median(times["ping"]), statistics.median(raw)
@@ -214,6 +217,14 @@ def main() -> None:
     for name, values in times.items():
         if name not in ("ping", "wait for the guest"):
             rows.append((name, values, f"{statistics.median(values) / ping:5.2f} x ping"))
+    boot = statistics.median(clones["cold boot to user space"])
+    faster = []
+    for name, values in clones.items():
+        ratio = f"{boot / statistics.median(values):6.1f} times as fast as the boot" if name.startswith("clone") else ""
+        faster.append((name, values, ratio))
+    show("Templates and hotplug, the engine without Ansible", faster)
+    for name, sizes in memory.items():
+        print(f"  {name:34} {statistics.median(sizes):8.1f} MiB  PSS of its QEMU, each of {len(sizes)} at once")
     show("QEMU alone", [("start to QMP ready, no Ansible", raw, "")])
     show("With Ansible, local connection", [("ansible.builtin.ping", times["ping"], ""), *rows])
     payload = statistics.median(cost["ping"])
