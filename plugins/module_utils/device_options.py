@@ -207,7 +207,7 @@ def _net(device: dict[str, Any]) -> Device:
     return NetworkDevice(name=device["id"], **{name: device[name] for name in names if name in device}, **limits)
 
 
-def _limits(device: dict[str, Any], *names: str) -> dict[str, RateLimit]:
+def _limits(device: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: RateLimit(**device[name]) for name in names if name in device}
 
 

@@ -476,7 +476,8 @@ class _Existing:
         if old and new and self.has_guest and old["id"] in self.observed.devices and _is_update(old, new):
             if self.capabilities().device_update:
                 step = Step("modify", f"change {new['type']} {new['id']}", {"device": new})
-                return Change("devices", *(f"{device['type']} {device['id']}" for device in (old, new)), Cost.LIVE, (step,))
+                name = f"{new['type']} {new['id']}"
+                return Change("devices", name, name, Cost.LIVE, (step,))
         steps = []
         cost = Cost.LIVE
         if old and (self.has_guest and old["id"] in self.observed.devices):
@@ -485,7 +486,6 @@ class _Existing:
             steps.append(Step("update", f"forget {old['type']} {old['id']}", {"without": old["id"]}))
         if new:
             steps.append(Step("plug", f"plug {new['type']} {new['id']}", {"device": new}))
-        kinds = [device["type"] for device in (old, new) if device]
         why = ""
         if self.has_guest:
             for device, needed in ((old, UNPLUG), (new, HOTPLUG)):

@@ -11,7 +11,7 @@ GREETING = b"stub: running\n"
 #: Where kernels are loaded.
 ADDRESS = 0x100_0000
 #: Load rsi with the text, dx with the port; print until a zero; then halt again and again.
-CODE = bytes.fromhex("488d3513000000" "66baf803" "ac" "84c0" "7403" "ee" "ebf8" "f4" "ebfd" "90" "90" "90" "90" "90")
+CODE = bytes.fromhex("488d351300000066baf803ac84c07403eeebf8f4ebfd9090909090")
 
 
 def stub_kernel() -> bytes:

@@ -50,7 +50,9 @@ def new_hypervisor(name: str, context: Context) -> Hypervisor:
 
         return QemuHypervisor(context)
     if name == "firecracker":
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.driver import FirecrackerHypervisor
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.driver import (
+            FirecrackerHypervisor,
+        )
 
         return FirecrackerHypervisor(context)
     if name == "acrn":

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import signal
@@ -123,7 +124,7 @@ def test_slots_belong_to_a_sandbox(lab: VmmLab) -> None:
 def test_what_acrnctl_refuses_is_no_success(lab: VmmLab) -> None:
     """Trap T15: the original logs the failure and says success."""
     lab.start()
-    (lab.root / "mngr/sandbox-web.json").write_text('{"pid": %d, "disks": {}}' % driver(lab).pid())
+    (lab.root / "mngr/sandbox-web.json").write_text(json.dumps({"pid": driver(lab).pid(), "disks": {}}))
     with pytest.raises(VmmError, match="ended with exit code 255") as caught:
         lab.run(devices=[{"id": "d", "type": "block", "file": lab.file("d")}])
     assert "blkrescan" in caught.value.answer

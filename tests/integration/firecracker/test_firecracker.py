@@ -36,7 +36,9 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     VmmError,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import ApiError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.driver import FirecrackerHypervisor
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.driver import (
+    FirecrackerHypervisor,
+)
 
 #: What a real Firecracker cannot be told to do, or cannot do without a guest that boots and helps.
 double_only = pytest.mark.skipif(bool(REAL_FIRECRACKER), reason="a real Firecracker cannot be told to misbehave, nor to be another version")
@@ -111,7 +113,7 @@ def test_what_firecracker_says_is_what_was_asked_for(lab: VmmLab) -> None:
     machine = driver(lab).vm
     config = machine.config(machine.api())
     assert config["machine-config"]["vcpu_count"] == 2 and config["machine-config"]["mem_size_mib"] == 192
-    assert config["vsock"]["guest_cid"] == 3 and config["entropy"] == {} or config["entropy"] is not None
+    assert (config["vsock"]["guest_cid"] == 3 and config["entropy"] == {}) or config["entropy"] is not None
     assert config["memory-hotplug"]["total_size_mib"] == 384
     assert lab.facts()["thread_ids"].keys() == {"0", "1"}
     assert stat.S_ISSOCK(os.stat(machine.socket).st_mode)
@@ -544,7 +546,7 @@ def test_a_jail_has_what_it_needs_and_goes_away(jailed: VmmLab) -> None:
     assert "256" in next(line for line in pathlib.Path(f"/proc/{found.pid()}/limits").read_text().splitlines() if "open files" in line)
     assert os.path.samestat(os.stat(f"/proc/{found.pid()}/root"), os.stat(jail.root))
     assert os.path.samefile(jail.path("disk_d"), secret)
-    assert os.stat(jail.path("vmlinux")).st_uid in (0, 12345) and not os.access(jail.path("vmlinux"), os.W_OK) or IS_ROOT
+    assert (os.stat(jail.path("vmlinux")).st_uid in (0, 12345) and not os.access(jail.path("vmlinux"), os.W_OK)) or IS_ROOT
     jailed.run("my.sandbox_1", state="stopped", stop_timeout=0)
     assert not os.path.exists(jail.directory) and os.stat(secret).st_uid == 12345
     assert jailed.run_path("vmm.log", "my.sandbox_1").exists()

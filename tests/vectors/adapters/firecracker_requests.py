@@ -20,7 +20,9 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import device_ids, resources
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.dialect import LEGACY
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.kernel_params import classic_kernel_params
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.kernel_params import (
+    classic_kernel_params,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.resources import Request
 from ansible_collections.kata.hypervisor.plugins.module_utils.params import kernel_params_string
 

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StateError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.vm import CONSOLE_LOG, AcrnState, Vm
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Capabilities, Context, Hypervisor, Observed
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import (
+    Capabilities,
+    Context,
+    Hypervisor,
+    Observed,
+)
 
 if TYPE_CHECKING:
     from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig

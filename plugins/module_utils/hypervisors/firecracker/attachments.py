@@ -22,7 +22,10 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StateError, Unsupported
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import dialect, jailer, resources
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.device_ids import PLACEHOLDER, api_id
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.device_ids import (
+    PLACEHOLDER,
+    api_id,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.endpoints import RUNNING, has
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import Vm
 

@@ -13,8 +13,16 @@ import shutil
 from typing import TYPE_CHECKING
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StateError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Capabilities, Context, Hypervisor, Observed
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import FirecrackerState, Jail
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import (
+    Capabilities,
+    Context,
+    Hypervisor,
+    Observed,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import (
+    FirecrackerState,
+    Jail,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import Vm
 
 if TYPE_CHECKING:
@@ -53,7 +61,10 @@ class FirecrackerHypervisor(Hypervisor):
             starting.start(self.vm, self.config, self._cold, self._jail, timeout)
 
     def restore_sandbox(self, source: str, timeout: float) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import preparation, snapshots
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
+            preparation,
+            snapshots,
+        )
 
         with self.vm.named_errors():
             self.config, version, self._jail = preparation.prepare(self.config, self.context)
@@ -122,7 +133,10 @@ class FirecrackerHypervisor(Hypervisor):
     def _checked(self, device: Device, others: list[Device]) -> Device:
         """The device, complete, once this Firecracker and this host are known to be able to have it."""
         from ansible_collections.kata.hypervisor.plugins.module_utils.devices import device_id
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import attachments, preparation
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
+            attachments,
+            preparation,
+        )
 
         self.vm.state.new_identity()
         device = attachments.complete(device, self.context.sandbox_id, self.vm.state.uuid)
@@ -158,7 +172,9 @@ class FirecrackerHypervisor(Hypervisor):
         return self.vm.log
 
     def capabilities(self) -> Capabilities:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.dialect import capabilities
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.dialect import (
+            capabilities,
+        )
 
         running = self.vm.state.process is not None
         return capabilities(
@@ -175,7 +191,9 @@ class FirecrackerHypervisor(Hypervisor):
         return f"Firecracker {shown(self.vm.version)} has nothing for it{since}"
 
     def get_thread_ids(self) -> dict[int, int]:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.threads import vcpu_threads
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.threads import (
+            vcpu_threads,
+        )
 
         with self.vm.named_errors():
             return vcpu_threads(self.pid())

@@ -20,9 +20,20 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Vsock,
     device_id,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError, StateError, Unsupported
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
+    AssetError,
+    ConfigError,
+    HostError,
+    StateError,
+    Unsupported,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import binary, dialect, jailer, resources
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
+    binary,
+    dialect,
+    jailer,
+    resources,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.endpoints import Version
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import Jail
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import API_SOCKET

@@ -16,7 +16,10 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.config import Hype
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device, device_id
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StateError, VmmError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import dialect, jailer, starting
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import FirecrackerState, Jail
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import (
+    FirecrackerState,
+    Jail,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import API_SECONDS, POWER, Vm
 
 #: Files of a saved VM. The description comes last: without it there is no saved VM.

@@ -14,9 +14,17 @@ from typing import Iterator
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device, Vsock, device_id
 from ansible_collections.kata.hypervisor.plugins.module_utils.disks import is_partitioned
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded, LaunchError, StateError, VmmError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
+    DeadlineExceeded,
+    LaunchError,
+    StateError,
+    VmmError,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import jailer, resources
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import ApiClient, ApiConnectionError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import (
+    ApiClient,
+    ApiConnectionError,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.attachments import HostSide
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.device_ids import PLACEHOLDER
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.dialect import can, dialect_for
@@ -138,11 +146,11 @@ def _launch(machine: Vm, config: HypervisorConfig, deadline: float) -> ApiClient
     machine.context.checkpoint()
     api = ApiClient(machine.socket, API_SECONDS, ".".join(map(str, machine.version)))
     # A jailer that makes a PID namespace has a child become Firecracker, and writes down who that is.
-    forks = machine.state.jail is not None and can(machine.version, "pid_namespace")
+    jail = machine.state.jail if can(machine.version, "pid_namespace") else None
     while True:
         try:
             api.get("/", min(API_SECONDS, max(POLL, deadline - time.monotonic())))
-            if not forks or jailed_pid(machine.state.jail):
+            if jail is None or jailed_pid(jail):
                 break
         except ApiConnectionError as error:
             if child.poll() is not None and not any(machine.processes()):

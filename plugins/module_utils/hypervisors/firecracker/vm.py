@@ -18,7 +18,10 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
     ApiConnectionError,
     ApiError,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import FirecrackerState, Jail
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import (
+    FirecrackerState,
+    Jail,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import (
     ProcessIdentity,
     command_lines,
@@ -190,7 +193,9 @@ class Vm:
         :raises Unsupported: this version cannot
         :raises ApiError: Firecracker refused
         """
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.dialect import require_endpoint
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.dialect import (
+            require_endpoint,
+        )
 
         require_endpoint(self.version, "PATCH", "/vm", "pause and resume", wanted=wanted)
         api = self.api()

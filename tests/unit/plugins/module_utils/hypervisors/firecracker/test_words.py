@@ -22,7 +22,10 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
     resources,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.kernel_params import kernel_params
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import FirecrackerState, Jail
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import (
+    FirecrackerState,
+    Jail,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import SANDBOX_ID
 from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param
 
