@@ -14,9 +14,9 @@ from vmm_lab import IS_ROOT, VmmLab, firecracker_lab
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
-from sandbox_lab import KILLED, run_killed  # noqa: E402
+from sandbox_lab import KILLED, run_killed
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.sandbox import converge  # noqa: E402
+from ansible_collections.kata.hypervisor.plugins.module_utils.sandbox import converge
 
 #: Every so many changes a task is killed; one that is prime meets different places in each task.
 STRIDE = 5
