@@ -17,6 +17,7 @@ from stub_kernel import stub_kernel
 from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import parse_spec
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context, Hypervisor
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.jailer import jail_id
 from ansible_collections.kata.hypervisor.plugins.module_utils.sandbox import converge, observe_only
 from ansible_collections.kata.hypervisor.plugins.module_utils.spec import SandboxSpec, make_config
 from ansible_collections.kata.hypervisor.plugins.module_utils.store import Store
@@ -106,7 +107,9 @@ class VmmLab:
                 home = os.readlink(entry / "root")
             except OSError:
                 continue
-            if state not in "ZX" and str(self.root) in words + home:
+            # A real jailer leaves nothing of the host's paths: a jailed one is known by its id and its socket.
+            jailed = any(f"--id {jail_id(sandbox)} " in words for sandbox in self.ids) and "--api-sock /api.sock" in words
+            if state not in "ZX" and (str(self.root) in words + home or jailed):
                 found.append(f"{entry.name} {words}")
         return found
 
