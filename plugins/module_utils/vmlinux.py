@@ -23,8 +23,6 @@ ELF = b"\x7fELF"
 #: First bytes of what a kernel can be compressed with.
 GZIP, XZ, LZMA, BZIP2 = b"\x1f\x8b\x08", b"\xfd7zXZ\x00", b"\x5d\x00\x00\x00", b"BZh"
 LZ4, ZSTD = b"\x02\x21\x4c\x18", b"\x28\xb5\x2f\xfd"
-#: Those that the standard library does not know, and the programs that do.
-PROGRAMS = {LZ4: "lz4", ZSTD: "zstd"}
 
 
 def extract_vmlinux(path: str) -> bytes:
@@ -65,14 +63,64 @@ def _decompress(payload: bytes, path: str) -> bytes:
             return lzma.LZMADecompressor(format=lzma.FORMAT_ALONE).decompress(payload)
         if payload.startswith(BZIP2):
             return bz2.BZ2Decompressor().decompress(payload)
-    except (zlib.error, lzma.LZMAError, OSError) as problem:
+        if payload.startswith(LZ4):
+            return _through("lz4", payload[:-4], path) if shutil.which("lz4") else _unlz4(payload[:-4])
+        if payload.startswith(ZSTD):
+            return _through("zstd", payload[:-4], path)
+    except (zlib.error, lzma.LZMAError, OSError, IndexError) as problem:
         raise AssetError("this kernel is damaged", option="src", wanted=path, answer=str(problem)) from problem
-    for magic, program in PROGRAMS.items():
-        if payload.startswith(magic):
-            return _through(program, payload[:-4], path)
     if payload.startswith(ELF):
         return payload
     raise AssetError("this kernel is compressed in an unknown way", option="src", wanted=path, answer=payload[:8].hex())
+
+
+def _unlz4(payload: bytes) -> bytes:
+    """What is in an LZ4 file of the old form that kernels use: blocks after their sizes. Takes seconds for a kernel."""
+    kernel = []
+    place = len(LZ4)
+    while place + 4 <= len(payload):
+        size = int.from_bytes(payload[place : place + 4], "little")
+        kernel.append(_unlz4_block(payload[place + 4 : place + 4 + size]))
+        place += 4 + size
+    return b"".join(kernel)
+
+
+def _unlz4_block(block: bytes) -> bytes:
+    """One block (lz4_Block_format.md of the LZ4 project): literals, and copies of what came before."""
+    out = bytearray()
+    place, end = 0, len(block)
+    while place < end:
+        token = block[place]
+        place += 1
+        length = token >> 4
+        if length == 15:
+            while True:
+                more = block[place]
+                place += 1
+                length += more
+                if more != 255:
+                    break
+        out += block[place : place + length]
+        place += length
+        if place >= end:
+            break  # The last sequence has literals only.
+        offset = block[place] | block[place + 1] << 8
+        place += 2
+        length = token & 15
+        if length == 15:
+            while True:
+                more = block[place]
+                place += 1
+                length += more
+                if more != 255:
+                    break
+        length += 4
+        start = len(out) - offset
+        if offset >= length:
+            out += out[start : start + length]
+        else:
+            out += (out[start:] * (length // offset + 1))[:length]
+    return bytes(out)
 
 
 def _through(program: str, payload: bytes, path: str) -> bytes:

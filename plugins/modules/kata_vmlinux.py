@@ -11,7 +11,8 @@ short_description: Take the uncompressed kernel out of a compressed one
 version_added: 1.0.0
 description:
   - Finds the ELF kernel (C(vmlinux)) in a distribution's C(vmlinuz), for a VMM that boots nothing else, such as Firecracker before 1.17.
-  - Kernels that are compressed with gzip, xz, lzma or bzip2 need nothing; for lz4 and zstd the host needs the program of that name.
+  - Kernels that are compressed with gzip, xz, lzma, bzip2 or lz4 need nothing; for zstd the host needs the program of that name. The program
+    C(lz4) is used where it is there, since it is faster.
 author:
   - The kata.hypervisor authors (@kata-hypervisor)
 attributes:

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import asset_store, downloads
+from ansible_collections.kata.hypervisor.plugins.module_utils import asset_store, downloads, vmlinux
 from ansible_collections.kata.hypervisor.plugins.module_utils.asset_store import (
     AssetStore,
     Checksum,
@@ -330,5 +330,20 @@ def test_the_kernel_in_a_kernel(tmp_path: pathlib.Path) -> None:
 def test_what_holds_no_kernel(tmp_path: pathlib.Path, content: bytes) -> None:
     path = tmp_path / "vmlinuz"
     path.write_bytes(content)
+    with pytest.raises(AssetError):
+        extract_vmlinux(str(path))
+
+
+def test_a_kernel_in_lz4_needs_no_program(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # By the format's description: 7 literals, a copy of 4 from 4 back, 2 literals; then 1 literal, a copy of 20 from 1 back, 1 literal.
+    first = bytes([0x70]) + b"\x7fELFabc" + bytes([4, 0, 0x20]) + b"yz"
+    second = bytes([0x1F]) + b"x" + bytes([1, 0, 1, 0x10]) + b"!"
+    blocks = b"".join(struct.pack("<I", len(block)) + block for block in (first, second))
+    elf = b"\x7fELFabc" + b"Fabc" + b"yz" + b"x" + b"x" * 20 + b"!"
+    monkeypatch.setattr(vmlinux.shutil, "which", lambda _: None)
+    path = tmp_path / "vmlinuz"
+    path.write_bytes(bzimage(b"\x02\x21\x4c\x18" + blocks + struct.pack("<I", len(elf))))
+    assert extract_vmlinux(str(path)) == elf
+    path.write_bytes(bzimage(b"\x02\x21\x4c\x18" + blocks[:14] + b"\xff" * 8))
     with pytest.raises(AssetError):
         extract_vmlinux(str(path))
