@@ -613,7 +613,7 @@ class ModuleDocFragment:
     choices: [vhost-user-scsi-pci, virtio-net-pci, vhost-user-blk-pci, vhost-user-fs-pci]
 """
 
-    _OPTIONS = (
+    _OPTIONS: str = (
         _WAIT
         + _TIMEOUTS
         + r"""

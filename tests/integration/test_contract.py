@@ -97,12 +97,12 @@ def test_pause_twice_and_resume_twice(lab: VmmLab) -> None:
             lab.start("other", state="paused")
         assert lab.facts("other")["state"] == "absent"
         return
-    assert [lab.run(state="paused")["actions"] for _ in range(2)] == [["pause"], []]
+    assert [lab.run(state="paused")["actions"] for _time in range(2)] == [["pause"], []]
     driver = lab.driver()
     driver.pause_sandbox()  # The operation itself is idempotent too.
     assert driver.observe().power == "paused"
     driver.disconnect()  # QEMU serves one controller at a time.
-    assert [lab.run(state="started")["actions"] for _ in range(2)] == [["resume"], []]
+    assert [lab.run(state="started")["actions"] for _time in range(2)] == [["resume"], []]
     driver.resume_sandbox()
     assert driver.observe().power == "running"
     driver.disconnect()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import pathlib
 import shutil
@@ -22,7 +23,20 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.sandbox import con
 from ansible_collections.kata.hypervisor.plugins.module_utils.spec import SandboxSpec, make_config
 from ansible_collections.kata.hypervisor.plugins.module_utils.store import Store
 
-DOUBLES = pathlib.Path(__file__).resolve().parents[1] / "doubles"
+
+def _executables() -> pathlib.Path:
+    """The stand-ins as programs: in a directory of this session, each under its real name."""
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="kata-doubles-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    for source in (pathlib.Path(__file__).resolve().parents[1] / "doubles").glob("*.py"):
+        program = directory / source.stem.replace("_", "-")
+        program.write_text("#!/usr/bin/env python3\n" + source.read_text())
+        program.chmod(0o755)
+    directory.chmod(0o755)
+    return directory
+
+
+DOUBLES = _executables()
 #: Real programs, where the environment names them.
 REAL_FIRECRACKER = os.environ.get("KATA_TEST_FIRECRACKER", "")
 REAL_JAILER = os.environ.get("KATA_TEST_JAILER", "")

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -14,8 +13,6 @@ FIRECRACKER_DOUBLE_REQUESTS  a file that takes every request as a line of JSON
 from __future__ import annotations
 
 import ctypes
-import encodings.ascii
-import encodings.idna
 import encodings.latin_1  # noqa: F401
 import fcntl
 import http.server
@@ -280,7 +277,7 @@ class Machine:
 
     def open_disk(self, path: str, read_only: bool) -> None:
         try:
-            self.backing.append(open(path, "rb" if read_only else "r+b"))
+            self.backing.append(open(path, "rb" if read_only else "r+b"))  # noqa: SIM115 - as long as the machine
         except OSError as error:
             raise Refused(
                 "Drive error: Unable to create the virtio block device: Virtio backend error: Error manipulating the backing file: "
@@ -337,7 +334,7 @@ class Machine:
         if path:
             flags = os.O_RDWR | os.O_NONBLOCK | (os.O_CREAT if version() >= (1, 14) else 0)
             try:
-                self.log = open(os.open(path, flags, 0o600), "w", encoding="utf-8", buffering=1)
+                self.log = open(os.open(path, flags, 0o600), "w", encoding="utf-8", buffering=1)  # noqa: SIM115
             except OSError as error:
                 raise Refused(f"Logger error: Failed to open target file: {os_error(error)}") from error
         self.say(f"[{self.identity}:main] Running Firecracker v{'.'.join(map(str, version()))}")
@@ -523,12 +520,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         content = self.rfile.read(length)
         Handler.count += 1
         if "busy" in self.machine.told and Handler.count % 3 == 0:
-            return self.reply(503, {"error": "Too many open connections"})
+            self.reply(503, {"error": "Too many open connections"})
+            return
         fatal = False
         try:
             body = json.loads(content) if content else None
         except ValueError as error:
-            return self.reply(BAD, {"fault_message": f"An error occurred when deserializing the json body of a request: {error}."})
+            self.reply(BAD, {"fault_message": f"An error occurred when deserializing the json body of a request: {error}."})
+            return
         log = os.environ.get("FIRECRACKER_DOUBLE_REQUESTS")
         if log:
             with open(log, "a", encoding="utf-8") as stream:
