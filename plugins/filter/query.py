@@ -65,7 +65,7 @@ def query(data: Any, expression: str) -> Any:
     :raises AnsibleFilterError: jmespath is missing, or the expression is none
     """
     if MISSING:
-        raise AnsibleFilterError(missing_required_lib("jmespath", url="https://pypi.org/project/jmespath/"))
+        raise AnsibleFilterError(missing_required_lib("jmespath"))
     try:
         return jmespath.search(expression, _plain(data))
     except JMESPathError as problem:
