@@ -13,6 +13,8 @@ FIRECRACKER_DOUBLE_REQUESTS  a file that takes every request as a line of JSON
 from __future__ import annotations
 
 import ctypes
+import encodings.ascii
+import encodings.idna
 import encodings.latin_1
 import fcntl
 import http.server
@@ -30,7 +32,7 @@ import time
 import traceback
 
 #: A jailed double can load nothing later: what others import only when it is needed is here from the start.
-LOADED = (encodings.latin_1, traceback)
+LOADED = (encodings.ascii, encodings.idna, encodings.latin_1, traceback)
 
 FAULTS = {
     "dies_at_once": "ends with exit code 1 before its API is there",
