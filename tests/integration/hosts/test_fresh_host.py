@@ -13,7 +13,6 @@ import json
 import os
 import pathlib
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -118,13 +117,6 @@ def test_from_nothing_to_a_sandbox_through_a_reboot_and_back_to_nothing(fleet: p
     assert states(fleet) == {"web": "started"}
     units = ask(fleet, "ansible.builtin.find", "paths=/etc/systemd/system recurse=true file_type=any patterns=kata-sandbox-*")
     assert units["files"] == []
-
-    # Every line of docs/ad-hoc.md works as it stands there.
-    for line in (ROOT / "docs/ad-hoc.md").read_text().splitlines():
-        if line.startswith("    ansible"):
-            program, *arguments = shlex.split(line)
-            ansible(fleet, program, *arguments)
-    assert states(fleet) == {"web": "started"}
 
     # A damaged kernel shows and is fetched again; one that was running went on.
     damage = "for file in /var/lib/kata-hypervisor/assets/kernels/*_*/boot/config-*; do echo evil >>$file; done"
