@@ -22,6 +22,8 @@ from typing import Any, Iterator
 SUPERVISOR_SECONDS = 10.0
 #: Seconds that the unit of a process which has ended may take to go away.
 UNIT_GONE_SECONDS = 3.0
+#: Seconds a program gets to say its version.
+VERSION_SECONDS = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +106,22 @@ def command_lines() -> Iterator[tuple[int, list[str]]]:
                 continue
             if words:
                 yield int(name), [os.fsdecode(word) for word in words]
+
+
+def version_text(program: str, question: str = "--version") -> str:
+    """What a program answers when it is asked for its version; where it cannot be run, or does not end, the reason."""
+    try:
+        done = subprocess.run(
+            [program, question],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=VERSION_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return done.stdout.decode("utf-8", "replace").strip()
 
 
 def spawn_detached(

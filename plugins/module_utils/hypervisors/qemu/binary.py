@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, Unsupported
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import Architecture
+from ansible_collections.kata.hypervisor.plugins.module_utils.process import version_text
 
 OLDEST = (5, 2)
 VERSION = re.compile(r"QEMU emulator version (\d+)\.(\d+)(?:\.(\d+))?")
-#: Seconds a binary gets to say its version.
-VERSION_SECONDS = 10.0
 
 
 def find_binary(wanted: str, architecture: Architecture) -> str:
@@ -45,18 +43,7 @@ def version_of(path: str) -> tuple[int, int, int]:
     :raises AssetError: it is no QEMU
     :raises Unsupported: it is older than the oldest that this driver knows
     """
-    try:
-        done = subprocess.run(
-            [path, "--version"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=VERSION_SECONDS,
-            check=False,
-        )
-        output = done.stdout.decode("utf-8", "replace").strip()
-    except (OSError, subprocess.TimeoutExpired) as error:
-        output = str(error)
+    output = version_text(path)
     found = VERSION.search(output)
     if not found:
         raise AssetError("this is not a QEMU", option="hypervisor_path", wanted=path, answer=output[:200])

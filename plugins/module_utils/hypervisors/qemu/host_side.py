@@ -33,7 +33,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base i
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import virtiofsd
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.parts import Descriptors
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
-from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity
+from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity, version_text
 from ansible_collections.kata.hypervisor.plugins.module_utils.supervision import scope_command
 
 VHOST_VSOCK_DEVICE = "/dev/vhost-vsock"
@@ -212,7 +212,7 @@ def _start_virtiofsd(
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     argv = virtiofsd.arguments(
-        daemon, virtiofsd.version_of(daemon), path, volume.host_path, config.virtio_fs_cache, volume.read_only
+        daemon, version_text(daemon), path, volume.host_path, config.virtio_fs_cache, volume.read_only
     )
     log = os.path.join(os.path.dirname(path), f"virtiofsd-{volume.id}.log")
     virtiofsd.start(argv, path, log, started, through=through)

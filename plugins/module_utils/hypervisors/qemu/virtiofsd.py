@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import time
 from typing import Callable
 
@@ -50,7 +49,7 @@ def find_daemon(wanted: str) -> str:
 def arguments(daemon: str, version: str, socket_path: str, directory: str, cache: str, read_only: bool) -> list[str]:
     """The daemon's command line.
 
-    :param version: what it answers to --version
+    :param version: what it answers to C(--version)
     :raises Unsupported: the older program cannot share read-only
     """
     if re.match(r"virtiofsd 1\.", version):
@@ -68,17 +67,6 @@ def arguments(daemon: str, version: str, socket_path: str, directory: str, cache
 
 def _rust_cache(cache: str) -> str:
     return {"none": "never"}.get(cache, cache or "auto")
-
-
-def version_of(daemon: str) -> str:
-    """The first line of what it answers to --version."""
-    try:
-        done = subprocess.run(
-            [daemon, "--version"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise AssetError("virtiofsd does not say its version", option="virtio_fs_daemon", wanted=daemon, answer=str(error)) from error
-    return done.stdout.decode("utf-8", "replace").strip().partition("\n")[0]
 
 
 def start(
