@@ -1,0 +1,113 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: kata_engine
+short_description: Run another module of this collection from the copy that the host keeps
+version_added: 1.0.0
+description:
+  - You need not call it. The modules that drive hypervisors come here by themselves, since a task that finds the
+    collection on the host, compiled, is about as fast as C(ansible.builtin.ping).
+  - The copy lies in C(/var/cache/kata-hypervisor/engine), named by the digest of its files. It may be removed at any time, and is when nobody has used it for a week.
+    It is used only where its owner is the user of the task and nobody else may write to it.
+  - Set the variable C(kata_hypervisor_keep_engine) to C(false) for hosts that shall keep nothing; each task then brings the whole module.
+author:
+  - The kata.hypervisor authors (@kata-hypervisor)
+extends_documentation_fragment:
+  - kata.hypervisor.attributes
+  - kata.hypervisor.attributes.actiongroup_kata
+attributes:
+  check_mode:
+    details:
+      - As the module that is run promises. No copy is made in check mode.
+  diff_mode:
+    details:
+      - As the module that is run promises.
+  idempotent:
+    details:
+      - As the module that is run promises. That a copy was made is not counted as a change.
+options:
+  digest:
+    description: What the files of the wanted copy come to.
+    type: str
+    required: true
+  run:
+    description: The name of the module to run.
+    type: str
+    required: true
+  options:
+    description: The options of that module.
+    type: dict
+    default: {}
+  archive:
+    description: A zip archive on the host to make the copy from.
+    type: path
+"""
+
+EXAMPLES = r"""
+- name: A sandbox, of which the host keeps nothing but its own files
+  kata.hypervisor.kata_sandbox:
+    id: web-1
+    state: started
+  vars:
+    kata_hypervisor_keep_engine: false
+"""
+
+RETURN = r"""
+engine_missing:
+  description: There is no copy to run from. All else is returned by the module that was run.
+  returned: when nothing was run
+  type: bool
+  sample: true
+can_install:
+  description: This host could keep a copy.
+  returned: when nothing was run
+  type: bool
+  sample: true
+"""
+
+import importlib
+import json
+import os
+import zipfile
+
+from ansible.module_utils import basic
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine_copy import PLUGINS, EngineCopy
+
+
+def main() -> None:
+    """Run a module from the host's copy, or say that there is none."""
+    module = basic.AnsibleModule(
+        argument_spec={
+            "digest": {"type": "str", "required": True},
+            "run": {"type": "str", "required": True},
+            "options": {"type": "dict", "default": {}, "no_log": True},
+            "archive": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    copy = EngineCopy(module.params["digest"])
+    if module.params["archive"]:
+        try:
+            copy.install(module.params["archive"])
+        except (OSError, ValueError, zipfile.BadZipFile) as problem:
+            module.exit_json(changed=False, engine_missing=True, can_install=False, reason=str(problem))
+    if not copy.is_usable():
+        module.exit_json(changed=False, engine_missing=True, can_install=os.geteuid() == 0 and not module.params["archive"])
+    name = f"{PLUGINS}.modules.{module.params['run']}"
+    # The module reads its options as if it had been sent by itself; what Ansible says beside them is the same.
+    said = json.loads(basic._ANSIBLE_ARGS)["ANSIBLE_MODULE_ARGS"]
+    beside = {key: value for key, value in said.items() if key.startswith("_ansible_")}
+    arguments = {**beside, "_ansible_module_name": f"kata.hypervisor.{module.params['run']}", **module.params["options"]}
+    basic._ANSIBLE_ARGS = json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode()
+    copy.enter()
+    importlib.import_module(name).main()
+
+
+if __name__ == "__main__":
+    main()

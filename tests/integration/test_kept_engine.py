@@ -1,0 +1,121 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tasks run from the copy of the collection that the host keeps, and mean the same with it and without."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+from typing import Any
+
+import pytest
+import yaml
+from test_ansible import ROOT, ansible
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine_copy import digest_of
+from ansible_collections.kata.hypervisor.plugins.plugin_utils.engine import engine_files
+
+CONFIG = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+ROUTED = sorted(yaml.safe_load((ROOT / "meta/runtime.yml").read_text(encoding="utf-8"))["plugin_routing"]["action"])
+
+
+@pytest.fixture
+def engine(tmp_path: pathlib.Path) -> pathlib.Path:
+    """This checkout's copy, which is not there yet. It is a cache, so taking it away harms nobody."""
+    path = pathlib.Path("/var/cache/kata-hypervisor/engine") / digest_of(engine_files())
+    if path.exists():
+        path.rename(tmp_path / "aside")
+        shutil.rmtree(tmp_path / "aside")
+    return path
+
+
+def play(tmp_path: pathlib.Path, tasks: list[dict[str, Any]], *words: str, **keywords: Any) -> list[dict[str, Any]]:
+    """The results of tasks, in order."""
+    told = tmp_path / "results.json"
+    results = ", ".join(f"result{number}" for number in range(len(tasks)))
+    tasks = [{**task, "register": f"result{number}"} for number, task in enumerate(tasks)]
+    tasks.append({"ansible.builtin.copy": {"content": f"{{{{ [{results}] | to_json }}}}", "dest": str(told), "mode": "0600"}})
+    playbook = tmp_path / "play.yml"
+    playbook.write_text(json.dumps([{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks, **keywords}]))
+    ansible("ansible-playbook", str(playbook), *words, **CONFIG)
+    found: list[dict[str, Any]] = json.loads(told.read_text(encoding="utf-8"))
+    return found
+
+
+def ran(where: dict[str, str], *words: str, keep: bool = True) -> tuple[dict[str, Any], list[str]]:
+    """The answer of an ad hoc kata_sandbox_info, and the modules that were sent for it."""
+    variables = [] if keep else ["-e", "kata_hypervisor_keep_engine=false"]
+    output = ansible(
+        "ansible", "localhost", "-vvv", "-m", "kata.hypervisor.kata_sandbox_info", "-a", json.dumps(where), *words, *variables, **CONFIG
+    )
+    sent = re.findall(r"^(?:Using module file|<.*> Using module file) \S*/(\w+)\.py", output, re.MULTILINE)
+    answer = json.loads(output[output.index("=> ") + 3 : output.rindex("}") + 1])
+    return answer, sent
+
+
+@pytest.fixture
+def where(tmp_path: pathlib.Path) -> dict[str, str]:
+    return {"state_dir": str(tmp_path / "state"), "run_dir": str(tmp_path / "run")}
+
+
+def test_the_first_task_brings_it_and_the_next_finds_it(engine: pathlib.Path, where: dict[str, str]) -> None:
+    first, sent = ran(where)
+    assert first["sandboxes"] == [] and sent == ["kata_engine", "kata_engine"] and engine.is_dir()
+    second, sent = ran(where)
+    assert second["sandboxes"] == [] and sent == ["kata_engine"]
+    assert second["invocation"]["module_args"]["state_dir"] == where["state_dir"], "the task's own options, not the engine's"
+
+
+def test_check_mode_leaves_nothing(engine: pathlib.Path, where: dict[str, str]) -> None:
+    answer, sent = ran(where, "--check")
+    assert answer["sandboxes"] == [] and sent == ["kata_engine", "kata_sandbox_info"] and not engine.exists()
+
+
+def test_a_host_that_keeps_nothing(engine: pathlib.Path, where: dict[str, str]) -> None:
+    answer, sent = ran(where, keep=False)
+    assert answer["sandboxes"] == [] and sent == ["kata_sandbox_info"] and not engine.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to others")
+def test_a_copy_that_others_may_write_to_is_not_run(engine: pathlib.Path, where: dict[str, str]) -> None:
+    ran(where)
+    engine.chmod(0o777)
+    try:
+        answer, sent = ran(where)
+        assert answer["sandboxes"] == [] and sent[-1] == "kata_sandbox_info"
+    finally:
+        shutil.rmtree(engine)
+
+
+def test_defaults_of_the_group_errors_and_async_are_as_without(tmp_path: pathlib.Path, where: dict[str, str]) -> None:
+    tasks: list[dict[str, Any]] = [
+        {"kata.hypervisor.kata_sandbox": {"id": "web", "state": "absent"}},
+        {"kata.hypervisor.kata_sandbox": {"id": "web", "state": "absent"}, "async": 60, "poll": 1},
+        {"kata.hypervisor.kata_sandbox": {"id": "we/b", "state": "absent"}, "ignore_errors": True},
+        {"kata.hypervisor.kata_sandbox": {"id": "web", "colour": "red"}, "ignore_errors": True},
+    ]
+    group = {"module_defaults": {"group/kata.hypervisor.kata": where}}
+    for words in ((), ("-e", "kata_hypervisor_keep_engine=false")):
+        plain, later, refused, unknown = play(tmp_path, tasks, *words, **group)
+        assert plain["sandbox"]["state_dir"] == later["sandbox"]["state_dir"] == f"{where['state_dir']}/sandboxes/web"
+        assert refused["kind"] == "ConfigError" and "we/b" in refused["msg"]
+        assert unknown["msg"].startswith("Unsupported parameters for (kata.hypervisor.kata_sandbox) module: colour.")
+
+
+def test_whatever_a_module_needs_is_in_the_copy(tmp_path: pathlib.Path) -> None:
+    """Each routed module is imported in a Python that has the copy and Ansible's own modules, and nothing else of ours."""
+    for path, content in engine_files().items():
+        target = tmp_path / "ansible_collections/kata/hypervisor/plugins" / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    program = "; ".join(f"import ansible_collections.kata.hypervisor.plugins.modules.{name}" for name in ROUTED)
+    python = pathlib.Path(ROOT / ".venv/bin/python")
+    done = subprocess.run(
+        [str(python), "-c", program], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

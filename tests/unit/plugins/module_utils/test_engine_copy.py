@@ -1,0 +1,91 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The copy that a host keeps is the one that was asked for, whole, and nobody else's."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import time
+
+import pytest
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine_copy import UNUSED_SECONDS, EngineCopy, digest_of
+from ansible_collections.kata.hypervisor.plugins.plugin_utils.engine import engine_archive, engine_files
+
+FILES = {"modules/kata_one.py": b"ANSWER = 1\n", "module_utils/two.py": b"ANSWER = 2\n"}
+
+
+@pytest.fixture
+def archive(tmp_path: pathlib.Path) -> str:
+    path = tmp_path / "engine.zip"
+    path.write_bytes(engine_archive(FILES))
+    return str(path)
+
+
+@pytest.fixture
+def copy(tmp_path: pathlib.Path) -> EngineCopy:
+    return EngineCopy(digest_of(FILES), str(tmp_path / "engine"))
+
+
+def test_what_was_installed_is_whole_and_compiled(copy: EngineCopy, archive: str) -> None:
+    assert not copy.is_usable()
+    copy.install(archive)
+    assert copy.is_usable()
+    path = pathlib.Path(copy.path)
+    assert {name: (path / name).read_bytes() for name in FILES} == FILES
+    assert len(list(path.rglob("*.pyc"))) == len(FILES)
+    copy.install(archive)
+    assert os.listdir(copy.root) == [copy.digest], "a second installation leaves nothing beside the first"
+
+
+def test_an_archive_of_something_else_is_refused(tmp_path: pathlib.Path, copy: EngineCopy) -> None:
+    other = tmp_path / "other.zip"
+    other.write_bytes(engine_archive({**FILES, "modules/kata_one.py": b"import evil\n"}))
+    with pytest.raises(ValueError, match=copy.digest):
+        copy.install(str(other))
+    assert not copy.is_usable() and os.listdir(copy.root) == []
+
+
+@pytest.mark.parametrize("which", ["root", "path"])
+def test_what_others_may_write_to_is_not_used(copy: EngineCopy, archive: str, which: str) -> None:
+    copy.install(archive)
+    os.chmod(getattr(copy, which), 0o777)
+    assert not copy.is_usable()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")
+def test_what_belongs_to_somebody_else_is_not_used(copy: EngineCopy, archive: str) -> None:
+    copy.install(archive)
+    os.chown(copy.path, 1234, 1234)
+    assert not copy.is_usable()
+
+
+def test_a_link_is_not_used(tmp_path: pathlib.Path, copy: EngineCopy, archive: str) -> None:
+    elsewhere = EngineCopy(copy.digest, str(tmp_path / "elsewhere"))
+    elsewhere.install(archive)
+    os.makedirs(copy.root)
+    os.symlink(elsewhere.path, copy.path)
+    assert not copy.is_usable()
+
+
+def test_copies_that_nobody_uses_are_removed(copy: EngineCopy, archive: str) -> None:
+    names = {"a" * 64: time.time() - UNUSED_SECONDS - 60, "b" * 64: time.time() - 60}
+    for name, used in names.items():
+        os.makedirs(os.path.join(copy.root, name))
+        os.utime(os.path.join(copy.root, name), (used, used))
+    copy.install(archive)
+    assert sorted(os.listdir(copy.root)) == sorted(["b" * 64, copy.digest])
+
+
+@pytest.mark.parametrize("digest", ["", "..", "../" * 21 + "x", "A" * 64, "f" * 63])
+def test_a_digest_is_a_digest(digest: str) -> None:
+    with pytest.raises(ValueError, match="digest"):
+        EngineCopy(digest)
+
+
+def test_the_files_are_the_modules_and_what_they_use() -> None:
+    files = engine_files()
+    assert {"modules/kata_sandbox.py", "module_utils/sandbox.py", "module_utils/hypervisors/qemu/driver.py"} <= set(files)
+    assert engine_archive(files) == engine_archive(dict(reversed(files.items())))
