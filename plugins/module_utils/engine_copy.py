@@ -72,9 +72,7 @@ class EngineCopy:
                     raise ValueError(f"the archive's files come to {found}, not to {self.digest}")
                 source.extractall(draft)
             compileall.compile_dir(draft, quiet=2)
-            os.chmod(draft, 0o755)
-            with contextlib.suppress(FileExistsError):
-                os.rename(draft, self.path)
+            os.rename(draft, self.path)
         except OSError as problem:
             # Another task was faster: rename(2) says ENOTEMPTY of a directory that is there.
             if not os.path.isdir(self.path):

@@ -12,8 +12,8 @@ version_added: 1.0.0
 description:
   - You need not call it. The modules that drive hypervisors come here by themselves, since a task that finds the
     collection on the host, compiled, is about as fast as C(ansible.builtin.ping).
-  - The copy lies in C(/var/cache/kata-hypervisor/engine), named by the digest of its files. It may be removed at any time, and is when nobody has used it for a week.
-    It is used only where its owner is the user of the task and nobody else may write to it.
+  - The copy lies in C(/var/cache/kata-hypervisor/engine), named by the digest of its files. It may be removed at any time, and
+    is when nobody has used it for a week. It is used only where its owner is the user of the task and nobody else may write to it.
   - Set the variable C(kata_hypervisor_keep_engine) to C(false) for hosts that shall keep nothing; each task then brings the whole module.
 author:
   - The kata.hypervisor authors (@kata-hypervisor)

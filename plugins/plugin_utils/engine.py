@@ -1,16 +1,23 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What of this collection a host keeps: the controller's side of C(module_utils/engine_copy.py)."""
+"""The controller's side of C(module_utils/engine_copy.py): what a host keeps of this collection, how it gets there, and how tasks run from it."""
 
 from __future__ import annotations
 
 import io
 import pathlib
 import zipfile
+from typing import Any
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.engine_copy import PACKAGES
+from ansible.module_utils.parsing.convert_bool import boolean
+from ansible.plugins.action import ActionBase
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine_copy import PACKAGES, digest_of
+
+ENGINE = "kata.hypervisor.kata_engine"
+#: A host's variable; false keeps nothing on it.
+KEEP = "kata_hypervisor_keep_engine"
 PLUGINS = pathlib.Path(__file__).resolve().parents[1]
 
 
@@ -27,3 +34,40 @@ def engine_archive(files: dict[str, bytes]) -> bytes:
         for path in sorted(files):
             archive.writestr(zipfile.ZipInfo(path), files[path], zipfile.ZIP_DEFLATED)
     return stream.getvalue()
+
+
+class EngineAction(ActionBase):
+    """Runs the module that the task names. Where no copy can be kept, it is sent whole, as any module is."""
+
+    _supports_async = True
+
+    def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
+        """Run the module, the short way where the host's copy allows it."""
+        super().run(tmp, task_vars)
+        variables = task_vars or {}
+        if not self._task.async_val and boolean(self._templar.template(variables.get(KEEP, True)), strict=False):
+            answer = self._from_copy(variables)
+            if not answer.pop("engine_missing", False):
+                return answer
+        module = f"kata.hypervisor.{self._module_name()}"
+        return self._execute_module(module, dict(self._task.args), task_vars=task_vars, wrap_async=self._task.async_val)
+
+    def _module_name(self) -> str:
+        return str(self._task.action).rpartition(".")[2]
+
+    def _from_copy(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """The module's answer, or C(engine_missing)."""
+        files = engine_files()
+        arguments = {"digest": digest_of(files), "run": self._module_name(), "options": dict(self._task.args)}
+        answer = self._execute_module(ENGINE, arguments, task_vars=task_vars)
+        if not answer.get("can_install") or self._task.check_mode:
+            return answer
+        if not self._connection._shell.tmpdir:
+            self._make_tmp_path()
+        try:
+            archive = self._connection._shell.join_path(self._connection._shell.tmpdir, "engine.zip")
+            self._transfer_data(archive, engine_archive(files))
+            self._fixup_perms2((self._connection._shell.tmpdir, archive))
+            return self._execute_module(ENGINE, {**arguments, "archive": archive}, task_vars=task_vars)
+        finally:
+            self._remove_tmp_path(self._connection._shell.tmpdir)

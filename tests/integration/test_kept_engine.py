@@ -14,14 +14,13 @@ import subprocess
 from typing import Any
 
 import pytest
-import yaml
 from test_ansible import ROOT, ansible
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine_copy import digest_of
 from ansible_collections.kata.hypervisor.plugins.plugin_utils.engine import engine_files
 
 CONFIG = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-ROUTED = sorted(yaml.safe_load((ROOT / "meta/runtime.yml").read_text(encoding="utf-8"))["plugin_routing"]["action"])
+ROUTED = sorted(path.stem for path in (ROOT / "plugins/action").glob("*.py") if "EngineAction" in path.read_text(encoding="utf-8"))
 
 
 @pytest.fixture
@@ -71,6 +70,11 @@ def test_the_first_task_brings_it_and_the_next_finds_it(engine: pathlib.Path, wh
     assert second["invocation"]["module_args"]["state_dir"] == where["state_dir"], "the task's own options, not the engine's"
 
 
+def test_the_short_name_from_a_checkout_runs_from_it_too(engine: pathlib.Path, where: dict[str, str]) -> None:
+    ansible("ansible", "localhost", "-m", "kata_sandbox_info", "-a", json.dumps(where), **CONFIG)
+    assert engine.is_dir()
+
+
 def test_check_mode_leaves_nothing(engine: pathlib.Path, where: dict[str, str]) -> None:
     answer, sent = ran(where, "--check")
     assert answer["sandboxes"] == [] and sent == ["kata_engine", "kata_sandbox_info"] and not engine.exists()
@@ -113,6 +117,7 @@ def test_whatever_a_module_needs_is_in_the_copy(tmp_path: pathlib.Path) -> None:
         target = tmp_path / "ansible_collections/kata/hypervisor/plugins" / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
+    assert "kata_sandbox" in ROUTED
     program = "; ".join(f"import ansible_collections.kata.hypervisor.plugins.modules.{name}" for name in ROUTED)
     python = pathlib.Path(ROOT / ".venv/bin/python")
     done = subprocess.run(
