@@ -129,7 +129,6 @@ class Operations:
         if "everything" in step.arguments:
             record.options, record.devices = dict(self.sandbox.plan.options), list(self.sandbox.plan.devices)
         record.options.update(step.arguments.get("options", {}))
-        self._forget_device(step.arguments.get("without"))
 
     def _do_recreate(self, step: Step) -> None:
         self._live().cleanup()
@@ -266,7 +265,7 @@ class Operations:
         self.sandbox.driver = None
         self.sandbox.observed = Observed()
 
-    def _forget_device(self, identity: str | None) -> None:
+    def _forget_device(self, identity: str) -> None:
         record = self._known()
         record.devices = [device for device in record.devices if device["id"] != identity]
 

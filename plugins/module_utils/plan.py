@@ -483,7 +483,8 @@ class _Existing:
         if old and (self.has_guest and old["id"] in self.observed.devices):
             steps.append(Step("unplug", f"unplug {old['type']} {old['id']}", {"device": old}))
         elif old and self.has_guest:
-            steps.append(Step("update", f"forget {old['type']} {old['id']}", {"without": old["id"]}))
+            # Its guest let go of it late, or a task was killed: what it had taken may still be held.
+            steps.append(Step("unplug", f"forget {old['type']} {old['id']}", {"device": old}))
         if new:
             steps.append(Step("plug", f"plug {new['type']} {new['id']}", {"device": new}))
         why = ""

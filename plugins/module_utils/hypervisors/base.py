@@ -239,7 +239,10 @@ class Hypervisor:
         self.unsupported(f"hotplug_add_device {type(device).__name__}")
 
     def hotplug_remove_device(self, device: Device) -> Any:
-        """Remove a device from a running VM; returns when the guest has released it, raises DeadlineExceeded when it does not."""
+        """Remove a device from a running VM, and give back what it had taken on the host. One that is not there any more is success.
+
+        :raises DeadlineExceeded: the guest does not release it; it may do so later
+        """
         self.unsupported(f"hotplug_remove_device {type(device).__name__}")
 
     def update_device(self, device: Device) -> None:

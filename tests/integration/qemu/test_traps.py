@@ -17,6 +17,7 @@ import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded, HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import attachments
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient
 
 
 def taken_slots(host: Any) -> list[str]:
@@ -55,9 +56,14 @@ def test_t5_a_guest_that_does_not_release_a_device_is_waited_for_with_a_limit(ho
         _unplug_of_a_frozen_guest(host, disk)
     assert "did not release" in str(refused.value)
     assert taken_slots(host) == ["disk"], "a device that is still there keeps its place"
-    monkeypatch.setattr(attachments, "RELEASE_SECONDS", 30.0)
-    host.converge(devices=[])
-    assert taken_slots(host) == []
+    guest.eventually("ls /sys/block/vda", "No such file")
+    deadline = time.monotonic() + 30
+    while host.facts()["devices"][0]["plugged"] and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert host.converge(devices=[])["actions"] == ["forget block disk"]
+    assert taken_slots(host) == [], "it was released after the limit, and what it had taken is given back"
+    with QmpClient(str(host.run_path("monitor.sock"))) as qmp:
+        assert "node-disk" not in [node.get("node-name") for node in qmp.execute("query-named-block-nodes")]
 
 
 def _unplug_of_a_frozen_guest(host: Any, disk: dict[str, str]) -> None:
