@@ -97,7 +97,7 @@ class ModuleDocFragment:
     aliases: [memory_size, default_memory]
   bridges:
     description:
-      - PCI bridges, or root ports, that devices can be plugged into.
+      - PCI bridges that devices can be plugged into.
       - With O(hypervisor=qemu), a change needs a restart.
       - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: int
@@ -199,7 +199,9 @@ class ModuleDocFragment:
     choices: [virtio-scsi, virtio-blk, virtio-mmio, nvdimm]
   machine_type:
     description:
-      - The machine that the VMM plays, such as V(q35), V(pc) or V(microvm).
+      - The machine that the VMM plays. V(q35), V(pc) and V(microvm) are x86_64, V(virt) is aarch64, V(pseries) is ppc64le and
+        V(s390-ccw-virtio) is s390x. A new sandbox gets V(q35), V(virt), V(pseries) or V(s390-ccw-virtio), whichever is of the host's own architecture.
+      - Its architecture is the guest's, and C(qemu-system-ARCHITECTURE) runs it. A guest of another architecture than the host's runs without KVM.
       - With O(hypervisor=qemu), a change needs a restart.
       - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: str
@@ -306,7 +308,7 @@ class ModuleDocFragment:
     type: bool
   hotplug_vfio_on_root_bus:
     description:
-      - Plug VFIO devices into the root bus instead of a bridge.
+      - Plug VFIO devices into the root bus instead of a bridge. Where that is PCI Express (V(q35), V(virt)), they take a root port.
       - With O(hypervisor=qemu), a change needs a restart.
       - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: bool
@@ -339,11 +341,21 @@ class ModuleDocFragment:
     type: int
   memory_hotplug:
     description:
-      - How memory is added to and taken from a running VM. A new sandbox gets V(virtio-mem) where the machine has it.
+      - How memory is added to and taken from a running VM. A new sandbox gets V(virtio-mem) where the machine has it, else V(pc-dimm) (V(pseries)) or
+        V(none) (V(microvm) and V(s390-ccw-virtio)).
+      - With V(balloon) the VM has O(max_memory_mb) from its start, and a balloon in the guest holds what is beyond O(memory_mb). It can take more,
+        down to what the guest can do without, and gives back. Every machine type has it.
       - With O(hypervisor=qemu), a change needs a restart.
       - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
     type: str
-    choices: [virtio-mem, pc-dimm, none]
+    choices: [virtio-mem, pc-dimm, balloon, none]
+  root_ports:
+    description:
+      - Ports of a PCI Express root, each for one device that is plugged in while the VM runs, with machine types V(q35) and V(virt).
+      - A new sandbox gets 8 on V(virt), whose guests see nothing that is plugged into a bridge, and none on V(q35).
+      - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+    type: int
   image_driver:
     description:
       - How the guest sees O(image_path).

@@ -124,7 +124,11 @@ class HypervisorConfig:
     #: The template that the VM begins from instead of booting; the engine turns it into the paths above.
     template: str = option("", "template", only=QEMU)
     max_memory_mb: int = option(0, "max_memory_mb", type="int", unit="MiB", only=QEMU_FIRECRACKER)
-    memory_hotplug: str = option("", "memory_hotplug", choices=("virtio-mem", "pc-dimm", "none"), only=QEMU_FIRECRACKER)
+    memory_hotplug: str = option(
+        "", "memory_hotplug", choices=("virtio-mem", "pc-dimm", "balloon", "none"), only=QEMU_FIRECRACKER
+    )
+    #: Ports of a PCI Express root, each for one device that is plugged in later.
+    root_ports: int = option(0, "root_ports", type="int", unit="count", only=QEMU)
     image_driver: str = option(
         "", "image_driver", choices=("virtio-blk", "virtio-scsi", "virtio-pmem", "nvdimm"), only=QEMU
     )

@@ -191,19 +191,25 @@ def _add_busybox(archive: Archive, busybox: str) -> None:
             fix="Install the distribution's static one (busybox-static on Debian and Ubuntu, busybox on Fedora).",
         )
     archive.add_file("/bin/busybox", program, mode=0o755)
-    for applet in _applets(busybox):
+    for applet in _applets(busybox, program):
         if applet != "busybox":
             archive.add_symlink(f"/bin/{applet}", "busybox")
 
 
-def _applets(busybox: str) -> list[str]:
+def _applets(busybox: str, program: bytes) -> list[str]:
+    """The names of a busybox's applets: what it says, or, where it is another architecture's, what is written in it."""
     import subprocess
 
     try:
-        answer = subprocess.run([busybox, "--list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=True, timeout=30)
+        answer = subprocess.run([busybox, "--list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=True, timeout=30).stdout
+        names = answer.decode("ascii", "replace").split()
     except (OSError, subprocess.SubprocessError) as error:
-        raise AssetError("busybox does not tell its applets", wanted=busybox, answer=str(error)) from error
-    return [name for name in answer.stdout.decode("ascii", "replace").split() if os.path.basename(name) == name]
+        # Its own table is a list of names, each ended by a zero byte, in the order of their letters.
+        start = program.find(b"\0[\0[[\0") + 1
+        names = program[start : program.find(b"\0\0", start)].decode("ascii", "replace").split("\0") if start else []
+        if not names:
+            raise AssetError("busybox does not tell its applets", wanted=busybox, answer=str(error)) from error
+    return [name for name in names if name and os.path.basename(name) == name]
 
 
 def _read(path: str) -> bytes:

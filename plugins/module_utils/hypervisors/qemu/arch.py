@@ -1,64 +1,161 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What differs between architectures and machine types: tables, and the kernel parameters that belong to them. Pure."""
+"""What differs between architectures and machine types: tables. Pure.
+
+The one place for such facts: today's machines (C(cmdline.py)) and those of the original (C(classic_arch.py)) both read them here.
+The kernel parameters that belong to them stand in C(kernel_params.py).
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import platform
+from typing import Any
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
-from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param
 
-#: The machine types whose bridges, hotplug and slots are plain PCI.
-PCI_BRIDGED = ("pc", "q35", "pseries", "s390-ccw-virtio")
+#: Where distributions keep QEMU, and the name it has where it comes for the host's own architecture alone.
+DIRECTORIES = ("/usr/bin", "/usr/local/bin")
+NATIVE_BINARIES = ("/usr/libexec/qemu-kvm", "/usr/bin/qemu-kvm")
+#: Guest interrupt controllers of aarch64 and the vCPUs they serve.
+GIC_MAX_VCPUS = {"2": 8, "3": 123, "4": 123}
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """A guest architecture, named as uname(2) names it.
+
+    :param original: what the original calls it
+    :param programs: the ends of its QEMU's names
+    :param default_machine: its machine type where nobody names one
+    :param max_vcpus: the most vCPUs a VM can have
+    :param cpu: the CPU model without KVM: all that TCG can give
+    :param max_command_line: the longest kernel command line that a guest starts with, bytes
+    """
+
+    name: str
+    original: str
+    programs: tuple[str, ...]
+    default_machine: str
+    max_vcpus: int
+    cpu: str = "max"
+    max_command_line: int = 2047
+
+    @property
+    def binaries(self) -> tuple[str, ...]:
+        """Where its QEMU is looked for, in order."""
+        own = [f"{directory}/qemu-system-{program}" for directory in DIRECTORIES for program in self.programs]
+        return (own[0], *(NATIVE_BINARIES if self.is_native else ()), *own[1:])
+
+    @property
+    def is_native(self) -> bool:
+        """Whether it is this host's own, so that KVM can run it."""
+        return platform.machine() == self.name
 
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
     """A machine type.
 
-    :param root_bus: the bus that bridges sit on, empty where there is no PCI
-    :param bridge_type: pci, pcie, or empty where it has no bridges
+    :param bridge_type: of the bridges that a VM gets, pci or pcie; empty where it has none
+    :param root_bus: the bus that bridges sit on
     :param transport: suffix of virtio device names: pci, device (mmio) or ccw
-    :param hotplug: devices, memory and vCPUs can be added while it runs
+    :param options: what always stands behind its name
+    :param device_hotplug: devices can be added while it runs
+    :param vcpu_hotplug: vCPUs can be added while it runs
+    :param memory: the ways in which its memory can grow while it runs, the one that nobody has to ask for first
+    :param memory_block_mb: MiB; memory modules are multiples of it, since the guest would refuse another size
+    :param boot_memory_block_mb: MiB; the memory that it boots with is a multiple of it
+    :param image_drivers: how an image can reach the guest
+    :param root_ports: ports for PCI Express devices that it has where nobody says how many
+    :param panic_device: tells a panic from a reboot, empty where the machine needs none or has none
+    :param generation_id: it can tell its guest that it is a copy of another one
+    :param vhost_user: other processes can serve devices of it
     """
 
     name: str
-    root_bus: str
-    bridge_type: str
+    architecture: Architecture
+    bridge_type: str = ""
+    root_bus: str = ""
     transport: str = "pci"
-    hotplug: bool = True
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    device_hotplug: bool = True
+    vcpu_hotplug: bool = True
+    memory: tuple[str, ...] = ("virtio-mem", "pc-dimm")
+    memory_block_mb: int = 128
+    boot_memory_block_mb: int = 1
+    image_drivers: tuple[str, ...] = ("virtio-blk", "virtio-scsi", "virtio-pmem", "nvdimm")
+    root_ports: int = 0
+    panic_device: str = ""
+    generation_id: bool = False
+    vhost_user: bool = True
+
+    @property
+    def has_bridges(self) -> bool:
+        """Whether devices go behind bridges."""
+        return bool(self.bridge_type) and self.transport == "pci"
 
 
-@dataclasses.dataclass(frozen=True)
-class Architecture:
-    """A guest architecture.
+X86_64 = Architecture("x86_64", "amd64", ("x86_64",), "q35", 240)
+#: Pointer authentication as the architecture defines it takes half of TCG's time.
+AARCH64 = Architecture("aarch64", "arm64", ("aarch64",), "virt", GIC_MAX_VCPUS["3"], cpu="max,pauth-impdef=on")
+PPC64LE = Architecture("ppc64le", "ppc64le", ("ppc64le", "ppc64"), "pseries", 128, cpu="power9")
+S390X = Architecture("s390x", "s390x", ("s390x",), "s390-ccw-virtio", 248, max_command_line=895)
+ARCHITECTURES = {architecture.name: architecture for architecture in (X86_64, AARCH64, PPC64LE, S390X)}
 
-    :param binaries: where its QEMU is looked for, in order
-    :param max_vcpus: the most vCPUs a VM can have
-    """
+#: Mitigations that a host may not be able to give a guest, without which pseries would not start there.
+PSERIES_OPTIONS = {"cap-cfpc": "broken", "cap-sbbc": "broken", "cap-ibs": "broken"}
 
-    name: str
-    default_machine: str
-    machines: dict[str, Machine]
-    binaries: tuple[str, ...]
-    max_vcpus: int
-
-
-X86_64 = Architecture(
-    "x86_64",
-    "q35",
-    {
-        "pc": Machine("pc", "pci.0", "pci"),
-        "q35": Machine("q35", "pcie.0", "pci"),
-        "microvm": Machine("microvm", "", "", "device", hotplug=False),
-    },
-    ("/usr/bin/qemu-system-x86_64", "/usr/libexec/qemu-kvm", "/usr/bin/qemu-kvm", "/usr/local/bin/qemu-system-x86_64"),
-    240,
-)
-ARCHITECTURES = {"x86_64": X86_64}
+MACHINES = {
+    machine.name: machine
+    for machine in (
+        Machine("pc", X86_64, "pci", "pci.0", panic_device="pvpanic", generation_id=True),
+        Machine("q35", X86_64, "pci", "pcie.0", panic_device="pvpanic", generation_id=True),
+        Machine(
+            "microvm",
+            X86_64,
+            transport="device",
+            device_hotplug=False,
+            vcpu_hotplug=False,
+            memory=(),
+            image_drivers=("virtio-blk", "virtio-scsi"),
+        ),
+        # Memory modules and NVDIMMs need its ACPI device, which needs a firmware; bridges have no hotplug controller that Linux drives.
+        Machine(
+            "virt",
+            AARCH64,
+            "pcie",
+            "pcie.0",
+            options={"gic-version": "max"},
+            vcpu_hotplug=False,
+            memory=("virtio-mem",),
+            image_drivers=("virtio-blk", "virtio-scsi", "virtio-pmem"),
+            root_ports=8,
+        ),
+        Machine(
+            "pseries",
+            PPC64LE,
+            "pci",
+            "pci.0",
+            options={"usb": "off", **PSERIES_OPTIONS},
+            memory=("pc-dimm",),
+            memory_block_mb=256,
+            boot_memory_block_mb=256,
+            image_drivers=("virtio-blk", "virtio-scsi"),
+        ),
+        Machine(
+            "s390-ccw-virtio",
+            S390X,
+            "pci",
+            "pci.0",
+            transport="ccw",
+            memory=(),
+            image_drivers=("virtio-blk", "virtio-scsi"),
+            vhost_user=False,
+        ),
+    )
+}
 
 
 def host_architecture() -> Architecture:
@@ -73,49 +170,16 @@ def host_architecture() -> Architecture:
         raise ConfigError(f"the QEMU driver has no machine table for the architecture {name}") from None
 
 
-def machine_named(architecture: Architecture, name: str) -> Machine:
-    """The machine type of that name, the architecture's own when the name is empty.
+def machine_named(name: str) -> Machine:
+    """The machine type of that name; the host's own when the name is empty.
 
     :raises ConfigError: there is none
     """
-    wanted = name or architecture.default_machine
+    wanted = name or host_architecture().default_machine
     try:
-        return architecture.machines[wanted]
+        return MACHINES[wanted]
     except KeyError:
+        known = ", ".join(f"{machine.name} ({machine.architecture.name})" for machine in MACHINES.values())
         raise ConfigError(
-            f"there is no machine type {wanted!r} on {architecture.name}",
-            option="machine_type",
-            wanted=wanted,
-            fix=f"Choose one of {', '.join(sorted(architecture.machines))}.",
+            f"there is no machine type {wanted!r}", option="machine_type", wanted=wanted, fix=f"Choose one of {known}."
         ) from None
-
-
-def kernel_parameters(accelerator: str, host_khz: int, debug: bool) -> list[Param]:
-    """The parameters every x86_64 guest of ours gets, before the user's own.
-
-    C(memhp_default_state=online_movable) makes hot-added memory usable at once and removable again;
-    C(iommu=off) spares the 64 MiB of bounce buffers that the kernel keeps where memory can appear above 4 GiB;
-    C(tsc_early_khz) spares a TCG guest the calibration in which some machine types hang.
-
-    :param host_khz: the host's TSC frequency in kHz, 0 when unknown
-    """
-    words = [
-        Param("tsc", "reliable"),
-        Param("no_timer_check"),
-        Param("rcupdate.rcu_expedited", "1"),
-        Param("i8042.direct", "1"),
-        Param("i8042.dumbkbd", "1"),
-        Param("i8042.nopnp", "1"),
-        Param("i8042.noaux", "1"),
-        Param("reboot", "k"),
-        Param("console", "ttyS0"),
-        Param("iommu", "off"),
-        Param("cryptomgr.notests"),
-        Param("net.ifnames", "0"),
-        Param("memhp_default_state", "online_movable"),
-        Param("panic", "1"),
-    ]
-    if accelerator == "tcg" and host_khz:
-        words.append(Param("tsc_early_khz", str(host_khz)))
-    words.append(Param("debug") if debug else Param("quiet"))
-    return words

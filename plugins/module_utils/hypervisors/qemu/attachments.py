@@ -5,8 +5,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive, Device, device_id
+from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
+    BlockDrive,
+    Device,
+    VfioDevice,
+    device_id,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import (
     bridges,
     host_side,
@@ -14,10 +21,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu i
     parts,
     vm,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import (
-    host_architecture,
-    machine_named,
-)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import machine_named
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity, terminate
 
 #: Seconds the guest gets to release a device.
@@ -39,7 +43,7 @@ def attach(machine: vm.Vm, config: HypervisorConfig, device: Device) -> None:
     host_side.check(device, config)
     side = None
     try:
-        where = place(machine, config, device)
+        where = place(machine, config, device, hot=True)
         machine.context.checkpoint()
         side = open_side(machine, config, device)
         descriptors, named = side.by_name(identifier)
@@ -61,25 +65,32 @@ def detach(machine: vm.Vm, config: HypervisorConfig, device: Device) -> None:
     """
     identifier = device_id(device)
     served = identifier in machine.state.daemons
-    kind = machine_named(host_architecture(), config.hypervisor_machine_type)
+    kind = machine_named(config.hypervisor_machine_type)
     descriptors = parts.Descriptors(socket_path="served" if served else "")
-    pieces = parts.parts_of(device, parts.Place(kind.transport), config.block_device_driver, descriptors)
+    pieces = parts.parts_of(device, parts.Place.on(kind), config.block_device_driver, descriptors)
     hotplug.unplug(machine.qmp(), pieces, RELEASE_SECONDS)
     give_back(machine, identifier)
 
 
-def place(machine: vm.Vm, config: HypervisorConfig, device: Device) -> parts.Place:
+def place(machine: vm.Vm, config: HypervisorConfig, device: Device, hot: bool) -> parts.Place:
     """Where a device goes: the slot it has, or the lowest free one.
 
+    What is there from the start leaves the root ports to what comes later; a device of the host's is a PCI Express one, and belongs there.
+
+    :param hot: the VM runs
     :raises StateError: no bridge has a free slot
     """
-    kind = machine_named(host_architecture(), config.hypervisor_machine_type)
+    kind = machine_named(config.hypervisor_machine_type)
     driver = (device.driver if isinstance(device, BlockDrive) else "") or config.block_device_driver
-    if not kind.bridge_type or not parts.needs_slot(device, driver):
-        return parts.Place(kind.transport)
+    ports = "first" if hot or isinstance(device, VfioDevice) else "last"
+    if isinstance(device, VfioDevice) and config.hotplug_vfio_on_root_bus:
+        # Nothing is plugged into the root of PCI Express itself, only into its ports.
+        ports = "only" if kind.root_bus == "pcie.0" else "none"
+    if not kind.has_bridges or ports == "none" or not parts.needs_slot(device, driver):
+        return parts.Place.on(kind)
     identifier = device_id(device)
-    slot = bridges.find(machine.state.bridges, identifier) or bridges.allocate(machine.state.bridges, identifier)
-    return parts.Place(kind.transport, slot.bridge.id, slot.addr)
+    slot = bridges.find(machine.state.bridges, identifier) or bridges.allocate(machine.state.bridges, identifier, ports)
+    return dataclasses.replace(parts.Place.on(kind), bus=slot.bridge.id, addr=slot.addr)
 
 
 def open_side(machine: vm.Vm, config: HypervisorConfig, device: Device) -> host_side.HostSide:

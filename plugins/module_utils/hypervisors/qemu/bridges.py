@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bridge slots: which device sits where behind which PCI bridge. Pure; the record keeps it."""
+"""Bridge slots: which device sits where behind which PCI bridge or root port. Pure; the record keeps it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Stat
 FIRST_SLOT, LAST_SLOT = 1, 30
 #: Slots of the root bus that the machine itself uses.
 FIRST_BRIDGE_ADDRESS = 2
+#: A port of a PCI Express root: a bridge for one device, which sits in its slot 0.
+ROOT_PORT = "pcie-root-port"
+#: Bridges and root ports that the root bus has room for beside the machine's own devices.
+MOST_BRIDGES = 20
 
 
 @dataclasses.dataclass
 class Bridge:
     """One bridge.
 
-    :param type: pci or pcie
+    :param type: pci, pcie or C(ROOT_PORT)
     :param address: its slot on the root bus
     :param slots: device id by slot
     """
@@ -29,6 +33,11 @@ class Bridge:
     id: str
     address: int = 0
     slots: dict[int, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def places(self) -> range:
+        """The slots it has for devices."""
+        return range(1) if self.type == ROOT_PORT else range(FIRST_SLOT, LAST_SLOT + 1)
 
     def as_dict(self) -> dict[str, Any]:
         """The bridge as the original stores it."""
@@ -69,23 +78,42 @@ def make_bridges(count: int, bridge_type: str) -> list[Bridge]:
     return [Bridge(bridge_type, f"{bridge_type}-bridge-{number}", FIRST_BRIDGE_ADDRESS + number) for number in range(count)]
 
 
-def allocate(bridges: list[Bridge], device_id: str) -> Slot:
+def with_root_ports(bridges: list[Bridge], count: int) -> list[Bridge]:
+    """The bridges, and root ports after them on the root bus."""
+    first = FIRST_BRIDGE_ADDRESS + len(bridges)
+    return [*bridges, *(Bridge(ROOT_PORT, f"root-port-{number}", first + number) for number in range(count))]
+
+
+def rearranged(bridges: list[Bridge], recorded: list[Bridge]) -> list[Bridge]:
+    """New bridges with the devices that the recorded ones of the same name have."""
+    slots = {(bridge.type, bridge.id): bridge.slots for bridge in recorded}
+    return [dataclasses.replace(bridge, slots=dict(slots.get((bridge.type, bridge.id), {}))) for bridge in bridges]
+
+
+def allocate(bridges: list[Bridge], device_id: str, ports: str = "last") -> Slot:
     """Take the lowest free slot of the first bridge that has one.
 
+    :param ports: whether root ports are taken C(first), C(last) or are the C(only) places
     :raises StateError: there is no bridge, or all are full
     """
+    if ports == "only":
+        bridges = [bridge for bridge in bridges if bridge.type == ROOT_PORT]
+        if not bridges:
+            raise StateError(
+                "this VM has no root port for it", wanted=device_id, fix="Give root_ports, and restart it (disruption: restart)."
+            )
     if not bridges:
         raise StateError(
             "failed to get available address from bridges: this VM has none",
             wanted=device_id,
             fix="Create it with option bridges of at least 1, on a machine type that has PCI hotplug.",
         )
-    for bridge in bridges:
-        for number in range(FIRST_SLOT, LAST_SLOT + 1):
+    for bridge in sorted(bridges, key=lambda bridge: (bridge.type == ROOT_PORT) != (ports == "first")):
+        for number in bridge.places:
             if number not in bridge.slots:
                 bridge.slots[number] = device_id
                 return Slot(bridge, number)
-    raise StateError("no more bridge slots available", wanted=device_id, fix="Create it with more bridges.")
+    raise StateError("no more bridge slots available", wanted=device_id, fix="Give it more bridges or root_ports, and restart it (disruption: restart).")
 
 
 def find(bridges: list[Bridge], device_id: str) -> Slot | None:

@@ -30,7 +30,6 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, Unsupported
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.argv import CLASSIC, Argument, render
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic_arch import (
-    ROOT_BUSES,
     ClassicArchitecture,
     kernel_parameters,
 )
@@ -257,7 +256,7 @@ class ClassicMachine:
 
     def _bridge(self, number: int) -> Argument:
         bridge = self.bridges[number]
-        place = {"bus": ROOT_BUSES.get(self.machine_type, "pci.0"), "id": bridge.id}
+        place = {"bus": self.architecture.root_bus(self.machine_type), "id": bridge.id}
         address = {"addr": f"{bridge.address:x}", **self._pci_rom()}
         if bridge.type == "pcie":
             return Argument("device", "pcie-pci-bridge", {**place, **address})

@@ -1,33 +1,35 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The original's tables: what each architecture's machines are called, made of and told. Pure."""
+"""The original's choices beside the facts in C(arch.py): what its machines are called, made of and told. Pure."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Union
+from typing import Any, Union
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Capabilities
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import (
+    AARCH64,
+    GIC_MAX_VCPUS,
+    MACHINES,
+    PPC64LE,
+    S390X,
+    X86_64,
+    Architecture,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.bridges import Bridge, make_bridges
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.kernel_params import ORIGINAL, words_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.params import (
     Param,
     deserialize_params,
     mode_params,
-    parse_kernel_params,
 )
 
 #: The word after a machine's name, and its value (None for a bare word).
 MachineOptions = dict[str, Union[str, None]]
-
-#: Which bridges a machine type gets; the others get none.
-BRIDGE_TYPES = {"pc": "pci", "q35": "pci", "pseries": "pci", "s390-ccw-virtio": "pci", "virt": "pcie"}
-ROOT_BUSES = {"q35": "pcie.0", "virt": "pcie.0"}
-
-#: Guest interrupt controllers of arm64 and the vCPUs they serve.
-GIC_MAX_VCPUS = {"2": 8, "3": 123, "4": 123}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +49,7 @@ class ClassicArchitecture:
     machines: dict[str, MachineOptions]
     binaries: dict[str, str]
     max_vcpus: int
-    kernel_parameters: str
+    kernel_parameters: tuple[Param, ...]
     root_parameters: tuple[str, ...] = ()
     image_as: str = "nvdimm"
     ccw: bool = False
@@ -104,8 +106,13 @@ class ClassicArchitecture:
 
     def bridges(self, machine: str, count: int) -> list[Bridge]:
         """The bridges of a new VM."""
-        bridge_type = BRIDGE_TYPES.get(machine)
-        return make_bridges(count, bridge_type) if bridge_type else []
+        facts = MACHINES.get(machine)
+        return make_bridges(count, facts.bridge_type) if facts and facts.bridge_type else []
+
+    def root_bus(self, machine: str) -> str:
+        """The bus that bridges sit on."""
+        facts = MACHINES.get(machine)
+        return facts.root_bus if facts and facts.root_bus else "pci.0"
 
     def capabilities(self, machine: str) -> Capabilities:
         """The original's four bits; block devices are the agent's business there."""
@@ -114,7 +121,7 @@ class ClassicArchitecture:
 
     def mode_parameters(self, debug: bool, image: bool) -> list[Param]:
         """Architecture, root and mode parameters, before the driver's and the user's own."""
-        words = parse_kernel_params(self.kernel_parameters)
+        words = list(self.kernel_parameters)
         if image:
             words += deserialize_params(self.root_parameters)
         return words + mode_params(debug, image)
@@ -134,63 +141,64 @@ def kernel_parameters(config: HypervisorConfig, architecture: ClassicArchitectur
 #: A value that holds blanks is one parameter here and several words in the guest.
 ROOT_FLAGS = "rootflags={}data=ordered,errors=remount-ro ro"
 PC_OPTIONS: MachineOptions = {"accel": "kvm", "kernel_irqchip": None, "nvdimm": None}
+#: A machine type that QEMU has not had for long, whose QEMU was called otherwise.
+PC_LITE = "pc-lite"
 
-AMD64 = ClassicArchitecture(
-    "amd64",
+
+def _classic(base: Architecture, default: str, machines: dict[str, MachineOptions], root: tuple[str, ...] = (), **own: Any) -> ClassicArchitecture:
+    """What the original made of an architecture: its own choices beside the facts that both of us have."""
+    facts = MACHINES[default]
+    own.setdefault("binaries", dict.fromkeys(machines, base.binaries[0]))
+    return ClassicArchitecture(
+        base.original,
+        default,
+        machines,
+        max_vcpus=base.max_vcpus,
+        kernel_parameters=tuple(words_of(base, ORIGINAL)),
+        root_parameters=root,
+        ccw=facts.transport == "ccw",
+        vhost_user=facts.vhost_user,
+        memory_hotplug=bool(facts.memory),
+        **own,
+    )
+
+
+AMD64 = _classic(
+    X86_64,
     "pc",
-    dict.fromkeys(("pc-lite", "pc", "q35", "virt"), PC_OPTIONS),
-    {
-        "pc-lite": "/usr/bin/qemu-lite-system-x86_64",
-        "pc": "/usr/bin/qemu-system-x86_64",
-        "q35": "/usr/bin/qemu-system-x86_64",
-    },
-    240,
-    "tsc=reliable no_timer_check rcupdate.rcu_expedited=1 i8042.direct=1 i8042.dumbkbd=1 i8042.nopnp=1 i8042.noaux=1"
-    " noreplace-smp reboot=k console=hvc0 console=hvc1 iommu=off cryptomgr.notests net.ifnames=0 pci=lastbus=0",
+    dict.fromkeys((PC_LITE, "pc", "q35", "virt"), PC_OPTIONS),
     ("root=/dev/pmem0p1", ROOT_FLAGS.format("dax,"), "rootfstype=ext4"),
+    binaries={PC_LITE: "/usr/bin/qemu-lite-system-x86_64", "pc": X86_64.binaries[0], "q35": X86_64.binaries[0]},
     memory_headroom_mb=1024,
     hides_pmu=True,
     hides_vmx=True,
     hotplug_machines=("pc", "q35", "virt"),
 )
-ARM64 = ClassicArchitecture(
-    "arm64",
+ARM64 = _classic(
+    AARCH64,
     "virt",
     {"virt": {"usb": "off", "accel": "kvm", "nvdimm": None, "gic-version": "host"}},
-    {"virt": "/usr/bin/qemu-system-aarch64"},
-    max(GIC_MAX_VCPUS.values()),
-    "console=hvc0 console=hvc1 iommu.passthrough=0",
     ("root=/dev/pmem0p1", ROOT_FLAGS.format(""), "rootfstype=ext4"),
     migration_seconds=10,
 )
-PPC64LE = ClassicArchitecture(
-    "ppc64le",
+PPC64 = _classic(
+    PPC64LE,
     "pseries",
-    {"pseries": {"accel": "kvm", "usb": "off", "cap-cfpc": "broken", "cap-sbbc": "broken", "cap-ibs": "broken"}},
-    {"pseries": "/usr/bin/qemu-system-ppc64le"},
-    128,
-    "tsc=reliable no_timer_check rcupdate.rcu_expedited=1 noreplace-smp reboot=k console=hvc0 console=hvc1"
-    " cryptomgr.notests net.ifnames=0",
+    {"pseries": {"accel": "kvm", **MACHINES["pseries"].options}},
     image_as="virtio-blk",
     memory_headroom_mb=1024,
     fixed_memory_mb=32256,
     hides_pmu=True,
     hotplug_machines=("pseries",),
 )
-S390X = ClassicArchitecture(
-    "s390x",
+S390 = _classic(
+    S390X,
     "s390-ccw-virtio",
     {"s390-ccw-virtio": {"accel": "kvm"}},
-    {"s390-ccw-virtio": "/usr/bin/qemu-system-s390x"},
-    248,
-    "console=ttysclp0",
     ("root=/dev/vda1", ROOT_FLAGS.format(""), "rootfstype=ext4"),
     image_as="virtio-blk",
-    ccw=True,
-    vhost_user=False,
-    memory_hotplug=False,
 )
-ARCHITECTURES = {architecture.name: architecture for architecture in (AMD64, ARM64, PPC64LE, S390X)}
+ARCHITECTURES = {architecture.name: architecture for architecture in (AMD64, ARM64, PPC64, S390)}
 
 
 def with_gic(architecture: ClassicArchitecture, gic: str, host_cpus: int) -> ClassicArchitecture:

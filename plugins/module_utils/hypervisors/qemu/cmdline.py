@@ -13,28 +13,28 @@ from typing import TYPE_CHECKING
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import Machine, kernel_parameters
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import X86_64, Machine
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.argv import (
     Argument,
     Dialect,
     Scalar,
     render,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.bridges import Bridge
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.bridges import ROOT_PORT, Bridge
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.kernel_params import kernel_parameters
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.vm import MIB
 from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param, serialize_params
 
 if TYPE_CHECKING:
     from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.parts import Part
 
-#: The longest kernel command line an x86_64 guest starts with, bytes.
-MAX_KERNEL_COMMAND_LINE = 2047
 #: What a bridge without a hotplug controller of its own must reserve, or the guest cannot place a hot-added device behind it.
 BRIDGE_WINDOW = {"io-reserve": 4096, "mem-reserve": MIB, "pref64-reserve": MIB}
 #: QEMU confines itself: no new privileges, no programs, no scheduling of others, no obsolete system calls.
 SECCOMP = {"obsolete": "deny", "elevateprivileges": "deny", "spawn": "deny", "resourcecontrol": "deny"}
 MEMORY_ID = "dimm1"
 VIRTIO_MEM_ID = "vmem0"
+BALLOON_ID = "balloon0"
 #: Drivers that put the image into the guest's memory map, and what its length must be a multiple of, bytes.
 IMAGE_AS_MEMORY = ("nvdimm", "virtio-pmem")
 IMAGE_MEMORY_BLOCK = 2 * MIB
@@ -105,11 +105,12 @@ def command_line(plan: VmPlan, dialect: Dialect) -> list[str]:
         *scsi_controller(plan),
         *entropy(plan),
         *virtio_mem(plan),
+        *balloon(plan),
         *panic_notifier(plan),
         *generation_id(plan),
         *[part.argument() for part in plan.parts],
         Argument("rtc", None, {"base": "utc"}),
-        *([Argument("global", None, {"kvm-pit.lost_tick_policy": "discard"})] if plan.accelerator == "kvm" else []),
+        *timer(plan),
         Argument("vga", "none"),
         Argument("display", "none"),
         Argument("no-user-config"),
@@ -128,7 +129,7 @@ def command_line(plan: VmPlan, dialect: Dialect) -> list[str]:
 
 def machine(plan: VmPlan) -> Argument:
     """-machine: type, accelerator, memory backend, and the user's own words."""
-    properties: dict[str, Scalar | None] = {"accel": plan.accelerator, "memory-backend": MEMORY_ID}
+    properties: dict[str, Scalar | None] = {**plan.machine.options, "accel": plan.accelerator, "memory-backend": MEMORY_ID}
     if plan.accelerator == "kvm":
         properties["kernel-irqchip"] = True
     if image_driver(plan.config) == "nvdimm" and plan.config.image_path:
@@ -141,7 +142,14 @@ def machine(plan: VmPlan) -> Argument:
 
 def cpu_model(plan: VmPlan) -> str:
     """-cpu: the user's model, else all that the accelerator can give."""
-    return plan.config.cpu_model or ("host" if plan.accelerator == "kvm" else "max")
+    return plan.config.cpu_model or ("host" if plan.accelerator == "kvm" else plan.machine.architecture.cpu)
+
+
+def timer(plan: VmPlan) -> list[Argument]:
+    """A PC's timer under KVM does not make up for ticks that the guest has missed."""
+    if plan.accelerator != "kvm" or plan.machine.architecture is not X86_64:
+        return []
+    return [Argument("global", None, {"kvm-pit.lost_tick_policy": "discard"})]
 
 
 def monitors(plan: VmPlan, dialect: Dialect) -> list[Argument]:
@@ -153,31 +161,37 @@ def monitors(plan: VmPlan, dialect: Dialect) -> list[Argument]:
     return arguments
 
 
-def has_virtio_mem(plan: VmPlan) -> bool:
-    """Is there a virtio-mem device to resize memory with?"""
+def boot_memory_mb(config: HypervisorConfig) -> int:
+    """MiB that the VM has from its start; a balloon holds what of it the guest shall not have yet."""
+    return max(config.memory_size, config.max_memory_mb) if config.memory_hotplug == "balloon" else config.memory_size
+
+
+def grows(plan: VmPlan) -> bool:
+    """Can memory be added to what the VM has from its start?"""
     config = plan.config
-    return config.memory_hotplug == "virtio-mem" and plan.machine.hotplug and config.max_memory_mb > config.memory_size
+    return config.memory_hotplug in plan.machine.memory and config.max_memory_mb > config.memory_size
 
 
 def memory(plan: VmPlan) -> Argument:
     """-m: what it boots with, and the room for what comes beside it."""
     config = plan.config
     room = 0
-    if plan.machine.hotplug and config.max_memory_mb > config.memory_size and config.memory_hotplug != "none":
+    if grows(plan):
         # Devices in the hotplug region are aligned to 1 GiB at worst, so each gets that much room beside its size.
         room = config.max_memory_mb - config.memory_size + 1024
     if config.image_path and image_driver(config) in IMAGE_AS_MEMORY:
         room += plan.image_size // MIB + 1024
     properties: dict[str, Scalar] = {}
+    size = boot_memory_mb(config)
     if room:
-        properties = {"slots": config.mem_slots, "maxmem": f"{config.memory_size + room + config.mem_offset}M"}
-    return Argument("m", f"{config.memory_size}M", properties)
+        properties = {"slots": config.mem_slots, "maxmem": f"{size + room + config.mem_offset}M"}
+    return Argument("m", f"{size}M", properties)
 
 
 def main_memory(plan: VmPlan) -> list[Argument]:
     """The memory backend that the guest boots with."""
     config = plan.config
-    properties: dict[str, Scalar] = {"id": MEMORY_ID, "size": config.memory_size * MIB}
+    properties: dict[str, Scalar] = {"id": MEMORY_ID, "size": boot_memory_mb(config) * MIB}
     kind = "memory-backend-ram"
     if config.boot_to_be_template or config.boot_from_template:
         kind = "memory-backend-file"
@@ -202,20 +216,23 @@ def main_memory(plan: VmPlan) -> list[Argument]:
 def smp(plan: VmPlan) -> list[Argument]:
     """-smp: a socket a vCPU, so that each can be plugged by itself."""
     config = plan.config
-    most = config.default_max_vcpus if plan.machine.hotplug else config.num_vcpus
+    most = config.default_max_vcpus if plan.machine.vcpu_hotplug else config.num_vcpus
     return [
         Argument("smp", str(config.num_vcpus), {"cores": 1, "threads": 1, "sockets": most, "maxcpus": most}),
     ]
 
 
 def bridge_devices(plan: VmPlan) -> list[Argument]:
-    """The bridges that hot-added devices go behind."""
+    """The bridges and root ports that hot-added devices go behind."""
     arguments = []
     for number, bridge in enumerate(plan.bridges):
         properties: dict[str, Scalar] = {"bus": plan.machine.root_bus, "id": bridge.id, "addr": f"{bridge.address:x}"}
         if bridge.type == "pci":
             properties.update({"chassis_nr": number + 1, "shpc": True, **BRIDGE_WINDOW})
             arguments.append(Argument("device", "pci-bridge", properties))
+        elif bridge.type == ROOT_PORT:
+            properties.update({"chassis": number + 1, "slot": number + 1})
+            arguments.append(Argument("device", ROOT_PORT, properties))
         else:
             arguments.append(Argument("device", "pcie-pci-bridge", properties))
     return arguments
@@ -227,7 +244,7 @@ def virtio(plan: VmPlan, kind: str) -> str:
 
 
 def serial_console(plan: VmPlan, dialect: Dialect) -> list[Argument]:
-    """ttyS0: a socket to talk to, and a log that keeps what was printed while nobody listened."""
+    """The machine's own serial line: a socket to talk to, and a log that keeps what was printed while nobody listened."""
     return [
         Argument(
             "chardev",
@@ -271,18 +288,11 @@ def image(plan: VmPlan) -> list[Argument]:
 def _image_as_memory(plan: VmPlan, driver: str) -> list[Argument]:
     """An image in the guest's memory map: the host's page cache is the guest's. What a guest writes never reaches the file.
 
-    :raises ConfigError: the format or the machine cannot be used so
+    :raises ConfigError: its format or its length will not do
     """
     config = plan.config
     if (config.image_format or "raw") != "raw":
         raise ConfigError(f"an image on {driver} must be raw", option="image_format", wanted=config.image_format)
-    if not plan.machine.hotplug:
-        raise ConfigError(
-            f"machine type {plan.machine.name} has no room for an image on {driver}",
-            option="image_driver",
-            wanted=driver,
-            fix="Choose virtio-blk.",
-        )
     if plan.image_size % IMAGE_MEMORY_BLOCK:
         raise ConfigError(
             f"an image on {driver} must be a multiple of 2 MiB long, and this has {plan.image_size} bytes",
@@ -326,7 +336,7 @@ def entropy(plan: VmPlan) -> list[Argument]:
 
 def virtio_mem(plan: VmPlan) -> list[Argument]:
     """The device that memory grows and shrinks with, empty at the start."""
-    if not has_virtio_mem(plan):
+    if plan.config.memory_hotplug != "virtio-mem" or not grows(plan):
         return []
     size = (plan.config.max_memory_mb - plan.config.memory_size) * MIB
     backend: dict[str, Scalar] = {"id": "vmem-backend0", "size": size}
@@ -338,6 +348,13 @@ def virtio_mem(plan: VmPlan) -> list[Argument]:
     ]
 
 
+def balloon(plan: VmPlan) -> list[Argument]:
+    """The device by which the guest gives memory back; it takes it again by itself before it would have to kill a program."""
+    if plan.config.memory_hotplug != "balloon":
+        return []
+    return [Argument("device", virtio(plan, "virtio-balloon"), {"id": BALLOON_ID, "deflate-on-oom": True})]
+
+
 def plugged_before(plan: VmPlan) -> list[Argument]:
     """What was plugged in while the VM ran and must be there again to take its state over."""
     arguments = []
@@ -345,22 +362,21 @@ def plugged_before(plan: VmPlan) -> list[Argument]:
         arguments.append(Argument("device", str(cpu["driver"]), {key: value for key, value in cpu.items() if key != "driver"}))
     for dimm in plan.dimms:
         backend = f"mem{dimm['slot']}"
-        arguments.append(Argument("object", "memory-backend-ram", {"id": backend, "size": dimm["size"]}))
+        kind, shared = ("memory-backend-memfd", {"share": True}) if plan.shared_memory else ("memory-backend-ram", {})
+        arguments.append(Argument("object", kind, {"id": backend, "size": dimm["size"], **shared}))
         place = {"id": f"dimm{backend}", "memdev": backend, "slot": dimm["slot"], "addr": dimm["addr"]}
         arguments.append(Argument("device", "pc-dimm", place))
     return arguments
 
 
 def panic_notifier(plan: VmPlan) -> list[Argument]:
-    """pvpanic tells a panic from a reboot."""
-    if plan.machine.name == "microvm":
-        return []
-    return [Argument("device", "pvpanic", {"id": "panic0"})]
+    """Where the machine has a device for it, a panic is told from a reboot."""
+    return [Argument("device", plan.machine.panic_device, {"id": "panic0"})] if plan.machine.panic_device else []
 
 
 def generation_id(plan: VmPlan) -> list[Argument]:
     """A new number in each clone of a template, at which its kernel draws new randomness (QEMU's docs/specs/vmgenid)."""
-    if not plan.generation_id or plan.machine.name not in ("pc", "q35"):
+    if not plan.generation_id or not plan.machine.generation_id:
         return []
     return [Argument("device", "vmgenid", {"id": "generation0", "guid": "auto"})]
 
@@ -380,14 +396,15 @@ def kernel_command_line(plan: VmPlan) -> str:
     :raises ConfigError: it is longer than a guest starts with
     """
     config = plan.config
-    parameters = kernel_parameters(plan.accelerator, plan.host_khz, config.debug)
+    architecture = plan.machine.architecture
+    parameters = kernel_parameters(architecture, plan.accelerator, plan.host_khz, config.debug)
     if config.default_max_vcpus:
         parameters.append(Param("nr_cpus", str(config.default_max_vcpus)))
     parameters += root_parameters(plan) + config.kernel_params
     line = " ".join(serialize_params(parameters, "="))
-    if len(line.encode()) > MAX_KERNEL_COMMAND_LINE:
+    if len(line.encode()) > architecture.max_command_line:
         raise ConfigError(
-            f"the kernel command line has {len(line.encode())} bytes, and a guest starts with {MAX_KERNEL_COMMAND_LINE} at most",
+            f"the kernel command line has {len(line.encode())} bytes, and a guest starts with {architecture.max_command_line} at most",
             option="kernel_params",
         )
     return line

@@ -23,11 +23,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base i
     Observed,
     VcpuResize,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import (
-    Machine,
-    host_architecture,
-    machine_named,
-)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import Machine, machine_named
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.state import QemuState
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.vm import (
     AGENT_SOCKET,
@@ -147,9 +143,9 @@ class QemuHypervisor(Hypervisor):
                 self.vm.set_running(True)
             self.vm.set_running(False)
             description: dict[str, Any] = {"qemu_version": self.vm.state.qemu_version, "state": self.vm.state.as_dict()}
-            if self._machine().hotplug:
-                description["hotplugged_vcpus"] = resize.hotplugged_vcpus(qmp)
-                description["dimms"] = resize.described_dimms(qmp)
+            machine = self._machine()
+            description["hotplugged_vcpus"] = resize.hotplugged_vcpus(qmp) if machine.vcpu_hotplug else []
+            description["dimms"] = resize.described_dimms(qmp) if "pc-dimm" in machine.memory else []
             if self.config.boot_to_be_template:
                 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import cloning, starting
 
@@ -184,21 +180,21 @@ class QemuHypervisor(Hypervisor):
             device = host_side.complete(device, self.context.sandbox_id, self.vm.state.uuid, self.context.run_dir)
             host_side.check(device, self.config)
             # Made once without the host's side, so that what QEMU lacks is refused before anything is touched.
-            parts.parts_of(device, parts.Place(self._machine().transport), self.config.block_device_driver)
+            parts.parts_of(device, parts.Place.on(self._machine()), self.config.block_device_driver)
             self._cold = [one for one in self._cold if device_id(one) != device_id(device)] + [device]
 
     def hotplug_add_device(self, device: Device) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import attachments
 
         with self.vm.named_errors():
-            self._require_hotplug("devices", type(device).__name__)
+            self._require("device_hotplug", "devices", type(device).__name__)
             attachments.attach(self.vm, self.config, device)
 
     def hotplug_remove_device(self, device: Device) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import attachments
 
         with self.vm.named_errors():
-            self._require_hotplug("devices", type(device).__name__)
+            self._require("device_hotplug", "devices", type(device).__name__)
             attachments.detach(self.vm, self.config, device)
 
     # --- sizes -----------------------------------------------------------------------------------------------------
@@ -207,34 +203,40 @@ class QemuHypervisor(Hypervisor):
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import resize
 
         with self.vm.named_errors():
-            self._require_hotplug("vcpus", vcpus)
+            self._require("vcpu_hotplug", "vcpus", vcpus)
             return resize.resize_vcpus(self.vm, vcpus, self.config.default_max_vcpus)
 
     def resize_memory(self, memory_mb: int, block_mb: int = 0, probe: bool = False) -> MemoryResize:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import resize
 
         with self.vm.named_errors():
-            self._require_hotplug("memory_mb", memory_mb)
-            if memory_mb > self.vm.state.max_memory_mb:
+            state = self.vm.state
+            if state.memory_hotplug == "none":
+                self._refuse("memory_mb", memory_mb, "with memory_hotplug none")
+            if memory_mb > state.max_memory_mb:
                 raise ConfigError(
-                    f"this VM can grow to {self.vm.state.max_memory_mb} MiB",
+                    f"this VM can grow to {state.max_memory_mb} MiB",
                     option="memory_mb",
                     wanted=memory_mb,
                     fix="Recreate it with more max_memory_mb, or restart it (disruption: restart).",
                 )
-            if self.vm.state.memory_hotplug == "pc-dimm":
-                return resize.resize_dimms(self.vm.qmp(), memory_mb)
-            return resize.resize_virtio_mem(self.vm.qmp(), self.vm.state, memory_mb)
+            if state.memory_hotplug == "balloon":
+                return resize.resize_balloon(self.vm.qmp(), memory_mb)
+            if state.memory_hotplug == "pc-dimm":
+                return resize.resize_dimms(self.vm.qmp(), state, memory_mb, self._machine().memory_block_mb)
+            return resize.resize_virtio_mem(self.vm.qmp(), state, memory_mb)
 
-    def _require_hotplug(self, option: str, wanted: Any) -> None:
+    def _require(self, fact: str, option: str, wanted: Any) -> None:
         machine = self._machine()
-        if not machine.hotplug or (option == "memory_mb" and self.vm.state.memory_hotplug == "none"):
-            what = f"on machine type {machine.name}" if not machine.hotplug else "with memory_hotplug none"
-            fix = "Restart it (disruption: restart)."
-            self.unsupported(f"a change of {option} {what} while the VM runs", f"{wanted} is wanted", fix)
+        if not getattr(machine, fact):
+            self._refuse(option, wanted, f"on machine type {machine.name}")
+
+    def _refuse(self, option: str, wanted: Any, where: str) -> None:
+        fix = "Restart it (disruption: restart)."
+        self.unsupported(f"a change of {option} {where} while the VM runs", f"{wanted} is wanted", fix)
 
     def _machine(self) -> Machine:
-        return machine_named(host_architecture(), self.config.hypervisor_machine_type)
+        return machine_named(self.config.hypervisor_machine_type)
 
     # --- facts -----------------------------------------------------------------------------------------------------
 
@@ -275,25 +277,26 @@ class QemuHypervisor(Hypervisor):
 
     def capabilities(self) -> Capabilities:
         machine = self._machine()
-        growing = machine.hotplug and self.config.memory_hotplug != "none"
+        hotplug = machine.device_hotplug
+        resizable = self.config.memory_hotplug != "none" and bool(self.config.memory_hotplug or machine.memory)
         return Capabilities(
             block_device=True,
-            block_device_hotplug=machine.hotplug,
-            block_device_unplug=machine.hotplug,
+            block_device_hotplug=hotplug,
+            block_device_unplug=hotplug,
             multi_queue=True,
             fs_sharing=True,
             pause=True,
             save=True,
-            vcpu_hotplug=machine.hotplug,
-            vcpu_unplug=machine.hotplug and (self.vm.state.accelerator == "kvm" or self.vm.agent_connected),
-            memory_grow=growing,
-            memory_shrink=growing,
-            network_hotplug=machine.hotplug,
-            fs_hotplug=machine.hotplug and self.config.shared_fs != "virtio-9p",
-            serial_hotplug=machine.hotplug,
-            vsock_hotplug=machine.hotplug,
-            vfio_hotplug=machine.hotplug,
-            vhost_user_hotplug=machine.hotplug,
+            vcpu_hotplug=machine.vcpu_hotplug,
+            vcpu_unplug=machine.vcpu_hotplug and (self.vm.unplugs_vcpus() or self.vm.agent_connected),
+            memory_grow=resizable,
+            memory_shrink=resizable,
+            network_hotplug=hotplug,
+            fs_hotplug=hotplug and machine.vhost_user and self.config.shared_fs != "virtio-9p",
+            serial_hotplug=hotplug,
+            vsock_hotplug=hotplug,
+            vfio_hotplug=hotplug and machine.has_bridges,
+            vhost_user_hotplug=hotplug and machine.vhost_user,
         )
 
     def get_thread_ids(self) -> dict[int, int]:

@@ -26,6 +26,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.disks import scsi_id_lun
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, Unsupported
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import Machine
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.argv import Argument
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.vm import DEVICE_PREFIX
 
@@ -55,11 +56,17 @@ class Part:
 
 @dataclasses.dataclass
 class Place:
-    """Where a device goes: a bus and an address, and what its transport is called."""
+    """Where a device goes: a bus and an address, what its transport is called, and whether another process can serve it there."""
 
     transport: str
     bus: str = ""
     addr: str = ""
+    vhost_user: bool = True
+
+    @classmethod
+    def on(cls, machine: Machine) -> Place:
+        """A machine's transport, wherever QEMU finds a place on it."""
+        return cls(machine.transport, vhost_user=machine.vhost_user)
 
     def properties(self) -> dict[str, Any]:
         """bus and addr, where there are any."""
@@ -203,6 +210,7 @@ def _vsock(vsock: Vsock, place: Place, descriptors: Descriptors) -> list[Part]:
 
 
 def _vfio(device: VfioDevice, place: Place) -> list[Part]:
+    _need_pci(device.id, place)
     if device.type == VfioType.MEDIATED:
         front: dict[str, Any] = {"sysfsdev": device.sysfs_dev}
     else:
@@ -210,7 +218,14 @@ def _vfio(device: VfioDevice, place: Place) -> list[Part]:
     return [Part("device", frontend_id(device), "vfio-pci", {**front, **place.properties()})]
 
 
+def _need_pci(identity: str, place: Place) -> None:
+    if place.transport != "pci":
+        raise Unsupported("this machine type has no PCI, which this device needs", option="devices", wanted=identity)
+
+
 def _vhost_user(device: VhostUserDevice, place: Place) -> list[Part]:
+    if not place.vhost_user:
+        raise Unsupported("no other process can serve a device of this machine type", option="devices", wanted=device.dev_id)
     if device.type == "vhost-user-fs-pci":
         return _vhost_user_fs(device.dev_id, device.tag, device.socket_path, place)
     chardev = f"char-{device.dev_id}"
@@ -222,6 +237,7 @@ def _vhost_user(device: VhostUserDevice, place: Place) -> list[Part]:
         front.update({"netdev": netdev, "mac": device.mac_address})
         return [*parts, Part("device", frontend_id(device), f"virtio-net-{place.transport}", front)]
     if device.type in ("vhost-user-scsi-pci", "vhost-user-blk-pci"):
+        _need_pci(device.dev_id, place)
         front["chardev"] = chardev
         return [*parts, Part("device", frontend_id(device), device.type, front)]
     raise ConfigError("there is no such vhost-user device", option="devices", wanted=device.type)

@@ -14,11 +14,10 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.boot_files import 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import (
-    host_architecture,
-    machine_named,
-)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import Machine, machine_named
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.binary import find_binary, version_of
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.bridges import MOST_BRIDGES
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.cmdline import boot_memory_mb
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.vm import SOCKETS
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
 from ansible_collections.kata.hypervisor.plugins.module_utils.remembered import fingerprint, recall, remember
@@ -36,21 +35,22 @@ def prepare(config: HypervisorConfig, context: Context) -> tuple[HypervisorConfi
     """
     config = dataclasses.replace(config, kernel_params=list(config.kernel_params))
     config.check_consistent()
-    architecture = host_architecture()
-    machine = machine_named(architecture, config.hypervisor_machine_type)
+    machine = machine_named(config.hypervisor_machine_type)
     config.hypervisor_machine_type = machine.name
     config.default_max_vcpus = config.default_max_vcpus or max(config.num_vcpus, 1, os.cpu_count() or 1)
-    config.valid(architecture.max_vcpus)
+    config.valid(machine.architecture.max_vcpus)
+    _check_machine(config, machine)
+    config.root_ports = config.root_ports or machine.root_ports
     config.mem_slots = config.mem_slots or 10
     config.accelerator = config.accelerator or "auto"
-    _plan_memory(config, context, machine.hotplug)
+    _plan_memory(config, context, machine)
     config.check_consistent()
     _check_words(config)
     check_boot_files(config)
     _check_places(config)
     for name in SOCKETS:
         socket_path(context.run_dir, name)
-    config.hypervisor_path = find_binary(config.hypervisor_asset_path(), architecture)
+    config.hypervisor_path = find_binary(config.hypervisor_asset_path(), machine.architecture)
     return config, known_version(config.hypervisor_path, context)
 
 
@@ -70,23 +70,60 @@ def _versions(context: Context) -> str:
     return os.path.join(os.path.dirname(context.run_dir), "qemu-versions.json")
 
 
-def _plan_memory(config: HypervisorConfig, context: Context, hotplug: bool) -> None:
+def _check_machine(config: HypervisorConfig, machine: Machine) -> None:
+    """Refuse what the machine type does not have."""
+    name, architecture = machine.name, machine.architecture
+    if config.num_vcpus > architecture.max_vcpus:
+        raise ConfigError(f"machine type {name} has {architecture.max_vcpus} vCPUs at most", option="vcpus", wanted=config.num_vcpus)
+    if boot_memory_mb(config) % machine.boot_memory_block_mb:
+        raise ConfigError(
+            f"the memory of machine type {name} comes in blocks of {machine.boot_memory_block_mb} MiB",
+            option="memory_mb" if boot_memory_mb(config) == config.memory_size else "max_memory_mb",
+            wanted=boot_memory_mb(config),
+            fix=f"Give a multiple of {machine.boot_memory_block_mb}.",
+        )
+    if config.accelerator == "kvm" and not architecture.is_native:
+        raise ConfigError(
+            f"KVM runs guests of the host's own architecture, and machine type {name} is {architecture.name}",
+            option="accelerator",
+            wanted="kvm",
+            fix="Leave accelerator out, or choose tcg.",
+        )
+    if config.image_path and config.image_driver and config.image_driver not in machine.image_drivers:
+        raise ConfigError(
+            f"machine type {name} has no room for an image on {config.image_driver}",
+            option="image_driver",
+            wanted=config.image_driver,
+            fix=f"Choose one of {', '.join(machine.image_drivers)}.",
+        )
+    if config.root_ports and (machine.root_bus != "pcie.0" or not machine.has_bridges):
+        raise ConfigError(
+            f"machine type {name} has no PCI Express root", option="root_ports", wanted=config.root_ports, fix="Choose q35 or virt."
+        )
+    if machine.has_bridges and config.default_bridges + config.root_ports > MOST_BRIDGES:
+        raise ConfigError(
+            f"there is room for {MOST_BRIDGES} bridges and root ports together",
+            option="root_ports" if config.root_ports else "bridges",
+            wanted=config.root_ports or config.default_bridges,
+        )
+
+
+def _plan_memory(config: HypervisorConfig, context: Context, machine: Machine) -> None:
     host_mb = host.read_host_memory_mb(context.meminfo)
     if config.memory_size > host_mb:
         raise HostError(
             f"the host has {host_mb} MiB of memory", option="memory_mb", wanted=config.memory_size, fix="Ask for less."
         )
-    if not hotplug:
-        if config.memory_hotplug not in ("", "none"):
-            raise ConfigError(
-                f"machine type {config.hypervisor_machine_type} cannot change its memory while it runs",
-                option="memory_hotplug",
-                wanted=config.memory_hotplug,
-                fix="Choose machine type q35 or pc.",
-            )
-        config.memory_hotplug = "none"
-    config.memory_hotplug = config.memory_hotplug or "virtio-mem"
-    if config.memory_hotplug == "none":
+    ways = (*machine.memory, "balloon", "none")
+    if config.memory_hotplug and config.memory_hotplug not in ways:
+        raise ConfigError(
+            f"machine type {machine.name} cannot change its memory this way",
+            option="memory_hotplug",
+            wanted=config.memory_hotplug,
+            fix=f"Choose one of {', '.join(ways)}.",
+        )
+    config.memory_hotplug = config.memory_hotplug or (*machine.memory, "none")[0]
+    if config.memory_hotplug in ("balloon", "none"):
         config.max_memory_mb = config.max_memory_mb or config.memory_size
     elif not config.max_memory_mb:
         config.max_memory_mb = min(config.memory_size + max(config.memory_size, DEFAULT_HEADROOM_MB), max(host_mb, config.memory_size))

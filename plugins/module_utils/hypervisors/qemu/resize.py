@@ -29,8 +29,6 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.v
     plugged_vcpus,
 )
 
-#: Linux adds memory in sections of this many MiB on x86_64; QEMU would take any size and the guest refuse it.
-DIMM_BLOCK_MB = 128
 VIRTIO_MEM_BLOCK_MB = 2
 #: Seconds the guest gets to take or to give memory, or to release a device.
 GUEST_SECONDS = 10.0
@@ -125,7 +123,7 @@ def resize_virtio_mem(qmp: QmpClient, state: QemuState, memory_mb: int, timeout:
 
     :raises DeadlineExceeded: the guest took another size; the text names it
     """
-    old = plugged_memory_mb(qmp)
+    old = plugged_memory_mb(qmp, state)
     wanted = memory_mb - state.boot_memory_mb
     if wanted < 0:
         raise Unsupported(
@@ -155,7 +153,7 @@ def resize_virtio_mem(qmp: QmpClient, state: QemuState, memory_mb: int, timeout:
             ask(size)
             ask(wanted)
             moved = time.monotonic()
-    new = plugged_memory_mb(qmp)
+    new = plugged_memory_mb(qmp, state)
     if size != wanted:
         raise DeadlineExceeded(
             f"the guest has {new} MiB after {timeout:g} s, not the {memory_mb} MiB asked for",
@@ -165,6 +163,33 @@ def resize_virtio_mem(qmp: QmpClient, state: QemuState, memory_mb: int, timeout:
             fix="To grow, the guest needs the virtio_mem driver (or use memory_hotplug pc-dimm); to shrink, it must have that much free.",
         )
     return MemoryResize(old, new, "virtio-mem")
+
+
+def resize_balloon(qmp: QmpClient, memory_mb: int, timeout: float = GUEST_SECONDS) -> MemoryResize:
+    """Have the balloon leave the guest C(memory_mb) MiB, and wait until it does or the guest has stopped moving.
+
+    :raises DeadlineExceeded: the guest kept another size; the text names it
+    """
+
+    def left() -> int:
+        return int(qmp.execute("query-balloon")["actual"] // MIB)
+
+    old = left()
+    qmp.execute("balloon", {"value": memory_mb * MIB})
+    deadline = time.monotonic() + timeout
+    new = left()
+    while new != memory_mb and time.monotonic() < deadline:
+        time.sleep(0.02)
+        new = left()
+    if new != memory_mb:
+        raise DeadlineExceeded(
+            f"the guest has {new} MiB after {timeout:g} s, not the {memory_mb} MiB asked for",
+            option="memory_mb",
+            wanted=memory_mb,
+            answer=f"the balloon leaves it {new} MiB",
+            fix="The guest needs the virtio_balloon driver, and that much free memory to give it back.",
+        )
+    return MemoryResize(old, new, "balloon")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,34 +217,37 @@ def described_dimms(qmp: QmpClient) -> list[dict[str, Any]]:
     return [{"slot": int(data["slot"]), "size": int(data["size"]), "addr": int(data["addr"])} for data in modules]
 
 
-def resize_dimms(qmp: QmpClient, memory_mb: int) -> MemoryResize:
+def resize_dimms(qmp: QmpClient, state: QemuState, memory_mb: int, block_mb: int) -> MemoryResize:
     """Plug one memory module of the missing size, or unplug those that can be, last first.
 
-    :raises ConfigError: the difference is not a multiple of 128 MiB
+    :param block_mb: MiB that a module's size is a multiple of; QEMU would take any size, and the guest refuse it
+    :raises ConfigError: the difference is no multiple of it
     :raises Unsupported: no modules make up the difference
     """
-    old = plugged_memory_mb(qmp)
+    old = plugged_memory_mb(qmp, state)
     difference = memory_mb - old
-    if difference % DIMM_BLOCK_MB:
+    if difference % block_mb:
         raise ConfigError(
-            f"memory modules come in multiples of {DIMM_BLOCK_MB} MiB, and this differs from {old} MiB by {difference} MiB",
+            f"memory modules come in multiples of {block_mb} MiB, and this differs from {old} MiB by {difference} MiB",
             option="memory_mb",
             wanted=memory_mb,
         )
     if difference > 0:
-        _plug_dimm(qmp, difference)
+        _plug_dimm(qmp, difference, state.shared_memory)
     elif difference < 0:
         _unplug_dimms(qmp, -difference, memory_mb)
-    return MemoryResize(old, plugged_memory_mb(qmp), "pc-dimm")
+    return MemoryResize(old, plugged_memory_mb(qmp, state), "pc-dimm")
 
 
-def _plug_dimm(qmp: QmpClient, size_mb: int) -> None:
+def _plug_dimm(qmp: QmpClient, size_mb: int, shared: bool) -> None:
     used = {(device.get("data") or {}).get("slot") for device in qmp.execute("query-memory-devices")}
     slot = next(number for number in range(len(used) + 1) if number not in used)
     with contextlib.suppress(QmpError):
         # A backend without a module is what an attempt that was killed half-way left.
         qmp.execute("object-del", {"id": f"mem{slot}"})
-    qmp.execute("object-add", {"qom-type": "memory-backend-ram", "id": f"mem{slot}", "size": size_mb * MIB})
+    # Other processes that serve the VM's devices must see this memory too.
+    backend = {"qom-type": "memory-backend-memfd", "share": True} if shared else {"qom-type": "memory-backend-ram"}
+    qmp.execute("object-add", {**backend, "id": f"mem{slot}", "size": size_mb * MIB})
     try:
         qmp.execute("device_add", {"driver": "pc-dimm", "id": f"dimmmem{slot}", "memdev": f"mem{slot}"})
     except VmmError:

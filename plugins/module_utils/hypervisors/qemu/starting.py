@@ -23,10 +23,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu i
     preparation,
     vm,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import (
-    host_architecture,
-    machine_named,
-)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import Machine, machine_named
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.argv import dialect_for
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity
 from ansible_collections.kata.hypervisor.plugins.module_utils.run_files import keep_previous, make_run_dir
@@ -54,8 +51,9 @@ def start(
     preparation.keep_version(config.hypervisor_path, state.qemu_version, machine.context)
     state.new_identity()
     if description is None:
+        state.bridges = _bridges(config, machine_named(config.hypervisor_machine_type), state.bridges)
         state.boot_vcpus = config.num_vcpus
-        state.boot_memory_mb = config.memory_size
+        state.boot_memory_mb = cmdline.boot_memory_mb(config)
         state.max_memory_mb = config.max_memory_mb
         state.memory_hotplug = config.memory_hotplug
         state.offline_vcpus = 0
@@ -90,6 +88,9 @@ def start(
             timeout,
             scope_command(machine.context, config),
         )
+        if description is None and config.memory_hotplug == "balloon":
+            # Its guest takes no more than this as soon as it has the driver.
+            machine.control.execute("balloon", {"value": config.memory_size * vm.MIB})
     except BaseException:
         for listener in listeners:
             listener.close()
@@ -135,10 +136,10 @@ def _vm_plan(
     description: dict[str, Any] | None,
 ) -> cmdline.VmPlan:
     state = machine.state
-    kind = machine_named(host_architecture(), config.hypervisor_machine_type)
-    if not state.bridges and kind.bridge_type:
-        state.bridges = bridges.make_bridges(config.default_bridges, kind.bridge_type)
-    if description is not None:
+    kind = machine_named(config.hypervisor_machine_type)
+    if description is None:
+        state.bridges = _bridges(config, kind, state.bridges)
+    else:
         config = dataclasses.replace(
             config, num_vcpus=state.boot_vcpus, memory_size=state.boot_memory_mb, max_memory_mb=state.max_memory_mb
         )
@@ -180,10 +181,22 @@ def _choose_accelerator(machine: vm.Vm, config: HypervisorConfig) -> None:
     if config.accelerator in ("kvm", "tcg"):
         state.accelerator, state.accelerator_reason = config.accelerator, "the task says so"
         return
+    architecture = machine_named(config.hypervisor_machine_type).architecture
+    if not architecture.is_native:
+        state.accelerator, state.accelerator_reason = "tcg", f"the guest is {architecture.name}, which this host is not"
+        return
     from ansible_collections.kata.hypervisor.plugins.module_utils.accelerator import choose
 
     verdict = choose(config.hypervisor_path, os.path.dirname(machine.context.run_dir), config.kernel_asset_path())
     state.accelerator, state.accelerator_reason = verdict.accelerator, verdict.reason
+
+
+def _bridges(config: HypervisorConfig, kind: Machine, recorded: list[bridges.Bridge]) -> list[bridges.Bridge]:
+    """The bridges and root ports that the configuration asks for, with what the recorded ones hold."""
+    if not kind.has_bridges:
+        return []
+    wanted = bridges.make_bridges(config.default_bridges, kind.bridge_type)
+    return bridges.rearranged(bridges.with_root_ports(wanted, config.root_ports), recorded)
 
 
 def _parts(
@@ -193,16 +206,13 @@ def _parts(
     wanted = {device_id(device) for device in devices}
     for bridge in machine.state.bridges:
         bridge.slots = {slot: name for slot, name in bridge.slots.items() if name in wanted}
-    kind = machine_named(host_architecture(), config.hypervisor_machine_type)
-    if not machine.state.bridges and kind.bridge_type:
-        machine.state.bridges = bridges.make_bridges(config.default_bridges, kind.bridge_type)
     if not devices:
         return []
     from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import attachments, parts
 
     pieces: list[Part] = []
     for device in devices:
-        place = attachments.place(machine, config, device)
+        place = attachments.place(machine, config, device, hot=False)
         side = attachments.open_side(machine, config, device)
         sides.append(side)
         pieces += parts.parts_of(device, place, config.block_device_driver, side.by_number())

@@ -217,8 +217,8 @@ class Vm:
                     pid=process.pid,
                     vcpus=plugged_vcpus(qmp) - self.state.offline_vcpus,
                     min_vcpus=self.fewest_vcpus(),
-                    memory_mb=plugged_memory_mb(qmp),
-                    min_memory_mb=self.state.boot_memory_mb,
+                    memory_mb=plugged_memory_mb(qmp, self.state),
+                    min_memory_mb=0 if self.state.memory_hotplug == "balloon" else self.state.boot_memory_mb,
                     devices=plugged_devices(qmp),
                     reason=reason,
                 )
@@ -229,7 +229,11 @@ class Vm:
         """The fewest vCPUs this VM can come to while it runs, 0 where only what it has is possible."""
         if self.agent_connected:
             return 1
-        return self.state.boot_vcpus if self.state.accelerator == "kvm" else 0
+        return self.state.boot_vcpus if self.unplugs_vcpus() else 0
+
+    def unplugs_vcpus(self) -> bool:
+        """Whether QEMU can take a vCPU out of this VM: under TCG it does not survive that."""
+        return self.state.accelerator == "kvm"
 
     def _lost_daemons(self) -> str:
         lost = [name for name, daemon in self.state.daemons.items() if not daemon.is_alive()]
@@ -257,8 +261,10 @@ def plugged_vcpus(qmp: QmpClient) -> int:
     return len(qmp.execute("query-cpus-fast"))
 
 
-def plugged_memory_mb(qmp: QmpClient) -> int:
-    """MiB that the guest has, boot memory and what is plugged."""
+def plugged_memory_mb(qmp: QmpClient, state: QemuState) -> int:
+    """MiB that the guest has: boot memory and what is plugged, without what a balloon has taken."""
+    if state.memory_hotplug == "balloon":
+        return int(qmp.execute("query-balloon")["actual"] // MIB)
     summary = qmp.execute("query-memory-size-summary")
     return int((summary.get("base-memory", 0) + summary.get("plugged-memory", 0)) // MIB)
 

@@ -1,0 +1,125 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Guests of other architectures on this host: the machine type says which, and the guest tells what it is and what it has."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import platform
+import shutil
+from typing import Any
+
+import pytest
+from foreign_guest import ForeignGuest, NoGuest
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.accelerator import run_kernel
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import MACHINES
+
+#: The console of each, the memory in MiB that it boots with, and the end of a disk's device.
+GUESTS = {"virt": ("ttyAMA0", 256), "pseries": ("hvc0", 512), "s390-ccw-virtio": ("ttysclp0", 256)}
+
+
+def foreign(machine: str) -> ForeignGuest:
+    """The guest for a machine type, or a skip that says why there is none."""
+    architecture = MACHINES[machine].architecture
+    if architecture.name == platform.machine():
+        pytest.skip(f"{architecture.name} is this host's own architecture")
+    if not any(os.access(path, os.X_OK) for path in architecture.binaries):
+        pytest.skip(f"this host has no QEMU for {architecture.name}")
+    try:
+        return ForeignGuest(architecture.name)
+    except NoGuest as reason:
+        pytest.skip(str(reason))
+
+
+def start(host: Any, machine: str, **options: Any) -> dict[str, Any]:
+    """A sandbox of that machine type, booted to its shell."""
+    guest = foreign(machine)
+    console, memory = GUESTS[machine]
+    options.setdefault("memory_mb", memory)
+    options.setdefault("accelerator", "auto")
+    found: dict[str, Any] = host.start(
+        kernel_path=str(guest.kernel),
+        initrd_path=str(guest.initrd),
+        machine_type=machine,
+        kernel_params=[f"kata.shell={console}"],
+        **options,
+    )
+    return found
+
+
+def disk(host: Any) -> dict[str, Any]:
+    path = host.root / "disk.raw"
+    path.write_bytes(b"from the host".ljust(1 << 20, b"\0"))
+    return {"id": "data0", "type": "block", "file": str(path)}
+
+
+def change_virt(host: Any, guest: Any, hot: dict[str, Any], data: dict[str, Any]) -> None:
+    """A disk in a root port, memory by virtio-mem; its vCPUs are those it starts with."""
+    copy = host.root / "hot.raw"
+    copy.write_bytes(b"\0" * (1 << 20))
+    assert host.converge(devices=[data, {**hot, "file": str(copy)}])["actions"] == ["plug block hot0"]
+    guest.eventually("cat /sys/block/vda/serial", "HOT")
+    assert host.converge(memory_mb=384)["sandbox"]["memory_mb"] == 384
+    guest.eventually("awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo", "^3[2-8][0-9]$")
+    assert host.converge(devices=[data])["actions"] == ["unplug block hot0"]
+    guest.eventually("ls /sys/block", r"^(?!.*vda)")
+    with pytest.raises(HypervisorError, match="vcpu_hotplug"):
+        host.converge(vcpus=2)
+
+
+def change_pseries(host: Any, guest: Any, hot: dict[str, Any], data: dict[str, Any]) -> None:
+    """vCPUs, and memory modules of 256 MiB."""
+    assert host.converge(vcpus=2)["sandbox"]["vcpus"] == 2
+    guest.eventually("nproc", "^2$")
+    with pytest.raises(HypervisorError, match="multiples of 256 MiB"):
+        host.converge(memory_mb=640)
+    assert host.converge(memory_mb=768)["sandbox"]["memory_mb"] == 768
+    guest.eventually("awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo", "^7[0-9]{2}$")
+
+
+def change_s390(host: Any, guest: Any, hot: dict[str, Any], data: dict[str, Any]) -> None:
+    """vCPUs, a disk on a channel, and memory that a balloon gives and takes."""
+    assert host.converge(vcpus=2)["sandbox"]["vcpus"] == 2
+    guest.eventually("nproc", "^2$")
+    copy = host.root / "hot.raw"
+    copy.write_bytes(b"\0" * (1 << 20))
+    assert host.converge(devices=[data, {**hot, "file": str(copy)}])["actions"] == ["plug block hot0"]
+    guest.eventually("cat /sys/block/vda/serial", "HOT")
+    assert host.converge(devices=[data])["actions"] == ["unplug block hot0"]
+    assert host.converge(memory_mb=320)["sandbox"]["memory_mb"] == 320
+    assert host.converge(memory_mb=256)["sandbox"]["memory_mb"] == 256
+
+
+OPTIONS: dict[str, dict[str, Any]] = {"virt": {}, "pseries": {}, "s390-ccw-virtio": {"memory_hotplug": "balloon", "max_memory_mb": 384}}
+CHANGES = {"virt": change_virt, "pseries": change_pseries, "s390-ccw-virtio": change_s390}
+
+
+@pytest.mark.parametrize("machine", sorted(GUESTS))
+def test_a_guest_of_another_architecture_lives(host: Any, machine: str) -> None:
+    architecture = MACHINES[machine].architecture.name
+    data = disk(host)
+    facts = start(host, machine, devices=[data], **{"max_vcpus": 2, "max_memory_mb": 1024, **OPTIONS[machine]})["sandbox"]
+    assert facts["accelerator"] == "tcg" and architecture in facts["accelerator_reason"]
+    assert os.path.basename(os.readlink(f"/proc/{facts['pid']}/exe")).startswith("qemu-system-")
+    assert host.converge(state="started")["changed"] is False
+    guest = host.shell()
+    assert guest.run("uname -m") == architecture
+    assert guest.run("nproc") == "1"
+    assert guest.run("head -c 13 /dev/sda") == "from the host"
+    total = int(guest.run("awk '/MemTotal/ {print $2}' /proc/meminfo")) // 1024
+    assert facts["options"]["memory_mb"] - 64 < total <= facts["memory_mb"]
+
+    hot = {**data, "id": "hot0", "driver": "virtio-blk", "serial": "HOT"}
+    CHANGES[machine](host, guest, hot, data)
+    assert host.converge(state="paused")["actions"] == ["pause"]
+    assert host.converge(state="started")["actions"] == ["resume"]
+    assert guest.run("echo still here") == "still here"
+    guest.close()
+    assert host.converge(state="saved")["sandbox"]["state"] == "saved"
+    assert "restore" in " ".join(host.converge(state="started")["actions"])
+    assert host.shell().run("uname -m") == architecture
+    assert host.converge(state="stopped", stop_timeout=0)["sandbox"]["state"] == "stopped"
