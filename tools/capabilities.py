@@ -61,6 +61,9 @@ def columns() -> dict[str, dict[str, Capabilities]]:
             "q35 or pc, KVM": of("qemu", {"accelerator": "kvm"}, hypervisor_machine_type="q35"),
             "q35 or pc, TCG": of("qemu", {"accelerator": "tcg"}, hypervisor_machine_type="q35"),
             "microvm": of("qemu", {"accelerator": "kvm"}, hypervisor_machine_type="microvm"),
+            "virt (aarch64)": of("qemu", {"accelerator": "kvm"}, hypervisor_machine_type="virt"),
+            "pseries (ppc64le), KVM": of("qemu", {"accelerator": "kvm"}, hypervisor_machine_type="pseries"),
+            "s390-ccw-virtio (s390x)": of("qemu", {"accelerator": "kvm"}, hypervisor_machine_type="s390-ccw-virtio"),
         },
         "Firecracker": {
             "0.21, 0.22": of("firecracker", {"version": [0, 21, 3]}),

@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import fcntl
 import os
+import platform
 import struct
 import subprocess
 import tempfile
@@ -26,6 +27,13 @@ KVM_API_VERSION = 12
 ROM_EXIT = (0x10 << 1) | 1
 ROM_SECONDS = 2.0
 KERNEL_SECONDS = 10.0
+#: What a kernel is tried on: the machine, MiB of memory, and the console.
+MACHINES = {
+    "x86_64": ("q35", "128", "ttyS0"),
+    "aarch64": ("virt,gic-version=max", "256", "ttyAMA0"),
+    "ppc64le": ("pseries,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken", "512", "hvc0"),
+    "s390x": ("s390-ccw-virtio", "256", "ttysclp0"),
+}
 MARKER = b"kata-hypervisor: guest code runs"
 
 
@@ -65,22 +73,27 @@ def choose(qemu: str, cache_dir: str, kernel: str = "", keep: bool = True) -> Ve
     return verdict
 
 
-def probe(qemu: str, kernel: str = "", device: str = "/dev/kvm") -> Verdict:
-    """Find out anew, running guest code; takes up to 2 s where KVM only pretends and about 0.1 s where there is none."""
+def probe(qemu: str, kernel: str = "", device: str = "/dev/kvm", architecture: str = "") -> Verdict:
+    """Find out anew, running guest code; takes up to 2 s where KVM only pretends and about 0.1 s where there is none.
+
+    :param architecture: the host's, which KVM's guests have too
+    """
+    architecture = architecture or platform.machine()
     problem = _device_problem(device)
     if problem:
         return Verdict("tcg", problem, "device")
-    outcome = run_rom(qemu, "kvm")
+    has_rom = architecture == "x86_64"
+    outcome = run_rom(qemu, "kvm") if has_rom else "ran"
     if outcome != "ran":
         if run_rom(qemu, "tcg") != "ran":
             return Verdict("tcg", f"a test ROM {outcome} with KVM, and does not run with TCG either: check {qemu}", "rom")
         return Verdict("tcg", f"{device} opens, but a test ROM {outcome} under KVM while it runs under TCG", "rom")
     if kernel:
-        outcome = run_kernel(qemu, "kvm", kernel)
+        outcome = run_kernel(qemu, "kvm", kernel, architecture=architecture)
         if outcome != "ran":
-            return Verdict("tcg", f"a test ROM runs under KVM, but {kernel} {outcome}", "kernel")
+            return Verdict("tcg", f"{device} opens, but {kernel} {outcome} under KVM", "kernel")
         return Verdict("kvm", f"{kernel} reached user space under KVM", "kernel")
-    return Verdict("kvm", "a test ROM ran under KVM", "rom")
+    return Verdict("kvm", "a test ROM ran under KVM" if has_rom else f"{device} answers", "rom" if has_rom else "device")
 
 
 def _device_problem(device: str) -> str:
@@ -124,24 +137,13 @@ def test_rom() -> bytes:
     return bytes(rom)
 
 
-def marker_init() -> bytes:
-    """A static x86_64 program that prints the marker and reboots: the whole user space of the decisive test."""
-    from ansible_collections.kata.hypervisor.plugins.module_utils.elf import static_program
+def marker_init(architecture: str) -> bytes:
+    """A static program that prints the marker and reboots: the whole user space of the decisive test."""
+    from ansible_collections.kata.hypervisor.plugins.module_utils.tiny_programs import Call, program
 
     message = MARKER + b"\n"
-    code_size = 7 + 5 + 5 + 5 + 2 + 5 + 5 + 5 + 5 + 2 + 2
-    code = b"\x48\x8d\x35" + struct.pack("<i", code_size - 7)  # lea rsi, [rip + message]
-    code += b"\xb8" + struct.pack("<I", 1)  # write
-    code += b"\xbf" + struct.pack("<I", 1)
-    code += b"\xba" + struct.pack("<I", len(message))
-    code += b"\x0f\x05"
-    code += b"\xb8" + struct.pack("<I", 169)  # reboot
-    code += b"\xbf" + struct.pack("<I", 0xFEE1DEAD)
-    code += b"\xbe" + struct.pack("<I", 0x28121969)
-    code += b"\xba" + struct.pack("<I", 0x01234567)
-    code += b"\x0f\x05"
-    code += b"\xeb\xfe"
-    return static_program(code + message)
+    write, reboot = ("write", (1, message, len(message))), ("reboot", (0xFEE1DEAD, 0x28121969, 0x01234567))
+    return program(architecture, [Call(*write), Call(*reboot)])
 
 
 def run_rom(qemu: str, accelerator: str, seconds: float = ROM_SECONDS) -> str:
@@ -157,18 +159,19 @@ def run_rom(qemu: str, accelerator: str, seconds: float = ROM_SECONDS) -> str:
     return "ran" if code == ROM_EXIT else f"ended with exit code {code} {output.decode('utf-8', 'replace').strip()[-200:]}".rstrip()
 
 
-def run_kernel(qemu: str, accelerator: str, kernel: str, seconds: float = KERNEL_SECONDS) -> str:
+def run_kernel(qemu: str, accelerator: str, kernel: str, seconds: float = KERNEL_SECONDS, architecture: str = "x86_64") -> str:
     """Boot a kernel with the marker's init: C(ran), or what happened instead."""
+    machine, memory, console = MACHINES[architecture]
     from ansible_collections.kata.hypervisor.plugins.module_utils.cpio import Archive
 
     archive = Archive()
-    archive.add_file("/init", marker_init(), 0o755)
+    archive.add_file("/init", marker_init(architecture), 0o755)
     archive.add_character_device("/dev/console", 5, 1)
     with tempfile.NamedTemporaryFile(prefix="kata-probe-", suffix=".cpio") as initrd:
         initrd.write(archive.to_bytes())
         initrd.flush()
-        arguments = ["-machine", f"q35,accel={accelerator}", "-m", "128", "-kernel", kernel, "-initrd", initrd.name]
-        arguments += ["-append", "console=ttyS0 quiet panic=-1", "-serial", "stdio"]
+        arguments = ["-machine", f"{machine},accel={accelerator}", "-m", memory, "-kernel", kernel, "-initrd", initrd.name]
+        arguments += ["-append", f"console={console} quiet panic=-1", "-serial", "stdio", "-cpu", "host" if accelerator == "kvm" else "max"]
         code, output = _run(qemu, arguments, seconds)
     if MARKER in output:
         return "ran"

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a dynamically linked program needs to run elsewhere: its interpreter and its libraries (ELF, System V ABI chapter 5). And programs of our own."""
+"""What a dynamically linked program needs to run elsewhere: its interpreter and its libraries (ELF, System V ABI chapter 5)."""
 
 from __future__ import annotations
 
@@ -23,17 +23,6 @@ LIBRARY_DIRECTORIES = (
     "lib",
     "usr/lib",
 )
-
-
-def static_program(code: bytes) -> bytes:
-    """A static x86_64 program of nothing but its machine code, which starts at its beginning and may have its data at its end."""
-    base, headers = 0x400000, 64 + 56
-    size = headers + len(code)
-    header = struct.pack(
-        "<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 2, 62, 1, base + headers, 64, 0, 0, 64, 56, 1, 64, 0, 0
-    )
-    segment = struct.pack("<IIQQQQQQ", PT_LOAD, 5, 0, base, base, size, size, 0x1000)
-    return header + segment + code
 
 
 class Needs(NamedTuple):

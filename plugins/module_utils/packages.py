@@ -310,8 +310,10 @@ def find_kernel(directory: str) -> dict[str, str]:
     for release in sorted(os.listdir(modules), reverse=True) if os.path.isdir(modules) else []:
         tree = os.path.join(modules, release)
         found = {"release": release, "modules_directory": tree}
-        for key, name in (("path", "vmlinuz"), ("config", "config")):
+        for key, name in (("path", "vmlinuz"), ("path", "vmlinux"), ("config", "config")):
             for candidate in (os.path.join(directory, "boot", f"{name}-{release}"), os.path.join(tree, name)):
+                if key in found:
+                    break
                 if os.path.isfile(candidate):
                     found[key] = candidate
                     break

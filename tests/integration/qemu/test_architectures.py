@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import os
-import pathlib
 import platform
-import shutil
 from typing import Any
 
 import pytest
@@ -123,3 +121,27 @@ def test_a_guest_of_another_architecture_lives(host: Any, machine: str) -> None:
     assert "restore" in " ".join(host.converge(state="started")["actions"])
     assert host.shell().run("uname -m") == architecture
     assert host.converge(state="stopped", stop_timeout=0)["sandbox"]["state"] == "stopped"
+
+
+@pytest.mark.parametrize("machine", sorted(GUESTS))
+def test_the_kernel_that_decides_about_kvm_runs_our_program(machine: str) -> None:
+    """On a host of that architecture, under KVM; here the program itself is shown to work, under TCG."""
+    guest, architecture = foreign(machine), MACHINES[machine].architecture
+    qemu = next(path for path in architecture.binaries if os.access(path, os.X_OK))
+    assert run_kernel(qemu, "tcg", str(guest.kernel), 60, architecture.name) == "ran"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"machine_type": "virt", "accelerator": "kvm"}, "KVM runs guests of the host's own architecture"),
+        ({"machine_type": "pseries", "memory_mb": 300, "accelerator": "tcg"}, "blocks of 256 MiB"),
+        ({"machine_type": "s390-ccw-virtio", "root_ports": 2}, "no PCI Express root"),
+        ({"machine_type": "s390-ccw-virtio", "memory_hotplug": "virtio-mem"}, "cannot change its memory this way"),
+        ({"machine_type": "toaster"}, "there is no machine type 'toaster'"),
+    ],
+)
+def test_what_a_machine_type_does_not_have_is_refused_before_anything_starts(host: Any, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        host.start(**options)
+    assert host.processes() == [] and not list(host.root.glob("run/*"))

@@ -64,6 +64,7 @@ class Machine:
     :param options: what always stands behind its name
     :param device_hotplug: devices can be added while it runs
     :param vcpu_hotplug: vCPUs can be added while it runs
+    :param vcpu_unplug: vCPUs can be taken out of it again, under KVM
     :param memory: the ways in which its memory can grow while it runs, the one that nobody has to ask for first
     :param memory_block_mb: MiB; memory modules are multiples of it, since the guest would refuse another size
     :param boot_memory_block_mb: MiB; the memory that it boots with is a multiple of it
@@ -82,6 +83,7 @@ class Machine:
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     device_hotplug: bool = True
     vcpu_hotplug: bool = True
+    vcpu_unplug: bool = True
     memory: tuple[str, ...] = ("virtio-mem", "pc-dimm")
     memory_block_mb: int = 128
     boot_memory_block_mb: int = 1
@@ -150,6 +152,7 @@ MACHINES = {
             "pci",
             "pci.0",
             transport="ccw",
+            vcpu_unplug=False,
             memory=(),
             image_drivers=("virtio-blk", "virtio-scsi"),
             vhost_user=False,

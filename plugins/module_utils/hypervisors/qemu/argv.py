@@ -17,7 +17,7 @@ Scalar = Union[str, int, bool]
 
 
 #: Options whose value QEMU takes as it stands, commas and all.
-LITERAL = frozenset({"kernel", "initrd", "append", "bios", "pidfile"})
+LITERAL = frozenset({"kernel", "initrd", "append", "bios", "pidfile", "cpu"})
 
 
 @dataclasses.dataclass

@@ -82,7 +82,7 @@ class QemuHypervisor(Hypervisor):
 
         try:
             cloning.clone(self.vm, self.config, timeout)
-            freshening.freshen(self.vm)
+            freshening.freshen(self.vm, self._machine().architecture.name)
             if self.config.num_vcpus > self.vm.state.boot_vcpus:
                 self.resize_vcpus(self.config.num_vcpus)
             if self.config.memory_size > self.vm.state.boot_memory_mb:
@@ -288,7 +288,7 @@ class QemuHypervisor(Hypervisor):
             pause=True,
             save=True,
             vcpu_hotplug=machine.vcpu_hotplug,
-            vcpu_unplug=machine.vcpu_hotplug and (self.vm.unplugs_vcpus() or self.vm.agent_connected),
+            vcpu_unplug=machine.vcpu_hotplug and (machine.vcpu_unplug and self.vm.unplugs_vcpus() or self.vm.agent_connected),
             memory_grow=resizable,
             memory_shrink=resizable,
             network_hotplug=hotplug,

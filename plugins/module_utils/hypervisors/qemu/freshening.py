@@ -13,7 +13,6 @@ import base64
 import contextlib
 import os
 import secrets
-import struct
 import time
 from typing import Any
 
@@ -31,8 +30,11 @@ PROGRAM_SECONDS = 5.0
 RNDRESEEDCRNG = 0x5207
 
 
-def freshen(machine: vm.Vm) -> None:
-    """Set the clock and reseed the kernel of a clone, where its agent listens and lets us. Nobody listening is no error."""
+def freshen(machine: vm.Vm, architecture: str) -> None:
+    """Set the clock and reseed the kernel of a clone, where its agent listens and lets us. Nobody listening is no error.
+
+    :param architecture: the guest's
+    """
     listens = any(
         chardev.get("label") == "agent" and chardev.get("frontend-open") for chardev in machine.qmp().execute("query-chardev")
     )
@@ -42,8 +44,7 @@ def freshen(machine: vm.Vm) -> None:
         _set_time(agent)
         with contextlib.suppress(AgentError):
             _write(agent, "/dev/urandom", os.urandom(SEED_SIZE))
-        if os.uname().machine == "x86_64":
-            _reseed(agent)
+        _reseed(agent, architecture)
 
 
 def _set_time(agent: GuestAgent) -> None:
@@ -55,12 +56,12 @@ def _set_time(agent: GuestAgent) -> None:
             _run(agent, "date", "-s", f"@{time.time():.0f}")
 
 
-def _reseed(agent: GuestAgent) -> None:
+def _reseed(agent: GuestAgent, architecture: str) -> None:
     """Have the guest's kernel use what it was given. There is no such command, so a program of ours does it."""
     for directory in PROGRAM_DIRECTORIES:
         path = f"{directory}/kata-reseed-{secrets.token_hex(8)}"
         with contextlib.suppress(AgentError):
-            _write(agent, path, reseed_program())
+            _write(agent, path, reseed_program(architecture))
             try:
                 if _run(agent, "chmod", "0700", path) == 0 and _run(agent, path) == 0:
                     return
@@ -89,15 +90,10 @@ def _run(agent: GuestAgent, program: str, *arguments: str) -> int | None:
     return None
 
 
-def reseed_program() -> bytes:
-    """A static x86_64 program that asks /dev/urandom to reseed, and ends with 0 or the error's number."""
-    from ansible_collections.kata.hypervisor.plugins.module_utils.elf import static_program
+def reseed_program(architecture: str) -> bytes:
+    """A static program that asks /dev/urandom to reseed, and ends with 0 where it did."""
+    from ansible_collections.kata.hypervisor.plugins.module_utils.tiny_programs import RESULT, Call, program
 
-    after = b"\xbe" + struct.pack("<I", os.O_WRONLY)  # mov esi, O_WRONLY
-    after += b"\xb8" + struct.pack("<I", 2) + b"\x0f\x05"  # open
-    after += b"\x89\xc7"  # mov edi, eax
-    after += b"\xbe" + struct.pack("<I", RNDRESEEDCRNG) + b"\x31\xd2"  # mov esi, RNDRESEEDCRNG; xor edx, edx
-    after += b"\xb8" + struct.pack("<I", 16) + b"\x0f\x05"  # ioctl
-    after += b"\x89\xc7\xf7\xdf"  # mov edi, eax; neg edi
-    after += b"\xb8" + struct.pack("<I", 60) + b"\x0f\x05"  # exit
-    return static_program(b"\x48\x8d\x3d" + struct.pack("<i", len(after)) + after + b"/dev/urandom\0")
+    # With standard input closed, what is opened next has its number.
+    calls = [Call("close", (0,)), Call("openat", (0, b"/dev/urandom\0", os.O_WRONLY)), Call("ioctl", (0, RNDRESEEDCRNG, 0)), Call("exit", (RESULT,))]
+    return program(architecture, calls)

@@ -289,7 +289,7 @@ def resize_vcpus(vm: Vm, vcpus: int, maximum: int) -> VcpuResize:
         )
     if vcpus == old:
         return VcpuResize(old, old)
-    if vcpus < old and state.accelerator == "kvm" and not state.offline_vcpus:
+    if vcpus < old and vm.unplugs_vcpus() and not state.offline_vcpus:
         return VcpuResize(old, unplug_vcpus(qmp, old - vcpus), how="unplug")
     how = "guest-offline" if vcpus < old else "guest-online"
     if vcpus > plugged:
@@ -298,8 +298,8 @@ def resize_vcpus(vm: Vm, vcpus: int, maximum: int) -> VcpuResize:
         if how == "hotplug" and not state.offline_vcpus:
             return VcpuResize(old, plugged, how=how)
         raise Unsupported(
-            f"a VM that runs under TCG cannot come from {old} to {vcpus} vCPUs without an agent in the guest: "
-            "QEMU does not survive the removal of a vCPU",
+            f"this VM cannot come from {old} to {vcpus} vCPUs without an agent in the guest: "
+            + ("its machine type gives no vCPU back" if state.keeps_vcpus else "QEMU does not survive the removal of a vCPU under TCG"),
             option="vcpus",
             wanted=vcpus,
             fix="Run the QEMU guest agent in the guest, or restart it (disruption: restart).",

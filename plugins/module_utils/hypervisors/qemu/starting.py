@@ -51,7 +51,9 @@ def start(
     preparation.keep_version(config.hypervisor_path, state.qemu_version, machine.context)
     state.new_identity()
     if description is None:
-        state.bridges = _bridges(config, machine_named(config.hypervisor_machine_type), state.bridges)
+        kind = machine_named(config.hypervisor_machine_type)
+        state.bridges = _bridges(config, kind, state.bridges)
+        state.keeps_vcpus = not kind.vcpu_unplug
         state.boot_vcpus = config.num_vcpus
         state.boot_memory_mb = cmdline.boot_memory_mb(config)
         state.max_memory_mb = config.max_memory_mb

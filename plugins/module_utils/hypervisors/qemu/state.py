@@ -26,6 +26,7 @@ class QemuState:
     :param boot_vcpus: vCPUs at launch
     :param boot_memory_mb: MiB at launch
     :param max_memory_mb: MiB it can grow to
+    :param keeps_vcpus: this machine gives no vCPU back
     :param shared_memory: other processes (vhost-user, virtiofsd) can see the guest's memory
     :param generation_id: it has a generation id, as templates and their clones have
     :param daemons: processes that serve a device, by the device's id
@@ -43,6 +44,7 @@ class QemuState:
     max_memory_mb: int = 0
     memory_hotplug: str = ""
     offline_vcpus: int = 0
+    keeps_vcpus: bool = False
     shared_memory: bool = False
     generation_id: bool = False
     daemons: dict[str, ProcessIdentity] = dataclasses.field(default_factory=dict)

@@ -233,7 +233,7 @@ class Vm:
 
     def unplugs_vcpus(self) -> bool:
         """Whether QEMU can take a vCPU out of this VM: under TCG it does not survive that."""
-        return self.state.accelerator == "kvm"
+        return self.state.accelerator == "kvm" and not self.state.keeps_vcpus
 
     def _lost_daemons(self) -> str:
         lost = [name for name, daemon in self.state.daemons.items() if not daemon.is_alive()]

@@ -19,10 +19,7 @@ from hypothesis import strategies as st
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import check_devices, make_device
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HypervisorError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import (
-    host_architecture,
-    machine_named,
-)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import machine_named
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.argv import (
     LITERAL,
     MODERN,
@@ -60,7 +57,7 @@ def argv(config: HypervisorConfig, dialect: Dialect, devices: list[dict[str, Any
         descriptors = Descriptors(["30"]) if device["type"] == "net" else None
         parts += parts_of(make_device(device), Place("pci", "pci-bridge-0", str(number + 1)), "virtio-blk", descriptors)
     plan = VmPlan(
-        "web", "uuid", config, machine_named(host_architecture(), "q35"), "tcg", "/run/web/pid", "/run/web/console.log", [], parts=parts
+        "web", "uuid", config, machine_named("q35"), "tcg", "/run/web/pid", "/run/web/console.log", [], parts=parts
     )
     return command_line(plan, dialect)
 

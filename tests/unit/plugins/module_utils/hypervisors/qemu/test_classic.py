@@ -32,7 +32,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import classic_vm
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.bridges import Bridge
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic import ClassicMachine, HostFacts
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic_arch import AMD64, S390X
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic_arch import AMD64, S390
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic_state import (
     ClassicState,
     Handover,
@@ -140,7 +140,7 @@ def test_memory_beyond_the_hosts_is_refused_before_qemu_hears_of_it(running):
 
 def test_an_architecture_without_memory_hotplug_says_so(running, tmp_path):
     vm = running()
-    vm.machine = _machine(S390X)
+    vm.machine = _machine(S390)
     with pytest.raises(Unsupported, match="s390x"):
         vm.hotplug_add(MemoryDevice(128))
 

@@ -1,0 +1,150 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Programs of a few hundred bytes for a guest: system calls in a row, static, for each architecture that we run.
+
+No compiler is at hand on a host. The numbers and registers are those of Linux (syscall(2)), the headers those of the ELF specification.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Callable, NamedTuple, Union
+
+#: What a system call is given: a number, bytes in the program that it points at, or what the call before it returned.
+Argument = Union[int, bytes, None]
+RESULT: Argument = None
+
+#: Where a program lies in memory, and how long what stands before its code is.
+BASE, HEADERS = 0x400000, 64 + 56
+
+
+class Call(NamedTuple):
+    """One system call."""
+
+    name: str
+    arguments: tuple[Argument, ...]
+
+
+class Assembler(NamedTuple):
+    """How an architecture is spoken to.
+
+    :param elf: its number in an ELF header, and the flags there
+    :param order: of bytes, as struct has it
+    :param numbers: of the system calls
+    :param load: code that puts a number into the register of an argument (its position), the same length for each number
+    :param call: code that makes a system call of that number
+    :param keep: code that makes the last result the first argument
+    :param halt: code that goes nowhere
+    """
+
+    elf: tuple[int, int]
+    order: str
+    numbers: dict[str, int]
+    load: Callable[[int, int], bytes]
+    call: Callable[[int], bytes]
+    keep: bytes
+    halt: bytes
+
+
+def program(architecture: str, calls: list[Call]) -> bytes:
+    """A static program that makes these system calls, and then stands still.
+
+    :param architecture: as uname(2) names it
+    """
+    speaker = ASSEMBLERS[architecture]
+    data = b"".join(argument for call in calls for argument in call.arguments if isinstance(argument, bytes))
+    start = BASE + HEADERS + len(_code(speaker, calls, 0))
+    content = _code(speaker, calls, start) + data
+    size = HEADERS + len(content)
+    kind, flags = speaker.elf
+    order = 1 if speaker.order == "<" else 2
+    header = struct.pack(
+        f"{speaker.order}16sHHIQQQIHHHHHH",
+        b"\x7fELF\x02" + bytes([order]) + b"\x01",
+        2, kind, 1, BASE + HEADERS, 64, 0, flags, 64, 56, 1, 64, 0, 0,
+    )
+    segment = struct.pack(f"{speaker.order}IIQQQQQQ", 1, 5, 0, BASE, BASE, size, size, 0x10000)
+    return header + segment + content
+
+
+def _code(speaker: Assembler, calls: list[Call], data: int) -> bytes:
+    """The code, for data that lies at an address."""
+    code = b""
+    for call in calls:
+        for position, argument in enumerate(call.arguments):
+            if argument is None:
+                code += speaker.keep
+            elif isinstance(argument, bytes):
+                code += speaker.load(position, data)
+                data += len(argument)
+            else:
+                code += speaker.load(position, argument & 0xFFFFFFFF)
+        code += speaker.call(speaker.numbers[call.name])
+    return code + speaker.halt
+
+
+def _x86_64_load(position: int, number: int) -> bytes:
+    """mov edi, esi, edx or r10d."""
+    return (b"\xbf", b"\xbe", b"\xba", b"\x41\xba")[position] + struct.pack("<I", number)
+
+
+def _aarch64_move(register: int, number: int) -> bytes:
+    """movz and movk."""
+    low, high = number & 0xFFFF, number >> 16
+    return struct.pack("<II", 0xD2800000 | low << 5 | register, 0xF2A00000 | high << 5 | register)
+
+
+def _ppc64le_move(register: int, number: int) -> bytes:
+    """lis and ori; the upper half is the sign's, which no call here looks at."""
+    low, high = number & 0xFFFF, number >> 16
+    return struct.pack("<II", 15 << 26 | register << 21 | high, 24 << 26 | register << 21 | register << 16 | low)
+
+
+def _s390x_load(position: int, number: int) -> bytes:
+    """lgfi, which extends the sign."""
+    return struct.pack(">BBI", 0xC0, (position + 2) << 4 | 1, number)
+
+
+#: Numbers of newer architectures, which Linux shares among them.
+GENERIC = {"write": 64, "reboot": 142, "close": 57, "openat": 56, "ioctl": 29, "exit": 93}
+
+ASSEMBLERS = {
+    "x86_64": Assembler(
+        (62, 0),
+        "<",
+        {"write": 1, "reboot": 169, "close": 3, "openat": 257, "ioctl": 16, "exit": 60},
+        _x86_64_load,
+        lambda number: b"\xb8" + struct.pack("<I", number) + b"\x0f\x05",
+        b"\x89\xc7",
+        b"\xeb\xfe",
+    ),
+    "aarch64": Assembler(
+        (183, 0),
+        "<",
+        GENERIC,
+        _aarch64_move,
+        lambda number: _aarch64_move(8, number) + b"\x01\x00\x00\xd4",
+        b"",
+        b"\x00\x00\x00\x14",
+    ),
+    "ppc64le": Assembler(
+        (21, 2),
+        "<",
+        {"write": 4, "reboot": 88, "close": 6, "openat": 286, "ioctl": 54, "exit": 1},
+        lambda position, number: _ppc64le_move(position + 3, number),
+        lambda number: _ppc64le_move(0, number) + b"\x02\x00\x00\x44",
+        b"",
+        b"\x00\x00\x00\x48",
+    ),
+    "s390x": Assembler(
+        (22, 0),
+        ">",
+        {"write": 4, "reboot": 88, "close": 6, "openat": 288, "ioctl": 54, "exit": 1},
+        _s390x_load,
+        # lghi r1 and svc 0: the number may be more than svc itself has room for.
+        lambda number: b"\xa7\x19" + struct.pack(">H", number) + b"\x0a\x00",
+        b"",
+        b"\xa7\xf4\x00\x00",
+    ),
+}
