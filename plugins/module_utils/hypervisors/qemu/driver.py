@@ -288,7 +288,7 @@ class QemuHypervisor(Hypervisor):
             pause=True,
             save=True,
             vcpu_hotplug=machine.vcpu_hotplug,
-            vcpu_unplug=machine.vcpu_hotplug and (machine.vcpu_unplug and self.vm.unplugs_vcpus() or self.vm.agent_connected),
+            vcpu_unplug=machine.vcpu_hotplug and ((machine.vcpu_unplug and self.vm.unplugs_vcpus()) or self.vm.agent_connected),
             memory_grow=resizable,
             memory_shrink=resizable,
             network_hotplug=hotplug,
