@@ -21,7 +21,12 @@ checkout.make_importable()
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig  # noqa: E402
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor  # noqa: E402
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Capabilities, Context  # noqa: E402
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.dialect import HOLES, shown  # noqa: E402
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.dialect import (  # noqa: E402
+    FEATURES,
+    HOLES,
+    shown,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.endpoints import find  # noqa: E402
 
 #: What a capability is called for people.
 WORDS = {
@@ -29,6 +34,10 @@ WORDS = {
     "block_device_hotplug": "plug a disk",
     "block_device_unplug": "unplug a disk",
     "device_update": "change a disk's file and limits, an interface's limits",
+    "balloon_update": "change a balloon's size",
+    "pmem_hotplug": "plug and unplug persistent memory",
+    "pmem_update": "change the limits of persistent memory",
+    "metadata_update": "change what the metadata service tells",
     "network_hotplug": "plug and unplug an interface",
     "fs_sharing": "share directories",
     "fs_hotplug": "plug a shared directory",
@@ -43,6 +52,21 @@ WORDS = {
     "vcpu_unplug": "fewer vCPUs",
     "memory_grow": "more memory",
     "memory_shrink": "less memory",
+}
+
+
+#: What takes a request of its own, in words.
+REQUESTS = {
+    ("PATCH", "/vm"): "pause and resume",
+    ("PUT", "/snapshot/create"): "snapshots",
+    ("PUT", "/vsock"): "vsock",
+    ("PUT", "/entropy"): "entropy device",
+    ("PUT", "/cpu-config"): "CPU configurations",
+    ("PUT", "/balloon"): "balloon",
+    ("PUT", "/pmem/x"): "persistent memory",
+    ("PATCH", "/pmem/x"): "change of limits of persistent memory",
+    ("PUT", "/hotplug/memory"): "memory hotplug",
+    ("DELETE", "/drives/x"): "hotplug by PCI",
 }
 
 
@@ -67,7 +91,10 @@ def columns() -> dict[str, dict[str, Capabilities]]:
         },
         "Firecracker": {
             "0.21, 0.22": of("firecracker", {"version": [0, 21, 3]}),
-            "0.23 to 1.15": of("firecracker", {"version": [1, 13, 2]}),
+            "0.23": of("firecracker", {"version": [0, 23, 3]}),
+            "0.24, 0.25": of("firecracker", {"version": [0, 25, 2]}),
+            "1.0 to 1.15": of("firecracker", {"version": [1, 15, 1]}),
+            "1.16 and later": of("firecracker", {"version": [1, 16, 1]}),
             "with placeholder_drives": of("firecracker", {"version": [0, 21, 3]}, placeholder_drives=1),
             "1.14 and later with max_memory_mb": of("firecracker", {"version": [1, 14, 4]}, **region),
             "1.16 and later with enable_pci": of("firecracker", {"version": [1, 16, 1]}, enable_pci=True),
@@ -102,6 +129,10 @@ def page() -> str:
     ]
     for title, found in columns().items():
         lines += ["", f"## {title}", "", *table(found)]
+    lines += ["", "## What takes which version of Firecracker", "", "An earlier one is refused, with the version that has it.", ""]
+    lines += ["| what | since |", "|---|---|"]
+    for since, what in sorted([*FEATURES.values(), *((find(*request).since, words) for request, words in REQUESTS.items())]):
+        lines.append(f"| {what} | {shown(since)} |")
     lines += ["", "## Versions of Firecracker that are refused", ""]
     lines += ["Unless `allow_vulnerable_vmm` is set.", "", "| hole | versions | when | what |", "|---|---|---|---|"]
     for hole in HOLES:

@@ -413,6 +413,13 @@ class ModuleDocFragment:
       - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
     type: str
     choices: [C3, T2, T2A, T2CL, T2S, V1N1]
+  cpu_config_path:
+    description:
+      - A JSON file of the host that says which features of the host's CPU the guest is shown (Firecracker 1.4 and later), where none of
+        O(cpu_template) fits.
+      - Not with O(hypervisor=qemu).
+      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+    type: path
   track_dirty_pages:
     description:
       - Let Firecracker keep account of the pages that the guest writes to.
@@ -422,6 +429,18 @@ class ModuleDocFragment:
   entropy_device:
     description:
       - Give the guest a source of randomness (virtio-rng).
+      - Not with O(hypervisor=qemu).
+      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+    type: bool
+  console_rate_limit:
+    description:
+      - Bytes that the guest can print on its serial console in a second (Firecracker 1.16 and later). What is beyond is lost.
+      - Not with O(hypervisor=qemu).
+      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+    type: int
+  vmm_metrics:
+    description:
+      - Have the VMM write its metrics into a file, which the sandbox's facts name (C(metrics_log)).
       - Not with O(hypervisor=qemu).
       - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
     type: bool
@@ -503,9 +522,9 @@ class ModuleDocFragment:
   type:
     description: What it is. Which others of these it takes depends on that. Required.
     type: str
-    choices: [block, net, fs, serial, vsock, vfio, vhost_user]
+    choices: [block, net, fs, serial, vsock, vfio, vhost_user, balloon, pmem, entropy, mmds]
   file:
-    description: The disk (C(block)), a file or a block device of the host. Required.
+    description: The disk (C(block)), or what the guest sees as persistent memory (C(pmem)), a file or a block device of the host. Required.
     type: path
   format:
     description: Format of the disk (C(block)), V(raw) when not given. It is never guessed from the file's content.
@@ -516,7 +535,7 @@ class ModuleDocFragment:
     type: str
     choices: [virtio-blk, virtio-scsi, nvdimm]
   read_only:
-    description: Whether the guest may only read it (C(block), C(fs)).
+    description: Whether the guest may only read it (C(block), C(fs), C(pmem)).
     type: bool
   cache:
     description: How the host caches the disk (C(block)).
@@ -533,7 +552,7 @@ class ModuleDocFragment:
     type: str
     choices: [sync, async]
   rate_limit:
-    description: Limits of the disk (C(block)). Zero, and what is not given, is no limit.
+    description: Limits of the disk (C(block)), of what is written back (C(pmem)), or of the randomness (C(entropy)). Zero, and what is not given, is no limit.
     type: dict
     suboptions:
       bandwidth:
@@ -617,12 +636,45 @@ class ModuleDocFragment:
     description: The guest's context id (C(vsock)), 3 or more. Required.
     type: int
   address:
-    description: PCI address on the host (C(vfio)). Required, unless O(path) is given.
+    description:
+      - PCI address on the host (C(vfio)), required unless O(path) is given, or the IPv4 address of the metadata service in the guest
+        (C(mmds)), V(169.254.169.254) when not given.
     type: str
   model:
     description: What the guest sees (C(vhost_user)). Required.
     type: str
     choices: [vhost-user-scsi-pci, virtio-net-pci, vhost-user-blk-pci, vhost-user-fs-pci]
+  size_mb:
+    description: MiB that the balloon takes from the guest (C(balloon)), V(0) when not given. It can change while the VM runs.
+    type: int
+  deflate_on_oom:
+    description: Whether a guest that is out of memory takes some back (C(balloon)).
+    type: bool
+  stats_seconds:
+    description:
+      - How often the guest tells of its memory (C(balloon)), V(5) when not given. With V(0) it never does, and what the balloon
+        really holds cannot be read back.
+    type: int
+  free_page_hinting:
+    description: Whether the guest can be asked for pages that it does not use (C(balloon)).
+    type: bool
+  free_page_reporting:
+    description: Whether the guest tells by itself of pages that it does not use (C(balloon)).
+    type: bool
+  interfaces:
+    description: The C(net) devices of the sandbox that lead to the metadata service (C(mmds)), by id. Required.
+    type: list
+    elements: str
+  version:
+    description: How the metadata service is asked (C(mmds)), V(V2) (with a token) when not given.
+    type: str
+    choices: [V1, V2]
+  imds_compat:
+    description: Whether the metadata service answers as EC2's does (C(mmds)).
+    type: bool
+  contents:
+    description: All that the metadata service tells (C(mmds)). It can change while the VM runs. It cannot have null in it.
+    type: dict
 """
 
     _OPTIONS: str = (

@@ -53,7 +53,7 @@ DEVICE_SUBOPTIONS: dict[str, dict[str, Any]] = {
     "id": {"type": "str", "required": True},
     "type": {
         "type": "str",
-        "choices": ["block", "net", "fs", "serial", "vsock", "vfio", "vhost_user"],
+        "choices": ["block", "net", "fs", "serial", "vsock", "vfio", "vhost_user", "balloon", "pmem", "entropy", "mmds"],
     },
     "file": {"type": "path"},
     "format": {"type": "str", "choices": ["raw", "qcow2"]},
@@ -82,6 +82,15 @@ DEVICE_SUBOPTIONS: dict[str, dict[str, Any]] = {
         "type": "str",
         "choices": ["vhost-user-scsi-pci", "virtio-net-pci", "vhost-user-blk-pci", "vhost-user-fs-pci"],
     },
+    "size_mb": {"type": "int"},
+    "deflate_on_oom": {"type": "bool"},
+    "stats_seconds": {"type": "int"},
+    "free_page_hinting": {"type": "bool"},
+    "free_page_reporting": {"type": "bool"},
+    "interfaces": {"type": "list", "elements": "str"},
+    "version": {"type": "str", "choices": ["V1", "V2"]},
+    "imds_compat": {"type": "bool"},
+    "contents": {"type": "dict"},
 }
 
 
@@ -147,7 +156,7 @@ def parse_device_spec(params: Mapping[str, Any]) -> SandboxSpec:
     spec = parse_spec({"id": params["sandbox"], **options})
     device = None
     if params.get("state") != "absent":
-        (device,) = check_devices([{name: params.get(name) for name in DEVICE_SUBOPTIONS}], spec.id)
+        (device,) = check_devices([{name: params.get(name) for name in DEVICE_SUBOPTIONS}], spec.id, alone=True)
     spec.device_changes = {validate_device_id(params["id"]): device}
     return spec
 

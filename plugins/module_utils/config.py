@@ -140,8 +140,12 @@ class HypervisorConfig:
     cpu_template: str = option(
         "", "cpu_template", choices=("C3", "T2", "T2A", "T2CL", "T2S", "V1N1"), only=FIRECRACKER
     )
+    #: A file that says which features of the host's CPU the guest is shown; takes the place of cpu_template.
+    cpu_config_path: str = option("", "cpu_config_path", type="path", only=FIRECRACKER)
     track_dirty_pages: bool = option(False, "track_dirty_pages", type="bool", only=FIRECRACKER)
     entropy_device: bool = option(False, "entropy_device", type="bool", only=FIRECRACKER)
+    console_rate_limit: int = option(0, "console_rate_limit", type="int", unit="bytes", only=FIRECRACKER)
+    vmm_metrics: bool = option(False, "vmm_metrics", type="bool", only=FIRECRACKER)
     #: Empty disks that a VM starts with, and that are exchanged for others while it runs.
     placeholder_drives: int = option(0, "placeholder_drives", type="int", unit="count", only=FIRECRACKER)
     allow_vulnerable_vmm: bool = option(False, "allow_vulnerable_vmm", type="bool", only=FIRECRACKER)

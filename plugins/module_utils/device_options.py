@@ -13,9 +13,13 @@ import re
 from typing import Any, Callable
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
+    Balloon,
     BlockDrive,
     Device,
+    EntropyDevice,
+    MetadataService,
     NetworkDevice,
+    PmemDrive,
     RateLimit,
     SerialPort,
     VfioDevice,
@@ -34,6 +38,9 @@ LIMITS = ("rate_limit", "rx_rate_limit", "tx_rate_limit")
 BUCKETS = ("bandwidth", "bandwidth_burst", "ops", "ops_burst")
 
 #: Suboptions by type: those that must be given, and the others with what they are when nobody says (None: left to the driver).
+#: The most of what is a number, in MiB and seconds (Firecracker's u32 and u16).
+SIZES = {"size_mb": 2**32 - 1, "stats_seconds": 2**16 - 1}
+
 TYPES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "block": (
         ("file",),
@@ -66,6 +73,19 @@ TYPES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "vsock": (("cid",), {"path": None}),
     "vfio": ((), {"address": None, "path": None}),
     "vhost_user": (("path", "model"), {"mac": None, "tag": None, "queues": 1}),
+    "balloon": (
+        (),
+        {
+            "size_mb": 0,
+            "deflate_on_oom": False,
+            "stats_seconds": 5,
+            "free_page_hinting": False,
+            "free_page_reporting": False,
+        },
+    ),
+    "pmem": (("file",), {"read_only": False, "rate_limit": None}),
+    "entropy": ((), {"rate_limit": None}),
+    "mmds": (("interfaces",), {"version": "V2", "address": None, "imds_compat": False, "contents": None}),
 }
 
 
@@ -84,8 +104,10 @@ def validate_device_id(identity: Any) -> str:
     return identity
 
 
-def check_devices(devices: list[dict[str, Any]], sandbox: str = "") -> list[dict[str, Any]]:
+def check_devices(devices: list[dict[str, Any]], sandbox: str = "", alone: bool = False) -> list[dict[str, Any]]:
     """The devices with what was not said left out and defaults filled in.
+
+    :param alone: they are not all of the sandbox's: what one says of another cannot be checked
 
     :raises ConfigError: an id is missing, used twice or cannot be one; a suboption is missing, or belongs to another type
     """
@@ -97,6 +119,13 @@ def check_devices(devices: list[dict[str, Any]], sandbox: str = "") -> list[dict
         except ConfigError as problem:
             problem.sandbox = sandbox
             raise
+    nets = [device["id"] for device in checked if device["type"] == "net"]
+    for device in () if alone else checked:
+        for name in device.get("interfaces", ()):
+            if name not in nets:
+                raise ConfigError(
+                    f"device {device['id']} names an interface that is not there", sandbox=sandbox, option="devices", wanted=name
+                )
     return checked
 
 
@@ -138,9 +167,28 @@ def _check_device(said: dict[str, Any], taken: list[str]) -> dict[str, Any]:
         raise wrong(f"device {identity} of type vfio needs either address or path")
     if not 1 <= checked.get("queues", 1) <= 256:
         raise wrong(f"queues of device {identity} is not from 1 to 256")
+    for name, most in SIZES.items():
+        if not 0 <= checked.get(name, 0) <= most:
+            raise wrong(f"{name} of device {identity} is not from 0 to {most}")
+    if kind == "mmds":
+        _check_metadata(checked, wrong)
     if len(os.fsencode(checked.get("serial", ""))) > 20:
         raise wrong(f"serial of device {identity} is longer than the 20 bytes that a guest sees")
     return checked
+
+
+def _check_metadata(checked: dict[str, Any], wrong: Callable[[str], ConfigError]) -> None:
+    address = checked.get("address", "169.254.169.254")
+    if not re.fullmatch(r"169\.254(\.\d{1,3}){2}", address) or not all(int(part) < 256 for part in address.split(".")):
+        raise wrong(f"{address} is no link-local IPv4 address, such as 169.254.169.254")
+    if _has_null(checked.get("contents")):
+        raise wrong("null cannot be kept in contents: to the metadata service it means that a name is to go")
+
+
+def _has_null(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(item is None or _has_null(item) for item in value.values())
+    return isinstance(value, list) and any(item is None or _has_null(item) for item in value)
 
 
 def _check_limit(given: dict[str, Any], wrong: Callable[[str], ConfigError]) -> dict[str, int]:
@@ -241,6 +289,23 @@ def _vhost_user(device: dict[str, Any]) -> Device:
     )
 
 
+def _balloon(device: dict[str, Any]) -> Device:
+    return Balloon(**{name: device[name] for name in ("id", *TYPES["balloon"][1]) if name in device})
+
+
+def _pmem(device: dict[str, Any]) -> Device:
+    return PmemDrive(device["file"], device["id"], device["read_only"], **_limits(device, "rate_limit"))
+
+
+def _entropy(device: dict[str, Any]) -> Device:
+    return EntropyDevice(device["id"], **_limits(device, "rate_limit"))
+
+
+def _mmds(device: dict[str, Any]) -> Device:
+    names = ("id", "interfaces", "version", "address", "imds_compat", "contents")
+    return MetadataService(**{name: device[name] for name in names if name in device})
+
+
 _MAKERS: dict[str, Callable[[dict[str, Any]], Device]] = {
     "block": _block,
     "net": _net,
@@ -249,4 +314,8 @@ _MAKERS: dict[str, Callable[[dict[str, Any]], Device]] = {
     "vsock": _vsock,
     "vfio": _vfio,
     "vhost_user": _vhost_user,
+    "balloon": _balloon,
+    "pmem": _pmem,
+    "entropy": _entropy,
+    "mmds": _mmds,
 }

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import Union
+from typing import Any, Union
 
 
 class DeviceKind(enum.IntEnum):
-    """Kinds of devices, with the numbers of the original (they show up in its error texts)."""
+    """Kinds of devices, up to memory with the numbers of the original (they show up in its error texts)."""
 
     IMAGE = 0
     FS = 1
@@ -23,6 +23,10 @@ class DeviceKind(enum.IntEnum):
     VHOST_USER = 7
     CPU = 8
     MEMORY = 9
+    BALLOON = 10
+    PMEM = 11
+    ENTROPY = 12
+    METADATA = 13
 
 
 @dataclasses.dataclass
@@ -198,6 +202,62 @@ class MemoryDevice:
     probe: bool = False
 
 
+@dataclasses.dataclass
+class Balloon:
+    """A balloon by which the host takes memory from the guest and gives it back.
+
+    :param size_mb: MiB that it shall hold
+    :param deflate_on_oom: the guest takes memory back out of it before it kills a process for want of memory
+    :param stats_seconds: how often the guest tells of its memory; 0 for never, and then nobody knows what the balloon really holds
+    :param free_page_hinting: the guest can be asked for pages that it does not use
+    :param free_page_reporting: the guest tells by itself of pages that it does not use
+    """
+
+    id: str
+    size_mb: int = 0
+    deflate_on_oom: bool = False
+    stats_seconds: int = 0
+    free_page_hinting: bool = False
+    free_page_reporting: bool = False
+
+
+@dataclasses.dataclass
+class PmemDrive:
+    """A file of the host that the guest sees as persistent memory (virtio-pmem), without a page cache of its own."""
+
+    file: str
+    id: str
+    read_only: bool = False
+    rate_limit: RateLimit | None = None
+
+
+@dataclasses.dataclass
+class EntropyDevice:
+    """A source of randomness (virtio-rng)."""
+
+    id: str
+    rate_limit: RateLimit | None = None
+
+
+@dataclasses.dataclass
+class MetadataService:
+    """What the guest is told at an address of its own (Firecracker's MMDS).
+
+    :param interfaces: ids of the network devices that lead there
+    :param version: V1, or V2 where the guest has to fetch a token first
+    :param address: a link-local IPv4 address; empty for 169.254.169.254
+    :param imds_compat: answer as EC2's service does
+    :param contents: a JSON object
+    """
+
+    id: str
+    interfaces: list[str]
+    version: str = "V2"
+    address: str = ""
+    imds_compat: bool = False
+    contents: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
 Device = Union[
     Volume,
     SerialPort,
@@ -208,6 +268,10 @@ Device = Union[
     NetworkDevice,
     CpuDevice,
     MemoryDevice,
+    Balloon,
+    PmemDrive,
+    EntropyDevice,
+    MetadataService,
 ]
 
 KIND_OF: dict[type, DeviceKind] = {
@@ -220,6 +284,10 @@ KIND_OF: dict[type, DeviceKind] = {
     NetworkDevice: DeviceKind.NET,
     CpuDevice: DeviceKind.CPU,
     MemoryDevice: DeviceKind.MEMORY,
+    Balloon: DeviceKind.BALLOON,
+    PmemDrive: DeviceKind.PMEM,
+    EntropyDevice: DeviceKind.ENTROPY,
+    MetadataService: DeviceKind.METADATA,
 }
 
 

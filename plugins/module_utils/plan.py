@@ -63,11 +63,18 @@ HOTPLUG = {
     "vsock": "vsock_hotplug",
     "vfio": "vfio_hotplug",
     "vhost_user": "vhost_user_hotplug",
+    "pmem": "pmem_hotplug",
 }
 
 
-#: What of a device of a type can change while it stays plugged, where the VM has device_update.
-UPDATABLE = {"block": ("file", "rate_limit"), "net": ("rx_rate_limit", "tx_rate_limit")}
+#: What of a device of a type can change while it stays plugged, and the capability that this takes.
+UPDATABLE = {
+    "block": ("device_update", ("file", "rate_limit")),
+    "net": ("device_update", ("rx_rate_limit", "tx_rate_limit")),
+    "balloon": ("balloon_update", ("size_mb", "stats_seconds")),
+    "pmem": ("pmem_update", ("rate_limit",)),
+    "mmds": ("metadata_update", ("contents",)),
+}
 
 
 #: Where taking a device out takes another capability than adding one.
@@ -474,7 +481,7 @@ class _Existing:
 
     def _device_change(self, old: dict[str, Any] | None, new: dict[str, Any] | None) -> Change:
         if old and new and self.has_guest and old["id"] in self.observed.devices and _is_update(old, new):
-            if self.capabilities().device_update:
+            if getattr(self.capabilities(), UPDATABLE[new["type"]][0]):
                 step = Step("modify", f"change {new['type']} {new['id']}", {"device": new})
                 name = f"{new['type']} {new['id']}"
                 return Change("devices", name, name, Cost.LIVE, (step,))
@@ -582,7 +589,7 @@ class _Existing:
 def _is_update(old: dict[str, Any], new: dict[str, Any]) -> bool:
     """Do two devices differ only in what can change while they stay plugged?"""
     different = {name for name in {**old, **new} if name != "index" and old.get(name) != new.get(name)}
-    return old["type"] == new["type"] and different <= set(UPDATABLE.get(new["type"], ()))
+    return old["type"] == new["type"] and new["type"] in UPDATABLE and different <= set(UPDATABLE[new["type"]][1])
 
 
 #: Options that a running VM may change: the option of their maximum, what observation calls their minimum, the capabilities to

@@ -164,13 +164,28 @@ sandbox:
     uuid:
       description: The VM's UUID.
       type: str
-      returned: with O(hypervisor=qemu)
+      returned: with O(hypervisor=qemu) and O(hypervisor=firecracker)
       sample: 0d8a1c4e-6a4b-4f1e-9a53-6f0c9d2f7a11
     vmm_version:
       description: The version of the VMM.
       type: str
-      returned: with O(hypervisor=qemu)
+      returned: with O(hypervisor=qemu) and O(hypervisor=firecracker)
       sample: 7.2.22
+    jail:
+      description: What the VMM sees as the root directory.
+      type: str
+      returned: with O(hypervisor=firecracker), while it runs in a jail
+      sample: /var/lib/kata-hypervisor/jails/firecracker/web-1/root
+    metrics_log:
+      description: The file that the VMM writes its metrics to.
+      type: str
+      returned: with O(hypervisor=firecracker) and O(vmm_metrics), while it runs
+      sample: /run/kata-hypervisor/web-1/metrics.log
+    balloon:
+      description: What the balloon shall hold and what it does hold, in MiB, and what the guest tells of its memory.
+      type: dict
+      returned: with O(hypervisor=firecracker), while it runs and has a balloon
+      sample: {target_mb: 64, actual_mb: 64, statistics: {free_memory: 104857600}}
     thread_ids:
       description: Thread ids of the vCPUs on the host, by vCPU.
       type: dict

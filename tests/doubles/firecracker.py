@@ -77,6 +77,20 @@ BODIES = {
     ("PUT", "entropy"): {"rate_limiter": LIMITER},
     ("PUT", "logger"): {"log_path": str, "level": str, "show_level": bool, "show_log_origin": bool, "module": str},
     ("PUT", "metrics"): {"metrics_path*": str},
+    ("PUT", "balloon"): {
+        "amount_mib*": int, "deflate_on_oom*": bool, "stats_polling_interval_s": int, "free_page_hinting": bool, "free_page_reporting": bool,
+    },
+    ("PATCH", "balloon"): {"amount_mib*": int},
+    ("PATCH", "balloon/statistics"): {"stats_polling_interval_s*": int},
+    ("PUT", "pmem"): {"id*": str, "path_on_host*": str, "root_device": bool, "read_only": bool, "rate_limiter": LIMITER},
+    ("PATCH", "pmem"): {"id*": str, "rate_limiter": LIMITER},
+    ("PUT", "mmds/config"): {"network_interfaces*": list, "version": str, "ipv4_address": str, "imds_compat": bool},
+    ("PUT", "mmds"): {},
+    ("PATCH", "mmds"): {},
+    ("PUT", "serial"): {"serial_out_path": str, "rate_limiter": BUCKET},
+    ("PUT", "cpu-config"): {
+        "kvm_capabilities": list, "cpuid_modifiers": list, "msr_modifiers": list, "reg_modifiers": list, "vcpu_features": list,
+    },
     ("PATCH", "vm"): {"state*": str},
     ("PUT", "hotplug/memory"): {"total_size_mib*": int, "slot_size_mib": int, "block_size_mib": int},
     ("PATCH", "hotplug/memory"): {"requested_size_mib*": int},
@@ -90,9 +104,23 @@ BODIES = {
 SINCE = {
     "GET /version": (1, 0), "GET /vm/config": (0, 25), "PATCH /vm": (0, 23), "PUT /snapshot": (0, 23), "PUT /entropy": (1, 4),
     "PUT /hotplug": (1, 14), "GET /hotplug": (1, 14), "PATCH /hotplug": (1, 14), "PUT /metrics": (0, 22), "DELETE /drives": (1, 16),
-    "DELETE /network-interfaces": (1, 16),
+    "DELETE /network-interfaces": (1, 16), "DELETE /pmem": (1, 16), "PUT /pmem": (1, 14), "PATCH /pmem": (1, 16), "PUT /balloon": (0, 24),
+    "GET /balloon": (0, 24), "PATCH /balloon": (0, 24), "PUT /serial": (1, 14), "PUT /cpu-config": (1, 4), "PUT /mmds/config": (0, 22),
 }
-PRE_BOOT_ONLY = ("boot-source", "machine-config", "vsock", "entropy", "logger", "metrics", "snapshot/load", "hotplug/memory")
+#: The version that first had a field of a body.
+FIELDS_SINCE = {
+    "free_page_hinting": (1, 14), "free_page_reporting": (1, 14), "imds_compat": (1, 13), "network_overrides": (1, 12), "vsock_override": (1, 16),
+    "mtu": (1, 16), "io_engine": (1, 0), "cache_type": (0, 25),
+}
+PRE_BOOT_ONLY = (
+    "boot-source", "machine-config", "vsock", "entropy", "logger", "metrics", "snapshot/load", "hotplug/memory", "balloon", "mmds/config", "serial",
+    "cpu-config",
+)
+#: Bytes of the metadata store, and of a request.
+STORE_LIMIT = 51200
+
+
+NO_BALLOON = "Internal VMM error: Error finding device: Device not found"
 
 
 class Refused(Exception):
@@ -138,6 +166,23 @@ def check_fields(body: object, fields: dict, where: str = "") -> None:
             raise Refused(f"{intro}missing field `{name.rstrip('*')}`{where}.")
 
 
+def balloon_word() -> str:
+    return "amount_mib" if version() >= (0, 24, 3) else "amount_mb"
+
+
+def merged(old: object, patch: object) -> object:
+    """A JSON value with a patch merged into it (RFC 7396)."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(old) if isinstance(old, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = merged(result.get(name), value)
+    return result
+
+
 LIBC = ctypes.CDLL(None)
 
 
@@ -158,11 +203,18 @@ class Machine:
         self.vsock: dict = {}
         self.vsock_listener: socket.socket | None = None
         self.entropy: dict | None = None
+        self.balloon: dict | None = None
+        self.ballooned = 0
+        self.pmem: dict[str, dict] = {}
+        self.mmds_config: dict | None = None
+        self.mmds: dict | None = None
         self.region: dict | None = None
         self.plugged = self.requested = 0
+        self.metrics = ""
         self.boot_path = False
+        self.written: list[str] = []
         self.log: object = None
-        self.taps: list[int] = []
+        self.taps: dict[str, int] = {}
         self.backing: list[object] = []
 
     # --- the requests ----------------------------------------------------------------------------------------------
@@ -173,26 +225,29 @@ class Machine:
         unknown = Refused(f"Invalid request method and/or path: {method.upper()} {path.strip('/')}.")
         if version() < SINCE.get(f"{method} /{path.strip('/')}", SINCE.get(f"{method} /{head}", (0, 0))):
             raise unknown
-        name = "/".join(parts[:2]) if head in ("snapshot", "hotplug") else head
+        name = "/".join(parts[:2]) if head in ("snapshot", "hotplug", "balloon", "mmds") else head
         if method == "GET":
             return self.get("/".join(parts), unknown)
-        if method == "DELETE" and head in ("drives", "network-interfaces") and len(parts) == 2:
+        if method == "DELETE" and head in ("drives", "network-interfaces", "pmem") and len(parts) == 2:
             return self.unplug(head, parts[1])
         fields = self.fields(method, name)
         if fields is None:
             raise unknown
-        if name in ("drives", "network-interfaces"):
-            key = "drive_id" if name == "drives" else "iface_id"
+        if name in ("drives", "network-interfaces", "pmem"):
+            key = {"drives": "drive_id", "network-interfaces": "iface_id", "pmem": "id"}[name]
             if len(parts) != 2 or not ID.fullmatch(parts[1]):
                 raise Refused("API Resource IDs can only contain alphanumeric characters and underscores.")
             check_fields(body, fields)
             if body[key] != parts[1]:
                 raise Refused("The id from the path does not match the id from the body!")
+        elif name == "mmds":
+            if not isinstance(body, dict):
+                raise Refused("MMDS error: Cannot retrieve value. The value has an unsupported type.")
         else:
             check_fields(body, fields)
         if method == "PUT" and name in PRE_BOOT_ONLY and self.state != NOT_STARTED:
             raise Refused(AFTER_BOOT)
-        if (method == "PATCH" or name == "snapshot/create") and self.state == NOT_STARTED:
+        if (method == "PATCH" or name == "snapshot/create") and self.state == NOT_STARTED and name != "mmds":
             raise Refused(BEFORE_BOOT)
         return getattr(self, f"{method.lower()}_{name.replace('-', '_').replace('/', '_')}")(body)
 
@@ -204,7 +259,13 @@ class Machine:
             fields = {"log_fifo*": str, "metrics_fifo*": str, "level": str, "options": list}
         if name == "boot-source" and version() < (0, 21) and fields is not None:
             fields = {key: kind for key, kind in fields.items() if key != "initrd_path"}
-        return fields
+        if name == "balloon" and version() < (0, 24, 3) and fields is not None:
+            fields = {key.replace("amount_mib", "amount_mb"): kind for key, kind in fields.items()}
+        if name == "snapshot/load" and version() < (1, 13) and fields is not None:
+            fields = {key: kind for key, kind in fields.items() if key != "track_dirty_pages"}
+        if name == "pmem" and version() < (1, 16) and fields is not None:
+            fields = {key: kind for key, kind in fields.items() if key != "rate_limiter"}
+        return fields and {key: kind for key, kind in fields.items() if version() >= FIELDS_SINCE.get(key.rstrip("*"), (0, 0))}
 
     def get(self, path: str, unknown: Refused) -> object:
         if path == "":
@@ -223,6 +284,14 @@ class Machine:
             if self.region is None:
                 raise Refused("Memory hotplug error: No virtio-mem device found")
             return {**self.region, "plugged_size_mib": self.plugged, "requested_size_mib": self.requested}
+        if path == "balloon":
+            if self.balloon is None:
+                raise Refused(NO_BALLOON if self.state != NOT_STARTED else "Balloon config error: No balloon device found.")
+            return self.balloon
+        if path == "balloon/statistics":
+            return self.get_balloon_statistics()
+        if path == "mmds":
+            return self.store() or {}
         raise unknown
 
     def config(self) -> dict:
@@ -234,6 +303,9 @@ class Machine:
             "vsock": self.vsock or None,
             "entropy": self.entropy,
             "memory-hotplug": self.region,
+            "balloon": self.balloon,
+            "pmem": list(self.pmem.values()),
+            "mmds-config": self.mmds_config,
         }
         return config
 
@@ -302,7 +374,7 @@ class Machine:
             fcntl.ioctl(descriptor, 0x400454CA, struct.pack("16sH22x", name.encode(), 0x5002))
         except OSError as error:
             raise Refused(f"Network device error: Open tap device failed: Error while creating ifreq structure: {os_error(error)}") from error
-        self.taps.append(descriptor)
+        self.taps[name] = descriptor
 
     def put_vsock(self, body: dict) -> None:
         if body["guest_cid"] < 3:
@@ -322,6 +394,105 @@ class Machine:
                 f"Cannot create backend for vsock device: Error binding to the host-side Unix socket: {os_error(error)}"
             ) from error
         self.vsock_listener = listener
+
+    def put_balloon(self, body: dict) -> None:
+        if body[balloon_word()] > self.machine["mem_size_mib"]:
+            raise Refused("Balloon config error: Amount of pages requested is too large.")
+        self.balloon = {"stats_polling_interval_s": 0, "free_page_hinting": False, "free_page_reporting": False, **body}
+        self.boot_path = True
+
+    def get_balloon_statistics(self) -> dict:
+        if self.state == NOT_STARTED:
+            raise Refused(BEFORE_BOOT)
+        if self.balloon is None:
+            raise Refused(NO_BALLOON)
+        if not self.balloon["stats_polling_interval_s"]:
+            raise Refused("Internal VMM error: Balloon error: Received stats query when stats are disabled.")
+        target = self.balloon[balloon_word()]
+        return {"target_pages": target * 256, "actual_pages": self.ballooned * 256, "target_mib": target, "actual_mib": self.ballooned}
+
+    def patch_balloon(self, body: dict) -> None:
+        if self.balloon is None:
+            raise Refused(NO_BALLOON.replace("Internal VMM error", "Balloon update error"))
+        if "no_memory_driver" in self.told:
+            raise Refused("Balloon update error: Balloon: Device not activated yet.")
+        wanted = body[balloon_word()]
+        if wanted > self.machine["mem_size_mib"]:
+            raise Refused(f"Balloon update error: Balloon: Requested memory should be less than {wanted}MiB")
+        self.balloon = {**self.balloon, **body}
+
+        def guest() -> None:
+            time.sleep(0.1)
+            self.ballooned += (wanted - self.ballooned) // (2 if "takes_half" in self.told else 1)
+
+        threading.Thread(target=guest, daemon=True).start()
+
+    def patch_balloon_statistics(self, body: dict) -> None:
+        if self.balloon is None:
+            raise Refused(NO_BALLOON.replace("Internal VMM error", "Balloon update error"))
+        if bool(body["stats_polling_interval_s"]) != bool(self.balloon["stats_polling_interval_s"]):
+            raise Refused("Balloon update error: Balloon: Statistics cannot be enabled/disabled after activation.")
+        self.balloon = {**self.balloon, **body}
+
+    def put_pmem(self, body: dict) -> None:
+        if self.state != NOT_STARTED:
+            self.require_pci("hotplugged")
+            if body["id"] in self.pmem:
+                raise Refused("Device ID in use")
+        try:
+            self.backing.append(open(body["path_on_host"], "rb" if body.get("read_only") else "r+b"))  # noqa: SIM115 - as long as the machine
+        except OSError as error:
+            raise Refused(f"Pmem config error: Error accessing underlying file: {os_error(error)}") from error
+        self.pmem[body["id"]] = body
+        self.boot_path = True
+
+    def patch_pmem(self, body: dict) -> None:
+        if body["id"] not in self.pmem:
+            raise Refused(
+                "Pmem config error: Unable to patch the pmem device: Failed perform action on device: Device not found "
+                "Please verify the request arguments."
+            )
+        self.pmem[body["id"]].update(body)
+
+    def put_mmds_config(self, body: dict) -> None:
+        if not body["network_interfaces"]:
+            raise Refused("MMMDS config error: The list of network interface IDs that allow forwarding MMDS requests is empty.")
+        if not set(body["network_interfaces"]) <= set(self.interfaces):
+            raise Refused(
+                "MMMDS config error: The list of network interface IDs provided contains at least one ID that does not correspond to any "
+                "existing network interface."
+            )
+        if not body.get("ipv4_address", "169.254.169.254").startswith("169.254."):
+            raise Refused("MMMDS config error: The MMDS IPv4 address is not link local.")
+        self.mmds_config = {"version": "V1", "ipv4_address": "169.254.169.254", "imds_compat": False, **body}
+        self.boot_path = True
+
+    def store(self) -> dict | None:
+        """What is in the metadata store; after the start it has to have been configured."""
+        if self.mmds_config is None and self.state != NOT_STARTED:
+            raise Refused("MMDS error: The MMDS data store is not initialized.")
+        return self.mmds
+
+    def put_mmds(self, body: dict) -> None:
+        self.store()
+        if len(json.dumps(body)) > STORE_LIMIT:
+            raise Refused("MMDS limit exceeded error: The MMDS patch request doesn't fit.")
+        self.mmds = merged({}, body)
+
+    def patch_mmds(self, body: dict) -> None:
+        now = self.store()
+        if now is None:
+            raise Refused("MMDS error: The MMDS data store is not initialized.")
+        self.put_mmds(merged(now, body))
+
+    def put_serial(self, body: dict) -> None:
+        if "rate_limiter" in body and version() < (1, 16):
+            raise Refused("An error occurred when deserializing the json body of a request: unknown field `rate_limiter`.")
+
+    def put_cpu_config(self, body: dict) -> None:
+        for modifier in body.get("cpuid_modifiers", ()):
+            if not {"leaf", "subleaf", "flags", "modifiers"} <= set(modifier):
+                raise Refused("An error occurred when deserializing the json body of a request: missing field.")
 
     def put_entropy(self, body: dict) -> None:
         self.entropy = body
@@ -347,7 +518,7 @@ class Machine:
     def put_metrics(self, body: dict) -> None:
         try:
             with open(body["metrics_path"], "r+b" if version() < (1, 14) else "ab"):
-                pass
+                self.metrics = body["metrics_path"]
         except OSError as error:
             raise Refused(f"Metrics error: Cannot initialize the metrics system due to bad user input: {os_error(error)}") from error
 
@@ -363,6 +534,9 @@ class Machine:
             self.start()
         elif self.state == NOT_STARTED:
             raise Refused(BEFORE_BOOT)
+        elif action == "FlushMetrics" and self.metrics:
+            with open(self.metrics, "a", encoding="utf-8") as stream:
+                print(json.dumps({"utc_timestamp_ms": 0}), file=stream)
         elif action == "SendCtrlAltDel" and self.state == RUNNING and "ignores_keys" not in self.told:
             threading.Thread(target=self.shut_down, daemon=True).start()
 
@@ -430,12 +604,14 @@ class Machine:
         if self.state == NOT_STARTED:
             raise Refused(BEFORE_BOOT)
         self.require_pci("unplugged")
-        devices = self.drives if kind == "drives" else self.interfaces
+        devices = {"drives": self.drives, "network-interfaces": self.interfaces, "pmem": self.pmem}[kind]
         if name not in devices:
             raise Refused("Device not found")
         if devices[name].get("is_root_device"):
             raise Refused("Cannot unplug root device")
-        del devices[name]
+        gone = devices.pop(name)
+        if kind == "network-interfaces":
+            os.close(self.taps.pop(gone["host_dev_name"]))
 
     def patch_hotplug_memory(self, body: dict) -> None:
         if self.region is None:
@@ -465,9 +641,17 @@ class Machine:
         kept = {
             "version": version(), "machine": self.machine, "drives": self.drives, "interfaces": self.interfaces, "vsock": self.vsock,
             "entropy": self.entropy, "region": self.region, "plugged": self.plugged, "requested": self.requested, "pci": self.pci,
+            "balloon": self.balloon, "ballooned": self.ballooned, "pmem": self.pmem, "mmds_config": self.mmds_config,
         }
+        kind = body.get("snapshot_type", "Full")
+        if kind not in ("Full", "Diff"):
+            raise Refused(f"An error occurred when deserializing the json body of a request: unknown variant `{kind}`, expected `Diff` or `Full`.")
         with open(body["mem_file_path"], "wb") as stream:
             stream.truncate((int(self.machine["mem_size_mib"]) + self.plugged) << 20)
+            # The page that the guest wrote to since the last time.
+            stream.seek(4096 * len(self.written))
+            stream.write(f"{kind} {self.identity}".encode().ljust(4096, b"."))
+        self.written.append(kind)
         with open(body["snapshot_path"], "w", encoding="utf-8") as stream:
             json.dump(kept, stream)
 
@@ -485,6 +669,14 @@ class Machine:
         memory = body["mem_backend"]["backend_path"] if version() >= (1, 0) else body["mem_file_path"]
         with open(body["snapshot_path"], encoding="utf-8") as stream:
             kept = json.load(stream)
+        for override in body.get("network_overrides", ()):
+            if override["iface_id"] not in kept["interfaces"]:
+                raise Refused("Failed to get snapshot state from file: Unknown Network Device.")
+            kept["interfaces"][override["iface_id"]]["host_dev_name"] = override["host_dev_name"]
+        if body.get("vsock_override"):
+            if not kept["vsock"]:
+                raise Refused("Failed to get snapshot state from file: Unknown Vsock Device.")
+            kept["vsock"]["uds_path"] = body["vsock_override"]["uds_path"]
         if os.stat(memory).st_size < kept["machine"]["mem_size_mib"] << 20:
             raise ValueError("Memory file is too short")
         if tuple(kept["version"]) != version():
@@ -492,6 +684,8 @@ class Machine:
         for drive in kept["drives"].values():
             if "path_on_host" in drive:
                 self.open_disk(drive["path_on_host"], drive.get("is_read_only", False))
+        for drive in kept["pmem"].values():
+            self.backing.append(open(drive["path_on_host"], "rb" if drive.get("read_only") else "r+b"))  # noqa: SIM115 - as long as the machine
         for interface in kept["interfaces"].values():
             self.open_tap(interface["host_dev_name"])
         if kept["vsock"]:
@@ -499,6 +693,8 @@ class Machine:
         self.machine, self.drives, self.interfaces, self.vsock = kept["machine"], kept["drives"], kept["interfaces"], kept["vsock"]
         self.entropy, self.region, self.plugged = kept["entropy"], kept["region"], kept["plugged"]
         self.requested, self.pci = kept["requested"], kept["pci"]
+        self.balloon, self.ballooned, self.pmem, self.mmds_config = kept["balloon"], kept["ballooned"], kept["pmem"], kept["mmds_config"]
+        self.mmds = {} if self.mmds_config else None
         self.state = RUNNING if body.get("resume_vm") else PAUSED
         self.run_vcpus()
 
@@ -523,6 +719,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def answer(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         content = self.rfile.read(length)
+        if length > STORE_LIMIT:
+            problem = f"Request payload with size {length} is larger than the limit of {STORE_LIMIT} allowed by server."
+            self.reply(BAD, {"error": problem + "\nAll previous unanswered requests will be dropped."})
+            return
         Handler.count += 1
         if "busy" in self.machine.told and Handler.count % 3 == 0:
             self.reply(503, {"error": "Too many open connections"})

@@ -13,12 +13,15 @@ import signal
 import tempfile
 from typing import Any
 
+import pytest
 from stub_kernel import stub_kernel
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import parse_spec
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context, Hypervisor
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.jailer import jail_id
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.driver import (
+    FirecrackerHypervisor,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.sandbox import converge, observe_only
 from ansible_collections.kata.hypervisor.plugins.module_utils.spec import SandboxSpec, make_config
 from ansible_collections.kata.hypervisor.plugins.module_utils.store import Store
@@ -118,12 +121,11 @@ class VmmLab:
             try:
                 words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-                home = os.readlink(entry / "root")
+                # A real jailer leaves nothing of the host's paths but where the console goes.
+                places = os.readlink(entry / "root"), os.readlink(entry / "fd" / "1")
             except OSError:
                 continue
-            # A real jailer leaves nothing of the host's paths: a jailed one is known by its id and its socket.
-            jailed = any(f"--id {jail_id(sandbox)} " in words for sandbox in self.ids) and "--api-sock /api.sock" in words
-            if state not in "ZX" and (str(self.root) in words + home or jailed):
+            if state not in "ZX" and any(str(self.root) in place for place in (words, *places)):
                 found.append(f"{entry.name} {words}")
         return found
 
@@ -175,3 +177,22 @@ def acrn_lab(**options: Any) -> VmmLab:
         **options,
     }
     return lab
+
+
+#: What a real Firecracker cannot be told to do, or cannot do without a guest that boots and helps.
+double_only = pytest.mark.skipif(bool(REAL_FIRECRACKER), reason="a real Firecracker cannot be told to misbehave, nor to be another version")
+needs_guest = pytest.mark.skipif(bool(REAL_FIRECRACKER), reason="this takes a guest that boots and helps; only the stand-in has one here")
+needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root can make a jail or a tap")
+needs_tun = pytest.mark.skipif(not os.access("/dev/net/tun", os.R_OK | os.W_OK), reason="there is no /dev/net/tun to use")
+
+
+def nothing_ran(lab: VmmLab, sandbox: str = "web") -> None:
+    """After a start that failed nothing is left."""
+    assert lab.processes() == [] and lab.jails() == []
+    assert lab.facts(sandbox)["state"] == "absent"
+
+
+def firecracker_driver(lab: VmmLab, sandbox: str = "web") -> FirecrackerHypervisor:
+    found = lab.driver(sandbox)
+    assert isinstance(found, FirecrackerHypervisor)
+    return found

@@ -75,6 +75,13 @@ class Capabilities:
     vhost_user_hotplug: bool = False
     #: A disk's file and limits, and an interface's limits, can change while the VM runs.
     device_update: bool = False
+    pmem_hotplug: bool = False
+    #: A persistent memory's limits can change while the VM runs.
+    pmem_update: bool = False
+    #: A balloon's size can change while the VM runs.
+    balloon_update: bool = False
+    #: What the metadata service tells can change while the VM runs.
+    metadata_update: bool = False
 
 
 #: What a VM can be, as seen from outside. C(off): no VMM process. C(failed): the process is there and its guest is lost

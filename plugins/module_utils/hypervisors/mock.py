@@ -300,6 +300,10 @@ class MockHypervisor(Hypervisor):
             vfio_hotplug=True,
             vhost_user_hotplug=True,
             device_update=True,
+            pmem_hotplug=True,
+            pmem_update=True,
+            balloon_update=True,
+            metadata_update=True,
         )
 
     def get_thread_ids(self) -> dict[int, int]:

@@ -17,11 +17,25 @@ import socket
 import stat
 import subprocess
 import time
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
 import yaml
-from vmm_lab import FIRECRACKER, IS_ROOT, JAILER, REAL_FIRECRACKER, REAL_JAILER, VmmLab, firecracker_lab
+from vmm_lab import (
+    FIRECRACKER,
+    IS_ROOT,
+    JAILER,
+    REAL_FIRECRACKER,
+    VmmLab,
+    double_only,
+    needs_guest,
+    needs_root,
+    needs_tun,
+    nothing_ran,
+)
+from vmm_lab import (
+    firecracker_driver as driver,
+)
 
 from ansible_collections.kata.hypervisor.plugins.module_utils import network
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
@@ -36,74 +50,6 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     VmmError,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import ApiError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.driver import (
-    FirecrackerHypervisor,
-)
-
-#: What a real Firecracker cannot be told to do, or cannot do without a guest that boots and helps.
-double_only = pytest.mark.skipif(bool(REAL_FIRECRACKER), reason="a real Firecracker cannot be told to misbehave, nor to be another version")
-needs_guest = pytest.mark.skipif(bool(REAL_FIRECRACKER), reason="this takes a guest that boots and helps; only the stand-in has one here")
-needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root can make a jail or a tap")
-needs_tun = pytest.mark.skipif(not os.access("/dev/net/tun", os.R_OK | os.W_OK), reason="there is no /dev/net/tun to use")
-
-
-@pytest.fixture(params=["plain", "jailed"])
-def lab(request: pytest.FixtureRequest) -> Iterator[VmmLab]:
-    """Firecrackers in a jail, and without one."""
-    if request.param == "jailed" and not IS_ROOT:
-        pytest.skip("only root can make a jail")
-    if request.param == "jailed" and bool(REAL_FIRECRACKER) != bool(REAL_JAILER):
-        pytest.skip("KATA_TEST_FIRECRACKER and KATA_TEST_JAILER go together")
-    yield from _laboratory(request.param == "jailed")
-
-
-@pytest.fixture
-def plain() -> Iterator[VmmLab]:
-    """Firecrackers without a jail."""
-    yield from _laboratory(False)
-
-
-@pytest.fixture
-def jailed() -> Iterator[VmmLab]:
-    """Firecrackers in jails."""
-    if not IS_ROOT:
-        pytest.skip("only root can make a jail")
-    yield from _laboratory(True)
-
-
-def _laboratory(jail: bool) -> Iterator[VmmLab]:
-    made = firecracker_lab(jail)
-    try:
-        yield made
-        os.environ.pop("FIRECRACKER_DOUBLE_FAULTS", None)
-        made.remove_all()
-    finally:
-        made.destroy()
-
-
-@pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Tell the stand-in to misbehave."""
-    return lambda *faults: monkeypatch.setenv("FIRECRACKER_DOUBLE_FAULTS", ",".join(faults))
-
-
-@pytest.fixture
-def version(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Tell the stand-ins which version to be."""
-    return lambda number: monkeypatch.setenv("FIRECRACKER_DOUBLE_VERSION", number)
-
-
-def nothing_ran(lab: VmmLab, sandbox: str = "web") -> None:
-    """After a start that failed nothing is left."""
-    assert lab.processes() == [] and lab.jails() == []
-    assert lab.facts(sandbox)["state"] == "absent"
-
-
-def driver(lab: VmmLab, sandbox: str = "web") -> FirecrackerHypervisor:
-    found = lab.driver(sandbox)
-    assert isinstance(found, FirecrackerHypervisor)
-    return found
-
 
 # --- start -------------------------------------------------------------------------------------------------------------
 

@@ -12,22 +12,30 @@ import os
 from ansible_collections.kata.hypervisor.plugins.module_utils import network
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
+    Balloon,
     BlockDrive,
     Device,
+    MetadataService,
     NetworkDevice,
+    PmemDrive,
     RateLimit,
     VhostUserDevice,
     Vsock,
     device_id,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StateError, Unsupported
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StateError, Unsupported, VmmError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import dialect, jailer, resources
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import ApiClient
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.device_ids import (
     PLACEHOLDER,
     api_id,
+    single_kind,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.endpoints import RUNNING, has
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import Vm
+
+#: What is plugged and unplugged by PCI.
+HOTPLUGGABLE = (BlockDrive, NetworkDevice, PmemDrive)
 
 
 class HostSide:
@@ -62,17 +70,19 @@ class HostSide:
 
     def provide(self, device: Device) -> None:
         """Make what a device needs."""
-        if isinstance(device, BlockDrive):
+        kind = single_kind(device)
+        if kind:
+            self.machine.state.singles[kind] = device_id(device)
+        if isinstance(device, (BlockDrive, PmemDrive)):
             self.provide_file(device.file, file_name(device), device.read_only)
         elif isinstance(device, NetworkDevice):
             self._provide_tap(device)
         elif isinstance(device, Vsock):
-            self.machine.state.vsock = device.id
             self.provide_socket(device.uds_path or socket_name(device))
 
     def path_of(self, device: Device) -> str:
         """The path of what L(provide) made, as Firecracker sees it."""
-        if isinstance(device, BlockDrive):
+        if isinstance(device, (BlockDrive, PmemDrive)):
             return self.own_path(file_name(device)) if self.machine.state.jail else device.file
         if isinstance(device, Vsock):
             return self.provide_socket(device.uds_path or socket_name(device))
@@ -81,7 +91,7 @@ class HostSide:
     def withdraw(self, device: Device) -> None:
         """Remove what L(provide) made."""
         state = self.machine.state
-        if isinstance(device, BlockDrive) and state.jail is not None:
+        if isinstance(device, (BlockDrive, PmemDrive)) and state.jail is not None:
             jailer.drop(state.jail, file_name(device))
         if isinstance(device, NetworkDevice) and device.tap_name in state.taps:
             network.remove_tap(device.tap_name)
@@ -102,8 +112,8 @@ class HostSide:
         network.provide_tap(net.tap_name, owner, net.mtu, net.bridge, announce)
 
 
-def file_name(drive: BlockDrive) -> str:
-    """A disk's name in a jail."""
+def file_name(drive: BlockDrive | PmemDrive) -> str:
+    """The name of a disk's file in a jail."""
     return f"disk_{api_id(drive.id)}"
 
 
@@ -136,7 +146,7 @@ def attach(machine: Vm, config: HypervisorConfig, device: Device) -> None:
     api, name = machine.api(), device_id(device)
     if name in machine.plugged_devices(machine.config(api)):
         return
-    hot = _pci_hotplug(machine) and isinstance(device, (BlockDrive, NetworkDevice))
+    hot = _pci_hotplug(machine) and isinstance(device, HOTPLUGGABLE)
     place = None if hot else _free_placeholder(machine, device)
     host = HostSide(machine, config)
     try:
@@ -176,9 +186,8 @@ def detach(machine: Vm, config: HypervisorConfig, device: Device) -> None:
         drive = f"{PLACEHOLDER}{state.placeholders.index(name)}"
         api.patch(f"/drives/{drive}", {"drive_id": drive, "path_on_host": host.own_path(drive), **_limits(device, lift=True)})
         state.placeholders[state.placeholders.index(name)] = ""
-    elif _pci_hotplug(machine) and isinstance(device, (BlockDrive, NetworkDevice)):
-        kind = "drives" if isinstance(device, BlockDrive) else "network-interfaces"
-        api.delete(f"/{kind}/{api_id(name)}")
+    elif _pci_hotplug(machine) and isinstance(device, HOTPLUGGABLE):
+        api.delete(resources.device(device).path)
     else:
         raise _no_hotplug(machine, device)
     if name in state.devices:
@@ -188,7 +197,7 @@ def detach(machine: Vm, config: HypervisorConfig, device: Device) -> None:
 
 
 def update(machine: Vm, config: HypervisorConfig, device: Device) -> None:
-    """Change a device that is there: a disk's file and limits, an interface's limits.
+    """Change a device that is there: a disk's file and limits, an interface's limits, a balloon's size, what the metadata service tells.
 
     :raises Unsupported: nothing else of a device can change while the VM runs
     :raises ApiError: Firecracker refused
@@ -196,6 +205,19 @@ def update(machine: Vm, config: HypervisorConfig, device: Device) -> None:
     api, name, state = machine.api(), device_id(device), machine.state
     if isinstance(device, NetworkDevice):
         api.patch(f"/network-interfaces/{api_id(name)}", {"iface_id": api_id(name), **resources.interface_limits(device)})
+        return
+    if isinstance(device, Balloon):
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import memory
+
+        memory.resize_balloon(machine, device)
+        return
+    if isinstance(device, PmemDrive):
+        dialect.require_endpoint(machine.version, "PATCH", "/pmem/x", "change of limits of persistent memory", "devices", name)
+        limits = resources.rate_limiter(device.rate_limit or RateLimit())
+        api.patch(f"/pmem/{api_id(name)}", {"id": api_id(name), "rate_limiter": limits})
+        return
+    if isinstance(device, MetadataService):
+        _update_metadata(api, device)
         return
     if not isinstance(device, BlockDrive):
         raise _no_hotplug(machine, device)
@@ -207,6 +229,16 @@ def update(machine: Vm, config: HypervisorConfig, device: Device) -> None:
         host.provide(device)
     body = {"drive_id": drive, "path_on_host": host.path_of(device), **_limits(device, lift=True)}
     api.patch(f"/drives/{drive}", body)
+
+
+def _update_metadata(api: ApiClient, service: MetadataService) -> None:
+    """Bring what the metadata service tells to what it shall tell, by what is different alone, and read it back."""
+    patch = resources.difference(api.get("/mmds"), service.contents)
+    if patch:
+        api.patch("/mmds", patch)
+    now = api.get("/mmds") or {}
+    if now != service.contents:
+        raise VmmError("the metadata service tells something else", option="contents", wanted=service.contents, answer=str(now))
 
 
 def _limits(device: Device, lift: bool = False) -> dict[str, object]:

@@ -65,12 +65,29 @@ FEATURES: dict[str, tuple[Version, str]] = {
     "pid_namespace": ((0, 25), "a PID namespace of its own"),
     "cgroup_version": ((1, 0), "a choice of the cgroup version"),
     "resource_limits": ((0, 25), "resource limits of the jailer"),
+    "page_hints": ((1, 14), "hints of a balloon about free pages"),
+    "pmem_limit": ((1, 16), "limits of persistent memory"),
+    "console_limit": ((1, 16), "limit of the serial console"),
+    "metadata": ((1, 0), "metadata service as it is spoken to here"),
+    "imds_compat": ((1, 13), "metadata service in the words of EC2"),
+    "network_overrides": ((1, 12), "way to give a restored VM other taps"),
+    "vsock_override": ((1, 16), "way to give a restored VM another socket for its vsock"),
 }
 
 
 def can(version: Version, feature: str) -> bool:
     """Does a version have a feature out of L(FEATURES)?"""
     return tuple(version) >= FEATURES[feature][0]
+
+
+def balloon_word(version: Version) -> str:
+    """What a balloon's size is called; a patch release changed it."""
+    return "amount_mib" if tuple(version) >= (0, 24, 3) else "amount_mb"
+
+
+def dirty_pages_word(version: Version) -> str:
+    """What a load of a snapshot calls the tracking of dirty pages."""
+    return "track_dirty_pages" if tuple(version) >= (1, 13) else "enable_diff_snapshots"
 
 
 def require(version: Version, feature: str, option: str, wanted: object) -> None:
@@ -182,4 +199,8 @@ def capabilities(version: Version, pci: bool = False, memory_region: bool = Fals
         memory_shrink=region,
         network_hotplug=hotplug,
         device_update=True,
+        pmem_hotplug=hotplug,
+        pmem_update=has(version, "PATCH", "/pmem/x"),
+        balloon_update=has(version, "PATCH", "/balloon"),
+        metadata_update=can(version, "metadata"),
     )

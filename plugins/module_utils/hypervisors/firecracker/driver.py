@@ -168,6 +168,11 @@ class FirecrackerHypervisor(Hypervisor):
     def console_log(self) -> str:
         return self.vm.console_log
 
+    def details(self) -> dict[str, Any]:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import details
+
+        return details.of(self.vm)
+
     def vmm_log(self) -> str:
         return self.vm.log
 

@@ -1,13 +1,15 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Memory of a VM that runs: plugged into and out of its region, as far as the guest goes along."""
+"""Memory of a VM that runs: plugged into and out of its region, or held by its balloon, as far as the guest goes along."""
 
 from __future__ import annotations
 
 import time
+from typing import Callable
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, Unsupported
+from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Balloon
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, Unsupported, VmmError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import MemoryResize
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import dialect, resources
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import ApiError
@@ -49,17 +51,61 @@ def resize(machine: Vm, memory_mb: int) -> MemoryResize:
         error.option, error.wanted = "memory_mb", memory_mb
         error.fix = "The guest needs a kernel with virtio-mem (5.16 or later) that has booted."
         raise
-    now = _wait_plugged(machine, old, wanted)
+    now = _settled(lambda: machine.plugged_memory_mb(machine.api()), old, wanted)
     return MemoryResize(state.boot_memory_mb + old, state.boot_memory_mb + now, "virtio-mem" if old != wanted else "none")
 
 
-def _wait_plugged(machine: Vm, now: int, wanted: int) -> int:
-    """The MiB that are plugged once they are what is wanted, or do not change any more."""
+def resize_balloon(machine: Vm, balloon: Balloon) -> None:
+    """Bring a balloon to its size and its interval.
+
+    :raises Unsupported: its statistics cannot be switched on or off while the VM runs
+    :raises ApiError: Firecracker refused, as it does until the guest's balloon driver runs
+    :raises VmmError: the guest does not give, or take back, all of it
+    """
     api = machine.api()
+    now = api.get("/balloon") or {}
+    seconds = int(now.get("stats_polling_interval_s") or 0)
+    if bool(seconds) != bool(balloon.stats_seconds):
+        raise Unsupported(
+            "a balloon's statistics cannot be switched on or off while the VM runs",
+            option="stats_seconds",
+            wanted=balloon.stats_seconds,
+            fix="Restart the sandbox (disruption: restart).",
+        )
+    word = dialect.balloon_word(machine.version)
+    try:
+        if balloon.stats_seconds != seconds:
+            api.patch("/balloon/statistics", {"stats_polling_interval_s": balloon.stats_seconds})
+        if balloon.size_mb != now.get(word):
+            api.patch("/balloon", {word: balloon.size_mb})
+    except ApiError as error:
+        error.option, error.wanted = "size_mb", balloon.size_mb
+        error.fix = "The guest needs a kernel with virtio-balloon that has booted, and more memory than the balloon shall hold."
+        raise
+    if not balloon.stats_seconds:
+        return  # Nobody can tell what it holds.
+    taken = _settled(lambda: balloon_size(machine), balloon_size(machine), balloon.size_mb)
+    if taken != balloon.size_mb:
+        raise VmmError(
+            f"the balloon holds {taken} MiB",
+            option="size_mb",
+            wanted=balloon.size_mb,
+            log=machine.log,
+            fix="The guest may need its memory; run the task again, or ask for less.",
+        )
+
+
+def balloon_size(machine: Vm) -> int:
+    """MiB that a balloon with statistics really holds."""
+    return int((machine.api().get("/balloon/statistics") or {}).get("actual_mib") or 0)
+
+
+def _settled(read: Callable[[], int], now: int, wanted: int) -> int:
+    """The MiB that there are once they are what is wanted, or do not change any more."""
     moved = time.monotonic()
     while now != wanted and time.monotonic() - moved < PATIENCE_SECONDS:
         time.sleep(POLL)
-        before, now = now, machine.plugged_memory_mb(api)
+        before, now = now, read()
         if now != before:
             moved = time.monotonic()
     return now

@@ -6,16 +6,22 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
+from typing import Any
 
 from ansible_collections.kata.hypervisor.plugins.module_utils import disk_users, host
 from ansible_collections.kata.hypervisor.plugins.module_utils.boot_files import check_boot_files
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
+    Balloon,
     BlockDrive,
     Device,
+    EntropyDevice,
+    MetadataService,
     NetworkDevice,
+    PmemDrive,
     VhostUserDevice,
     Vsock,
     device_id,
@@ -34,6 +40,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
     jailer,
     resources,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.device_ids import single_kind
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.endpoints import Version
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import Jail
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import API_SOCKET
@@ -42,8 +49,12 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.network import che
 
 #: Placeholder drives of one VM; more would leave a guest without names that people expect.
 MAX_PLACEHOLDERS = 16
+#: Bytes of a request's body, and of what the metadata service tells (Firecracker's --http-api-max-payload-size).
+LARGEST_REQUEST = 51200
 #: Options that only mean something in a jail.
 JAIL_OPTIONS = ("jailer_uid", "jailer_gid", "chroot_base_dir", "network_namespace", "jailer_cgroups", "jailer_limits")
+#: Devices of which there is one, in words.
+KINDS = {"vsock": "vsock", "balloon": "balloon", "entropy": "entropy device", "mmds-config": "metadata service"}
 #: What L(HypervisorConfig.valid) fills in that Firecracker knows nothing of.
 FOREIGN = ("default_max_vcpus", "default_bridges", "msize_9p", "block_device_driver")
 
@@ -93,8 +104,32 @@ def _check_features(config: HypervisorConfig, version: Version) -> None:
             dialect.require(version, feature, option, wanted)
     if config.entropy_device:
         dialect.require_endpoint(version, "PUT", "/entropy", "entropy device", "entropy_device", True)
+    if config.console_rate_limit:
+        dialect.require(version, "console_limit", "console_rate_limit", config.console_rate_limit)
+    if config.cpu_config_path:
+        dialect.require_endpoint(version, "PUT", "/cpu-config", "CPU configurations", "cpu_config_path", config.cpu_config_path)
+        if config.cpu_template:
+            raise ConfigError("there is one of the two", option="cpu_template", wanted=config.cpu_template, fix="Leave cpu_config_path out.")
+        read_cpu_config(config.cpu_config_path)
     if config.placeholder_drives > MAX_PLACEHOLDERS:
         raise ConfigError(f"there are at most {MAX_PLACEHOLDERS}", option="placeholder_drives", wanted=config.placeholder_drives)
+
+
+def read_cpu_config(path: str) -> dict[str, Any]:
+    """A CPU configuration out of its file (API description, CpuConfig).
+
+    :raises AssetError: there is none, it is no JSON object, or it is larger than a request may be
+    """
+    try:
+        if os.path.getsize(path) > LARGEST_REQUEST:
+            raise AssetError(f"this is larger than {LARGEST_REQUEST} bytes", option="cpu_config_path", wanted=path)
+        with open(path, encoding="utf-8") as stream:
+            content = json.load(stream)
+    except (OSError, ValueError) as error:
+        raise AssetError("this CPU configuration cannot be read", option="cpu_config_path", wanted=path, answer=str(error)) from error
+    if not isinstance(content, dict):
+        raise AssetError("this is no CPU configuration but another JSON value", option="cpu_config_path", wanted=path)
+    return content
 
 
 def _plan_memory(config: HypervisorConfig, version: Version, context: Context) -> None:
@@ -159,19 +194,31 @@ def check_device(device: Device, config: HypervisorConfig, version: Version, jai
 
     :param others: the VM's other devices
     """
-    name = device_id(device)
+    name, kind = device_id(device), single_kind(device)
+    shorthand = {"vsock": config.use_vsock, "entropy": config.entropy_device}.get(kind, False)
+    if kind and (shorthand or any(single_kind(other) == kind for other in others)):
+        raise ConfigError(f"Firecracker gives a VM one {KINDS[kind]}", option="devices", wanted=name)
     if isinstance(device, BlockDrive):
         _check_disk(device, version, jail)
     elif isinstance(device, NetworkDevice):
         _check_interface(device, config, version)
     elif isinstance(device, Vsock):
         dialect.require_endpoint(version, "PUT", "/vsock", "vsock", "devices", name)
-        if config.use_vsock or any(isinstance(other, Vsock) for other in others):
-            raise ConfigError("Firecracker gives a VM one vsock", option="devices", wanted=name)
         if jail is not None and device.uds_path:
             raise ConfigError("a vsock's socket lies in the jail", option="devices", wanted=device.uds_path, fix="Leave its path out.")
         if jail is None and device.uds_path:
             socket_path(device.uds_path)
+    elif isinstance(device, PmemDrive):
+        dialect.require_endpoint(version, "PUT", "/pmem/x", "persistent memory", "devices", name)
+        if device.rate_limit:
+            dialect.require(version, "pmem_limit", "devices", name)
+        _check_file(device.file, device.read_only, jail)
+    elif isinstance(device, EntropyDevice):
+        dialect.require_endpoint(version, "PUT", "/entropy", "entropy device", "devices", name)
+    elif isinstance(device, Balloon):
+        _check_balloon(device, config, version)
+    elif isinstance(device, MetadataService):
+        _check_metadata(device, version)
     elif isinstance(device, VhostUserDevice) and device.type == "vhost-user-blk-pci":
         dialect.require(version, "vhost_user_block", "devices", name)
         if jail is not None:
@@ -196,13 +243,38 @@ def _check_disk(drive: BlockDrive, version: Version, jail: Jail | None) -> None:
         dialect.require(version, "cache", "devices", drive.cache)
     if drive.io_engine:
         dialect.require(version, "io_engine", "devices", drive.io_engine)
-    if not os.path.exists(drive.file) or os.path.isdir(drive.file):
-        raise AssetError("there is no such disk", option="devices", wanted=drive.file)
-    user = "" if drive.read_only else disk_users.user_of(drive.file)
+    _check_file(drive.file, drive.read_only, jail)
+
+
+def _check_file(path: str, read_only: bool, jail: Jail | None) -> None:
+    if not os.path.exists(path) or os.path.isdir(path):
+        raise AssetError("there is no such disk", option="devices", wanted=path)
+    user = "" if read_only else disk_users.user_of(path)
     if user:
-        raise StateError("the host itself uses this disk", option="devices", wanted=drive.file, answer=user)
-    if jail is not None and not drive.read_only:
-        jailer.check_disk(jail, drive.file)
+        raise StateError("the host itself uses this disk", option="devices", wanted=path, answer=user)
+    if jail is not None and not read_only:
+        jailer.check_disk(jail, path)
+
+
+def _check_balloon(balloon: Balloon, config: HypervisorConfig, version: Version) -> None:
+    dialect.require_endpoint(version, "PUT", "/balloon", "balloon", "devices", balloon.id)
+    if balloon.free_page_hinting or balloon.free_page_reporting:
+        dialect.require(version, "page_hints", "devices", balloon.id)
+    if balloon.size_mb > config.memory_size:
+        raise ConfigError(
+            f"a balloon cannot hold more than the {config.memory_size} MiB that the VM boots with", option="size_mb", wanted=balloon.size_mb
+        )
+
+
+def _check_metadata(service: MetadataService, version: Version) -> None:
+    dialect.require(version, "metadata", "devices", service.id)
+    if service.imds_compat:
+        dialect.require(version, "imds_compat", "imds_compat", True)
+    size = len(json.dumps(service.contents))
+    if size > LARGEST_REQUEST:
+        raise ConfigError(
+            f"these are {size} bytes, and the metadata service keeps {LARGEST_REQUEST}", option="contents", wanted=f"{size} bytes"
+        )
 
 
 def _check_interface(net: NetworkDevice, config: HypervisorConfig, version: Version) -> None:

@@ -9,9 +9,13 @@ from typing import Any, NamedTuple
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
+    Balloon,
     BlockDrive,
     Device,
+    EntropyDevice,
+    MetadataService,
     NetworkDevice,
+    PmemDrive,
     RateLimit,
     VhostUserDevice,
     Vsock,
@@ -23,7 +27,12 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
     ROOT_DRIVE,
     api_id,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.dialect import Dialect
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.dialect import (
+    Dialect,
+    balloon_word,
+    can,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.endpoints import Version
 
 #: Milliseconds in which a bucket is filled again: a rate per second is then its size.
 REFILL_MS = 1000
@@ -92,6 +101,10 @@ def device(record: Device, path: str = "") -> Request:
     if isinstance(record, VhostUserDevice):
         name = api_id(record.dev_id)
         return Request(f"/drives/{name}", {"drive_id": name, "is_root_device": False, "socket": path})
+    if isinstance(record, PmemDrive):
+        return pmem(record, path)
+    if isinstance(record, EntropyDevice):
+        return Request("/entropy", {"rate_limiter": rate_limiter(record.rate_limit)} if record.rate_limit else {})
     raise Unsupported(
         f"Firecracker has no device for {type(record).__name__} {device_id(record)}", option="devices", wanted=device_id(record)
     )
@@ -107,6 +120,47 @@ def disk(drive: BlockDrive, path: str) -> Request:
     if drive.rate_limit:
         request.body["rate_limiter"] = rate_limiter(drive.rate_limit)
     return request
+
+
+def pmem(record: PmemDrive, path: str) -> Request:
+    """A file that is the guest's persistent memory."""
+    name = api_id(record.id)
+    body: dict[str, Any] = {"id": name, "path_on_host": path, "root_device": False, "read_only": record.read_only}
+    if record.rate_limit:
+        body["rate_limiter"] = rate_limiter(record.rate_limit)
+    return Request(f"/pmem/{name}", body)
+
+
+def balloon(record: Balloon, version: Version) -> Request:
+    """A balloon of the size that it shall have at first."""
+    body: dict[str, Any] = {
+        balloon_word(version): record.size_mb,
+        "deflate_on_oom": record.deflate_on_oom,
+        "stats_polling_interval_s": record.stats_seconds,
+    }
+    if can(version, "page_hints"):
+        body["free_page_hinting"], body["free_page_reporting"] = record.free_page_hinting, record.free_page_reporting
+    return Request("/balloon", body)
+
+
+def metadata(service: MetadataService) -> list[Request]:
+    """The metadata service and, where there are any, its contents."""
+    body: dict[str, Any] = {"network_interfaces": [api_id(name) for name in service.interfaces], "version": service.version}
+    if service.address:
+        body["ipv4_address"] = service.address
+    if service.imds_compat:
+        body["imds_compat"] = True
+    return [Request("/mmds/config", body), Request("/mmds", service.contents)]
+
+
+def difference(old: Any, new: dict[str, Any]) -> dict[str, Any]:
+    """What turns one JSON object into another when it is merged into it (RFC 7396); names to remove have null."""
+    old = old if isinstance(old, dict) else {}
+    patch: dict[str, Any] = dict.fromkeys((name for name in old if name not in new), None)
+    for name, value in new.items():
+        if name not in old or old[name] != value:
+            patch[name] = difference(old[name], value) if isinstance(value, dict) and isinstance(old.get(name), dict) else value
+    return patch
 
 
 def interface(net: NetworkDevice) -> Request:
@@ -154,3 +208,8 @@ def logger(path: str, debug: bool) -> Request:
     """Where Firecracker's own words go."""
     body = {"log_path": path, "level": "Debug" if debug else "Info", "show_level": True, "show_log_origin": debug}
     return Request("/logger", body)
+
+
+def console_limit(rate: int) -> Request:
+    """Let the guest print so many bytes a second and no more; what is beyond is lost."""
+    return Request("/serial", {"rate_limiter": {"size": rate, "refill_time": REFILL_MS}})

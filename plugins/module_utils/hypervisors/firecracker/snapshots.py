@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device, device_id
+from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device, MetadataService, device_id
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StateError, VmmError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import dialect, jailer, starting
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import (
@@ -107,6 +107,8 @@ def restore(machine: Vm, config: HypervisorConfig, devices: list[Device], jail: 
             body["mem_backend"] = {"backend_type": "File", "backend_path": places[MEMORY_FILE]}
         else:
             body["mem_file_path"] = places[MEMORY_FILE]
+        for request in starting.output_requests(machine, config, host):
+            api.put(request.path, request.body)
         api.put("/snapshot/load", body, max(API_SECONDS, deadline - time.monotonic()))
         if jail is not None:
             # The memory is mapped; it lives on without a name.
@@ -114,6 +116,9 @@ def restore(machine: Vm, config: HypervisorConfig, devices: list[Device], jail: 
         status = machine.status(api)
         if POWER.get(status) != "paused":
             raise VmmError("Firecracker took the saved state, and its VM is not paused", answer=status, log=machine.log)
+        for service in devices:
+            if isinstance(service, MetadataService):  # No snapshot keeps what it tells.
+                api.put("/mmds", service.contents)
 
 
 def _passage(jail: Jail) -> str:

@@ -12,7 +12,13 @@ import time
 from typing import Iterator
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device, Vsock, device_id
+from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
+    Balloon,
+    Device,
+    MetadataService,
+    Vsock,
+    device_id,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.disks import is_partitioned
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     DeadlineExceeded,
@@ -29,6 +35,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.device_ids import PLACEHOLDER
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.dialect import can, dialect_for
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.kernel_params import kernel_params
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.preparation import read_cpu_config
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.resources import Request
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import Jail
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import (
@@ -125,7 +132,7 @@ def launched(
 
 def _make_own_files(machine: Vm, config: HypervisorConfig) -> None:
     """Logs, which old versions want to find there, and empty disks."""
-    files = {VMM_LOG: 0, **({METRICS: 0} if config.debug else {})}
+    files = {VMM_LOG: 0, **({METRICS: 0} if wants_metrics(config) else {})}
     files.update({f"{PLACEHOLDER}{number}": PLACEHOLDER_BYTES for number in range(config.placeholder_drives)})
     for name, size in files.items():
         if machine.state.jail is not None:
@@ -202,12 +209,9 @@ def requests(machine: Vm, config: HypervisorConfig, devices: list[Device], host:
     """What makes the VM, in the original's order: machine, kernel, root disk, empty disks, devices, start."""
     dialect = dialect_for(machine.version)
     image = config.image_asset_path()
-    made = []
-    if not dialect.logger_fifos:
-        made.append(resources.logger(host.own_path(VMM_LOG), config.debug))
-        if config.debug:
-            made.append(Request("/metrics", {"metrics_path": host.own_path(METRICS)}))
-    made.append(resources.machine_config(config, dialect))
+    made = [*output_requests(machine, config, host), resources.machine_config(config, dialect)]
+    if config.cpu_config_path:
+        made.append(Request("/cpu-config", read_cpu_config(config.cpu_config_path)))
     arguments = kernel_params_string(kernel_params(config, is_partitioned(image)))
     initrd = config.initrd_asset_path()
     made.append(
@@ -221,7 +225,7 @@ def requests(machine: Vm, config: HypervisorConfig, devices: list[Device], host:
         made.append(resources.root_drive(host.provide_file(image, "rootfs")))
     for number in range(config.placeholder_drives):
         made.append(resources.placeholder_drive(number, host.own_path(f"{PLACEHOLDER}{number}")))
-    made += [resources.device(device, host.path_of(device)) for device in devices]
+    made += device_requests(machine, devices, host)
     if config.use_vsock:
         made.append(resources.device(Vsock(USUAL_CID), host.provide_socket("vsock.sock")))
     if config.entropy_device:
@@ -231,3 +235,33 @@ def requests(machine: Vm, config: HypervisorConfig, devices: list[Device], host:
     made.append(Request("/actions", {"action_type": "InstanceStart"}))
     machine.state.devices = [device_id(device) for device in devices]
     return made
+
+
+def output_requests(machine: Vm, config: HypervisorConfig, host: HostSide) -> list[Request]:
+    """Where Firecracker's words and numbers go. It is asked for before anything else, and again before a load: no snapshot keeps it."""
+    made = []
+    if not dialect_for(machine.version).logger_fifos:
+        made.append(resources.logger(host.own_path(VMM_LOG), config.debug))
+        if wants_metrics(config):
+            made.append(Request("/metrics", {"metrics_path": host.own_path(METRICS)}))
+    if config.console_rate_limit:
+        made.append(resources.console_limit(config.console_rate_limit))
+    return made
+
+
+def wants_metrics(config: HypervisorConfig) -> bool:
+    """Whether Firecracker's numbers are written down."""
+    return config.vmm_metrics or config.debug
+
+
+def device_requests(machine: Vm, devices: list[Device], host: HostSide) -> list[Request]:
+    """The devices in their order; the metadata service comes last, since it names interfaces."""
+    made, last = [], []
+    for device in devices:
+        if isinstance(device, Balloon):
+            made.append(resources.balloon(device, machine.version))
+        elif isinstance(device, MetadataService):
+            last += resources.metadata(device)
+        else:
+            made.append(resources.device(device, host.path_of(device)))
+    return [*made, *last]

@@ -57,7 +57,7 @@ class FirecrackerState:
     :param region_mb: MiB that can be plugged in
     :param devices: ids of the user's devices that it was given
     :param placeholders: which device each placeholder drive stands for; empty for none
-    :param vsock: id of the user's vsock device
+    :param singles: the user's ids of devices of which a VM has one and Firecracker keeps no id, by what its configuration calls them
     :param taps: interfaces that were made for it
     :param sockets: further sockets on the host that are its own
     """
@@ -72,7 +72,7 @@ class FirecrackerState:
     region_mb: int = 0
     devices: list[str] = dataclasses.field(default_factory=list)
     placeholders: list[str] = dataclasses.field(default_factory=list)
-    vsock: str = ""
+    singles: dict[str, str] = dataclasses.field(default_factory=dict)
     taps: list[str] = dataclasses.field(default_factory=list)
     sockets: list[str] = dataclasses.field(default_factory=list)
 

@@ -32,8 +32,13 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.device_options imp
     make_device,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
+    Balloon,
     BlockDrive,
+    EntropyDevice,
+    MetadataService,
     NetworkDevice,
+    PmemDrive,
+    RateLimit,
     SerialPort,
     VfioDevice,
     VfioType,
@@ -293,13 +298,23 @@ DEVICES: list[tuple[dict[str, Any], Any]] = [
         {"id": "vu", "type": "vhost_user", "path": "/s", "model": "virtio-net-pci", "queues": 2},
         VhostUserDevice("vu", "/s", "virtio-net-pci", queues=2),
     ),
+    ({"id": "mem", "type": "balloon", "size_mb": 8, "deflate_on_oom": True}, Balloon("mem", 8, True, stats_seconds=5)),
+    (
+        {"id": "pm", "type": "pmem", "file": "/p", "read_only": True, "rate_limit": {"ops": 1}},
+        PmemDrive("/p", "pm", True, RateLimit(ops=1)),
+    ),
+    ({"id": "rng", "type": "entropy"}, EntropyDevice("rng")),
+    (
+        {"id": "md", "type": "mmds", "interfaces": ["eth0"], "contents": {"a": {"b": [1]}}, "address": "169.254.1.2"},
+        MetadataService("md", ["eth0"], "V2", "169.254.1.2", contents={"a": {"b": [1]}}),
+    ),
 ]
 
 
 @pytest.mark.parametrize(("listed", "record"), DEVICES, ids=[listed["id"] for listed, _record in DEVICES])
 def test_a_listed_device_becomes_a_record(listed: dict[str, Any], record: Any) -> None:
     everything = dict.fromkeys(DEVICE_SUBOPTIONS)
-    (checked,) = check_devices([{**everything, **listed}])
+    (checked,) = check_devices([{**everything, **listed}], alone=True)
     assert None not in checked.values()
     assert make_device(checked) == record
 

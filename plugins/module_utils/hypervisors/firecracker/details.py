@@ -1,0 +1,38 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What Firecracker alone can tell of a VM, by name, for its user."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import VmmError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import dialect
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import METRICS, Vm
+
+
+def of(machine: Vm) -> dict[str, Any]:
+    """Its version, its jail, where its metrics are, and what its balloon holds. Never raises: what cannot be asked is left out."""
+    state = machine.state
+    found: dict[str, Any] = {"vmm_version": dialect.shown(machine.version) if state.version else "", "uuid": state.uuid}
+    if state.jail is not None:
+        found["jail"] = state.jail.root
+    metrics = state.jail.path(METRICS) if state.jail else machine.context.run_path(METRICS)
+    if os.path.exists(metrics):
+        found["metrics_log"] = metrics
+    if "balloon" in state.singles and machine.process() is not None:
+        try:
+            found["balloon"] = _balloon(machine)
+        except VmmError:
+            pass  # It answers nothing; the state says so already.
+    return found
+
+
+def _balloon(machine: Vm) -> dict[str, Any]:
+    """What the balloon shall hold and, where the guest tells of its memory, what it does hold and what that memory is used for."""
+    api = machine.api()
+    config = api.get("/balloon") or {}
+    told = api.get("/balloon/statistics") if config.get("stats_polling_interval_s") else {}
+    return {"target_mb": config.get(dialect.balloon_word(machine.version)), "actual_mb": (told or {}).get("actual_mib"), "statistics": told or {}}
