@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError, VmmError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Hypervisor, Observed
-from ansible_collections.kata.hypervisor.plugins.module_utils.plan import Step, situation, state_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.sandbox import add_devices
+from ansible_collections.kata.hypervisor.plugins.module_utils.situation import situation, state_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.spec import options_from
+from ansible_collections.kata.hypervisor.plugins.module_utils.steps import Step
 from ansible_collections.kata.hypervisor.plugins.module_utils.store import SETTLED, SandboxRecord
 
 if TYPE_CHECKING:

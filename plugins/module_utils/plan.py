@@ -19,6 +19,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.fields import Cost
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Capabilities, Observed
+from ansible_collections.kata.hypervisor.plugins.module_utils.situation import as_saved, situation, state_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.spec import (
     DEFAULT_HYPERVISOR,
     DISRUPTIONS,
@@ -27,29 +28,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.spec import (
     declared_options,
     zero_of,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.steps import Plan, Step, brief
 from ansible_collections.kata.hypervisor.plugins.module_utils.store import SandboxRecord
-
-#: What was being done while a step is taken; the record says it before the step begins.
-PHASE_OF = {
-    "create": "",
-    "update": "",
-    "recreate": "stopping",
-    "cleanup": "stopping",
-    "stop": "stopping",
-    "discard": "",
-    "start": "starting",
-    "restore": "restoring",
-    "resume": "resuming",
-    "resize_vcpus": "resizing",
-    "resize_memory": "resizing",
-    "plug": "plugging",
-    "unplug": "plugging",
-    "modify": "plugging",
-    "pause": "pausing",
-    "save": "saving",
-    "remove": "removing",
-    "autostart": "",
-}
 
 #: Options that are about the host and not about the VM: a change is brought about without its guest taking part.
 HOST_SIDE = ("autostart",)
@@ -85,59 +65,6 @@ STEP_CAPABILITIES = {"pause": "pause", "resume": "pause", "save": "save", "resto
 
 
 @dataclasses.dataclass(frozen=True)
-class Step:
-    """One operation.
-
-    :param name: a key of PHASE_OF, and of the engine's operations
-    :param text: what it does, for people
-    :param arguments: what the operation needs to know
-    """
-
-    name: str
-    text: str
-    arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-    @property
-    def phase(self) -> str:
-        """What the record says while the step is taken."""
-        return PHASE_OF[self.name]
-
-
-@dataclasses.dataclass
-class Plan:
-    """What will be done, and what the sandbox is meant to be afterwards.
-
-    :param before: the state and everything that will change, as it is
-    :param after: the same, as it will be
-    :param desired: the state to record: started, paused, stopped or saved; empty when the sandbox is removed
-    :param options: the options to record
-    :param defaults: what else is in force
-    """
-
-    steps: list[Step] = dataclasses.field(default_factory=list)
-    before: dict[str, Any] = dataclasses.field(default_factory=dict)
-    after: dict[str, Any] = dataclasses.field(default_factory=dict)
-    desired: str = ""
-    hypervisor: str = ""
-    options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    defaults: dict[str, Any] = dataclasses.field(default_factory=dict)
-    devices: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-
-    @property
-    def actions(self) -> list[str]:
-        """The steps for people."""
-        return [step.text for step in self.steps]
-
-    def has(self, *names: str) -> bool:
-        """Whether one of these steps is taken."""
-        return any(step.name in names for step in self.steps)
-
-    def add(self, name: str, text: str = "", **arguments: Any) -> None:
-        """Append a step."""
-        self.steps.append(Step(name, text or name, arguments))
-
-
-@dataclasses.dataclass(frozen=True)
 class Change:
     """An option or a device that a task wants to be different.
 
@@ -168,51 +95,9 @@ class Change:
         return f"{self} needs {what}" + (f" ({self.why})" if self.why else "")
 
 
-def brief(value: Any) -> str:
-    """A value in an action's text."""
-    return " ".join(map(str, value)) if isinstance(value, list) else "none" if value in ("", None) else str(value)
-
-
 def _shown(device: dict[str, Any]) -> dict[str, Any]:
     """A device as a task lists it."""
     return {name: value for name, value in device.items() if name != "index"}
-
-
-def situation(record: SandboxRecord | None, observed: Observed) -> str:
-    """What there is: off, saved, running, paused, or broken (crashed, panicked, half-made or with leftovers)."""
-    if record is None:
-        return "broken" if observed.power != "off" or observed.leftovers else "off"
-    if observed.power == "failed" or (observed.power == "off" and observed.leftovers):
-        return "broken"
-    if observed.power == "off":
-        if record.saved_state:
-            return "saved"
-        return "broken" if record.desired != "stopped" else "off"
-    # A clone runs before it has all that it shall have.
-    unfinished = observed.power != "running" or observed.leftovers or record.effective().get("template")
-    half_started = record.phase == "starting" and unfinished
-    if half_started or record.phase == "restoring":
-        return "broken"
-    return observed.power
-
-
-def state_of(record: SandboxRecord | None, observed: Observed) -> str:
-    """The state for people: absent, stopped, started, paused, saved, crashed, failed or incomplete.
-
-    Crashed is what should run and does not; failed is a VMM whose guest is lost; incomplete is what a killed task left.
-    """
-    if record is None:
-        return "incomplete" if observed.power != "off" or observed.leftovers else "absent"
-    if record.phase == "removing":
-        return "incomplete"
-    if observed.power == "failed":
-        return "failed"
-    now = situation(record, observed)
-    if now == "broken":
-        if record.phase in ("starting", "restoring"):
-            return "incomplete"
-        return "stopped" if record.desired == "stopped" else "saved" if record.saved_state else "crashed"
-    return {"off": "stopped", "running": "started"}.get(now, now)
 
 
 def make_plan(
@@ -337,16 +222,6 @@ def _add_start(plan: Plan) -> None:
     plan.add("start", f"start from template {template}" if template else "start")
 
 
-def _as_saved(record: SandboxRecord) -> Observed:
-    """The VM that a saved state holds."""
-    effective = record.effective()
-    return Observed(
-        vcpus=effective.get("vcpus") or 0,
-        memory_mb=effective.get("memory_mb") or 0,
-        devices=[device["id"] for device in record.devices],
-    )
-
-
 class _Existing:
     """The plan for a sandbox that has a record."""
 
@@ -367,7 +242,7 @@ class _Existing:
         if self.broken:
             self.now = "saved" if record.saved_state else "off"
         #: What the guest has, or will have again once it is restored.
-        self.observed = _as_saved(record) if self.now == "saved" else observed
+        self.observed = as_saved(record) if self.now == "saved" else observed
         self.has_guest = self.now != "off"
 
     def fill(self) -> None:

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any, Callable
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context, Hypervisor, Observed
-from ansible_collections.kata.hypervisor.plugins.module_utils.plan import STEP_CAPABILITIES, Plan, make_plan, state_of
+from ansible_collections.kata.hypervisor.plugins.module_utils.plan import STEP_CAPABILITIES, make_plan
+from ansible_collections.kata.hypervisor.plugins.module_utils.situation import state_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.spec import (
     DEFAULT_HYPERVISOR,
     SandboxSpec,
     make_config,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.steps import Plan
 from ansible_collections.kata.hypervisor.plugins.module_utils.store import (
     SETTLED,
     SandboxRecord,

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import io
-import pathlib
+import os
 import zipfile
 from typing import Any
 
@@ -18,13 +18,20 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.engine_copy import
 ENGINE = "kata.hypervisor.kata_engine"
 #: A host's variable; false keeps nothing on it.
 KEEP = "kata_hypervisor_keep_engine"
-PLUGINS = pathlib.Path(__file__).resolve().parents[1]
+PLUGINS = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 
 
 def engine_files() -> dict[str, bytes]:
     """The files of an engine, by path below the collection's plugins."""
-    paths = [path for package in PACKAGES for path in (PLUGINS / package).rglob("*.py")]
-    return {path.relative_to(PLUGINS).as_posix(): path.read_bytes() for path in paths}
+    files = {}
+    for package in PACKAGES:
+        for directory, _directories, names in os.walk(os.path.join(PLUGINS, package)):
+            for name in names:
+                if name.endswith(".py"):
+                    path = os.path.join(directory, name)
+                    with open(path, "rb") as stream:
+                        files[os.path.relpath(path, PLUGINS)] = stream.read()
+    return files
 
 
 def engine_archive(files: dict[str, bytes]) -> bytes:

@@ -13,8 +13,10 @@ import pytest
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, DisruptionError, Unsupported
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Capabilities, Observed
 from ansible_collections.kata.hypervisor.plugins.module_utils.operations import Operations
-from ansible_collections.kata.hypervisor.plugins.module_utils.plan import PHASE_OF, Plan, make_plan, state_of
+from ansible_collections.kata.hypervisor.plugins.module_utils.plan import make_plan
+from ansible_collections.kata.hypervisor.plugins.module_utils.situation import state_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.spec import SandboxSpec
+from ansible_collections.kata.hypervisor.plugins.module_utils.steps import PHASE_OF, Plan
 from ansible_collections.kata.hypervisor.plugins.module_utils.store import PHASES, SandboxRecord
 
 ALL = Capabilities(**{field.name: True for field in dataclasses.fields(Capabilities)})

@@ -1,0 +1,56 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a sandbox is, from what is remembered of it and what is true of its VM. Pure."""
+
+from __future__ import annotations
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Observed
+from ansible_collections.kata.hypervisor.plugins.module_utils.store import SandboxRecord
+
+
+def situation(record: SandboxRecord | None, observed: Observed) -> str:
+    """What there is: off, saved, running, paused, or broken (crashed, panicked, half-made or with leftovers)."""
+    if record is None:
+        return "broken" if observed.power != "off" or observed.leftovers else "off"
+    if observed.power == "failed" or (observed.power == "off" and observed.leftovers):
+        return "broken"
+    if observed.power == "off":
+        if record.saved_state:
+            return "saved"
+        return "broken" if record.desired != "stopped" else "off"
+    # A clone runs before it has all that it shall have.
+    unfinished = observed.power != "running" or observed.leftovers or record.effective().get("template")
+    half_started = record.phase == "starting" and unfinished
+    if half_started or record.phase == "restoring":
+        return "broken"
+    return observed.power
+
+
+def state_of(record: SandboxRecord | None, observed: Observed) -> str:
+    """The state for people: absent, stopped, started, paused, saved, crashed, failed or incomplete.
+
+    Crashed is what should run and does not; failed is a VMM whose guest is lost; incomplete is what a killed task left.
+    """
+    if record is None:
+        return "incomplete" if observed.power != "off" or observed.leftovers else "absent"
+    if record.phase == "removing":
+        return "incomplete"
+    if observed.power == "failed":
+        return "failed"
+    now = situation(record, observed)
+    if now == "broken":
+        if record.phase in ("starting", "restoring"):
+            return "incomplete"
+        return "stopped" if record.desired == "stopped" else "saved" if record.saved_state else "crashed"
+    return {"off": "stopped", "running": "started"}.get(now, now)
+
+
+def as_saved(record: SandboxRecord) -> Observed:
+    """The VM that a saved state holds."""
+    effective = record.effective()
+    return Observed(
+        vcpus=effective.get("vcpus") or 0,
+        memory_mb=effective.get("memory_mb") or 0,
+        devices=[device["id"] for device in record.devices],
+    )
