@@ -552,7 +552,9 @@ class ModuleDocFragment:
     type: str
     choices: [sync, async]
   rate_limit:
-    description: Limits of the disk (C(block)), of what is written back (C(pmem)), or of the randomness (C(entropy)). Zero, and what is not given, is no limit.
+    description:
+      - Limits of the disk (C(block)), of what is written back (C(pmem)), or of the randomness (C(entropy)). Zero, and what is not given, is no limit.
+      - On QEMU what is granted once is granted again after a second in which nothing of it was used.
     type: dict
     suboptions:
       bandwidth:
@@ -590,7 +592,7 @@ class ModuleDocFragment:
     description: Largest packet of the interface, in bytes (C(net)).
     type: int
   rx_rate_limit:
-    description: Limits of what the guest receives (C(net)).
+    description: Limits of what the guest receives (C(net)). QEMU has none, and refuses them.
     type: dict
     suboptions:
       bandwidth:
@@ -606,7 +608,7 @@ class ModuleDocFragment:
         description: Operations that are granted once beyond that.
         type: int
   tx_rate_limit:
-    description: Limits of what the guest sends (C(net)).
+    description: Limits of what the guest sends (C(net)). QEMU has none, and refuses them.
     type: dict
     suboptions:
       bandwidth:

@@ -47,13 +47,13 @@ HOTPLUG = {
 }
 
 
-#: What of a device of a type can change while it stays plugged, and the capability that this takes.
+#: What of a device of a type can change while it stays plugged, and the capability that it takes.
 UPDATABLE = {
-    "block": ("device_update", ("file", "rate_limit")),
-    "net": ("device_update", ("rx_rate_limit", "tx_rate_limit")),
-    "balloon": ("balloon_update", ("size_mb", "stats_seconds")),
-    "pmem": ("pmem_update", ("rate_limit",)),
-    "mmds": ("metadata_update", ("contents",)),
+    "block": {"file": "device_update", "rate_limit": "disk_limit_update"},
+    "net": {"rx_rate_limit": "device_update", "tx_rate_limit": "device_update"},
+    "balloon": {"size_mb": "balloon_update", "stats_seconds": "balloon_update"},
+    "pmem": {"rate_limit": "pmem_update"},
+    "mmds": {"contents": "metadata_update"},
 }
 
 
@@ -355,8 +355,9 @@ class _Existing:
         return changes
 
     def _device_change(self, old: dict[str, Any] | None, new: dict[str, Any] | None) -> Change:
-        if old and new and self.has_guest and old["id"] in self.observed.devices and _is_update(old, new):
-            if getattr(self.capabilities(), UPDATABLE[new["type"]][0]):
+        if old and new and self.has_guest and old["id"] in self.observed.devices:
+            needed = _update_needs(old, new)
+            if needed and all(getattr(self.capabilities(), name) for name in needed):
                 step = Step("modify", f"change {new['type']} {new['id']}", {"device": new})
                 name = f"{new['type']} {new['id']}"
                 return Change("devices", name, name, Cost.LIVE, (step,))
@@ -371,9 +372,9 @@ class _Existing:
             steps.append(Step("plug", f"plug {new['type']} {new['id']}", {"device": new}))
         why = ""
         if self.has_guest:
-            for device, needed in ((old, UNPLUG), (new, HOTPLUG)):
+            for device, table in ((old, UNPLUG), (new, HOTPLUG)):
                 kind = device["type"] if device else ""
-                if kind and (kind not in needed or not getattr(self.capabilities(), needed[kind])):
+                if kind and (kind not in table or not getattr(self.capabilities(), table[kind])):
                     cost, why = Cost.RESTART, f"this VM cannot plug or unplug a {kind} device while it runs"
         shown = [f"{device['type']} {device['id']}" if device else None for device in (old, new)]
         return Change("devices", shown[0], shown[1], cost, tuple(steps), why)
@@ -461,10 +462,13 @@ class _Existing:
         return now
 
 
-def _is_update(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Do two devices differ only in what can change while they stay plugged?"""
+def _update_needs(old: dict[str, Any], new: dict[str, Any]) -> set[str]:
+    """The capabilities by which one device becomes the other while it stays plugged; none where it cannot."""
     different = {name for name in {**old, **new} if name != "index" and old.get(name) != new.get(name)}
-    return old["type"] == new["type"] and new["type"] in UPDATABLE and different <= set(UPDATABLE[new["type"]][1])
+    updatable = UPDATABLE.get(new["type"], {})
+    if old["type"] != new["type"] or not different <= set(updatable):
+        return set()
+    return {updatable[name] for name in different}
 
 
 #: Options that a running VM may change: the option of their maximum, what observation calls their minimum, the capabilities to

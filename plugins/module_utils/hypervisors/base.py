@@ -73,7 +73,7 @@ class Capabilities:
     vsock_hotplug: bool = False
     vfio_hotplug: bool = False
     vhost_user_hotplug: bool = False
-    #: A disk's file and limits, and an interface's limits, can change while the VM runs.
+    #: A disk's file and an interface's limits can change while the VM runs.
     device_update: bool = False
     pmem_hotplug: bool = False
     #: A persistent memory's limits can change while the VM runs.
@@ -82,6 +82,8 @@ class Capabilities:
     balloon_update: bool = False
     #: What the metadata service tells can change while the VM runs.
     metadata_update: bool = False
+    #: A disk's limits can change while the VM runs.
+    disk_limit_update: bool = False
 
 
 #: What a VM can be, as seen from outside. C(off): no VMM process. C(failed): the process is there and its guest is lost
@@ -240,6 +242,12 @@ class Hypervisor:
     def add_device(self, device: Device) -> None:
         """Add a device to a VM that does not run yet. Unknown kinds are refused, never dropped."""
         self.unsupported(f"add_device {type(device).__name__}")
+
+    def check_device(self, device: Device) -> None:
+        """Refuse a device that L(hotplug_add_device) would refuse, as far as that can be known. Changes nothing.
+
+        :raises HypervisorError: what L(hotplug_add_device) would raise
+        """
 
     def hotplug_add_device(self, device: Device) -> Any:
         """Add a device to a running VM. What was taken for a failed attempt is given back. Idempotent by the device's id."""

@@ -304,6 +304,7 @@ class MockHypervisor(Hypervisor):
             pmem_update=True,
             balloon_update=True,
             metadata_update=True,
+            disk_limit_update=True,
         )
 
     def get_thread_ids(self) -> dict[int, int]:

@@ -59,6 +59,36 @@ def test_scsi_disk_read_only(vm: Any, disk: pathlib.Path) -> None:
     vm.guest.eventually("ls /sys/block", r"^(?!.*sda)")
 
 
+def seconds_to_read(vm: Any, device: str) -> float:
+    """How long the guest takes to read 3 MiB of a disk, by its own clock."""
+    clock = "read -r now _ </proc/uptime; echo $now"
+    vm.guest.run("echo 3 > /proc/sys/vm/drop_caches")
+    before, after = (float(line) for line in vm.guest.run(f"{clock}; dd if={device} of=/dev/null bs=64k count=48 2>/dev/null; {clock}").split())
+    return after - before
+
+
+@pytest.mark.parametrize(("driver", "device"), [("virtio-blk", "vda"), ("virtio-scsi", "sda")])
+def test_a_limit_comes_changes_and_goes_while_the_disk_stays(vm: Any, disk: pathlib.Path, driver: str, device: str) -> None:
+    wanted = {"id": "data3", "type": "block", "file": str(disk), "driver": driver}
+    assert devices(vm, wanted) == ["plug block data3"]
+    vm.guest.eventually("ls /sys/block", device)
+    free = seconds_to_read(vm, f"/dev/{device}")
+    vm.guest.run(f"exec 7</dev/{device}")
+    assert devices(vm, {**wanted, "rate_limit": {"bandwidth": 1 << 20}}) == ["change block data3"]
+    assert seconds_to_read(vm, f"/dev/{device}") > max(1.5, 2 * free)
+    assert devices(vm, {**wanted, "rate_limit": {"bandwidth": 1 << 30, "ops": 100000, "ops_burst": 10}}) == ["change block data3"]
+    assert seconds_to_read(vm, f"/dev/{device}") < 1.5
+    assert devices(vm, wanted) == ["change block data3"]
+    assert seconds_to_read(vm, f"/dev/{device}") < 1.5
+    assert vm.guest.run("head -c 19 <&7; exec 7<&-") == "hello from the host"
+    limited = {**wanted, "id": "data4", "rate_limit": {"bandwidth": 1 << 20}}
+    assert devices(vm, limited) == ["unplug block data3", "plug block data4"]
+    vm.guest.eventually("ls /sys/block", device)
+    assert seconds_to_read(vm, f"/dev/{device}") > 1.5
+    assert devices(vm)
+    vm.guest.eventually("ls /sys/block", f"^(?!.*{device})")
+
+
 def test_qcow2_is_what_it_is_told_to_be(vm: Any, tool: Callable[..., str]) -> None:
     image = vm.root / "disk.qcow2"
     tool("qemu-img", "create", "-q", "-f", "qcow2", str(image), "32M")
@@ -167,6 +197,7 @@ def test_one_device_by_itself_leaves_the_others_alone(vm: Any, disk: pathlib.Pat
         ({"id": "v0", "type": "vfio", "address": "0000:ff:1f.7"}, "no such device"),
         ({"id": "s0", "type": "vsock", "cid": 77}, "vhost-vsock"),
         ({"id": "n0", "type": "net", "kind": "tap", "bridge": "nosuchbridge0"}, "no bridge"),
+        ({"id": "n1", "type": "net", "kind": "user", "tx_rate_limit": {"ops": 10}}, "cannot limit the rate of an interface"),
         ({"id": "u0", "type": "vhost_user", "path": "/nowhere.sock", "model": "vhost-user-blk-pci"}, "nobody serves"),
     ],
 )
@@ -178,6 +209,16 @@ def test_what_the_host_lacks_is_refused_and_nothing_stays(vm: Any, wanted: dict[
         vm.converge(devices=[wanted])
     assert vm.converge()["sandbox"]["devices"] == before["devices"]
     devices(vm)
+
+
+def test_what_cannot_be_plugged_in_takes_nothing_out(vm: Any, disk: pathlib.Path) -> None:
+    wanted = {"id": "data5", "type": "block", "file": str(disk), "driver": "virtio-blk"}
+    assert devices(vm, wanted)
+    for check_mode in (True, False):
+        with pytest.raises(HypervisorError, match="no such disk"):
+            vm.converge(check_mode, devices=[{**wanted, "file": "/nowhere/disk.raw"}])
+    assert vm.converge(devices=[wanted])["changed"] is False
+    assert devices(vm)
 
 
 def test_a_disk_the_host_has_mounted_is_refused(vm: Any) -> None:

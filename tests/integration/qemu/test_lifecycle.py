@@ -53,6 +53,29 @@ def test_memory_modules_where_virtio_mem_is_not_wanted(host: Any) -> None:
     assert host.converge(memory_mb=192)["sandbox"]["memory_mb"] == 192
 
 
+def test_a_balloon_gives_back_and_takes_again(host: Any) -> None:
+    """The guest keeps what it boots with; the balloon in it holds what it shall not use."""
+    host.start(memory_hotplug="balloon", memory_mb=256, max_memory_mb=384)
+    guest = host.shell()
+    free = "awk '/MemFree/ {print int($2 / 1024)}' /proc/meminfo"
+    wide = guest.eventually(free, "^[0-9]+$")
+    assert host.converge()["changed"] is False
+    shrunk = host.converge(memory_mb=192)
+    assert shrunk["resized"] == {"memory_mb": "balloon"} and shrunk["sandbox"]["memory_mb"] == 192
+    assert host.converge(memory_mb=192)["changed"] is False
+    assert int(guest.run(free)) < int(wide) - 40
+    assert host.converge(memory_mb=384)["sandbox"]["memory_mb"] == 384
+    assert int(guest.run(free)) > int(wide) + 80
+    with pytest.raises(HypervisorError, match=r"the guest has [0-9]+ MiB"):
+        host.converge(memory_mb=8)
+    assert guest.run("echo alive") == "alive"
+    assert host.converge(memory_mb=320)["sandbox"]["memory_mb"] == 320
+    guest.close()
+    host.converge(state="saved")
+    assert host.converge(state="started")["sandbox"]["memory_mb"] == 320
+    assert host.converge(memory_mb=256)["sandbox"]["memory_mb"] == 256
+
+
 def test_fewer_vcpus_under_tcg_are_refused_and_the_vm_survives(host: Any) -> None:
     host.start(vcpus=2, max_vcpus=4)
     with pytest.raises(HypervisorError) as refused:
@@ -66,9 +89,17 @@ def test_fewer_vcpus_under_tcg_are_refused_and_the_vm_survives(host: Any) -> Non
 def test_microvm_is_made_whole_at_its_start(host: Any) -> None:
     disk = host.root / "disk.raw"
     disk.write_bytes(b"from the host".ljust(1 << 20, b"\0"))
-    host.start(machine_type="microvm", devices=[{"id": "data0", "type": "block", "file": str(disk), "driver": "virtio-blk"}])
-    assert host.shell().eventually("head -c 13 /dev/vda", "from") == "from the host"
-    for change in ({"vcpus": 2}, {"memory_mb": 512}, {"devices": []}):
+    data = {"id": "data0", "type": "block", "file": str(disk), "driver": "virtio-blk", "rate_limit": {"ops": 1, "ops_burst": 1}}
+    host.start(machine_type="microvm", memory_hotplug="balloon", devices=[data])
+    guest = host.shell()
+    reads = "for i in 0 40 80 120; do dd if=/dev/vda of=/dev/null bs=4k skip=$i count=1 2>/dev/null; done"
+    slow = f"echo 3 > /proc/sys/vm/drop_caches; read -r a _ </proc/uptime; {reads}"
+    assert guest.eventually("head -c 13 /dev/vda", "from") == "from the host"
+    guest.run(f"{slow}; read -r b _ </proc/uptime; [ ${{b%.*}} -gt $((${{a%.*}} + 1)) ]")
+    assert host.converge(devices=[{**data, "rate_limit": {"ops": 100000}}])["actions"] == ["change block data0"]
+    guest.run(f"{slow}; read -r b _ </proc/uptime; [ ${{b%.*}} -le $((${{a%.*}} + 1)) ]")
+    assert host.converge(memory_mb=160)["sandbox"]["memory_mb"] == 160
+    for change in ({"vcpus": 2}, {"devices": []}):
         with pytest.raises(HypervisorError, match="restart"):
             host.converge(**change)
 

@@ -203,4 +203,5 @@ def capabilities(version: Version, pci: bool = False, memory_region: bool = Fals
         pmem_update=has(version, "PATCH", "/pmem/x"),
         balloon_update=has(version, "PATCH", "/balloon"),
         metadata_update=can(version, "metadata"),
+        disk_limit_update=True,
     )

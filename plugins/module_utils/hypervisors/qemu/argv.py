@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any, Union
+from typing import Any, Iterator, Union
 
 Scalar = Union[str, int, bool]
 
@@ -90,9 +90,18 @@ def _text(argument: Argument, dialect: Dialect) -> str:
     if argument.name in LITERAL:
         return argument.head or ""
     parts = [] if argument.head is None else [_value(argument.head, dialect)]
-    for key, value in argument.properties.items():
+    for key, value in _flat(argument.properties):
         parts.append(key if value is None else f"{key}={_value(value, dialect)}")
     return ",".join(parts)
+
+
+def _flat(properties: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Properties of properties with a dot between their names (QEMU's keyval)."""
+    for key, value in properties.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def _value(value: Any, dialect: Dialect) -> str:

@@ -11,6 +11,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.config import Hype
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     BlockDrive,
     Device,
+    RateLimit,
     VfioDevice,
     device_id,
 )
@@ -66,10 +67,35 @@ def detach(machine: vm.Vm, config: HypervisorConfig, device: Device) -> None:
     identifier = device_id(device)
     served = identifier in machine.state.daemons
     kind = machine_named(config.hypervisor_machine_type)
+    if isinstance(device, BlockDrive) and device.rate_limit is None:
+        # A change of limits that was killed half-way may have left a limiter.
+        device = dataclasses.replace(device, rate_limit=RateLimit())
     descriptors = parts.Descriptors(socket_path="served" if served else "")
     pieces = parts.parts_of(device, parts.Place.on(kind), config.block_device_driver, descriptors)
     hotplug.unplug(machine.qmp(), pieces, RELEASE_SECONDS)
     give_back(machine, identifier)
+
+
+def limit(machine: vm.Vm, drive: BlockDrive) -> None:
+    """Give a plugged disk the limits of its record, or none. The guest sees nothing of it.
+
+    :raises VmmError: QEMU refused
+    """
+    qmp = machine.qmp()
+    front = f"/machine/peripheral/{parts.frontend_id(drive)}"
+    wanted = parts.limiter(drive)
+    known = parts.limiter(dataclasses.replace(drive, rate_limit=drive.rate_limit or RateLimit()))
+    limited = qmp.execute("qom-get", {"path": front, "property": "drive"}) == known[-1].id
+    if wanted and limited:
+        group = {"path": f"/objects/{wanted[0].id}", "property": "limits", "value": wanted[0].properties["limits"]}
+        qmp.execute("qom-set", group)
+    elif wanted:
+        hotplug.plug(qmp, wanted)
+        qmp.execute("qom-set", {"path": front, "property": "drive", "value": wanted[-1].id})
+    else:
+        qmp.execute("qom-set", {"path": front, "property": "drive", "value": parts.node_id(drive)})
+        for part in reversed(known):
+            hotplug.discard(qmp, part)
 
 
 def place(machine: vm.Vm, config: HypervisorConfig, device: Device, hot: bool) -> parts.Place:

@@ -197,6 +197,24 @@ class QemuHypervisor(Hypervisor):
             self._require("device_hotplug", "devices", type(device).__name__)
             attachments.detach(self.vm, self.config, device)
 
+    def update_device(self, device: Device) -> None:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import attachments
+
+        with self.vm.named_errors():
+            if not isinstance(device, BlockDrive):
+                self.unsupported(f"update_device {type(device).__name__}", fix="Restart it (disruption: restart).")
+            attachments.limit(self.vm, device)
+
+    def check_device(self, device: Device) -> None:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import host_side, parts
+
+        with self.vm.named_errors():
+            device = host_side.complete(device, self.context.sandbox_id, self.vm.state.uuid, self.context.run_dir)
+            host_side.check_hot(device, self.config, self.vm.state.shared_memory)
+            host_side.check(device, self.config)
+            parts.parts_of(device, parts.Place.on(self._machine()), self.config.block_device_driver)
+
     # --- sizes -----------------------------------------------------------------------------------------------------
 
     def resize_vcpus(self, vcpus: int) -> VcpuResize:
@@ -293,6 +311,7 @@ class QemuHypervisor(Hypervisor):
             memory_shrink=resizable,
             network_hotplug=hotplug,
             fs_hotplug=hotplug and machine.vhost_user and self.config.shared_fs != "virtio-9p",
+            disk_limit_update=True,
             serial_hotplug=hotplug,
             vsock_hotplug=hotplug,
             vfio_hotplug=hotplug and machine.has_bridges,

@@ -31,8 +31,9 @@ def plug(qmp: QmpClient, parts: list[Part]) -> None:
     """
     made: list[Part] = []
     try:
+        for part in reversed(parts):
+            discard(qmp, part)
         for part in parts:
-            _discard(qmp, part)
             qmp.execute(COMMANDS[part.kind][0], arguments_of(part))
             made.append(part)
     except HypervisorError:
@@ -51,7 +52,7 @@ def unplug(qmp: QmpClient, parts: list[Part], timeout: float) -> None:
     """
     remove_device(qmp, parts[-1].id, timeout)
     for part in reversed(parts[:-1]):
-        _discard(qmp, part)
+        discard(qmp, part)
 
 
 def arguments_of(part: Part) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def _remove(qmp: QmpClient, part: Part) -> None:
     qmp.execute(command, {name: part.id})
 
 
-def _discard(qmp: QmpClient, part: Part) -> None:
+def discard(qmp: QmpClient, part: Part) -> None:
     """Remove a part that stands behind a device, if it is there (an attempt that was killed half-way may have left it)."""
     if part.kind != "device":
         with contextlib.suppress(QmpError):

@@ -16,6 +16,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     BlockDrive,
     Device,
     NetworkDevice,
+    RateLimit,
     SerialPort,
     VfioDevice,
     VfioType,
@@ -118,7 +119,7 @@ class Descriptors:
 
 
 def _block(drive: BlockDrive, place: Place, driver: str) -> list[Part]:
-    node = f"node-{drive.id}"
+    node = node_id(drive)
     properties: dict[str, Any] = {
         "read-only": drive.read_only,
         "discard": "unmap" if drive.discard else "ignore",
@@ -126,28 +127,62 @@ def _block(drive: BlockDrive, place: Place, driver: str) -> list[Part]:
     }
     if drive.io_engine:
         properties["file"]["aio"] = {"sync": "threads", "async": "io_uring"}[drive.io_engine]
-    if drive.rate_limit:
-        raise Unsupported("the qemu driver has no rate limits", option="devices", wanted=drive.id)
     if drive.cache:
         properties["cache"] = {"direct": drive.cache == "none", "no-flush": drive.cache == "unsafe"}
-    front: dict[str, Any] = {"drive": node}
+    backend = [Part("blockdev", node, drive.format, properties), *limiter(drive)]
+    front: dict[str, Any] = {"drive": backend[-1].id}
     if drive.serial:
         front["serial"] = drive.serial
     if drive.cache:
         front["write-cache"] = "off" if drive.cache == "writethrough" else "on"
-    backend = Part("blockdev", node, drive.format, properties)
     if driver == "virtio-scsi":
         scsi_id, lun = scsi_id_lun(drive.index)
-        return [backend, Part("device", frontend_id(drive), "scsi-hd", {"bus": "scsi0.0", "scsi-id": scsi_id, "lun": lun, **front})]
+        return [*backend, Part("device", frontend_id(drive), "scsi-hd", {"bus": "scsi0.0", "scsi-id": scsi_id, "lun": lun, **front})]
     if driver == "virtio-blk":
-        return [backend, Part("device", frontend_id(drive), f"virtio-blk-{place.transport}", {**front, **place.properties()})]
+        return [*backend, Part("device", frontend_id(drive), f"virtio-blk-{place.transport}", {**front, **place.properties()})]
     raise Unsupported(
         f"the qemu driver attaches no disk by {driver}", option="devices", wanted=drive.id, fix="Choose virtio-blk or virtio-scsi."
     )
 
 
+def node_id(drive: BlockDrive) -> str:
+    """The id in QEMU of the disk itself, without its limits."""
+    return f"node-{drive.id}"
+
+
+def limiter(drive: BlockDrive) -> list[Part]:
+    """What stands between the guest and a disk with limits: the limits, and a filter that keeps them."""
+    if drive.rate_limit is None:
+        return []
+    filtered = {"throttle-group": f"limits-{drive.id}", "file": node_id(drive), "read-only": drive.read_only}
+    filtered["discard"] = "unmap" if drive.discard else "ignore"
+    return [
+        Part("object", f"limits-{drive.id}", "throttle-group", {"limits": limits(drive.rate_limit)}),
+        Part("blockdev", f"limited-{drive.id}", "throttle", filtered),
+    ]
+
+
+def limits(limit: RateLimit) -> dict[str, int]:
+    """A rate limit as QEMU's ThrottleLimits: a maximum is what may go through in one second, after a quiet one.
+
+    All are said, since what is not said stays as it is.
+    """
+    found = {}
+    for name, rate, burst in (("bps", limit.bandwidth, limit.bandwidth_burst), ("iops", limit.ops, limit.ops_burst)):
+        found[f"{name}-total"] = rate
+        found[f"{name}-total-max"] = rate + burst if burst else 0
+    return found
+
+
 def _network(interface: NetworkDevice, place: Place, descriptors: Descriptors) -> list[Part]:
     netdev = f"net-{interface.id}"
+    if interface.rx_rate_limit or interface.tx_rate_limit:
+        raise Unsupported(
+            "QEMU cannot limit the rate of an interface",
+            option="devices",
+            wanted=interface.id,
+            fix="Limit its tap on the host (tc), or choose hypervisor firecracker.",
+        )
     if interface.kind == "user":
         backend = Part("netdev", netdev, "user")
     elif interface.kind in ("tap", "macvtap"):
