@@ -9,16 +9,13 @@ user could have written it, and removed when nobody has used it for a week.
 
 from __future__ import annotations
 
-import compileall
 import contextlib
 import hashlib
 import os
 import shutil
 import stat
 import sys
-import tempfile
 import time
-import zipfile
 from typing import Mapping
 
 ROOT = "/var/cache/kata-hypervisor/engine"
@@ -61,8 +58,13 @@ class EngineCopy:
         """Make it from a zip archive of its files, compiled for this Python.
 
         :raises OSError: it cannot be written
-        :raises ValueError: the archive holds something else
+        :raises ValueError: the archive is none, or holds something else
         """
+        # Not every task comes here.
+        import compileall
+        import tempfile
+        import zipfile
+
         os.makedirs(self.root, mode=0o755, exist_ok=True)
         draft = tempfile.mkdtemp(prefix=".new-", dir=self.root)
         try:
@@ -73,6 +75,8 @@ class EngineCopy:
                 source.extractall(draft)
             compileall.compile_dir(draft, quiet=2)
             os.rename(draft, self.path)
+        except zipfile.BadZipFile as problem:
+            raise ValueError(str(problem)) from problem
         except OSError as problem:
             # Another task was faster: rename(2) says ENOTEMPTY of a directory that is there.
             if not os.path.isdir(self.path):

@@ -73,7 +73,6 @@ can_install:
 import importlib
 import json
 import os
-import zipfile
 
 from ansible.module_utils import basic
 
@@ -92,10 +91,10 @@ def main() -> None:
         supports_check_mode=True,
     )
     copy = EngineCopy(module.params["digest"])
-    if module.params["archive"]:
+    if module.params["archive"] and not copy.is_usable():
         try:
             copy.install(module.params["archive"])
-        except (OSError, ValueError, zipfile.BadZipFile) as problem:
+        except (OSError, ValueError) as problem:
             module.exit_json(changed=False, engine_missing=True, can_install=False, reason=str(problem))
     if not copy.is_usable():
         module.exit_json(changed=False, engine_missing=True, can_install=os.geteuid() == 0 and not module.params["archive"])

@@ -48,6 +48,13 @@ def test_an_archive_of_something_else_is_refused(tmp_path: pathlib.Path, copy: E
     assert not copy.is_usable() and os.listdir(copy.root) == []
 
 
+def test_what_is_no_archive_is_refused(tmp_path: pathlib.Path, copy: EngineCopy) -> None:
+    (tmp_path / "broken.zip").write_bytes(b"PK not really")
+    with pytest.raises(ValueError, match="zip"):
+        copy.install(str(tmp_path / "broken.zip"))
+    assert not copy.is_usable()
+
+
 @pytest.mark.parametrize("which", ["root", "path"])
 def test_what_others_may_write_to_is_not_used(copy: EngineCopy, archive: str, which: str) -> None:
     copy.install(archive)
