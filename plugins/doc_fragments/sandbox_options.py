@@ -24,7 +24,7 @@ class ModuleDocFragment:
       - What to wait for once the sandbox is started. That a VM runs does not mean that its guest has booted.
       - V(running) waits for the VM alone, which is what happens anyway.
       - V(console:) followed by a regular expression waits until the guest has printed something that it matches, since its last start.
-        A dictionary with the keys C(console) and C(timeout) does the same.
+        A dictionary with the keys C(console) and C(timeout) does the same. In place of the colon an equals sign will do.
       - V(agent) waits until the QEMU guest agent answers in the guest.
       - V(port:) followed by an address, a colon and a number waits until something listens there. With a number alone, the guest's agent is
         asked for its address.

@@ -30,7 +30,7 @@ SEARCHED = 4 * 1024 * 1024
 def parse_wait_for(value: Any, timeout: float = DEFAULT_TIMEOUT) -> dict[str, Any] | None:
     """The task's C(wait_for) as a dictionary of one kind of L(KINDS) and C(timeout); None when there is none.
 
-    :param value: C(running), C(console: REGEX), or a dictionary
+    :param value: C(running), C(console: REGEX) or C(console=REGEX), or a dictionary
     :raises ConfigError: it cannot be understood
     """
 
@@ -43,7 +43,8 @@ def parse_wait_for(value: Any, timeout: float = DEFAULT_TIMEOUT) -> dict[str, An
     if value in (None, "", {}):
         return None
     if isinstance(value, str):
-        kind, _colon, argument = value.partition(":")
+        # A command line has many equals signs, so one is as good as the colon.
+        kind, argument = [*re.split("[:=]", value, maxsplit=1), ""][:2]
         value = {kind.strip(): argument.strip()}
     if not isinstance(value, dict):
         raise wrong("this cannot be waited for")

@@ -257,6 +257,8 @@ def test_an_old_python_says_that_it_cannot_read_a_kata_file(monkeypatch: pytest.
         ({}, None),
         ("running", {"kind": "running", "argument": "", "timeout": 60}),
         ("console: a: b", {"kind": "console", "argument": "a: b", "timeout": 60}),
+        ("console: a=b", {"kind": "console", "argument": "a=b", "timeout": 60}),
+        ("console=a: b", {"kind": "console", "argument": "a: b", "timeout": 60}),
         ({"console": "x", "timeout": "2.5"}, {"kind": "console", "argument": "x", "timeout": 2.5}),
         ({"running": True}, {"kind": "running", "argument": True, "timeout": 60}),
     ],
