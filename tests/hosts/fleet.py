@@ -118,8 +118,46 @@ def start(host: pathlib.Path, address: str, public_key: str) -> None:
     (host / "pid").write_text(str(keeper.pid))
 
 
+def control_groups(name: str) -> list[pathlib.Path]:
+    """Cgroups of this name below those that this process is in, made and entered. Hosts that shared one would have each other's processes in their units."""
+    mounted = {}
+    for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines():
+        place, _dash, kind = line.partition(" - ")
+        if kind.startswith("cgroup"):
+            root, mount = place.split()[3:5]
+            mounted["" if kind.startswith("cgroup2") else mount.rpartition("/")[2]] = (root, pathlib.Path(mount))
+    made = []
+    for line in pathlib.Path("/proc/self/cgroup").read_text().splitlines():
+        _number, controllers, path = line.split(":", 2)
+        known = mounted.get(controllers.removeprefix("name="))
+        if known is None:
+            continue
+        group = known[1] / os.path.relpath(path, known[0]) / name
+        group.mkdir(exist_ok=True)
+        for setting in ("cpuset.cpus", "cpuset.mems"):
+            if controllers == "cpuset":
+                (group / setting).write_text((group.parent / setting).read_text())
+        (group / "cgroup.procs").write_text(str(os.getpid()))
+        made.append(group)
+    return made
+
+
+def remove_group(group: pathlib.Path, deadline: float) -> None:
+    """Remove a cgroup with all below it; its processes are gone or about to go."""
+    for folder, _folders, _files in os.walk(group, topdown=False):
+        while True:
+            try:
+                os.rmdir(folder)
+                break
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise FleetError(f"the cgroup {folder} cannot be removed: {error}") from error
+                time.sleep(0.05)
+
+
 def keep(host: pathlib.Path) -> int:
     """Run the host until it powers off; boot it again whenever it reboots. A TERM signal powers it off."""
+    (host / "cgroups").write_text("\n".join(map(str, control_groups(f"fleet-{host.name}-{os.getpid()}"))))
     argv = ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot", "--capability=all", "--resolv-conf=bind-host"]
     argv += ["-D", str(host / "root"), "-M", f"{host.name}-{os.getpid()}", f"--hostname={host.name}", "--bind-ro=/etc/ssl/certs"]
     argv += [f"--bind={device}" for device in DEVICES if os.path.exists(device)]
@@ -170,6 +208,9 @@ def down(directory: pathlib.Path) -> None:
                 time.sleep(0.1)
                 if time.monotonic() > deadline + STOP_SECONDS:
                     raise FleetError(f"{host / 'root'} cannot be unmounted")
+        groups = (host / "cgroups").read_text().splitlines() if (host / "cgroups").exists() else []
+        for group in groups:
+            remove_group(pathlib.Path(group), deadline + STOP_SECONDS)
         (CACHE / "addresses" / (host / "address").read_text()).unlink(missing_ok=True)
     if directory.is_dir():
         shutil.rmtree(directory)
