@@ -111,6 +111,8 @@ class Checksum:
 
 #: Brings the source to a directory and tells its path there.
 Fetch = Callable[[str], str]
+#: Raises an error for a file that is not what it should be.
+Check = Callable[[str], None]
 
 
 class AssetStore:
@@ -175,11 +177,20 @@ class AssetStore:
     # --- what is done ----------------------------------------------------------------------------------------------
 
     def install(
-        self, version: str, wanted: list[Wanted], fetch: Fetch, checksum: Checksum | None, sums: str, use: bool, check_mode: bool
+        self,
+        version: str,
+        wanted: list[Wanted],
+        fetch: Fetch,
+        checksum: Checksum | None,
+        sums: str,
+        use: bool,
+        check_mode: bool,
+        content: Check | None = None,
     ) -> list[str]:
         """Have a version, undamaged, and use it when C(use) says so; what was done.
 
         :param sums: member of the archive with further digests, as C(sha256sum) writes them; empty for none
+        :param content: refuses a first file that is not what it should be
         :raises AssetError: the source is not what was asked for; what is installed stays as it is
         """
         _check_name("version", version)
@@ -192,7 +203,7 @@ class AssetStore:
             why = f"repair {self.name} {version} ({', '.join(damage[:5])})" if damage else f"install {self.name} {version}"
             actions.append(why if (manifest and not other) or not manifest else f"install another {self.name} {version}")
             if not check_mode:
-                self._install(version, wanted, fetch, checksum, sums)
+                self._install(version, wanted, fetch, checksum, sums, content)
         return actions + (self.use(version, check_mode) if use else [])
 
     def use(self, version: str, check_mode: bool) -> list[str]:
@@ -243,7 +254,9 @@ class AssetStore:
                 shutil.rmtree(self.directory, ignore_errors=True)
         return [f"remove {self.name} {name}" for name in doomed]
 
-    def _install(self, version: str, wanted: list[Wanted], fetch: Fetch, checksum: Checksum | None, sums: str) -> None:
+    def _install(
+        self, version: str, wanted: list[Wanted], fetch: Fetch, checksum: Checksum | None, sums: str, content: Check | None
+    ) -> None:
         os.makedirs(self.directory, mode=0o755, exist_ok=True)
         work = tempfile.mkdtemp(prefix=".new-", dir=self.directory)
         try:
@@ -253,6 +266,8 @@ class AssetStore:
             tree = os.path.join(work, "tree")
             os.mkdir(tree, 0o755)
             self._unpack(source, wanted, sums, tree)
+            if content:
+                content(os.path.join(tree, wanted[0].dest))
             manifest = {
                 "name": self.name,
                 "version": version,
@@ -417,8 +432,11 @@ def _write_durably(path: str, text: str) -> None:
         os.fsync(stream.fileno())
 
 
-def fetch_from(url: str, source: str, root: str, checksum: Checksum | None) -> Fetch:
-    """How the source is brought: a file of the host is used where it is, a URL is downloaded, and taken up again where it broke off."""
+def fetch_from(url: str, source: str, root: str, checksum: Checksum | None, seconds: float = 0) -> Fetch:
+    """How the source is brought: a file of the host is used where it is, a URL is downloaded, and taken up again where it broke off.
+
+    :param seconds: how long a download may take before C(downloads.Unfinished) is raised; 0 for as long as it takes
+    """
 
     def fetch(work: str) -> str:
         if source:
@@ -433,7 +451,7 @@ def fetch_from(url: str, source: str, root: str, checksum: Checksum | None) -> F
         key = checksum.digest if checksum else hashlib.sha256(url.encode()).hexdigest()
         partial = os.path.join(root, f".download-{key[:32]}")
         try:
-            download(url, partial, resume=checksum is not None)
+            download(url, partial, resume=checksum is not None, seconds=seconds)
             if checksum:
                 checksum.check(partial)
         except AssetError as problem:

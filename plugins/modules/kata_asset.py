@@ -19,19 +19,12 @@ description:
   - A broken, truncated or tampered download never takes the place of what works. A download that broke off is taken up again.
 author:
   - The kata.hypervisor authors (@kata-hypervisor)
+extends_documentation_fragment:
+  - kata.hypervisor.attributes
 attributes:
   action:
     support: full
     description: Indicates this has a corresponding action plugin so some parts of the options can be executed on the controller.
-  check_mode:
-    support: full
-    description: Can run in C(check_mode) and return changed status prediction without modifying target.
-  diff_mode:
-    support: full
-    description: Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
-  idempotent:
-    support: full
-    description: When run twice in a row with the same arguments, the second run changes nothing.
 options:
   name:
     description: The asset's name, such as V(firecracker).
@@ -87,6 +80,13 @@ options:
   sums:
     description: Member of the archive with digests of the others, as C(sha256sum) writes them. V({version}) and V({arch}) are filled in.
     type: str
+  content:
+    description:
+      - What the first of O(files) must be. Something else, such as a web page that tells of an error, is refused before anything is changed.
+      - V(image) is a raw disk image with a partition table or a file system, V(initrd) a cpio archive, compressed or not, V(kernel) a Linux kernel.
+    type: str
+    choices: [any, image, initrd, kernel]
+    default: any
   use:
     description: Whether to switch to this version.
     type: bool
@@ -97,6 +97,12 @@ options:
   arch:
     description: What V({arch}) stands for, the host's machine when not given.
     type: str
+  download_seconds:
+    description:
+      - How many seconds a download from O(url) may take before the task ends with RV(unfinished). The next run goes on where this one ended.
+      - The controller's side of this module uses it to show progress every 10 seconds, and then lets the download go on. It matters to nobody else.
+    type: int
+    default: 0
   allow_vulnerable:
     description: Install a version although it is known to be vulnerable.
     type: bool
@@ -164,6 +170,11 @@ files:
   returned: with O(state=present)
   type: dict
   sample: {firecracker: {mode: 493, sha256: 0f2d1e5fcd0b5aa1d4ac4a7ee0d4fdd4df1b0ea7f0b4b9db2c15a0ad2b2e9c41}}
+unfinished:
+  description: How far a download is that took longer than O(download_seconds), in bytes. RV(unfinished.total) is 0 where the server does not tell.
+  returned: when a download has not come to its end
+  type: dict
+  sample: {received: 125829120, total: 419430400}
 needs_source:
   description: Whether O(url) or O(src) is needed for this, because it is not installed undamaged. Asked in check mode.
   returned: with O(state=present)
@@ -178,14 +189,25 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.asset_store import (
     AssetStore,
+    Check,
     Checksum,
     Wanted,
     fetch_from,
     refuse_vulnerable,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.downloads import Unfinished
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HypervisorError
 
 FILE_SPEC: dict[str, dict[str, Any]] = {"member": {"type": "str"}, "dest": {"type": "str"}, "mode": {"type": "str"}}
+
+
+def content_check(content: str) -> Check | None:
+    """What refuses a file that is not what it should be; None when it may be anything."""
+    if content == "any":
+        return None
+    from ansible_collections.kata.hypervisor.plugins.module_utils import disk_image
+
+    return {"image": disk_image.check_raw_image, "initrd": disk_image.check_initrd, "kernel": disk_image.check_kernel}[content]
 
 
 def present(options: dict[str, Any], store: AssetStore, check_mode: bool) -> dict[str, Any]:
@@ -199,8 +221,9 @@ def present(options: dict[str, Any], store: AssetStore, check_mode: bool) -> dic
         raise ConfigError("a source needs a checksum", option="checksum", fix="Give its sha256 or sha512, or say verify: false.")
     if not options["allow_vulnerable"]:
         refuse_vulnerable(store.name, version, wanted)
-    fetch = fetch_from(filled["url"], options["src"] or "", options["root"], checksum)
-    actions = store.install(version, wanted, fetch, checksum, filled["sums"], options["use"], check_mode)
+    fetch = fetch_from(filled["url"], options["src"] or "", options["root"], checksum, options["download_seconds"])
+    check = content_check(options["content"])
+    actions = store.install(version, wanted, fetch, checksum, filled["sums"], options["use"], check_mode, check)
     needs_source = any(not action.startswith("use ") for action in actions)
     if options["keep"] is not None:
         actions += store.prune(options["keep"], version, check_mode)
@@ -229,9 +252,11 @@ def main() -> None:
             "verify": {"type": "bool", "default": True},
             "files": {"type": "list", "elements": "dict", "default": [], "options": FILE_SPEC},
             "sums": {"type": "str"},
+            "content": {"type": "str", "choices": ["any", "image", "initrd", "kernel"], "default": "any"},
             "use": {"type": "bool", "default": True},
             "keep": {"type": "int"},
             "arch": {"type": "str"},
+            "download_seconds": {"type": "int", "default": 0},
             "allow_vulnerable": {"type": "bool", "default": False},
         },
         required_if=[("state", "present", ["version"])],
@@ -254,6 +279,8 @@ def main() -> None:
         else:
             with store.lock():
                 result = converge()
+    except Unfinished as download:
+        module.exit_json(changed=True, unfinished={"received": download.received, "total": download.total})
     except HypervisorError as problem:
         module.fail_json(msg=str(problem), **problem.as_result())
     after = {"current": store.current(), "versions": store.versions()}

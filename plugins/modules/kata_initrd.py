@@ -15,16 +15,8 @@ description:
   - The order in which modules must be loaded is found in the modules themselves, so the kernel's package need not be installed.
 author:
   - The kata.hypervisor authors (@kata-hypervisor)
-attributes:
-  check_mode:
-    support: full
-    description: Can run in C(check_mode) and return changed status prediction without modifying target.
-  diff_mode:
-    support: full
-    description: Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
-  idempotent:
-    support: full
-    description: When run twice in a row with the same arguments, the second run changes nothing.
+extends_documentation_fragment:
+  - kata.hypervisor.attributes
 options:
   path:
     description: Where to write the initrd. It is replaced in one step, so a sandbox that starts meanwhile gets the old or the new one.

@@ -17,16 +17,8 @@ description:
   - On Debian and Ubuntu this needs nothing. Elsewhere it needs C(dnf) with its C(download) plugin, C(rpm2cpio) and C(cpio).
 author:
   - The kata.hypervisor authors (@kata-hypervisor)
-attributes:
-  check_mode:
-    support: full
-    description: Can run in C(check_mode) and return changed status prediction without modifying target.
-  diff_mode:
-    support: full
-    description: Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
-  idempotent:
-    support: full
-    description: When run twice in a row with the same arguments, the second run changes nothing.
+extends_documentation_fragment:
+  - kata.hypervisor.attributes
 options:
   name:
     description: The package. It may be one that only depends on others, such as C(linux-image-cloud-amd64); see O(follow).

@@ -15,16 +15,12 @@ description:
     C(lz4) is used where it is there, since it is faster.
 author:
   - The kata.hypervisor authors (@kata-hypervisor)
+extends_documentation_fragment:
+  - kata.hypervisor.attributes
 attributes:
-  check_mode:
-    support: full
-    description: Can run in C(check_mode) and return changed status prediction without modifying target.
   diff_mode:
     support: none
     description: Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
-  idempotent:
-    support: full
-    description: When run twice in a row with the same arguments, the second run changes nothing.
 options:
   src:
     description: The kernel on the host, compressed or not.

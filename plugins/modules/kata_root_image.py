@@ -1,0 +1,224 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: kata_root_image
+short_description: Build a sandbox's root image from a distribution's packages
+version_added: 1.0.0
+description:
+  - Puts packages of Debian or Ubuntu, users with their keys, and files into an ext4 image. Nothing is mounted for it.
+  - The same packages, users and files give the same bytes, on any host. The image is made anew when one of the options is another, or when the
+    file is no longer what was made. New versions of the packages are no reason; see O(serial).
+  - A VM sees the image read-only. C(/tmp) is in the guest's memory, and so are the SSH host keys, which each guest makes for itself. With the role
+    P(kata.hypervisor.kata_image#role)'s first stage and C(kata.overlay) among the kernel parameters, all of it can be written to, in memory.
+  - A system with systemd tells C(kata-guest: ready) on its console, with its CPUs and memory, when it has started.
+  - The host needs C(mmdebstrap), C(e2fsprogs), and root.
+author:
+  - The kata.hypervisor authors (@kata-hypervisor)
+extends_documentation_fragment:
+  - kata.hypervisor.attributes
+options:
+  path:
+    description: Where the image is. It is replaced in one step; a VM that runs keeps the one that it has.
+    type: path
+    required: true
+  state:
+    description: Whether the image shall be there.
+    type: str
+    choices: [absent, present]
+    default: present
+  suite:
+    description: The distribution's release, such as V(bookworm). Needed with O(state=present).
+    type: str
+  sources:
+    description: Files of the host with apt's sources (C(.list) or C(.sources)). Without any, the host's own are taken.
+    type: list
+    elements: path
+    default: []
+  packages:
+    description: What goes in beside the smallest Debian that has apt. A system that starts needs an init such as V(systemd-sysv).
+    type: list
+    elements: str
+    default: []
+  users:
+    description: Users that are made, each with a home directory. Nobody has a password.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: The user's name. V(root) is there already, and gets the keys.
+        type: str
+        required: true
+      ssh_keys:
+        description: Public keys that may log in as this user.
+        type: list
+        elements: str
+        default: []
+      groups:
+        description: Further groups that the user is in. They must be there.
+        type: list
+        elements: str
+        default: []
+      shell:
+        description: The user's shell.
+        type: str
+        default: /bin/bash
+  files:
+    description: Files of the host to put in.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      src:
+        description: The file on the host.
+        type: path
+        required: true
+      dest:
+        description: Its absolute path in the guest.
+        type: str
+        required: true
+      mode:
+        description: Its permissions, as an octal number in quotes.
+        type: str
+        default: "0644"
+  hostname:
+    description: The guest's name.
+    type: str
+    default: sandbox
+  size_mb:
+    description: Size of the image in MiB. Without one, as large as what goes in needs.
+    type: int
+  serial:
+    description: Any text. Another one makes the image anew, with the packages as they are on that day.
+    type: str
+    default: ""
+seealso:
+  - module: kata.hypervisor.kata_disk_image
+  - module: kata.hypervisor.kata_initrd
+"""
+
+EXAMPLES = r"""
+- name: Have a root image with an SSH server
+  kata.hypervisor.kata_root_image:
+    path: /var/lib/kata-hypervisor/assets/images/web.ext4
+    suite: bookworm
+    packages: [systemd-sysv, udev, openssh-server, iproute2]
+    users:
+      - name: operator
+        ssh_keys: ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKexample operator@example.com"]
+    serial: "2026-11"
+
+- name: Start a sandbox with it
+  kata.hypervisor.kata_sandbox:
+    id: web-1
+    state: started
+    kernel_path: "{{ kata_kernel_facts.path }}"
+    image_path: /var/lib/kata-hypervisor/assets/images/web.ext4
+    initramfs_path: /var/lib/kata-hypervisor/assets/initrds/guest.img
+"""
+
+RETURN = r"""
+path:
+  description: Where the image is.
+  returned: success
+  type: str
+  sample: /var/lib/kata-hypervisor/assets/images/web.ext4
+sha256:
+  description: Its digest. Empty in check mode where it would be made.
+  returned: with O(state=present)
+  type: str
+  sample: 3f0a377ba0a4a460ecb616f6507ce0d8cfa3e704025d4fda3ed0c5ca05468728
+size:
+  description: How large it is, in bytes.
+  returned: with O(state=present)
+  type: int
+  sample: 335544320
+packages:
+  description: The packages in it, with their versions.
+  returned: with O(state=present)
+  type: list
+  elements: str
+  sample: [adduser=3.134, apt=2.6.1]
+actions:
+  description: What was done, or would be done in check mode.
+  returned: success
+  type: list
+  elements: str
+  sample: ["make /var/lib/kata-hypervisor/assets/images/web.ext4"]
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.built_files import BuiltFile
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.initrd import ExtraFile
+from ansible_collections.kata.hypervisor.plugins.module_utils.root_image import Recipe, User, build, check_programs
+
+USER_SPEC: dict[str, dict[str, Any]] = {
+    "name": {"type": "str", "required": True},
+    "ssh_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
+    "groups": {"type": "list", "elements": "str", "default": []},
+    "shell": {"type": "str", "default": "/bin/bash"},
+}
+FILE_SPEC: dict[str, dict[str, Any]] = {
+    "src": {"type": "path", "required": True},
+    "dest": {"type": "str", "required": True},
+    "mode": {"type": "str", "default": "0644"},
+}
+
+
+def converge(options: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Bring the image to what the task asks for; the module's result."""
+    image = BuiltFile(options["path"])
+    if options["state"] == "absent":
+        return image.remove(check_mode)
+    recipe = Recipe(
+        suite=options["suite"],
+        packages=tuple(options["packages"]),
+        sources=tuple(options["sources"]),
+        users=tuple(User.parse(user) for user in options["users"]),
+        files=tuple(ExtraFile.parse(file) for file in options["files"]),
+        hostname=options["hostname"],
+        size_mb=options["size_mb"] or 0,
+        serial=options["serial"],
+    ).checked()
+    if not check_mode:
+        check_programs()
+    result = image.converge(recipe.as_dict(), lambda work: build(recipe, work), check_mode)
+    return {**result, "packages": result.pop("about").get("packages", [])}
+
+
+def main() -> None:
+    """Have the root image."""
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "state": {"type": "str", "choices": ["absent", "present"], "default": "present"},
+            "suite": {"type": "str"},
+            "sources": {"type": "list", "elements": "path", "default": []},
+            "packages": {"type": "list", "elements": "str", "default": []},
+            "users": {"type": "list", "elements": "dict", "default": [], "options": USER_SPEC},
+            "files": {"type": "list", "elements": "dict", "default": [], "options": FILE_SPEC},
+            "hostname": {"type": "str", "default": "sandbox"},
+            "size_mb": {"type": "int"},
+            "serial": {"type": "str", "default": ""},
+        },
+        required_if=[("state", "present", ["suite"])],
+        supports_check_mode=True,
+    )
+    try:
+        result = converge(module.params, module.check_mode)
+    except HypervisorError as problem:
+        module.fail_json(msg=str(problem), **problem.as_result())
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
