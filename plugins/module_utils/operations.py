@@ -159,18 +159,27 @@ class Operations:
         with self.sandbox.starting():
             driver = self._take_prepared()
             record.defaults = dict(self.sandbox.plan.defaults)
-            before = _identity_and_size(driver.console_log())
+            before, said = _identity_and_size(driver.console_log()), _identity_and_size(driver.vmm_log())
             driver.start_sandbox(self.sandbox.spec.start_timeout)
         record.console_start = _grown_from(driver.console_log(), before)
-        record.memory_reached_mb = driver.observe().memory_mb
+        observed = driver.observe()
+        record.memory_reached_mb = observed.memory_mb
+        self._follow_log(driver, observed.pid, said)
 
     def _do_restore(self, step: Step) -> None:
         record, driver = self._known(), self._live()
         add_devices(driver, record.devices)
-        before = _identity_and_size(driver.console_log())
+        before, said = _identity_and_size(driver.console_log()), _identity_and_size(driver.vmm_log())
         driver.restore_sandbox(record.saved_state, self.sandbox.spec.save_timeout)
         record.console_start = _grown_from(driver.console_log(), before)
+        self._follow_log(driver, driver.observe().pid, said)
         self._drop_saved_state()
+
+    def _follow_log(self, driver: Hypervisor, pid: int | None, before: tuple[int, int]) -> None:
+        """Let the journal have what a new VMM says."""
+        from ansible_collections.kata.hypervisor.plugins.module_utils.supervision import follow_log
+
+        follow_log(self.sandbox.layout, driver.hypervisor_config(), pid, driver.vmm_log(), _grown_from(driver.vmm_log(), before))
 
     def _do_stop(self, step: Step) -> None:
         driver = self._live()

@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import shutil
+import subprocess
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HostError
@@ -103,3 +104,48 @@ def scope_command(context: Context, config: HypervisorConfig, part: str = "") ->
             raise ConfigError("this is no property of a unit", option="unit_properties", wanted=f"{name}={value}")
         command.append(f"--property={name}={value}")
     return [*command, "--"]
+
+
+def log_command(layout: SandboxLayout, pid: int, log: str, offset: int) -> list[str]:
+    """What copies a VMM's log into the journal for as long as the VMM's unit is there.
+
+    The log stays a file, which is whole at any moment. What is copied counts as the words of the VMM's unit (systemd.journal-fields(7), OBJECT_*),
+    so C(journalctl -u kata-sandbox-ID.scope) has them.
+
+    :param offset: where this VMM's words begin in the log, in bytes
+    """
+    stem = unit_stem(layout)
+    return [
+        shutil.which("systemd-run") or "systemd-run",
+        "--quiet",
+        "--collect",
+        "--no-block",
+        "--no-ask-password",
+        # By its process: the one before may still be going away.
+        f"--unit={stem}:log-{pid}.service",
+        f"--slice={SLICE}",
+        f"--description=Log of sandbox {layout.id}",
+        f"--property=BindsTo={stem}.scope",
+        f"--property=After={stem}.scope",
+        f"--property=LogExtraFields=OBJECT_SYSTEMD_UNIT={stem}.scope",
+        f"--property=SyslogIdentifier={stem}",
+        # What the VMM said last is read before the unit that it ran in takes this one along.
+        f"--property=ExecStop={shutil.which('sleep') or '/bin/sleep'} 0.2",
+        shutil.which("tail") or "/usr/bin/tail",
+        f"--bytes=+{offset + 1}",
+        "--follow=name",
+        log,
+    ]
+
+
+def follow_log(layout: SandboxLayout, config: HypervisorConfig, pid: int | None, log: str, offset: int) -> None:
+    """Have a VMM's log in the journal too, where systemd looks after it. Nothing waits for that, and nothing fails by it."""
+    if log and pid and resolve(config.supervisor) == "systemd":
+        subprocess.Popen(
+            log_command(layout, pid, log, offset),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+        )

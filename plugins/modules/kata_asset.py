@@ -171,7 +171,7 @@ files:
   type: dict
   sample: {firecracker: {mode: 493, sha256: 0f2d1e5fcd0b5aa1d4ac4a7ee0d4fdd4df1b0ea7f0b4b9db2c15a0ad2b2e9c41}}
 unfinished:
-  description: How far a download is that took longer than O(download_seconds), in bytes. RV(unfinished.total) is 0 where the server does not tell.
+  description: How far a download is that took longer than O(download_seconds), in bytes. C(total) is 0 where the server does not tell.
   returned: when a download has not come to its end
   type: dict
   sample: {received: 125829120, total: 419430400}

@@ -15,7 +15,7 @@ description:
     file is no longer what was made. New versions of the packages are no reason; see O(serial).
   - A VM sees the image read-only. C(/tmp) is in the guest's memory, and so are the SSH host keys, which each guest makes for itself. With the role
     P(kata.hypervisor.kata_image#role)'s first stage and C(kata.overlay) among the kernel parameters, all of it can be written to, in memory.
-  - A system with systemd tells C(kata-guest: ready) on its console, with its CPUs and memory, when it has started.
+  - "A system with systemd tells C(kata-guest: ready) on its console, with its CPUs and memory, when it has started."
   - The host needs C(mmdebstrap), C(e2fsprogs), and root.
 author:
   - The kata.hypervisor authors (@kata-hypervisor)
