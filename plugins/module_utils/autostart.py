@@ -175,12 +175,13 @@ def sources() -> dict[str, bytes]:
     asked = set()
     while waiting:
         name = waiting.pop()
-        if name in asked or not name.startswith(PACKAGE):
+        # The package itself holds nothing; a task's payload has an empty file for it, the host's copy of the engine has none.
+        if name in asked or not name.startswith(PACKAGE + "."):
             continue
         asked.add(name)
         waiting.append(name.rpartition(".")[0])
         below = name[len(PACKAGE) + 1 :].replace(".", "/")
-        for path in ([f"{below}.py"] if below else []) + [f"{below}/__init__.py".lstrip("/")]:
+        for path in (f"{below}.py", f"{below}/__init__.py"):
             try:
                 source = _read_beside(path)
             except OSError:

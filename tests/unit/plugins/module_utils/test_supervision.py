@@ -136,6 +136,22 @@ def test_a_program_stays_while_a_service_names_it(systemd: pathlib.Path) -> None
     assert service.in_place()
 
 
+def test_the_program_is_the_same_from_a_payload_and_from_a_copy_of_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A task's payload has an empty file for the package itself, where a copy of the files has none.
+    read = autostart._read_beside
+    without = autostart.program_path("/state")
+    monkeypatch.setattr(autostart, "_read_beside", lambda path: b"" if path == "__init__.py" else read(path))
+    assert autostart.program_path("/state") == without
+
+
+def test_a_log_is_copied_into_the_journal_of_the_unit(systemd: pathlib.Path) -> None:
+    command = supervision.log_command(SandboxLayout("web", supervision.STATE_ROOT, supervision.RUN_ROOT), 42, "/run/x/vmm.log", 100)
+    assert "--unit=kata-sandbox-web:log-42.service" in command
+    assert "--property=BindsTo=kata-sandbox-web.scope" in command
+    assert "--property=LogExtraFields=OBJECT_SYSTEMD_UNIT=kata-sandbox-web.scope" in command
+    assert command[-4:] == [supervision.shutil.which("tail"), "--bytes=+101", "--follow=name", "/run/x/vmm.log"]
+
+
 def test_the_program_runs_without_ansible_and_converges(tmp_path: pathlib.Path) -> None:
     program = tmp_path / "kata-hypervisor.pyz"
     program.write_bytes(autostart.program_bytes())
