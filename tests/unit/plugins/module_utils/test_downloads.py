@@ -16,7 +16,12 @@ from collections.abc import Iterator
 import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils import downloads
-from ansible_collections.kata.hypervisor.plugins.module_utils.asset_store import AssetStore, Checksum, Wanted, fetch_from
+from ansible_collections.kata.hypervisor.plugins.module_utils.asset_store import (
+    AssetStore,
+    Checksum,
+    Wanted,
+    fetch_from,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError
 
 
@@ -66,19 +71,23 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         def handle_error(self, *_: object) -> None:
             pass  # A client that has what it wants goes away.
 
-    with Quiet(("127.0.0.1", 0), Handler) as made:
+    made = Quiet(("127.0.0.1", 0), Handler)
+    try:
         threading.Thread(target=made.serve_forever, daemon=True).start()
         behaviour.address = f"http://127.0.0.1:{made.server_port}/x"
         yield behaviour
+    finally:
         made.shutdown()
+        made.server_close()
 
 
 def test_it_is_told_how_far_a_download_is_and_goes_on_there(server: Server, tmp_path: pathlib.Path) -> None:
     server.pieces = 60_000
     path, told = tmp_path / "x", []
-    for _ in range(20):
+    for attempt in range(20):
         try:
             received = downloads.download(server.address, str(path), seconds=1e-9)
+            assert attempt == len(told)
             break
         except downloads.Unfinished as unfinished:
             told.append((unfinished.received, unfinished.total))
@@ -136,7 +145,7 @@ def test_two_plays_at_once_download_once(server: Server, tmp_path: pathlib.Path)
             fetch = fetch_from(server.address, "", store.root, checksum)
             done.append(store.install("1.0", [Wanted("", "vmm")], fetch, checksum, "", True, False))
 
-    plays = [threading.Thread(target=play) for _ in range(4)]
+    plays = [threading.Thread(target=play, name=f"play {number}") for number in range(4)]
     for thread in plays:
         thread.start()
     for thread in plays:

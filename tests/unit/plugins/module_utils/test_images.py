@@ -93,7 +93,7 @@ def test_an_image_is_converted_and_made_larger(tmp_path: pathlib.Path, ext4: pat
 
 @needs_qemu_img
 def test_the_format_that_was_named_counts(tmp_path: pathlib.Path, ext4: pathlib.Path) -> None:
-    with pytest.raises(AssetError, match="no image of that format.*not in qcow2 format"):
+    with pytest.raises(AssetError, match=r"no image of that format.*not in qcow2 format"):
         disk_image.convert(str(ext4), "qcow2", "raw", 0, str(tmp_path))
     # What claims to be qcow2 is bytes of a raw image, when raw is what was named.
     qcow2 = tmp_path / "root.qcow2"
@@ -107,14 +107,14 @@ def test_an_image_that_reads_files_of_the_host_is_refused(tmp_path: pathlib.Path
     secret, evil = tmp_path / "secret", tmp_path / "evil.qcow2"
     secret.write_bytes(b"secret" * 512)
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(secret), "-F", "raw", str(evil)], check=True)
-    with pytest.raises(AssetError, match="needs other files.*secret"):
+    with pytest.raises(AssetError, match=r"needs other files.*secret"):
         disk_image.convert(str(evil), "qcow2", "raw", 0, str(tmp_path))
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-o", f"data_file={tmp_path}/data,data_file_raw=on", str(evil), "1M"], check=True)
-    with pytest.raises(AssetError, match="needs other files.*data"):
+    with pytest.raises(AssetError, match=r"needs other files.*data"):
         disk_image.convert(str(evil), "qcow2", "raw", 0, str(tmp_path))
     vmdk = tmp_path / "flat.vmdk"
     subprocess.run(["qemu-img", "create", "-q", "-f", "vmdk", "-o", "subformat=monolithicFlat", str(vmdk), "1M"], check=True)
-    with pytest.raises(AssetError, match="needs other files.*flat-flat"):
+    with pytest.raises(AssetError, match=r"needs other files.*flat-flat"):
         disk_image.convert(str(vmdk), "vmdk", "raw", 0, str(tmp_path))
 
 
