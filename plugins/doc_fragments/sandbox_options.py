@@ -332,6 +332,15 @@ class ModuleDocFragment:
       - With O(hypervisor=qemu), a change needs a restart.
       - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: str
+  vmm_user:
+    description:
+      - A user of the host that QEMU runs as, such as C(kata-vmm), which the role P(kata.hypervisor.kata_host#role) makes. The task itself stays root, opens
+        what QEMU needs (sockets, taps, saved states) and hands it over.
+      - That user must be able to read the kernel, the initrd, the image and the firmware, and to read and write the disks; what it may not open is
+        refused before anything starts. A virtiofsd stays root's, since it acts for the guest's users.
+      - With O(hypervisor=qemu), a change needs a restart.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+    type: str
   max_memory_mb:
     description:
       - The most memory that the VM can be given while it runs, in MiB.

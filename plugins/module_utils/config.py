@@ -121,6 +121,8 @@ class HypervisorConfig:
     # Beyond Kata 1.x.
     accelerator: str = option("", "accelerator", choices=("auto", "kvm", "tcg"), default="auto", only=QEMU)
     cpu_model: str = option("", "cpu_model", only=QEMU)
+    #: The user that QEMU runs as, where that is not the task's own.
+    vmm_user: str = option("", "vmm_user", only=QEMU)
     #: The template that the VM begins from instead of booting; the engine turns it into the paths above.
     template: str = option("", "template", only=QEMU)
     max_memory_mb: int = option(0, "max_memory_mb", type="int", unit="MiB", only=QEMU_FIRECRACKER)

@@ -16,7 +16,10 @@ import signal
 import struct
 import subprocess
 import time
-from typing import Any, Iterator
+from typing import TYPE_CHECKING, Any, Iterator
+
+if TYPE_CHECKING:
+    from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import User
 
 #: Seconds that the supervisor gets to make a unit.
 SUPERVISOR_SECONDS = 10.0
@@ -130,6 +133,7 @@ def spawn_detached(
     pass_fds: tuple[int, ...] = (),
     env: dict[str, str] | None = None,
     through: list[str] | None = None,
+    user: User | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a process that outlives this one and its ssh session.
 
@@ -137,15 +141,16 @@ def spawn_detached(
     each of them is needed, or the process dies with the task, or the task hangs until the process ends.
 
     :param log_path: file that takes its standard output and error (appended)
-    :param through: a command that ends in becoming C(argv), see C(supervision.py)
+    :param through: a command that ends in becoming C(argv), see C(supervision.py); it also becomes the user
+    :param user: whom the process shall run as, None for ourselves
     :raises OSError: the program can't be run
     """
     if not through:
-        return _spawn(argv, log_path, pass_fds, env)
+        return _spawn(argv, log_path, pass_fds, env, user)
     patience = time.monotonic() + UNIT_GONE_SECONDS
     while True:
         before = os.path.getsize(log_path) if os.path.exists(log_path) else 0
-        child = _spawn([*through, *argv], log_path, pass_fds, env)
+        child = _spawn([*through, *argv], log_path, pass_fds, env, user, later=True)
         _wait_for_exec(child, os.path.realpath(through[0]), time.monotonic() + SUPERVISOR_SECONDS)
         if child.poll() is None:
             return child
@@ -173,8 +178,12 @@ def _wait_for_exec(child: subprocess.Popen[bytes], first: str, deadline: float) 
 
 
 def _spawn(
-    argv: list[str], log_path: str, pass_fds: tuple[int, ...], env: dict[str, str] | None
+    argv: list[str], log_path: str, pass_fds: tuple[int, ...], env: dict[str, str] | None, user: User | None, later: bool = False
 ) -> subprocess.Popen[bytes]:
+    """Start a process; one that becomes the user only C(later) has that user's groups already, which a supervisor does not set."""
+    switch: dict[str, Any] = {}
+    if user is not None:
+        switch = {"extra_groups": list(user.groups), **({} if later else {"user": user.uid, "group": user.gid})}
     log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         return subprocess.Popen(
@@ -187,6 +196,7 @@ def _spawn(
             start_new_session=True,
             cwd="/",
             env=env,
+            **switch,
         )
     finally:
         os.close(log)

@@ -19,6 +19,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.config import Hype
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HostError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import RUN_ROOT, STATE_ROOT, SandboxLayout
+from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import User
 
 #: All VMMs' units are below this one, so that a host can limit them together.
 SLICE = "kata.slice"
@@ -71,12 +72,13 @@ def layout_of(context: Context) -> SandboxLayout:
     )
 
 
-def scope_command(context: Context, config: HypervisorConfig, part: str = "") -> list[str]:
+def scope_command(context: Context, config: HypervisorConfig, part: str = "", user: User | None = None) -> list[str]:
     """What stands before a VMM's command line so that it runs in a unit of its own; empty without a supervisor.
 
     The program takes the place of this command in the same process, and inherits its descriptors (systemd-run(1), --scope).
 
     :param part: names a helper of the VMM, such as one share's virtiofsd
+    :param user: whom the program shall run as, None for ourselves
     :raises HostError: systemd is asked for and does not run this host
     :raises ConfigError: a limit is none
     """
@@ -98,6 +100,8 @@ def scope_command(context: Context, config: HypervisorConfig, part: str = "") ->
         f"--property=Before={stem}.service",
         f"--description=Sandbox {context.sandbox_id}" + (f" ({part})" if part else ""),
     ]
+    if user is not None:
+        command += [f"--uid={user.uid}", f"--gid={user.gid}"]
     # A helper gets no limits: they are said of the VMM.
     for name, value in [] if part else [(limit.key, limit.value) for limit in config.unit_properties]:
         if not _PROPERTY.fullmatch(f"{name}={value}"):

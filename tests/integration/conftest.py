@@ -33,6 +33,33 @@ def assets() -> Assets:
     return guest_assets()
 
 
+#: The first process of the image below. It runs from a file system that nobody can write to.
+IMAGE_INIT = """#!/bin/busybox sh
+/bin/busybox --install -s /tmp 2>/dev/null
+export PATH=/bin:/tmp
+echo "kata-guest: ready from image on $(busybox awk '$2 == "/" {print $1}' /proc/mounts | busybox tail -n 1)"
+exec busybox setsid busybox sh -l <>/dev/ttyS0 >&0 2>&0
+"""
+
+
+@pytest.fixture(scope="session")
+def root_image(assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """An ext4 image with busybox and a first process, made without mounting anything."""
+    work = tmp_path_factory.mktemp("image")
+    tree = work / "tree"
+    for directory in ("bin", "sbin", "dev", "proc", "sys", "tmp", "mnt"):
+        (tree / directory).mkdir(parents=True)
+    busybox = next(assets.kernel.parent.glob("tools/busybox-static/**/bin/busybox"))
+    (tree / "bin" / "busybox").write_bytes(busybox.read_bytes())
+    (tree / "bin" / "sh").symlink_to("busybox")
+    (tree / "sbin" / "init").write_text(IMAGE_INIT)
+    for program in ("bin/busybox", "sbin/init"):
+        (tree / program).chmod(0o755)
+    path = work / "root.ext4"
+    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-O", "^has_journal", "-d", str(tree), str(path), "32M"], check=True)
+    return path
+
+
 class Host:
     """Sandboxes of one test in directories of their own, removed at its end whatever happens."""
 

@@ -6,37 +6,11 @@
 from __future__ import annotations
 
 import pathlib
-import subprocess
 from typing import Any
 
 import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
-
-INIT = """#!/bin/busybox sh
-/bin/busybox --install -s /tmp 2>/dev/null
-export PATH=/bin:/tmp
-echo "kata-guest: ready from image on $(busybox awk '$2 == "/" {print $1}' /proc/mounts | busybox tail -n 1)"
-exec busybox setsid busybox sh -l <>/dev/ttyS0 >&0 2>&0
-"""
-
-
-@pytest.fixture(scope="module")
-def image(assets: Any, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """An ext4 image with busybox and a first process, made without mounting anything."""
-    work = tmp_path_factory.mktemp("image")
-    tree = work / "tree"
-    for directory in ("bin", "sbin", "dev", "proc", "sys", "tmp", "mnt"):
-        (tree / directory).mkdir(parents=True)
-    busybox = next(assets.kernel.parent.glob("tools/busybox-static/**/bin/busybox"))
-    (tree / "bin" / "busybox").write_bytes(busybox.read_bytes())
-    (tree / "bin" / "sh").symlink_to("busybox")
-    (tree / "sbin" / "init").write_text(INIT)
-    for program in ("bin/busybox", "sbin/init"):
-        (tree / program).chmod(0o755)
-    path = work / "root.ext4"
-    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-O", "^has_journal", "-d", str(tree), str(path), "32M"], check=True)
-    return path
 
 
 @pytest.mark.parametrize(
@@ -51,10 +25,10 @@ def image(assets: Any, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path
         ("nvdimm", "pc", "pmem0"),
     ],
 )
-def test_boots_from_an_image_that_stays_as_it_is(host: Any, image: pathlib.Path, driver: str, machine: str, device: str) -> None:
-    before = image.read_bytes()
+def test_boots_from_an_image_that_stays_as_it_is(host: Any, root_image: pathlib.Path, driver: str, machine: str, device: str) -> None:
+    before = root_image.read_bytes()
     host.start(
-        image_path=str(image),
+        image_path=str(root_image),
         initramfs_path=str(host.assets.initrd),
         image_driver=driver,
         machine_type=machine,
@@ -63,10 +37,10 @@ def test_boots_from_an_image_that_stays_as_it_is(host: Any, image: pathlib.Path,
     )
     assert host.converge(state="started")["changed"] is False
     host.converge(state="absent", stop_timeout=0)
-    assert image.read_bytes() == before
+    assert root_image.read_bytes() == before
 
 
 @pytest.mark.parametrize(("options", "words"), [({"image_format": "qcow2"}, "must be raw"), ({"machine_type": "microvm"}, "no room")])
-def test_what_an_image_in_memory_cannot_be(host: Any, image: pathlib.Path, options: dict[str, str], words: str) -> None:
+def test_what_an_image_in_memory_cannot_be(host: Any, root_image: pathlib.Path, options: dict[str, str], words: str) -> None:
     with pytest.raises(HypervisorError, match=words):
-        host.start(image_path=str(image), initramfs_path=str(host.assets.initrd), image_driver="nvdimm", **options)
+        host.start(image_path=str(root_image), initramfs_path=str(host.assets.initrd), image_driver="nvdimm", **options)

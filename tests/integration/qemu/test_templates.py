@@ -129,6 +129,55 @@ def test_a_clone_has_more_vcpus_memory_and_devices(base: Any) -> None:
     base.converge(id="large", state="absent", stop_timeout=0)
 
 
+def test_a_pc_with_an_image_that_its_clones_share(shared_host: Any, root_image: pathlib.Path) -> None:
+    """The image is the template's and its clones' alike, read-only; vCPUs, memory and disks are each clone's own."""
+    before = digest(str(root_image))
+    wanted = wish(shared_host, id="pc", kernel_path=str(shared_host.assets.kernel), machine_type="pc", image_path=str(root_image))
+    wanted.update(initramfs_path=wanted.pop("initrd_path"), kernel_params=[], wait_for={"console": "ready from image", "timeout": 120})
+    try:
+        assert "save" in template(shared_host, **wanted)["actions"]
+        disk = shared_host.root / "pc-disk.raw"
+        disk.write_bytes(b"its own".ljust(1 << 20, b"\0"))
+        own = [{"id": "data0", "type": "block", "file": str(disk), "driver": "virtio-scsi"}]
+        shared_host.converge(id="small", template="pc")
+        facts = shared_host.converge(id="wide", template="pc", vcpus=2, memory_mb=384, devices=own)["sandbox"]
+        assert (facts["vcpus"], facts["memory_mb"]) == (2, 384)
+        small, wide = shared_host.shell("small"), shared_host.shell("wide")
+        wide.eventually("cat /sys/devices/system/cpu/present", "^0-1$")
+        assert small.run("cat /sys/devices/system/cpu/present") == "0"
+        for guest in (small, wide):
+            # Read from the image now, by each of them.
+            assert guest.run("echo 3 > /proc/sys/vm/drop_caches; busybox grep -c kata-guest /sbin/init") == "1"
+        assert wide.eventually("head -c 7 /dev/sda", "its") == "its own"
+        assert small.attempt("head -c 7 /dev/sda")[0] != 0
+        with pytest.raises(HypervisorError, match="made with image_path"):
+            shared_host.converge(id="other", template="pc", image_path="/bin/true")
+    finally:
+        for name in ("small", "wide"):
+            shared_host.converge(id=name, state="absent", stop_timeout=0)
+        template(shared_host, id="pc", state="absent", force=True)
+    assert digest(str(root_image)) == before
+
+
+def test_a_clone_of_a_microvm_is_as_its_template_is(shared_host: Any) -> None:
+    wanted = wish(shared_host, id="micro", kernel_path=str(shared_host.assets.kernel), machine_type="microvm", max_memory_mb=192)
+    try:
+        template(shared_host, **wanted)
+        for options, words in (
+            ({"vcpus": 2}, "clone on machine type microvm"),
+            ({"memory_mb": 256, "max_memory_mb": 256}, "max_memory_mb"),
+            ({"devices": [{"id": "p", "type": "serial"}]}, "devices on machine type microvm"),
+        ):
+            with pytest.raises(HypervisorError, match=words):
+                shared_host.converge(id="m", template="micro", **options)
+        assert shared_host.facts("m")["state"] == "absent"
+        shared_host.converge(id="m", template="micro")
+        assert shared_host.shell("m").run("nproc") == "1"
+    finally:
+        shared_host.converge(id="m", state="absent", stop_timeout=0)
+        template(shared_host, id="micro", state="absent", force=True)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     BlockDrive,
     Device,
     RateLimit,
+    SerialPort,
     VfioDevice,
     device_id,
 )
@@ -122,6 +125,10 @@ def place(machine: vm.Vm, config: HypervisorConfig, device: Device, hot: bool) -
 def open_side(machine: vm.Vm, config: HypervisorConfig, device: Device) -> host_side.HostSide:
     """Open or start what the device needs on the host; a daemon is written down before and after it runs."""
 
+    if isinstance(device, SerialPort):
+        machine.state.sockets[device_id(device)] = device.host_path
+        machine.context.checkpoint()
+
     def started(process: ProcessIdentity | None) -> None:
         if process is not None:
             machine.state.daemons[device_id(device)] = process
@@ -131,9 +138,13 @@ def open_side(machine: vm.Vm, config: HypervisorConfig, device: Device) -> host_
 
 
 def give_back(machine: vm.Vm, identifier: str) -> None:
-    """Free what a device that is not there any more has taken: its slot and its daemon."""
+    """Free what a device that is not there any more has taken: its slot, its socket and its daemon."""
     if bridges.find(machine.state.bridges, identifier):
         bridges.release(machine.state.bridges, identifier)
+    path = machine.state.sockets.pop(identifier, "")
+    if path:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
     daemon = machine.state.daemons.pop(identifier, None)
     if daemon is not None:
         terminate(daemon, vm.STEP_SECONDS)

@@ -22,6 +22,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     VmmError,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import migration, starting, vm
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import machine_named
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.cmdline import IMAGE_AS_MEMORY
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import (
     QmpClient,
@@ -29,6 +30,12 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.q
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.state import QemuState
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import tail
+from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import (
+    Wanted,
+    check_access,
+    nearest_directory,
+    user_named,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.run_files import make_run_dir
 
 #: What stands in a template's description for all that it shares with its clones.
@@ -44,6 +51,7 @@ def check_template(config: HypervisorConfig) -> None:
         ("shared_fs", config.shared_fs, config.shared_fs == "virtio-fs"),
         ("file_mem_backend", config.file_backed_mem_root_dir, bool(config.file_backed_mem_root_dir)),
         ("huge_pages", config.huge_pages, config.huge_pages),
+        ("memory_hotplug", config.memory_hotplug, config.memory_hotplug == "balloon"),
         ("image_driver", config.image_driver, bool(config.image_path) and config.image_driver in IMAGE_AS_MEMORY),
     ):
         if unwanted:
@@ -53,6 +61,9 @@ def check_template(config: HypervisorConfig) -> None:
                 wanted=value,
                 fix="Leave it out for templates and their clones.",
             )
+    if config.boot_to_be_template and config.vmm_user:
+        above = nearest_directory(os.path.dirname(os.path.dirname(config.memory_path)))
+        check_access(user_named(config.vmm_user), [Wanted("memory_dir", above, "x")])
 
 
 def make_memory_file(config: HypervisorConfig) -> None:
@@ -60,13 +71,16 @@ def make_memory_file(config: HypervisorConfig) -> None:
 
     :raises HostError: it cannot be made
     """
-    make_run_dir(os.path.dirname(config.memory_path), "memory_dir")
+    user = user_named(config.vmm_user)
+    make_run_dir(os.path.dirname(config.memory_path), "memory_dir", user.gid if user else None)
     try:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(config.memory_path)
         descriptor = os.open(config.memory_path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.truncate(descriptor, config.memory_size * vm.MIB)
+            if user is not None:
+                os.fchown(descriptor, user.uid, user.gid)
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -97,13 +111,21 @@ def check_source(machine: vm.Vm, config: HypervisorConfig) -> None:
             fix="Make the template anew with kata_template.",
         )
     boot = QemuState.from_dict(description["state"])
-    for option, wanted, least in (
-        ("vcpus", config.num_vcpus, boot.boot_vcpus),
-        ("memory_mb", config.memory_size, boot.boot_memory_mb),
+    kind = machine_named(config.hypervisor_machine_type)
+    for option, wanted, least, grows in (
+        ("vcpus", config.num_vcpus, boot.boot_vcpus, kind.vcpu_hotplug),
+        ("memory_mb", config.memory_size, boot.boot_memory_mb, boot.memory_hotplug != "none"),
     ):
         if wanted < least:
             raise ConfigError(
                 f"the template has {least}, and its clones cannot have less", option=option, wanted=wanted, fix="Give at least that."
+            )
+        if wanted > least and not grows:
+            raise Unsupported(
+                f"the template has {least}, and a clone on machine type {kind.name} with memory_hotplug {boot.memory_hotplug} cannot have more",
+                option=option,
+                wanted=wanted,
+                fix="Make the template with that much, or of another machine type.",
             )
     mine = vm.Vm(machine.context)
     mine.state = dataclasses.replace(boot, qemu_version=machine.state.qemu_version)

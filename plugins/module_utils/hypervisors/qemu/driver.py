@@ -176,6 +176,9 @@ class QemuHypervisor(Hypervisor):
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import host_side, parts
 
         with self.vm.named_errors():
+            if self.config.boot_from_template:
+                # A clone is what its template was; its own devices are plugged in once it runs.
+                self._require("device_hotplug", "devices", device_id(device))
             self.vm.state.new_identity()
             device = host_side.complete(device, self.context.sandbox_id, self.vm.state.uuid, self.context.run_dir)
             host_side.check(device, self.config)

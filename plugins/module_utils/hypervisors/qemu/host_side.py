@@ -31,9 +31,11 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import virtiofsd
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.launch import listening_socket
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.parts import Descriptors
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity, version_text
+from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import Wanted, check_access, user_named
 from ansible_collections.kata.hypervisor.plugins.module_utils.supervision import scope_command
 
 VHOST_VSOCK_DEVICE = "/dev/vhost-vsock"
@@ -46,21 +48,23 @@ class HostSide:
 
     tap: list[int] = dataclasses.field(default_factory=list)
     vhost: list[int] = dataclasses.field(default_factory=list)
+    listener: list[int] = dataclasses.field(default_factory=list)
     socket_path: str = ""
 
     def descriptors(self) -> list[int]:
         """All of them."""
-        return [*self.tap, *self.vhost]
+        return [*self.tap, *self.vhost, *self.listener]
 
     def by_number(self) -> Descriptors:
         """Their names on a command line: QEMU inherits the numbers."""
-        return Descriptors([str(fd) for fd in self.tap], [str(fd) for fd in self.vhost], self.socket_path)
+        return Descriptors([str(fd) for fd in self.tap], [str(fd) for fd in self.vhost], self.socket_path, "".join(map(str, self.listener)))
 
     def by_name(self, device: str) -> tuple[Descriptors, dict[str, int]]:
         """Their names over QMP, and which descriptor each name stands for."""
         taps = {f"{device}-tap{number}": fd for number, fd in enumerate(self.tap)}
         vhosts = {f"{device}-vhost{number}": fd for number, fd in enumerate(self.vhost)}
-        return Descriptors(list(taps), list(vhosts), self.socket_path), {**taps, **vhosts}
+        listeners = {f"{device}-port": fd for fd in self.listener}
+        return Descriptors(list(taps), list(vhosts), self.socket_path, "".join(listeners)), {**taps, **vhosts, **listeners}
 
     def close(self) -> None:
         """Close our copies; QEMU has its own."""
@@ -99,6 +103,12 @@ def check(device: Device, config: HypervisorConfig) -> None:
     :raises HostError: a kernel feature or device is missing
     :raises StateError: the host itself uses it
     """
+    _check_kind(device, config)
+    if config.vmm_user:
+        _check_user(device, config)
+
+
+def _check_kind(device: Device, config: HypervisorConfig) -> None:
     if isinstance(device, BlockDrive):
         _check_disk(device)
     elif isinstance(device, NetworkDevice):
@@ -124,6 +134,21 @@ def check(device: Device, config: HypervisorConfig) -> None:
             wanted=device.socket_path,
             fix="Start its back end first.",
         )
+
+
+def _check_user(device: Device, config: HypervisorConfig) -> None:
+    """Refuse what the user that QEMU runs as may not open; everything else is opened by us and handed over."""
+    wanted = []
+    if isinstance(device, BlockDrive):
+        wanted.append(Wanted("devices", device.file, "r" if device.read_only else "rw"))
+    elif isinstance(device, Volume) and config.shared_fs == "virtio-9p":
+        wanted.append(Wanted("devices", device.host_path, "rx" if device.read_only else "rwx"))
+    elif isinstance(device, VhostUserDevice):
+        wanted.append(Wanted("devices", device.socket_path, "rw"))
+    elif isinstance(device, VfioDevice):
+        wanted.append(Wanted("devices", f"/dev/vfio/{_vfio_group(device)}", "rw"))
+    if wanted:
+        check_access(user_named(config.vmm_user), wanted)
 
 
 def _check_disk(drive: BlockDrive) -> None:
@@ -153,8 +178,16 @@ def _check_interface(interface: NetworkDevice) -> None:
         raise HostError(f"the host has no {network.VHOST_NET_DEVICE}", option="devices", fix="Load the module vhost_net, or say vhost: false.")
 
 
+def _vfio_path(device: VfioDevice) -> str:
+    return device.sysfs_dev if device.type == VfioType.MEDIATED else f"/sys/bus/pci/devices/{device.bdf}"
+
+
+def _vfio_group(device: VfioDevice) -> str:
+    return os.path.basename(os.path.realpath(os.path.join(_vfio_path(device), "iommu_group")))
+
+
 def _check_vfio(device: VfioDevice) -> None:
-    path = device.sysfs_dev if device.type == VfioType.MEDIATED else f"/sys/bus/pci/devices/{device.bdf}"
+    path = _vfio_path(device)
     if not os.path.isdir(path):
         raise HostError("the host has no such device", option="devices", wanted=device.bdf or device.sysfs_dev)
     if device.type == VfioType.NORMAL:
@@ -166,7 +199,7 @@ def _check_vfio(device: VfioDevice) -> None:
                 wanted=device.bdf,
                 fix="Bind it to vfio-pci first (driverctl set-override, or sysfs driver_override).",
             )
-    group = os.path.basename(os.path.realpath(os.path.join(path, "iommu_group")))
+    group = _vfio_group(device)
     if not os.path.exists(f"/dev/vfio/{group}"):
         raise HostError(
             f"the device's IOMMU group is not at /dev/vfio/{group}", option="devices", wanted=device.bdf or device.sysfs_dev,
@@ -189,12 +222,17 @@ def open_host_side(
             network.bring_up(device.tap_name, device.mtu, device.bridge)
             if device.vhost:
                 side.vhost = network.open_vhost_net(device.queues)
+        elif isinstance(device, SerialPort):
+            side.listener = [listening_socket(device.host_path).detach()]
         elif isinstance(device, Vsock):
             side.vhost = [_reserve_cid(device.context_id)]
         elif isinstance(device, Volume) and config.shared_fs != "virtio-9p":
             side.socket_path = socket_path(context.run_dir, f"fs-{device.id}.sock")
             through = scope_command(context, config, f"fs-{device.id}")
             _start_virtiofsd(device, config, side.socket_path, started, through)
+            user = user_named(config.vmm_user)
+            if user is not None:
+                os.chown(side.socket_path, user.uid, user.gid)
     except BaseException:
         side.close()
         raise

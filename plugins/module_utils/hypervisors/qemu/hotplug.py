@@ -64,11 +64,13 @@ def arguments_of(part: Part) -> dict[str, Any]:
 
 
 def _chardev(part: Part) -> dict[str, Any]:
-    address = {"type": "unix", "data": {"path": part.properties["path"]}}
-    data: dict[str, Any] = {"addr": address, "server": bool(part.properties.get("server"))}
-    if data["server"]:
-        data["wait"] = False
-    return {"id": part.id, "backend": {"type": "socket", "data": data}}
+    named = "fd" in part.properties
+    data = {"str": part.properties["fd"]} if named else {"path": part.properties["path"]}
+    address = {"type": "fd" if named else "unix", "data": data}
+    socket: dict[str, Any] = {"addr": address, "server": bool(part.properties.get("server"))}
+    if socket["server"]:
+        socket["wait"] = False
+    return {"id": part.id, "backend": {"type": "socket", "data": socket}}
 
 
 def _remove(qmp: QmpClient, part: Part) -> None:

@@ -19,6 +19,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.process import (
     spawn_detached,
     tail,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import User
 
 #: Seconds after a broken handshake in which a dying QEMU's exit code is waited for.
 EXIT_GRACE = 2.0
@@ -51,6 +52,7 @@ def launch(
     started: Callable[[ProcessIdentity | None], None],
     timeout: float,
     through: list[str] | None = None,
+    user: User | None = None,
 ) -> QmpClient:
     """Start QEMU and shake hands. On failure no process is left.
 
@@ -61,11 +63,13 @@ def launch(
     :param started: told who QEMU is as soon as it runs
     :param timeout: seconds until the handshake
     :param through: a supervisor's command, see C(supervision.py)
+    :param user: whom QEMU shall run as, None for ourselves
     :raises LaunchError: QEMU ended; with its exit code, command line and last words
     :raises DeadlineExceeded: it runs and does not answer
     """
     try:
-        child = spawn_detached(argv, log, (*(listener.fileno() for listener in listeners), *inherited), through=through)
+        descriptors = (*(listener.fileno() for listener in listeners), *inherited)
+        child = spawn_detached(argv, log, descriptors, through=through, user=user)
     except OSError as error:
         raise LaunchError("QEMU cannot be run", argv=argv, answer=str(error), log=log) from error
     try:

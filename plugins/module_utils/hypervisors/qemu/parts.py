@@ -97,7 +97,7 @@ def parts_of(device: Device, place: Place, driver: str = "", descriptors: Descri
     if isinstance(device, NetworkDevice):
         return _network(device, place, descriptors)
     if isinstance(device, SerialPort):
-        return _serial_port(device)
+        return _serial_port(device, descriptors)
     if isinstance(device, Volume):
         return _shared_directory(device, place, descriptors)
     if isinstance(device, Vsock):
@@ -116,6 +116,7 @@ class Descriptors:
     tap: list[str] = dataclasses.field(default_factory=list)
     vhost: list[str] = dataclasses.field(default_factory=list)
     socket_path: str = ""
+    listener: str = ""
 
 
 def _block(drive: BlockDrive, place: Place, driver: str) -> list[Part]:
@@ -204,10 +205,10 @@ def _network(interface: NetworkDevice, place: Place, descriptors: Descriptors) -
     return [backend, Part("device", frontend_id(interface), f"virtio-net-{place.transport}", front)]
 
 
-def _serial_port(port: SerialPort) -> list[Part]:
+def _serial_port(port: SerialPort, descriptors: Descriptors) -> list[Part]:
     chardev = f"char-{port.device_id}"
     return [
-        Part("chardev", chardev, "socket", {"path": port.host_path, "server": True, "wait": False}),
+        Part("chardev", chardev, "socket", {"fd": descriptors.listener, "server": True, "wait": False}),
         Part(
             "device",
             frontend_id(port),

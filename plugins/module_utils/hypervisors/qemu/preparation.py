@@ -48,6 +48,7 @@ def prepare(config: HypervisorConfig, context: Context) -> tuple[HypervisorConfi
     _check_words(config)
     check_boot_files(config)
     _check_places(config)
+    _check_user(config, context)
     for name in SOCKETS:
         socket_path(context.run_dir, name)
     config.hypervisor_path = find_binary(config.hypervisor_asset_path(), machine.architecture)
@@ -136,6 +137,32 @@ def _check_places(config: HypervisorConfig) -> None:
             raise AssetError("there is no such directory for the guest's memory", option=option, wanted=path)
     if config.entropy_source and not os.path.exists(config.entropy_source):
         raise AssetError("there is no such source of randomness", option="entropy_source", wanted=config.entropy_source)
+
+
+def _check_user(config: HypervisorConfig, context: Context) -> None:
+    """Refuse what the user that QEMU shall run as may not open."""
+    if not config.vmm_user:
+        return
+    from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import (
+        Wanted,
+        check_access,
+        nearest_directory,
+        user_named,
+    )
+
+    named = (
+        ("kernel_path", config.kernel_asset_path(), "r"),
+        ("initrd_path", config.initrd_asset_path(), "r"),
+        ("image_path", config.image_asset_path(), "r"),
+        ("initramfs_path", config.initramfs_path, "r"),
+        ("firmware_path", config.firmware_asset_path(), "r"),
+        ("entropy_source", config.entropy_source, "r"),
+        ("file_mem_backend", config.file_backed_mem_root_dir, "rwx"),
+        ("huge_pages", "/dev/hugepages" if config.huge_pages else "", "rwx"),
+        ("template", config.memory_path if config.boot_from_template else "", "rw"),
+        ("run_dir", nearest_directory(os.path.dirname(os.path.dirname(context.run_dir))), "x"),
+    )
+    check_access(user_named(config.vmm_user), [Wanted(*file) for file in named if file[1]])
 
 
 def _check_words(config: HypervisorConfig) -> None:

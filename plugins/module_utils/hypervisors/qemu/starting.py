@@ -26,7 +26,13 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu i
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import Machine, machine_named
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.argv import dialect_for
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity
-from ansible_collections.kata.hypervisor.plugins.module_utils.run_files import keep_previous, make_run_dir
+from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import Wanted, check_access, user_named
+from ansible_collections.kata.hypervisor.plugins.module_utils.run_files import (
+    file_of,
+    keep_previous,
+    let_through,
+    make_run_dir,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.supervision import scope_command
 
 if TYPE_CHECKING:
@@ -47,7 +53,10 @@ def start(
     if machine.process() is not None:
         raise StateError("its QEMU runs already")
     state, run_path = machine.state, machine.context.run_path
+    user = user_named(config.vmm_user)
     _choose_accelerator(machine, config)
+    if state.accelerator == "kvm":
+        check_access(user, [Wanted("vmm_user", "/dev/kvm", "rw")])
     preparation.keep_version(config.hypervisor_path, state.qemu_version, machine.context)
     state.new_identity()
     if description is None:
@@ -63,9 +72,13 @@ def start(
         state.generation_id = config.boot_to_be_template
     state.launching = True
     machine.context.checkpoint()
-    make_run_dir(machine.context.run_dir)
+    make_run_dir(machine.context.run_dir, group=user.gid if user else None)
     for log in (vm.CONSOLE_LOG, vm.VMM_LOG):
         keep_previous(run_path(log))
+    if user is not None:
+        let_through(os.path.dirname(machine.context.run_dir))
+        for name in (vm.CONSOLE_LOG, vm.PIDFILE):
+            file_of(run_path(name), user.uid, user.gid)
 
     def started(process: ProcessIdentity | None) -> None:
         state.process = process
@@ -88,7 +101,8 @@ def start(
             inherited,
             started,
             timeout,
-            scope_command(machine.context, config),
+            scope_command(machine.context, config, user=user),
+            user,
         )
         if description is None and config.memory_hotplug == "balloon":
             # Its guest takes no more than this as soon as it has the driver.

@@ -30,6 +30,7 @@ class QemuState:
     :param shared_memory: other processes (vhost-user, virtiofsd) can see the guest's memory
     :param generation_id: it has a generation id, as templates and their clones have
     :param daemons: processes that serve a device, by the device's id
+    :param sockets: paths of those that we made for devices, by the device's id
     :param offline_vcpus: vCPUs that the guest was asked to stop using
     """
 
@@ -48,6 +49,7 @@ class QemuState:
     shared_memory: bool = False
     generation_id: bool = False
     daemons: dict[str, ProcessIdentity] = dataclasses.field(default_factory=dict)
+    sockets: dict[str, str] = dataclasses.field(default_factory=dict)
     bridges: list[Bridge] = dataclasses.field(default_factory=list)
 
     def new_identity(self) -> None:

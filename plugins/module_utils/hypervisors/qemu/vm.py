@@ -103,11 +103,12 @@ class Vm:
         return f"QEMU (pid {self.state.process.pid}) is gone" + (f"; its last words: {words}" if words else "")
 
     def leftovers(self) -> list[str]:
-        try:
-            names = sorted(os.listdir(self.context.run_dir))
-        except OSError:
-            return []
-        return [self.context.run_path(name) for name in names if name.endswith((".sock", ".sock.pid")) or name == PIDFILE]
+        made = {path for path in self.state.sockets.values() if os.path.lexists(path)}
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self.context.run_dir):
+                if name.endswith((".sock", ".sock.pid")) or name == PIDFILE:
+                    made.add(self.context.run_path(name))
+        return sorted(made)
 
     def remove_leftovers(self) -> None:
         for path in self.leftovers():

@@ -1,0 +1,148 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""QEMU as a user who is not root, through all of a sandbox's life."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+import pwd
+import re
+import shutil
+from typing import Any
+
+import pytest
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import parse_template_spec
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError
+from ansible_collections.kata.hypervisor.plugins.module_utils.template_making import converge_template
+
+USER = "nobody"
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a VMM as another user")
+
+
+@pytest.fixture
+def guest_files(host: Any) -> dict[str, str]:
+    """The guest's files where that user can read them, and a directory that it can reach."""
+    host.root.chmod(0o711)
+    copies = {}
+    for option, source in (("kernel_path", host.assets.kernel), ("initrd_path", host.assets.initrd)):
+        copies[option] = shutil.copyfile(source, host.root / option)
+        os.chmod(copies[option], 0o644)
+    return {option: str(path) for option, path in copies.items()}
+
+
+def a_disk(host: Any, name: str, owner: str) -> dict[str, Any]:
+    path = host.root / f"{name}.raw"
+    path.write_bytes(f"this is {name}".encode().ljust(1 << 20, b"\0"))
+    path.chmod(0o600)
+    os.chown(path, pwd.getpwnam(owner).pw_uid, -1)
+    return {"id": name, "type": "block", "file": str(path), "driver": "virtio-blk", "serial": name}
+
+
+def check_process(pid: int) -> None:
+    """The process has that user's ids, its groups, no capability, and confines itself."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    known = pwd.getpwnam(USER)
+    for name, identity in (("Uid", known.pw_uid), ("Gid", known.pw_gid)):
+        assert re.search(rf"^{name}:(\s+{identity}){{4}}$", status, re.MULTILINE), status
+    groups = re.search(r"^Groups:(.*)$", status, re.MULTILINE)
+    assert groups and {int(word) for word in groups[1].split()} == set(os.getgrouplist(USER, known.pw_gid))
+    assert re.search(r"^CapEff:\s+0+$", status, re.MULTILINE) and re.search(r"^CapPrm:\s+0+$", status, re.MULTILINE)
+    assert "Seccomp:\t2" in status and "NoNewPrivs:\t1" in status
+
+
+def test_it_lives_as_that_user(host: Any, guest_files: dict[str, str]) -> None:
+    cold = [a_disk(host, "cold", USER), {"id": "port0", "type": "serial", "name": "org.example.cold"}]
+    facts = host.start(vmm_user=USER, shared_fs="virtio-fs", max_vcpus=2, max_memory_mb=512, devices=cold, **guest_files)["sandbox"]
+    check_process(facts["pid"])
+    assert host.converge(state="started")["changed"] is False
+    guest = host.shell()
+    assert guest.run("head -c 12 /dev/vda") == "this is cold"
+
+    shared = host.root / "shared"
+    shared.mkdir()
+    (shared / "greeting").write_text("hello")
+    hot = [
+        *cold,
+        a_disk(host, "hot", USER),
+        {"id": "net0", "type": "net", "kind": "tap"},
+        {"id": "port1", "type": "serial", "name": "org.example.hot"},
+    ]
+    share = {"id": "share0", "type": "fs", "tag": "work", "path": str(shared)}
+    host.converge(vcpus=2, memory_mb=320, devices=[*hot, share])
+    guest.eventually("nproc", "^2$")
+    guest.eventually("cat /sys/block/vdb/serial", "hot")
+    assert guest.run("head -c 11 /dev/vdb") == "this is hot"
+    guest.eventually("ls /sys/class/net", "eth0")
+    guest.eventually("cat /sys/class/virtio-ports/*/name", "org.example.hot")
+    guest.eventually("mkdir -p /mnt/w && mount -t virtiofs work /mnt/w && cat /mnt/w/greeting", "hello")
+    guest.run("umount /mnt/w")
+    check_process(host.converge()["sandbox"]["pid"])
+
+    with pytest.raises(AssetError, match=f"the user {USER} may not read and write to this") as refused:
+        host.converge(devices=[*hot, share, a_disk(host, "secret", "root")])
+    assert "secret.raw" in str(refused.value)
+    host.converge(devices=hot)
+    guest.close()
+
+    host.converge(state="saved")
+    restored = host.converge(state="started")["sandbox"]
+    check_process(restored["pid"])
+    guest = host.shell()
+    assert guest.run("nproc; head -c 11 /dev/vdb") == "2\nthis is hot"
+    assert os.stat(host.run_path("")).st_mode & 0o777 == 0o710
+    # What it can write to in its directory are the files that were made for it.
+    assert {path.name for path in host.run_path("").iterdir() if path.owner() == USER} == {"console.log", "console.log.old", "pid"}
+    assert host.converge(devices=[])["sandbox"]["devices"] == []
+    assert not list(host.run_path("").glob("port-*.sock"))
+    assert host.converge(state="stopped", stop_timeout=0)["sandbox"]["state"] == "stopped"
+    assert host.converge()["changed"] is False
+    # Back to the task's own user, with the same files.
+    root = host.converge(state="started", vmm_user="")["sandbox"]
+    assert pathlib.Path(f"/proc/{root['pid']}").stat().st_uid == 0
+    assert os.stat(host.run_path("")).st_mode & 0o777 == 0o700
+
+
+def test_what_it_may_not_open_is_named_before_anything_starts(host: Any, guest_files: dict[str, str]) -> None:
+    os.chmod(guest_files["initrd_path"], 0o600)
+    with pytest.raises(AssetError, match=f"the user {USER} may not read this") as refused:
+        host.start(vmm_user=USER, **guest_files)
+    assert "initrd_path" in str(refused.value) and not list(host.root.glob("run/*"))
+    os.chmod(guest_files["initrd_path"], 0o644)
+    host.root.chmod(0o700)
+    with pytest.raises(AssetError, match=f"the user {USER} may not"):
+        host.start(vmm_user=USER, **guest_files)
+    host.root.chmod(0o711)
+    with pytest.raises(ConfigError, match="no such user"):
+        host.start(vmm_user="nobody-at-all", **guest_files)
+    assert host.processes() == []
+
+
+def test_a_template_and_its_clones_are_that_users(host: Any, guest_files: dict[str, str]) -> None:
+    memory = host.root / "memory"
+    memory.mkdir()
+    where = {"state_dir": str(host.root / "state"), "run_dir": str(host.root / "run")}
+    wanted = {
+        **where, **guest_files, "memory_mb": 192, "max_memory_mb": 512, "accelerator": "tcg", "vmm_user": USER,
+        "kernel_params": ["kata.shell=ttyS0"], "wait_for": {"console": "kata-guest: ready", "timeout": 120},
+    }
+    try:
+        with pytest.raises(AssetError, match=f"the user {USER} may not"):
+            (host.root / "state").mkdir(mode=0o700)
+            converge_template(parse_template_spec({"id": "base", **wanted}), False)
+        made = converge_template(parse_template_spec({"id": "base", "memory_dir": str(memory), **wanted}), False)["template"]
+        path = pathlib.Path(made["memory_path"])
+        assert path.owner() == USER and path.stat().st_mode & 0o777 == 0o600
+        assert path.parent.owner() == "root" and path.parent.stat().st_mode & 0o777 == 0o710
+        before = hashlib.sha256(path.read_bytes()).digest()
+        facts = host.converge(id="one", template="base", memory_mb=320)["sandbox"]
+        check_process(facts["pid"])
+        host.shell("one").run("dd if=/dev/urandom of=/noise bs=1M count=8 2>/dev/null")
+        assert hashlib.sha256(path.read_bytes()).digest() == before
+    finally:
+        host.converge(id="one", state="absent", stop_timeout=0)
+        converge_template(parse_template_spec({"id": "base", "state": "absent", "force": True, **where}), False)
