@@ -738,11 +738,11 @@ class ModuleDocFragment:
         time it is started, and shares the template's memory until it changes it.
       - Options that are not given are those of the template, and those that are given must be the template's, or the task fails and says
         which differ. Only O(vcpus), O(memory_mb) and O(devices) may go beyond it, within the O(max_vcpus) and O(max_memory_mb) that the template
-        was made with.
-      - A template that is missing, unfinished, or out of date because its kernel, initrd, image or QEMU is another one now, is an error. An empty
+        was made with. With O(hypervisor=firecracker) only O(devices) may.
+      - A template that is missing, unfinished, or out of date because its kernel, initrd, image or VMM is another one now, is an error. An empty
         string lets a sandbox boot by itself again.
       - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
     type: str
   disruption:
     description:
@@ -775,6 +775,18 @@ class ModuleDocFragment:
     TIMEOUTS: str = "options:" + _TIMEOUTS
     WAIT: str = "options:" + _WAIT
     VM: str = "options:" + _VM
+    TEMPLATE_DEVICES: str = (
+        r"""
+options:
+  devices:
+    description:
+      - The devices that the VM has when it is saved (O(hypervisor=firecracker)). Every clone has them too, with taps and sockets of its own.
+      - With O(hypervisor=qemu) a template has none. They are plugged into its clones.
+    type: list
+    elements: dict
+"""
+        + _inside("devices", _DEVICE, 4)
+    )
 
     # Many sandboxes: the options are those of each item.
     ITEMS: str = (

@@ -164,7 +164,7 @@ def parse_device_spec(params: Mapping[str, Any]) -> SandboxSpec:
 def template_argument_spec() -> dict[str, dict[str, Any]]:
     """The argument spec of C(kata_template)."""
     sandbox = sandbox_item_spec()
-    for name in ("state", "disruption", "devices", "template", "autostart"):
+    for name in ("state", "disruption", "template", "autostart"):
         del sandbox[name]
     return {
         **sandbox,

@@ -124,7 +124,7 @@ class HypervisorConfig:
     #: The user that QEMU runs as, where that is not the task's own.
     vmm_user: str = option("", "vmm_user", only=QEMU)
     #: The template that the VM begins from instead of booting; the engine turns it into the paths above.
-    template: str = option("", "template", only=QEMU)
+    template: str = option("", "template", only=QEMU_FIRECRACKER)
     max_memory_mb: int = option(0, "max_memory_mb", type="int", unit="MiB", only=QEMU_FIRECRACKER)
     memory_hotplug: str = option(
         "", "memory_hotplug", choices=("virtio-mem", "pc-dimm", "balloon", "none"), only=QEMU_FIRECRACKER

@@ -238,6 +238,12 @@ def same_device(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return {**one, "index": None} == {**other, "index": None}
 
 
+def same_devices(some: list[dict[str, Any]], others: list[dict[str, Any]]) -> bool:
+    """Whether the same devices were asked for twice, in whatever order."""
+    listed = {device["id"]: device for device in others}
+    return len(some) == len(others) and all(device["id"] in listed and same_device(device, listed[device["id"]]) for device in some)
+
+
 def make_device(device: dict[str, Any]) -> Device:
     """The device record of a checked device."""
     return _MAKERS[device["type"]](device)

@@ -23,6 +23,16 @@ NOT_COMPARED = frozenset(
         "supervisor",
         "unit_properties",
         "autostart",
+        "jailer_uid",
+        "jailer_gid",
+        "chroot_base_dir",
+        "network_namespace",
+        "jailer_cgroups",
+        "jailer_limits",
+        "allow_vulnerable_vmm",
+        "console_rate_limit",
+        "vmm_metrics",
+        "track_dirty_pages",
     }
 )
 

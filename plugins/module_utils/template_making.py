@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import same_devices
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     ConfigError,
     HostError,
@@ -257,6 +258,8 @@ class TemplateSandbox(Sandbox):
         if self.spec.hypervisor not in (None, record.hypervisor):
             reasons.append("hypervisor is to be another one")
         reasons += [f"{name} is to be another one" for name, value in self.spec.options.items() if effective.get(name) != value]
+        if self.spec.devices is not None and not same_devices(self.spec.devices, record.devices):
+            reasons.append("its devices are to be others")
         if self.memory_path != self._recorded_memory:
             reasons.append("memory_dir is to be another one")
         return reasons

@@ -23,6 +23,7 @@ author:
   - The kata.hypervisor authors (@kata-hypervisor)
 extends_documentation_fragment:
   - kata.hypervisor.sandbox_options.vm
+  - kata.hypervisor.sandbox_options.template_devices
   - kata.hypervisor.sandbox_options.wait
   - kata.hypervisor.sandbox_options.timeouts
   - kata.hypervisor.directories

@@ -19,6 +19,7 @@ import encodings.latin_1
 import fcntl
 import http.server
 import json
+import mmap
 import os
 import re
 import signal
@@ -679,6 +680,10 @@ class Machine:
             kept["vsock"]["uds_path"] = body["vsock_override"]["uds_path"]
         if os.stat(memory).st_size < kept["machine"]["mem_size_mib"] << 20:
             raise ValueError("Memory file is too short")
+        if kept["machine"]["huge_pages"] != "None":
+            raise ValueError("Cannot restore hugetlbfs backed snapshot by mapping the memory file. Please use uffd.")
+        with open(memory, "rb") as stream:
+            self.memory = mmap.mmap(stream.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
         if tuple(kept["version"]) != version():
             raise ValueError("Snapshot version is not supported")
         for drive in kept["drives"].values():

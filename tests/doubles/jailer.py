@@ -20,7 +20,8 @@ import resource
 import shutil
 import sys
 
-CLONE_NEWPID = 0x20000000
+CLONE_NEWNS, CLONE_NEWPID = 0x20000, 0x20000000
+MS_REC, MS_SLAVE = 0x4000, 0x80000
 SINGLE = ("--id", "--exec-file", "--uid", "--gid", "--chroot-base-dir", "--netns", "--cgroup-version", "--parent-cgroup", "--node", "--seccomp-level")
 MANY = ("--cgroup", "--resource-limit")
 FLAGS = ("--daemonize", "--new-pid-ns", "--version")
@@ -173,10 +174,13 @@ def main() -> int:
     jailed = load(source)
     limit(many["--resource-limit"])
     enter_cgroups(many["--cgroup"], int(single.get("--cgroup-version", "1")), single.get("--parent-cgroup", program), identity)
+    libc = ctypes.CDLL(None, use_errno=True)
+    # Mounts of its own: what the host mounts later is seen only where it is shared.
+    if libc.unshare(CLONE_NEWNS) or libc.mount(None, b"/", None, MS_REC | MS_SLAVE, None):
+        fail(f"Jailer error: Failed to unshare into new mount namespace: {os.strerror(ctypes.get_errno())}")
     os.chroot(root)
     os.chdir("/")
     if "--new-pid-ns" in single:
-        libc = ctypes.CDLL(None, use_errno=True)
         if libc.unshare(CLONE_NEWPID):
             fail(f"Jailer error: Failed to clone: {os.strerror(ctypes.get_errno())}")
         child = os.fork()

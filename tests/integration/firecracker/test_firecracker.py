@@ -9,9 +9,11 @@ KATA_TEST_FIRECRACKER_API                Firecracker's API description; every re
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import stat
@@ -329,6 +331,33 @@ def test_disks_are_plugged_by_pci(lab: VmmLab) -> None:
     assert not lab.run(devices=[disk])["changed"]
     assert lab.run(devices=[])["actions"] == ["unplug block hot"]
     assert not lab.run(devices=[])["changed"]
+
+
+def test_a_disk_on_another_file_system_is_seen_in_the_jail_or_refused(jailed: VmmLab) -> None:
+    """Mounts of the host are seen in a jail that runs only where the host shares them; an empty file in the disk's place never is."""
+    directory = pathlib.Path("/dev/shm") / jailed.root.name
+    directory.mkdir(mode=0o755)
+    try:
+        (directory / "disk").write_bytes(bytes(8192))
+        (directory / "disk").chmod(0o666)
+        disk = {"id": "far", "type": "block", "file": str(directory / "disk")}
+        jailed.start(enable_pci=True)
+        with contextlib.suppress(HostError):
+            jailed.run(devices=[disk])
+        found = driver(jailed)
+        if lab_devices(jailed):
+            assert os.path.getsize(f"/proc/{found.pid()}/root/disk_far") == 8192
+        else:
+            assert not os.path.exists(found.vm.state.jail.path("disk_far"))
+            assert jailed.run(devices=[disk], disruption="restart", stop_timeout=0, state="restarted")["sandbox"]["devices"][0]["plugged"]
+            assert os.path.getsize(f"/proc/{driver(jailed).pid()}/root/disk_far") == 8192
+        jailed.run(state="stopped", stop_timeout=0)
+    finally:
+        shutil.rmtree(directory)
+
+
+def lab_devices(lab: VmmLab) -> list[str]:
+    return [device["id"] for device in lab.facts()["devices"] if device["plugged"]]
 
 
 def test_without_pci_a_plug_is_refused_with_what_to_do(plain: VmmLab) -> None:

@@ -32,6 +32,10 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
     single_kind,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.endpoints import RUNNING, has
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import (
+    FirecrackerState,
+    as_record,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import Vm
 
 #: What is plugged and unplugged by PCI.
@@ -49,12 +53,16 @@ class HostSide:
         """A file of the VM's own, as Firecracker sees it."""
         return f"/{name}" if self.machine.state.jail else self.machine.context.run_path(name)
 
-    def provide_file(self, source: str, name: str, read_only: bool = True) -> str:
-        """Let the VM have a file of the host's; returns its path as Firecracker sees it."""
+    def provide_file(self, source: str, name: str, read_only: bool = True, shared: bool = False) -> str:
+        """Let the VM have a file of the host's; returns its path as Firecracker sees it.
+
+        :param shared: it is the same file for many VMs
+        """
         jail = self.machine.state.jail
         if jail is None:
             return source
-        jailer.bring(jail, source, name, read_only)
+        process = self.machine.state.process
+        jailer.bring(jail, source, name, read_only, shared, process.pid if process else 0)
         return f"/{name}"
 
     def provide_socket(self, name: str) -> str:
@@ -122,16 +130,17 @@ def socket_name(vsock: Vsock) -> str:
     return f"vsock_{api_id(vsock.id)}.sock"
 
 
-def complete(device: Device, sandbox: str, seed: str) -> Device:
+def complete(device: Device, sandbox: str, state: FirecrackerState) -> Device:
     """The device with what nobody said filled in, always the same for the same sandbox and device.
 
-    :param seed: what makes addresses unique (the VM's UUID)
+    :param sandbox: what its taps are called after
     """
     if isinstance(device, NetworkDevice):
         name = device_id(device)
         return dataclasses.replace(
             device,
-            mac=device.mac or network.generated_mac(f"{seed}/{name}"),
+            # The VM's UUID makes addresses unique; one that the guest has already (a clone) stays.
+            mac=device.mac or str(state.devices.get(name, {}).get("mac", "")) or network.generated_mac(f"{state.uuid}/{name}"),
             tap_name=device.tap_name or network.tap_name(sandbox, name),
         )
     return device
@@ -153,7 +162,7 @@ def attach(machine: Vm, config: HypervisorConfig, device: Device) -> None:
         if place is not None:
             machine.state.placeholders[place] = name
             machine.context.checkpoint()
-        machine.state.devices.append(name)
+        machine.state.devices[name] = as_record(device)
         host.provide(device)
         if place is None:
             request = resources.device(device, host.path_of(device))
@@ -163,7 +172,7 @@ def attach(machine: Vm, config: HypervisorConfig, device: Device) -> None:
             body = {"drive_id": drive, "path_on_host": host.path_of(device), **_limits(device)}
             api.patch(f"/drives/{drive}", body)
     except BaseException:
-        machine.state.devices.remove(name)
+        del machine.state.devices[name]
         if place is not None:
             machine.state.placeholders[place] = ""
         with contextlib.suppress(OSError):
@@ -190,8 +199,7 @@ def detach(machine: Vm, config: HypervisorConfig, device: Device) -> None:
         api.delete(resources.device(device).path)
     else:
         raise _no_hotplug(machine, device)
-    if name in state.devices:
-        state.devices.remove(name)
+    state.devices.pop(name, None)
     host.withdraw(device)
     machine.context.checkpoint()
 
@@ -202,6 +210,12 @@ def update(machine: Vm, config: HypervisorConfig, device: Device) -> None:
     :raises Unsupported: nothing else of a device can change while the VM runs
     :raises ApiError: Firecracker refused
     """
+    _update(machine, config, device)
+    machine.state.devices[device_id(device)] = as_record(device)
+    machine.context.checkpoint()
+
+
+def _update(machine: Vm, config: HypervisorConfig, device: Device) -> None:
     api, name, state = machine.api(), device_id(device), machine.state
     if isinstance(device, NetworkDevice):
         api.patch(f"/network-interfaces/{api_id(name)}", {"iface_id": api_id(name), **resources.interface_limits(device)})

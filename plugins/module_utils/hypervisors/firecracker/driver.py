@@ -53,12 +53,21 @@ class FirecrackerHypervisor(Hypervisor):
             self.config, version, self._jail = preparation.prepare(config, self.context)
             if self.vm.process() is None:
                 self.vm.state.version = list(version)
+            if self.config.boot_to_be_template or self.config.boot_from_template:
+                from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import cloning
+
+                cloning.check(self.config, version, self._jail)
 
     def start_sandbox(self, timeout: float) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import starting
 
         with self.vm.named_errors():
-            starting.start(self.vm, self.config, self._cold, self._jail, timeout)
+            if self.config.boot_from_template:
+                from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import cloning
+
+                cloning.start(self.vm, self.config, self._cold, self._jail, timeout)
+            else:
+                starting.start(self.vm, self.config, self._cold, self._jail, timeout)
 
     def restore_sandbox(self, source: str, timeout: float) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
@@ -89,7 +98,7 @@ class FirecrackerHypervisor(Hypervisor):
 
         with self.vm.named_errors():
             self.vm.set_state("paused")
-            snapshots.save(self.vm, destination, timeout)
+            snapshots.save(self.vm, self.config, destination, timeout)
 
     def cleanup(self) -> None:
         with self.vm.named_errors():
@@ -109,6 +118,10 @@ class FirecrackerHypervisor(Hypervisor):
 
         with self.vm.named_errors():
             device = self._checked(device, self._cold)
+            if self.config.boot_to_be_template or self.config.boot_from_template:
+                from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import cloning
+
+                device = cloning.checked_device(self.vm, self.config, self._jail, device)
             self._cold = [one for one in self._cold if device_id(one) != device_id(device)] + [device]
 
     def hotplug_add_device(self, device: Device) -> None:
@@ -121,7 +134,7 @@ class FirecrackerHypervisor(Hypervisor):
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import attachments
 
         with self.vm.named_errors():
-            completed = attachments.complete(device, self.context.sandbox_id, self.vm.state.uuid)
+            completed = attachments.complete(device, self.context.sandbox_id, self.vm.state)
             attachments.detach(self.vm, self.config, completed)
 
     def update_device(self, device: Device) -> None:
@@ -139,7 +152,7 @@ class FirecrackerHypervisor(Hypervisor):
         )
 
         self.vm.state.new_identity()
-        device = attachments.complete(device, self.context.sandbox_id, self.vm.state.uuid)
+        device = attachments.complete(device, preparation.own_name(self.config, self.context), self.vm.state)
         others = [one for one in others if device_id(one) != device_id(device)]
         jail = self.vm.state.jail or self._jail
         preparation.check_device(device, self.config, self.vm.version, jail, others)

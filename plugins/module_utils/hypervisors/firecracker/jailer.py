@@ -181,11 +181,14 @@ def check_disk(jail: Jail, path: str, option: str = "devices") -> None:
         )
 
 
-def bring(jail: Jail, source: str, name: str, read_only: bool) -> None:
+def bring(jail: Jail, source: str, name: str, read_only: bool, shared: bool = False, pid: int = 0) -> None:
     """Let the jail have a file or a block device of the host's: linked where that is safe, else copied or mounted.
 
     What is read only and might be written to by the jail's user, or not read, is copied; a disk to write to on another file system is
     bind-mounted; of a block device a node is made.
+
+    :param shared: it is never copied, since it is the same for many
+    :param pid: who lives in the jail already, and sees what is mounted there now only where the host shares its mounts (mount_namespaces(7))
 
     :raises HostError: it cannot be done
     """
@@ -201,8 +204,16 @@ def bring(jail: Jail, source: str, name: str, read_only: bool) -> None:
             if status.st_dev == os.stat(jail.root).st_dev:
                 os.link(source, target)
                 return
-            if not read_only:
+            if shared or not read_only:
                 _mount(jail, source, name)
+                if pid and not os.path.samefile(f"/proc/{pid}/root/{name}", source):
+                    drop(jail, name)
+                    raise HostError(
+                        "this lies on another file system than the jail, and this host's mounts are not seen in a jail that runs",
+                        option="devices",
+                        wanted=source,
+                        fix=f"Move it to the file system of {jail.base}, or restart the sandbox (disruption: restart).",
+                    )
                 return
         shutil.copyfile(source, target)
         os.chmod(target, 0o400)

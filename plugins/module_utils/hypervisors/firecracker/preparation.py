@@ -181,7 +181,12 @@ def _plan_jail(config: HypervisorConfig, version: Version, context: Context) -> 
         raise AssetError("there is no such network namespace", option="network_namespace", wanted=config.network_namespace)
     config.chroot_base_dir = config.chroot_base_dir or default_base(context)
     jailer.check_base(config.chroot_base_dir)
-    return jailer.plan_jail(config, context.sandbox_id, config.chroot_base_dir, os.path.basename(firecracker))
+    return jailer.plan_jail(config, own_name(config, context), config.chroot_base_dir, os.path.basename(firecracker))
+
+
+def own_name(config: HypervisorConfig, context: Context) -> str:
+    """What its jail and its taps are called after. A template may have the id of a sandbox, whose ids begin with no dot."""
+    return f".template-{context.sandbox_id}" if config.boot_to_be_template else context.sandbox_id
 
 
 def default_base(context: Context) -> str:

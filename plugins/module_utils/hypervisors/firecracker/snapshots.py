@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -13,58 +14,144 @@ import time
 from typing import Any
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device, MetadataService, device_id
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StateError, VmmError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import dialect, jailer, starting
+from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
+    Device,
+    MetadataService,
+    NetworkDevice,
+    Vsock,
+    device_id,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StateError, Unsupported, VmmError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
+    dialect,
+    jailer,
+    sparse,
+    starting,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import ApiClient
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.attachments import HostSide
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.device_ids import api_id
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import (
     FirecrackerState,
     Jail,
+    as_record,
+    from_record,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import API_SECONDS, POWER, Vm
+from ansible_collections.kata.hypervisor.plugins.module_utils.remembered import fingerprint
+from ansible_collections.kata.hypervisor.plugins.module_utils.run_files import make_run_dir
 
 #: Files of a saved VM. The description comes last: without it there is no saved VM.
 STATE_FILE, MEMORY_FILE, DESCRIPTION_FILE = "vmstate", "memory", "vm.json"
+#: What a memory file that has only what is different is laid over, and what comes of that.
+BASE_FILE, WHOLE_FILE = "base", "whole"
 #: Directory in a jail through which those files go in and out.
 PASSAGE = "snapshot"
 
 
-def save(machine: Vm, destination: str, timeout: float) -> None:
+@dataclasses.dataclass
+class Saved:
+    """What a saved VM says of itself.
+
+    :param directory: where it was saved
+    :param vcpus: how many it has; 0 where nobody wrote that down
+    :param vsock: its vsock's socket, as Firecracker saw it
+    :param diff: its memory file has only what is different from its base
+    """
+
+    directory: str
+    version: list[int]
+    state: FirecrackerState
+    vcpus: int = 0
+    vsock: str = ""
+    diff: bool = False
+
+    def path(self, name: str) -> str:
+        """One of its files."""
+        return os.path.join(self.directory, name)
+
+
+def save(machine: Vm, config: HypervisorConfig, destination: str, timeout: float) -> None:
     """Write the VM's memory and devices below a directory: whole, or not at all. The VM is paused.
 
+    A template's memory goes where its configuration says. Of a VM that began from a template and keeps account of its dirty pages, only
+    what is different is written, beside a link to the template's memory.
+
     :param timeout: seconds
-    :raises Unsupported: this version cannot
+    :raises Unsupported: this version cannot, or could not restore it
     :raises ApiError: Firecracker refused
     """
     dialect.require_endpoint(machine.version, "PUT", "/snapshot/create", "snapshots")
-    os.makedirs(destination, mode=0o700, exist_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(os.path.join(destination, DESCRIPTION_FILE))
-    jail = machine.state.jail
-    directory = _passage(jail) if jail else destination
-    seen = f"/{PASSAGE}" if jail else destination
-    try:
-        machine.api().put(
-            "/snapshot/create",
-            {
-                "snapshot_type": "Full",
-                "snapshot_path": f"{seen}/{STATE_FILE}",
-                "mem_file_path": f"{seen}/{MEMORY_FILE}",
-            },
-            timeout,
+    if config.huge_pages:
+        raise Unsupported(
+            "Firecracker would not restore memory in huge pages from a file",
+            option="huge_pages",
+            wanted=True,
+            fix="Leave huge_pages out for sandboxes that are saved.",
         )
-        for name in (STATE_FILE, MEMORY_FILE):
-            if jail:
-                _take_out(os.path.join(directory, name), os.path.join(destination, name))
-            _flush(os.path.join(destination, name))
-        _write_description(destination, {"version": machine.state.version, "state": machine.state.as_dict()})
+    os.makedirs(destination, mode=0o700, exist_ok=True)
+    template = config.boot_to_be_template
+    memory = config.memory_path if template else os.path.join(destination, MEMORY_FILE)
+    if template:
+        make_run_dir(os.path.dirname(memory), "memory_dir")
+    files = [os.path.join(destination, name) for name in (DESCRIPTION_FILE, STATE_FILE, BASE_FILE)] + [memory]
+    _drop(files)  # Others may have mapped what is there: it is never written to.
+    try:
+        described = machine.config(machine.api())
+        diff = _link_base(machine, config, os.path.join(destination, BASE_FILE))
+        _create(machine, destination, memory, diff, timeout)
+        if diff and sparse.is_full(memory):
+            # Nothing is gained, or this file system does not tell what was written.
+            _drop([memory, os.path.join(destination, BASE_FILE)])
+            diff = False
+            _create(machine, destination, memory, diff, timeout)
+        if template:
+            os.chmod(memory, 0o444)  # Users of jails read it, through a link; its directory is closed to all others.
+        content = {
+            "version": machine.state.version,
+            "state": machine.state.as_dict(),
+            "vcpus": int((described.get("machine-config") or {}).get("vcpu_count") or 0),
+            "vsock": str((described.get("vsock") or {}).get("uds_path") or ""),
+            "diff": diff,
+        }
+        _write_description(destination, content)
     except BaseException:
-        for name in (STATE_FILE, MEMORY_FILE):
-            with contextlib.suppress(OSError):
-                os.unlink(os.path.join(destination, name))
+        _drop(files)
         raise
+
+
+def _create(machine: Vm, destination: str, memory: str, diff: bool, timeout: float) -> None:
+    """Have Firecracker write the two files, and bring them to their places."""
+    jail = machine.state.jail
+    places = {STATE_FILE: os.path.join(destination, STATE_FILE), MEMORY_FILE: memory}
+    seen = dict(places)
+    if jail is not None:
+        directory = _passage(jail)
+        seen = {name: f"/{PASSAGE}/{name}" for name in places}
+    body = {"snapshot_type": "Diff" if diff else "Full", "snapshot_path": seen[STATE_FILE], "mem_file_path": seen[MEMORY_FILE]}
+    try:
+        machine.api().put("/snapshot/create", body, timeout)
+        for name, path in places.items():
+            if jail is not None:
+                _take_out(os.path.join(directory, name), path)
+            _flush(path)
     finally:
-        if jail:
+        if jail is not None:
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def _link_base(machine: Vm, config: HypervisorConfig, link: str) -> bool:
+    """Keep the memory that the VM began from, whatever becomes of its template; False where it is not there or not needed."""
+    if not machine.state.base or not config.track_dirty_pages:
+        return False
+    path, mark = machine.state.base
+    if fingerprint(path) != mark:
+        return False
+    try:
+        os.link(path, link)
+    except OSError:
+        return False  # On another file system, all of the memory is kept.
+    return True
 
 
 def restore(machine: Vm, config: HypervisorConfig, devices: list[Device], jail: Jail | None, source: str, timeout: float) -> None:
@@ -74,51 +161,108 @@ def restore(machine: Vm, config: HypervisorConfig, devices: list[Device], jail: 
     :raises StateError: there is no saved VM, or another version or a jailed one wrote it
     :raises ApiError: Firecracker does not take it, and has ended
     """
-    saved, version = _read_description(source)
-    if list(version) != machine.state.version:
+    saved = read(source)
+    if saved.version != machine.state.version:
         raise StateError(
-            f"the state was saved by Firecracker {dialect.shown(tuple(version))}, and this is {dialect.shown(machine.version)}",
+            f"the state was saved by Firecracker {dialect.shown(tuple(saved.version))}, and this is {dialect.shown(machine.version)}",
             option="hypervisor_path",
             fix="Name the old binary, or stop the sandbox to give its saved state up.",
         )
-    if (saved.jail is None) != (jail is None):
+    if (saved.state.jail is None) != (jail is None):
         raise StateError(
             "a VM that was saved in a jail cannot be restored outside of one, nor the other way round",
             option="jailer_path",
             fix="Give jailer_path as it was, or stop the sandbox to give its saved state up.",
         )
+    given = {device_id(device): device for device in devices}
+    # What it has from its template is listed nowhere but there.
+    kept = {name: from_record(record) for name, record in saved.state.devices.items() if record}
+    devices = list({**kept, **given}.values())
     deadline = time.monotonic() + timeout
+    memory = saved.path(MEMORY_FILE)
+    if saved.diff:
+        memory = saved.path(WHOLE_FILE)
+        sparse.lay_over(saved.path(BASE_FILE), saved.path(MEMORY_FILE), memory)
     with starting.launched(machine, config, devices, jail, deadline) as (api, host):
-        state = machine.state
-        state.uuid, state.boot_memory_mb, state.region_mb = saved.uuid, saved.boot_memory_mb, saved.region_mb
-        state.placeholders, state.devices = list(saved.placeholders), [device_id(device) for device in devices]
-        if config.image_asset_path():
-            host.provide_file(config.image_asset_path(), "rootfs")
-        if config.use_vsock:
-            host.provide_socket("vsock.sock")
-        places = {name: os.path.join(source, name) for name in (STATE_FILE, MEMORY_FILE)}
-        if jail is not None:
-            _passage(jail)
-            for name, path in places.items():
-                _let_in(jail, path, name)
-                places[name] = f"/{PASSAGE}/{name}"
-        body: dict[str, Any] = {"snapshot_path": places[STATE_FILE]}
-        if dialect.dialect_for(machine.version).mem_backend:
-            body["mem_backend"] = {"backend_type": "File", "backend_path": places[MEMORY_FILE]}
-        else:
-            body["mem_file_path"] = places[MEMORY_FILE]
-        for request in starting.output_requests(machine, config, host):
-            api.put(request.path, request.body)
-        api.put("/snapshot/load", body, max(API_SECONDS, deadline - time.monotonic()))
-        if jail is not None:
-            # The memory is mapped; it lives on without a name.
-            shutil.rmtree(jail.path(PASSAGE), ignore_errors=True)
-        status = machine.status(api)
-        if POWER.get(status) != "paused":
-            raise VmmError("Firecracker took the saved state, and its VM is not paused", answer=status, log=machine.log)
-        for service in devices:
-            if isinstance(service, MetadataService):  # No snapshot keeps what it tells.
-                api.put("/mmds", service.contents)
+        machine.state.uuid = saved.state.uuid
+        load(machine, config, devices, (api, host), saved, memory, deadline)
+
+
+def load(
+    machine: Vm,
+    config: HypervisorConfig,
+    devices: list[Device],
+    launched: tuple[ApiClient, HostSide],
+    saved: Saved,
+    memory: str,
+    deadline: float,
+    template: bool = False,
+) -> None:
+    """Have a Firecracker that was just launched take a saved VM over, which is paused then.
+
+    :param devices: those of the VM, with what they have on the host now
+    :param memory: path of its memory
+    :param template: the files are those of a template, and stay what they are; the memory is in the jail already
+    """
+    api, host = launched
+    state, jail = machine.state, machine.state.jail
+    state.boot_memory_mb, state.region_mb = saved.state.boot_memory_mb, saved.state.region_mb
+    state.placeholders = list(saved.state.placeholders)
+    state.devices = {device_id(device): as_record(device) for device in devices}
+    if config.image_asset_path():
+        host.provide_file(config.image_asset_path(), "rootfs")
+    socket = host.provide_socket("vsock.sock") if config.use_vsock else ""
+    seen = {STATE_FILE: saved.path(STATE_FILE), MEMORY_FILE: memory}
+    if jail is not None:
+        _passage(jail)
+        _let_in(jail, seen[STATE_FILE], STATE_FILE, copy=template)
+        if not template:
+            _let_in(jail, memory, MEMORY_FILE, copy=False)
+        seen = {name: f"/{PASSAGE}/{name}" for name in seen}
+        if template:
+            seen[MEMORY_FILE] = host.own_path(starting.TEMPLATE_MEMORY)
+    body: dict[str, Any] = {"snapshot_path": seen[STATE_FILE], **_overrides(machine, devices, host, saved, socket)}
+    if dialect.dialect_for(machine.version).mem_backend:
+        body["mem_backend"] = {"backend_type": "File", "backend_path": seen[MEMORY_FILE]}
+    else:
+        body["mem_file_path"] = seen[MEMORY_FILE]
+    if config.track_dirty_pages:
+        body[dialect.dirty_pages_word(machine.version)] = True
+    for request in starting.output_requests(machine, config, host):
+        api.put(request.path, request.body)
+    api.put("/snapshot/load", body, max(API_SECONDS, deadline - time.monotonic()))
+    if jail is not None:
+        # The memory is mapped; it lives on without a name.
+        jailer.drop(jail, starting.TEMPLATE_MEMORY)
+        shutil.rmtree(jail.path(PASSAGE), ignore_errors=True)
+    status = machine.status(api)
+    if POWER.get(status) != "paused":
+        raise VmmError("Firecracker took the saved state, and its VM is not paused", answer=status, log=machine.log)
+    for service in devices:
+        if isinstance(service, MetadataService):  # No snapshot keeps what it tells.
+            api.put("/mmds", service.contents)
+
+
+def _overrides(machine: Vm, devices: list[Device], host: HostSide, saved: Saved, socket: str) -> dict[str, Any]:
+    """What of the VM is elsewhere on the host than it was: its taps, and the socket of its vsock.
+
+    :raises Unsupported: this version cannot have it elsewhere
+    """
+    body: dict[str, Any] = {}
+    nets = []
+    for device in devices:
+        record = saved.state.devices.get(device_id(device), {})
+        if isinstance(device, NetworkDevice) and record.get("tap_name", device.tap_name) != device.tap_name:
+            dialect.require(machine.version, "network_overrides", "devices", device_id(device))
+            nets.append({"iface_id": api_id(device_id(device)), "host_dev_name": device.tap_name})
+        if isinstance(device, Vsock):
+            socket = host.path_of(device)
+    if nets:
+        body["network_overrides"] = nets
+    if saved.vsock and socket != saved.vsock:
+        dialect.require(machine.version, "vsock_override", "devices", socket)
+        body["vsock_override"] = {"uds_path": socket}
+    return body
 
 
 def _passage(jail: Jail) -> str:
@@ -126,10 +270,12 @@ def _passage(jail: Jail) -> str:
     return jailer.make_directory(jail, PASSAGE)
 
 
-def _let_in(jail: Jail, source: str, name: str) -> None:
-    """Let the jail have a saved file: it is ours and about to be removed, so it may be the jail's own."""
+def _let_in(jail: Jail, source: str, name: str, copy: bool) -> None:
+    """Let the jail have a saved file: it is ours and about to be removed, so it may be the jail's own, unless a copy is wanted."""
     target = jail.path(f"{PASSAGE}/{name}")
     try:
+        if copy:
+            raise OSError
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
@@ -139,17 +285,24 @@ def _let_in(jail: Jail, source: str, name: str) -> None:
 def _take_out(source: str, target: str) -> None:
     """Move a file out of a jail. Its user may have put anything there, so only a regular file is taken."""
     descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as stream:
+    try:
         status = os.fstat(descriptor)
         if not os.path.isfile(source) or status.st_nlink != 1:
             raise VmmError("what was saved in the jail is no file of its own", answer=source)
         try:
             os.replace(source, target)
         except OSError:
-            with open(target, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as copy:
-                shutil.copyfileobj(stream, copy, 1 << 20)
+            sparse.copy(descriptor, target)
+    finally:
+        os.close(descriptor)
     os.chown(target, os.geteuid(), os.getegid())
     os.chmod(target, 0o600)
+
+
+def _drop(paths: list[str]) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
 
 
 def _flush(path: str) -> None:
@@ -169,16 +322,16 @@ def _write_description(destination: str, value: dict[str, Any]) -> None:
     os.replace(temporary, os.path.join(destination, DESCRIPTION_FILE))
 
 
-def _read_description(source: str) -> tuple[FirecrackerState, list[int]]:
-    """The state and the version of a saved VM.
+def read(source: str) -> Saved:
+    """What a saved VM says of itself.
 
     :raises StateError: there is none
     """
     try:
         with open(os.path.join(source, DESCRIPTION_FILE), encoding="utf-8") as stream:
             value = json.load(stream)
-        for name in (STATE_FILE, MEMORY_FILE):
-            os.stat(os.path.join(source, name))
-        return FirecrackerState.from_dict(value["state"]), list(value["version"])
+        os.stat(os.path.join(source, STATE_FILE))
+        rest = {name: value[name] for name in ("vcpus", "vsock", "diff") if name in value}
+        return Saved(source, list(value["version"]), FirecrackerState.from_dict(value["state"]), **rest)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise StateError(f"there is no saved VM in {source}", answer=str(error)) from error

@@ -37,7 +37,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.kernel_params import kernel_params
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.preparation import read_cpu_config
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.resources import Request
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import Jail
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import Jail, as_record
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import (
     API_SECONDS,
     API_SOCKET,
@@ -57,6 +57,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.supervision import
 POLL = 0.005
 #: Bytes of an empty disk that waits to be exchanged for another.
 PLACEHOLDER_BYTES = 4096
+#: A template's memory in a clone's jail, until it is mapped.
+TEMPLATE_MEMORY = "template_memory"
 #: Guest CID where nobody asks for one; each Firecracker has CIDs of its own.
 USUAL_CID = 3
 #: What Firecracker's exit codes mean (its sources, FcExitCode).
@@ -91,9 +93,12 @@ def start(machine: Vm, config: HypervisorConfig, devices: list[Device], jail: Ja
 
 @contextlib.contextmanager
 def launched(
-    machine: Vm, config: HypervisorConfig, devices: list[Device], jail: Jail | None, deadline: float
+    machine: Vm, config: HypervisorConfig, devices: list[Device], jail: Jail | None, deadline: float, template: str = ""
 ) -> Iterator[tuple[ApiClient, HostSide]]:
-    """A Firecracker whose API answers, and the host's side of its VM. When what is done with it fails, nothing of it is left."""
+    """A Firecracker whose API answers, and the host's side of its VM. When what is done with it fails, nothing of it is left.
+
+    :param template: path of the memory that it is going to share with others
+    """
     if machine.process() is not None:
         raise StateError("its Firecracker runs already")
     machine.kill()
@@ -115,6 +120,8 @@ def launched(
         _make_own_files(machine, config)
         for device in devices:
             host.provide(device)
+        if template:
+            host.provide_file(template, TEMPLATE_MEMORY, shared=True)
         api = _launch(machine, config, deadline)
         try:
             yield api, host
@@ -233,7 +240,7 @@ def requests(machine: Vm, config: HypervisorConfig, devices: list[Device], host:
     if machine.state.region_mb:
         made.append(resources.memory_region(machine.state.region_mb))
     made.append(Request("/actions", {"action_type": "InstanceStart"}))
-    machine.state.devices = [device_id(device) for device in devices]
+    machine.state.devices = {device_id(device): as_record(device) for device in devices}
     return made
 
 

@@ -10,6 +10,7 @@ import os
 import uuid
 from typing import Any
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.devices import KIND_OF, Device, RateLimit
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity
 
 
@@ -55,9 +56,10 @@ class FirecrackerState:
     :param pci: it was started with PCI
     :param boot_memory_mb: MiB that the VM booted with
     :param region_mb: MiB that can be plugged in
-    :param devices: ids of the user's devices that it was given
+    :param devices: the devices that it was given, by id, each as L(as_record) writes it
     :param placeholders: which device each placeholder drive stands for; empty for none
     :param singles: the user's ids of devices of which a VM has one and Firecracker keeps no id, by what its configuration calls them
+    :param base: where its memory began, and the file's fingerprint, for a VM that keeps account of what it has changed since
     :param taps: interfaces that were made for it
     :param sockets: further sockets on the host that are its own
     """
@@ -70,9 +72,10 @@ class FirecrackerState:
     pci: bool = False
     boot_memory_mb: int = 0
     region_mb: int = 0
-    devices: list[str] = dataclasses.field(default_factory=list)
+    devices: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     placeholders: list[str] = dataclasses.field(default_factory=list)
     singles: dict[str, str] = dataclasses.field(default_factory=dict)
+    base: list[str] = dataclasses.field(default_factory=list)
     taps: list[str] = dataclasses.field(default_factory=list)
     sockets: list[str] = dataclasses.field(default_factory=list)
 
@@ -92,3 +95,19 @@ class FirecrackerState:
         state.process = ProcessIdentity.from_dict(value.get("process"))
         state.jail = Jail(**value["jail"]) if value.get("jail") else None
         return state
+
+
+def as_record(device: Device) -> dict[str, Any]:
+    """A device as a JSON-able value."""
+    return {"class": type(device).__name__, **dataclasses.asdict(device)}
+
+
+def from_record(value: dict[str, Any]) -> Device:
+    """The device that L(as_record) wrote.
+
+    :raises TypeError: it wrote another one
+    :raises KeyError: there is no such device any more
+    """
+    fields = {name: RateLimit(**item) if name.endswith("rate_limit") and item else item for name, item in value.items() if name != "class"}
+    made: Device = {kind.__name__: kind for kind in KIND_OF}[value["class"]](**fields)
+    return made

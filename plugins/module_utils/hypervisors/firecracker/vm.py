@@ -249,7 +249,7 @@ class Vm:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
         state.process, state.launching, state.jail = None, False, None
-        state.taps, state.sockets, state.devices, state.placeholders, state.singles = [], [], [], [], {}
+        state.taps, state.sockets, state.devices, state.placeholders, state.singles, state.base = [], [], {}, [], {}, []
 
     def _keep_log(self, jail: Jail) -> None:
         """Take Firecracker's log out of a jail that is about to go. Its owner was locked in, so a link is not followed."""

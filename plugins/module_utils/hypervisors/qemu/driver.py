@@ -179,6 +179,8 @@ class QemuHypervisor(Hypervisor):
             if self.config.boot_from_template:
                 # A clone is what its template was; its own devices are plugged in once it runs.
                 self._require("device_hotplug", "devices", device_id(device))
+            if self.config.boot_to_be_template:
+                self.unsupported("add_device", "a template has no devices in QEMU", "Plug them into its clones.")
             self.vm.state.new_identity()
             device = host_side.complete(device, self.context.sandbox_id, self.vm.state.uuid, self.context.run_dir)
             host_side.check(device, self.config)

@@ -296,3 +296,10 @@ def test_a_clone_killed_anywhere_is_made_good_and_its_template_stays(tmp_path: p
         if code == 0:
             return
     raise AssertionError("the task never came to its end")
+
+
+def test_other_devices_make_it_anew(lab: TemplateLab) -> None:
+    nets = [{"id": name, "type": "net", "kind": "tap"} for name in ("eth0", "eth1")]
+    assert lab.make(devices=nets)["actions"] == MADE
+    assert not lab.make(devices=nets[::-1])["changed"] and not lab.make()["changed"]
+    assert "its devices are to be others" in str(lab.make(devices=nets[:1])["diff"]["before"]["stale"])
