@@ -115,7 +115,7 @@ def test_the_documentation_of_a_template() -> None:
 
     fragment = sandbox_options.ModuleDocFragment
     documented = {
-        **{name: option for part in (fragment.VM, fragment.WAIT, fragment.TIMEOUTS) for name, option in yaml.safe_load(part)["options"].items()},
+        **{name: option for part in (fragment.VM, fragment.WAIT, fragment.TIMEOUTS, fragment.TEMPLATE_DEVICES) for name, option in yaml.safe_load(part)["options"].items()},
         **yaml.safe_load(kata_template.DOCUMENTATION)["options"],
         **DIRECTORIES,
     }
