@@ -114,8 +114,9 @@ def test_the_documentation_of_a_template() -> None:
     from ansible_collections.kata.hypervisor.plugins.modules import kata_template
 
     fragment = sandbox_options.ModuleDocFragment
+    parts = (fragment.VM, fragment.WAIT, fragment.TIMEOUTS, fragment.TEMPLATE_DEVICES)
     documented = {
-        **{name: option for part in (fragment.VM, fragment.WAIT, fragment.TIMEOUTS, fragment.TEMPLATE_DEVICES) for name, option in yaml.safe_load(part)["options"].items()},
+        **{name: option for part in parts for name, option in yaml.safe_load(part)["options"].items()},
         **yaml.safe_load(kata_template.DOCUMENTATION)["options"],
         **DIRECTORIES,
     }
