@@ -58,7 +58,7 @@ UPDATABLE = {
 
 
 #: Where taking a device out takes another capability than adding one.
-UNPLUG = {**HOTPLUG, "block": "block_device_unplug"}
+UNPLUG = {**HOTPLUG, "block": "block_device_unplug", "pmem": "pmem_unplug"}
 
 #: Steps that not every VM can be taken through, and the capability each takes.
 STEP_CAPABILITIES = {"pause": "pause", "resume": "pause", "save": "save", "restore": "save"}
@@ -373,11 +373,16 @@ class _Existing:
         why = ""
         if self.has_guest:
             for device, table in ((old, UNPLUG), (new, HOTPLUG)):
-                kind = device["type"] if device else ""
+                kind = self._plugged_as(device) if device else ""
                 if kind and (kind not in table or not getattr(self.capabilities(), table[kind])):
                     cost, why = Cost.RESTART, f"this VM cannot plug or unplug a {kind} device while it runs"
         shown = [f"{device['type']} {device['id']}" if device else None for device in (old, new)]
         return Change("devices", shown[0], shown[1], cost, tuple(steps), why)
+
+    def _plugged_as(self, device: dict[str, Any]) -> str:
+        """The type that says what it takes to plug a device: a disk in the guest's memory is persistent memory."""
+        driver = device.get("driver") or {**self.plan.defaults, **self.plan.options}.get("block_device_driver")
+        return "pmem" if device["type"] == "block" and driver == "nvdimm" else str(device["type"])
 
     # --- what that costs -------------------------------------------------------------------------------------------
 

@@ -76,6 +76,7 @@ class Capabilities:
     #: A disk's file and an interface's limits can change while the VM runs.
     device_update: bool = False
     pmem_hotplug: bool = False
+    pmem_unplug: bool = False
     #: A persistent memory's limits can change while the VM runs.
     pmem_update: bool = False
     #: A balloon's size can change while the VM runs.

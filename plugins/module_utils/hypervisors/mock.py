@@ -301,6 +301,7 @@ class MockHypervisor(Hypervisor):
             vhost_user_hotplug=True,
             device_update=True,
             pmem_hotplug=True,
+            pmem_unplug=True,
             pmem_update=True,
             balloon_update=True,
             metadata_update=True,

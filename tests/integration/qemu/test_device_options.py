@@ -116,3 +116,89 @@ def _is_our_daemon(process: pathlib.Path, root: pathlib.Path) -> bool:
     except OSError:
         return False
     return b"virtiofsd" in words and os.fsencode(str(root)) in words
+
+
+def test_files_in_the_guests_memory(host: Any) -> None:
+    """An NVDIMM and a virtio-pmem, from the start and plugged in; QEMU takes none out again."""
+    files = []
+    for number, kind in enumerate(("block", "pmem", "block", "pmem")):
+        path = host.root / f"memory{number}.raw"
+        path.write_bytes(f"file {number}".encode().ljust(64 << 20, b"\0"))
+        driver = {"driver": "nvdimm", "read_only": number == 2} if kind == "block" else {}
+        files.append({"id": f"memory{number}", "type": kind, "file": str(path), **driver})
+    host.start(memory_mb=256, max_memory_mb=512, memory_offset_mb=8192, devices=files[:2])
+    assert host.converge(devices=files)["actions"] == ["plug block memory2", "plug pmem memory3"]
+    assert host.converge(devices=files)["changed"] is False
+    guest = host.shell()
+    for number in range(4):
+        guest.eventually("head -qc 6 /dev/pmem*", f"file {number}")
+    guest.eventually("ls /dev/pmem* | wc -l", "^4$")
+    find = "for d in /dev/pmem*; do [ \"$(head -c 6 $d)\" = 'file {0}' ] && echo $d; done"
+    for number in (0, 1, 3):
+        device = guest.run(find.format(number) + "; true")
+        guest.run(f"printf written | dd of={device} bs=512 seek=8 conv=fsync 2>/dev/null")
+        assert (host.root / f"memory{number}.raw").read_bytes()[4096:4103] == b"written"
+    device = guest.run(find.format(2) + "; true")
+    assert guest.run(f"cat /sys/block/{device[5:]}/ro") == "1"
+    for left in (files[:3], [files[0], files[1], files[3]]):
+        with pytest.raises(HypervisorError, match="restart"):
+            host.converge(devices=left)
+    host.converge(memory_mb=384)
+    with pytest.raises(HypervisorError, match="read-only NVDIMM, so it is not saved"):
+        host.converge(state="saved")
+    assert guest.run("echo alive") == "alive"
+    guest.close()
+    host.converge(devices=[files[0], files[1], files[3]], disruption="restart", wait_for={"console": "kata-guest: ready", "timeout": 120})
+    host.converge(memory_mb=512)
+    host.converge(state="saved")
+    host.converge(state="started")
+    guest = host.shell()
+    guest.run("echo 3 > /proc/sys/vm/drop_caches")
+    assert guest.run("head -qc 6 /dev/pmem* | grep -o 'file [0-9]' | sort") == "file 0\nfile 1\nfile 3"
+    for number in (0, 1, 3):
+        assert (host.root / f"memory{number}.raw").read_bytes()[4096:4103] == b"written"
+
+
+@pytest.mark.parametrize(
+    ("options", "device", "words"),
+    [
+        ({}, {"type": "pmem"}, "no room for files in its memory"),
+        ({"memory_offset_mb": 2048}, {"type": "pmem", "read_only": True}, "cannot be read-only"),
+        ({"memory_offset_mb": 2048}, {"type": "block", "driver": "nvdimm", "format": "qcow2"}, "is raw"),
+        ({"memory_offset_mb": 2048}, {"type": "block", "driver": "nvdimm", "rate_limit": {"ops": 1}}, "cannot limit a file"),
+    ],
+)
+def test_files_that_cannot_be_in_the_guests_memory(host: Any, options: dict[str, Any], device: dict[str, Any], words: str) -> None:
+    path = host.root / "memory.raw"
+    path.write_bytes(bytes(2 << 20))
+    host.start(wait_for=None, **options)
+    with pytest.raises(HypervisorError, match=words):
+        host.converge(devices=[{"id": "memory", "file": str(path), **device}])
+    path.write_bytes(bytes(1000))
+    with pytest.raises(HypervisorError):
+        host.converge(devices=[{"id": "memory", "file": str(path), **device}])
+    assert host.converge()["sandbox"]["devices"] == []
+
+
+def test_the_cache_of_disks_that_say_none(host: Any) -> None:
+    path = host.root / "disk.raw"
+    path.write_bytes(bytes(1 << 20))
+    disks = [{"id": "data0", "type": "block", "file": str(path)}]
+    cache = {"block_device_cache_set": True, "block_device_cache_direct": True, "block_device_cache_noflush": True}
+    host.start(wait_for=None, devices=disks, **cache)
+    flags = nodes(host)["node-data0"]["cache"]
+    assert flags["direct"] and flags["no-flush"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"shared_fs": "virtio-fs", "virtio_fs_cache_size_mb": 1024}, "no shared window for virtio-fs"),
+        ({"use_vsock": True}, "a vsock is a device here"),
+        ({"disable_vhost_net": True, "devices": [{"id": "n", "type": "net", "kind": "tap", "vhost": True}]}, "disable_vhost_net"),
+    ],
+)
+def test_what_qemu_has_another_way_for_is_refused(host: Any, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(HypervisorError, match=words):
+        host.start(**options)
+    assert host.processes() == []

@@ -35,7 +35,8 @@ def test_boots_from_an_image_that_stays_as_it_is(host: Any, root_image: pathlib.
         kernel_params=[],
         wait_for={"console": f"ready from image on /dev/{device}", "timeout": 120},
     )
-    assert host.converge(state="started")["changed"] is False
+    again = host.converge(state="started")
+    assert again["changed"] is False and again["sandbox"]["memory_mb"] == 192
     host.converge(state="absent", stop_timeout=0)
     assert root_image.read_bytes() == before
 

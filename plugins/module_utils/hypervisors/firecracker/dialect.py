@@ -200,6 +200,7 @@ def capabilities(version: Version, pci: bool = False, memory_region: bool = Fals
         network_hotplug=hotplug,
         device_update=True,
         pmem_hotplug=hotplug,
+        pmem_unplug=hotplug,
         pmem_update=has(version, "PATCH", "/pmem/x"),
         balloon_update=has(version, "PATCH", "/balloon"),
         metadata_update=can(version, "metadata"),

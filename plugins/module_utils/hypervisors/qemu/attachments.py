@@ -13,11 +13,13 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.config import Hype
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     BlockDrive,
     Device,
+    PmemDrive,
     RateLimit,
     SerialPort,
     VfioDevice,
     device_id,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Unsupported
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import (
     bridges,
     host_side,
@@ -42,7 +44,7 @@ def attach(machine: vm.Vm, config: HypervisorConfig, device: Device) -> None:
     qmp = machine.qmp()
     if identifier in vm.plugged_devices(qmp):
         return
-    device = host_side.complete(device, machine.context.sandbox_id, machine.state.uuid, machine.context.run_dir)
+    device = host_side.complete(device, config, machine.context, machine.state.uuid)
     host_side.check_hot(device, config, machine.state.shared_memory)
     host_side.check(device, config)
     side = None
@@ -70,6 +72,10 @@ def detach(machine: vm.Vm, config: HypervisorConfig, device: Device) -> None:
     identifier = device_id(device)
     served = identifier in machine.state.daemons
     kind = machine_named(config.hypervisor_machine_type)
+    if isinstance(device, (BlockDrive, PmemDrive)) and parts.is_memory(device, config.block_device_driver):
+        raise Unsupported(
+            "QEMU takes no file out of a running guest's memory", option="devices", wanted=identifier, fix="Restart it (disruption: restart)."
+        )
     if isinstance(device, BlockDrive) and device.rate_limit is None:
         # A change of limits that was killed half-way may have left a limiter.
         device = dataclasses.replace(device, rate_limit=RateLimit())

@@ -132,7 +132,9 @@ def machine(plan: VmPlan) -> Argument:
     properties: dict[str, Scalar | None] = {**plan.machine.options, "accel": plan.accelerator, "memory-backend": MEMORY_ID}
     if plan.accelerator == "kvm":
         properties["kernel-irqchip"] = True
-    if image_driver(plan.config) == "nvdimm" and plan.config.image_path:
+    image_is_nvdimm = image_driver(plan.config) == "nvdimm" and plan.config.image_path
+    has_nvdimms = plan.config.mem_offset or any(part.type == "nvdimm" for part in plan.parts)
+    if image_is_nvdimm or (has_nvdimms and "nvdimm" in plan.machine.image_drivers):
         properties["nvdimm"] = True
     for word in filter(None, (word.strip() for word in plan.config.machine_accelerators.split(","))):
         key, _equals, value = word.partition("=")
@@ -181,9 +183,10 @@ def memory(plan: VmPlan) -> Argument:
         room = config.max_memory_mb - config.memory_size + 1024
     if config.image_path and image_driver(config) in IMAGE_AS_MEMORY:
         room += plan.image_size // MIB + 1024
+    room += sum(part.properties["size"] // MIB + 1024 for part in plan.parts if part.type == "memory-backend-file")
     properties: dict[str, Scalar] = {}
     size = boot_memory_mb(config)
-    if room:
+    if room or config.mem_offset:
         properties = {"slots": config.mem_slots, "maxmem": f"{size + room + config.mem_offset}M"}
     return Argument("m", f"{size}M", properties)
 

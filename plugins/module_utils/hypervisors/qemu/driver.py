@@ -139,6 +139,7 @@ class QemuHypervisor(Hypervisor):
 
         with self.vm.named_errors():
             qmp = self.vm.qmp()
+            migration.check_savable(qmp)
             if migration.end_earlier_save(qmp, timeout):
                 self.vm.set_running(True)
             self.vm.set_running(False)
@@ -146,6 +147,7 @@ class QemuHypervisor(Hypervisor):
             machine = self._machine()
             description["hotplugged_vcpus"] = resize.hotplugged_vcpus(qmp) if machine.vcpu_hotplug else []
             description["dimms"] = resize.described_dimms(qmp) if "pc-dimm" in machine.memory else []
+            description["files"] = resize.described_files(qmp)
             if self.config.boot_to_be_template:
                 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import cloning, starting
 
@@ -182,7 +184,7 @@ class QemuHypervisor(Hypervisor):
             if self.config.boot_to_be_template:
                 self.unsupported("add_device", "a template has no devices in QEMU", "Plug them into its clones.")
             self.vm.state.new_identity()
-            device = host_side.complete(device, self.context.sandbox_id, self.vm.state.uuid, self.context.run_dir)
+            device = host_side.complete(device, self.config, self.context, self.vm.state.uuid)
             host_side.check(device, self.config)
             # Made once without the host's side, so that what QEMU lacks is refused before anything is touched.
             parts.parts_of(device, parts.Place.on(self._machine()), self.config.block_device_driver)
@@ -215,7 +217,7 @@ class QemuHypervisor(Hypervisor):
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import host_side, parts
 
         with self.vm.named_errors():
-            device = host_side.complete(device, self.context.sandbox_id, self.vm.state.uuid, self.context.run_dir)
+            device = host_side.complete(device, self.config, self.context, self.vm.state.uuid)
             host_side.check_hot(device, self.config, self.vm.state.shared_memory)
             host_side.check(device, self.config)
             parts.parts_of(device, parts.Place.on(self._machine()), self.config.block_device_driver)
@@ -320,6 +322,7 @@ class QemuHypervisor(Hypervisor):
             serial_hotplug=hotplug,
             vsock_hotplug=hotplug,
             vfio_hotplug=hotplug and machine.has_bridges,
+            pmem_hotplug=hotplug and "virtio-pmem" in machine.image_drivers,
             vhost_user_hotplug=hotplug and machine.vhost_user,
         )
 

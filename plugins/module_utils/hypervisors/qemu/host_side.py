@@ -16,6 +16,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     BlockDrive,
     Device,
     NetworkDevice,
+    PmemDrive,
     SerialPort,
     VfioDevice,
     VfioType,
@@ -23,6 +24,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Volume,
     Vsock,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.disks import size_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     AssetError,
     ConfigError,
@@ -32,12 +34,18 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import virtiofsd
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.launch import listening_socket
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.parts import Descriptors
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.parts import (
+    MEMORY_BLOCK,
+    Descriptors,
+    is_memory,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity, version_text
 from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import Wanted, check_access, user_named
 from ansible_collections.kata.hypervisor.plugins.module_utils.supervision import scope_command
 
+#: The caches of disks by block_device_cache_direct and block_device_cache_noflush.
+CACHES = {(False, False): "writeback", (True, False): "none", (False, True): "unsafe", (True, True): "none-unsafe"}
 VHOST_VSOCK_DEVICE = "/dev/vhost-vsock"
 VHOST_VSOCK_SET_GUEST_CID = 0x4008AF60
 
@@ -49,6 +57,7 @@ class HostSide:
     tap: list[int] = dataclasses.field(default_factory=list)
     vhost: list[int] = dataclasses.field(default_factory=list)
     listener: list[int] = dataclasses.field(default_factory=list)
+    size: int = 0
     socket_path: str = ""
 
     def descriptors(self) -> list[int]:
@@ -57,34 +66,37 @@ class HostSide:
 
     def by_number(self) -> Descriptors:
         """Their names on a command line: QEMU inherits the numbers."""
-        return Descriptors([str(fd) for fd in self.tap], [str(fd) for fd in self.vhost], self.socket_path, "".join(map(str, self.listener)))
+        return Descriptors([str(fd) for fd in self.tap], [str(fd) for fd in self.vhost], self.socket_path, "".join(map(str, self.listener)), self.size)
 
     def by_name(self, device: str) -> tuple[Descriptors, dict[str, int]]:
         """Their names over QMP, and which descriptor each name stands for."""
         taps = {f"{device}-tap{number}": fd for number, fd in enumerate(self.tap)}
         vhosts = {f"{device}-vhost{number}": fd for number, fd in enumerate(self.vhost)}
         listeners = {f"{device}-port": fd for fd in self.listener}
-        return Descriptors(list(taps), list(vhosts), self.socket_path, "".join(listeners)), {**taps, **vhosts, **listeners}
+        names = Descriptors(list(taps), list(vhosts), self.socket_path, "".join(listeners), self.size)
+        return names, {**taps, **vhosts, **listeners}
 
     def close(self) -> None:
         """Close our copies; QEMU has its own."""
         network.close_all(self.descriptors())
 
 
-def complete(device: Device, sandbox: str, seed: str, run_dir: str) -> Device:
+def complete(device: Device, config: HypervisorConfig, context: Context, seed: str) -> Device:
     """The device with what nobody said filled in, always the same for the same sandbox and device.
 
     :param seed: what makes addresses unique (the VM's UUID)
     """
+    if isinstance(device, BlockDrive) and not device.cache and config.block_device_cache_set:
+        device = dataclasses.replace(device, cache=CACHES[config.block_device_cache_direct, config.block_device_cache_noflush])
     if isinstance(device, NetworkDevice):
         if not device.mac and device.kind != "macvtap":
             device = dataclasses.replace(device, mac=network.generated_mac(f"{seed}/{device.id}"))
         if device.kind == "tap" and not device.tap_name:
-            device = dataclasses.replace(device, tap_name=network.tap_name(sandbox, device.id))
+            device = dataclasses.replace(device, tap_name=network.tap_name(context.sandbox_id, device.id))
         if device.kind == "macvtap" and not device.mac:
             device = dataclasses.replace(device, mac=_address_of(device.tap_name))
     if isinstance(device, SerialPort) and not device.host_path:
-        device = dataclasses.replace(device, host_path=os.path.join(run_dir, f"port-{device.device_id}.sock"))
+        device = dataclasses.replace(device, host_path=os.path.join(context.run_dir, f"port-{device.device_id}.sock"))
     return device
 
 
@@ -109,9 +121,13 @@ def check(device: Device, config: HypervisorConfig) -> None:
 
 
 def _check_kind(device: Device, config: HypervisorConfig) -> None:
-    if isinstance(device, BlockDrive):
+    if isinstance(device, (BlockDrive, PmemDrive)):
         _check_disk(device)
+        if is_memory(device, config.block_device_driver):
+            _check_length(device.file)
     elif isinstance(device, NetworkDevice):
+        if device.vhost and config.disable_vhost_net:
+            raise ConfigError("disable_vhost_net is set, and this interface has vhost", option="devices", wanted=device.id)
         _check_interface(device)
     elif isinstance(device, SerialPort):
         socket_path(device.host_path)
@@ -139,7 +155,7 @@ def _check_kind(device: Device, config: HypervisorConfig) -> None:
 def _check_user(device: Device, config: HypervisorConfig) -> None:
     """Refuse what the user that QEMU runs as may not open; everything else is opened by us and handed over."""
     wanted = []
-    if isinstance(device, BlockDrive):
+    if isinstance(device, (BlockDrive, PmemDrive)):
         wanted.append(Wanted("devices", device.file, "r" if device.read_only else "rw"))
     elif isinstance(device, Volume) and config.shared_fs == "virtio-9p":
         wanted.append(Wanted("devices", device.host_path, "rx" if device.read_only else "rwx"))
@@ -151,7 +167,18 @@ def _check_user(device: Device, config: HypervisorConfig) -> None:
         check_access(user_named(config.vmm_user), wanted)
 
 
-def _check_disk(drive: BlockDrive) -> None:
+def _check_length(path: str) -> None:
+    size = size_of(path)
+    if not size or size % MEMORY_BLOCK:
+        raise ConfigError(
+            f"a file in the guest's memory must be a multiple of 2 MiB long, and this has {size} bytes",
+            option="devices",
+            wanted=path,
+            fix="Lengthen it with truncate.",
+        )
+
+
+def _check_disk(drive: BlockDrive | PmemDrive) -> None:
     if not os.path.exists(drive.file):
         raise AssetError("there is no such disk", option="devices", wanted=drive.file)
     if os.path.isdir(drive.file):
@@ -222,6 +249,8 @@ def open_host_side(
             network.bring_up(device.tap_name, device.mtu, device.bridge)
             if device.vhost:
                 side.vhost = network.open_vhost_net(device.queues)
+        elif isinstance(device, (BlockDrive, PmemDrive)):
+            side.size = size_of(device.file)
         elif isinstance(device, SerialPort):
             side.listener = [listening_socket(device.host_path).detach()]
         elif isinstance(device, Vsock):
@@ -287,6 +316,9 @@ def check_hot(device: Device, config: HypervisorConfig, memory_is_shared: bool) 
     :raises ConfigError: it would have had to be there, or prepared for, from the start
     """
     restart = "Restart it with the device in its list (disruption: restart)."
+    if isinstance(device, (BlockDrive, PmemDrive)) and is_memory(device, config.block_device_driver) and not config.mem_offset:
+        fix = "Give memory_offset_mb, as much as such files will need and 1024 for each, and restart it (disruption: restart)."
+        raise ConfigError("this VM has no room for files in its memory", option="memory_offset_mb", wanted=device.file, fix=fix)
     if isinstance(device, Volume) and config.shared_fs == "virtio-9p":
         raise ConfigError("a 9p share can only be added while the VM is off", option="devices", wanted=device.id, fix=restart)
     if needs_shared_memory(device, config) and not memory_is_shared:

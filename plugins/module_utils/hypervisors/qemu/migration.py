@@ -10,7 +10,12 @@ import os
 import time
 from typing import Any
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded, StateError, VmmError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
+    DeadlineExceeded,
+    StateError,
+    Unsupported,
+    VmmError,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient
 
 STATE_FILE = "memory"
@@ -49,6 +54,21 @@ def write_state(qmp: QmpClient, destination: str, description: dict[str, Any], t
         raise
     finally:
         os.close(descriptor)
+
+
+def check_savable(qmp: QmpClient) -> None:
+    """Refuse to save what QEMU could not restore: it would write what a read-only NVDIMM holds to where nobody can write.
+
+    :raises Unsupported: names the device
+    """
+    for device in qmp.execute("query-memory-devices"):
+        data = device["data"]
+        if device["type"] == "nvdimm" and qmp.execute("qom-get", {"path": data["memdev"], "property": "readonly"}):
+            raise Unsupported(
+                "QEMU restores no VM with a read-only NVDIMM, so it is not saved",
+                wanted=data.get("id"),
+                fix="Use image_driver virtio-blk or virtio-pmem, or leave read_only out of the device.",
+            )
 
 
 def end_earlier_save(qmp: QmpClient, timeout: float) -> bool:

@@ -16,6 +16,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     BlockDrive,
     Device,
     NetworkDevice,
+    PmemDrive,
     RateLimit,
     SerialPort,
     VfioDevice,
@@ -30,6 +31,10 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Conf
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import Machine
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.argv import Argument
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.vm import DEVICE_PREFIX
+
+#: QEMU's devices that put a file into the guest's memory map, and what the file's length is a multiple of, bytes.
+MEMORY_FRONTS = {"nvdimm": "nvdimm", "virtio-pmem": "virtio-pmem-pci"}
+MEMORY_BLOCK = 2 << 20
 
 
 @dataclasses.dataclass
@@ -57,17 +62,21 @@ class Part:
 
 @dataclasses.dataclass
 class Place:
-    """Where a device goes: a bus and an address, what its transport is called, and whether another process can serve it there."""
+    """Where a device goes: a bus and an address, what its transport is called, whether another process can serve it there.
+
+    :param memory: how a file can be in the guest's memory there
+    """
 
     transport: str
     bus: str = ""
     addr: str = ""
     vhost_user: bool = True
+    memory: tuple[str, ...] = ("nvdimm", "virtio-pmem")
 
     @classmethod
     def on(cls, machine: Machine) -> Place:
         """A machine's transport, wherever QEMU finds a place on it."""
-        return cls(machine.transport, vhost_user=machine.vhost_user)
+        return cls(machine.transport, vhost_user=machine.vhost_user, memory=machine.image_drivers)
 
     def properties(self) -> dict[str, Any]:
         """bus and addr, where there are any."""
@@ -81,7 +90,15 @@ def frontend_id(device: Device) -> str:
 
 def needs_slot(device: Device, driver: str) -> bool:
     """Does it take a slot on a bridge? SCSI disks and serial ports sit on controllers of their own."""
-    return not isinstance(device, SerialPort) and not (isinstance(device, BlockDrive) and driver == "virtio-scsi")
+    return not isinstance(device, SerialPort) and not (isinstance(device, BlockDrive) and driver in ("virtio-scsi", "nvdimm"))
+
+
+def is_memory(device: BlockDrive | PmemDrive, driver: str) -> bool:
+    """Is it a file in the guest's memory?
+
+    :param driver: how a block device reaches the guest where its record does not say
+    """
+    return isinstance(device, PmemDrive) or (device.driver or driver) == "nvdimm"
 
 
 def parts_of(device: Device, place: Place, driver: str = "", descriptors: Descriptors | None = None) -> list[Part]:
@@ -92,6 +109,8 @@ def parts_of(device: Device, place: Place, driver: str = "", descriptors: Descri
     :raises Unsupported: QEMU has no such device, or this driver cannot make it
     """
     descriptors = descriptors or Descriptors()
+    if isinstance(device, (BlockDrive, PmemDrive)) and is_memory(device, driver):
+        return _memory(device, place, descriptors)
     if isinstance(device, BlockDrive):
         return _block(device, place, device.driver or driver)
     if isinstance(device, NetworkDevice):
@@ -111,12 +130,16 @@ def parts_of(device: Device, place: Place, driver: str = "", descriptors: Descri
 
 @dataclasses.dataclass
 class Descriptors:
-    """Names by which QEMU knows open files: numbers on a command line, names given with getfd over QMP."""
+    """Names by which QEMU knows open files: numbers on a command line, names given with getfd over QMP.
+
+    :param size: of the device's file, bytes
+    """
 
     tap: list[str] = dataclasses.field(default_factory=list)
     vhost: list[str] = dataclasses.field(default_factory=list)
     socket_path: str = ""
     listener: str = ""
+    size: int = 0
 
 
 def _block(drive: BlockDrive, place: Place, driver: str) -> list[Part]:
@@ -129,7 +152,7 @@ def _block(drive: BlockDrive, place: Place, driver: str) -> list[Part]:
     if drive.io_engine:
         properties["file"]["aio"] = {"sync": "threads", "async": "io_uring"}[drive.io_engine]
     if drive.cache:
-        properties["cache"] = {"direct": drive.cache == "none", "no-flush": drive.cache == "unsafe"}
+        properties["cache"] = {"direct": drive.cache.startswith("none"), "no-flush": drive.cache.endswith("unsafe")}
     backend = [Part("blockdev", node, drive.format, properties), *limiter(drive)]
     front: dict[str, Any] = {"drive": backend[-1].id}
     if drive.serial:
@@ -144,6 +167,30 @@ def _block(drive: BlockDrive, place: Place, driver: str) -> list[Part]:
     raise Unsupported(
         f"the qemu driver attaches no disk by {driver}", option="devices", wanted=drive.id, fix="Choose virtio-blk or virtio-scsi."
     )
+
+
+def _memory(drive: BlockDrive | PmemDrive, place: Place, descriptors: Descriptors) -> list[Part]:
+    """A file in the guest's memory map: what the guest writes is in the file, and the host's page cache is the only one."""
+    kind = "virtio-pmem" if isinstance(drive, PmemDrive) else "nvdimm"
+    if kind not in place.memory:
+        raise Unsupported(f"this machine type has no {kind}", option="devices", wanted=drive.id)
+    if isinstance(drive, PmemDrive) and drive.read_only:
+        fix = "Use type block with driver nvdimm, or leave read_only out."
+        raise Unsupported("QEMU's virtio-pmem cannot be read-only", option="devices", wanted=drive.id, fix=fix)
+    if drive.rate_limit:
+        raise Unsupported("QEMU cannot limit a file in the guest's memory", option="devices", wanted=drive.id)
+    if isinstance(drive, BlockDrive) and drive.format != "raw":
+        raise ConfigError("a file in the guest's memory is raw", option="devices", wanted=drive.format)
+    backend: dict[str, Any] = {"mem-path": drive.file, "size": descriptors.size, "share": not drive.read_only}
+    front: dict[str, Any] = {"memdev": f"file-{drive.id}"}
+    if drive.read_only:
+        backend["readonly"] = front["unarmed"] = True
+    if kind == "virtio-pmem":
+        front.update(place.properties())
+    return [
+        Part("object", f"file-{drive.id}", "memory-backend-file", backend),
+        Part("device", frontend_id(drive), MEMORY_FRONTS[kind], front),
+    ]
 
 
 def node_id(drive: BlockDrive) -> str:

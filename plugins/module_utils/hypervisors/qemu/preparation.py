@@ -12,7 +12,12 @@ import re
 from ansible_collections.kata.hypervisor.plugins.module_utils import host
 from ansible_collections.kata.hypervisor.plugins.module_utils.boot_files import check_boot_files
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
+    AssetError,
+    ConfigError,
+    HostError,
+    Unsupported,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import Machine, machine_named
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.binary import find_binary, version_of
@@ -48,6 +53,7 @@ def prepare(config: HypervisorConfig, context: Context) -> tuple[HypervisorConfi
     _check_words(config)
     check_boot_files(config)
     _check_places(config)
+    _check_unserved(config)
     _check_user(config, context)
     for name in SOCKETS:
         socket_path(context.run_dir, name)
@@ -137,6 +143,16 @@ def _check_places(config: HypervisorConfig) -> None:
             raise AssetError("there is no such directory for the guest's memory", option=option, wanted=path)
     if config.entropy_source and not os.path.exists(config.entropy_source):
         raise AssetError("there is no such source of randomness", option="entropy_source", wanted=config.entropy_source)
+
+
+def _check_unserved(config: HypervisorConfig) -> None:
+    """Refuse what is known of the original, and what QEMU has another way for, or none."""
+    if config.virtio_fs_cache_size and config.shared_fs == "virtio-fs":
+        raise Unsupported(
+            "QEMU has no shared window for virtio-fs", option="virtio_fs_cache_size_mb", wanted=config.virtio_fs_cache_size, fix="Give 0."
+        )
+    if config.use_vsock:
+        raise Unsupported("a vsock is a device here", option="use_vsock", fix="List one of type vsock, with a cid, in devices.")
 
 
 def _check_user(config: HypervisorConfig, context: Context) -> None:

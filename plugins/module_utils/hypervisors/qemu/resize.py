@@ -219,6 +219,18 @@ def described_dimms(qmp: QmpClient) -> list[dict[str, Any]]:
     return [{"slot": int(data["slot"]), "size": int(data["size"]), "addr": int(data["addr"])} for data in modules]
 
 
+def described_files(qmp: QmpClient) -> dict[str, dict[str, int]]:
+    """Where the files lie that are in the guest's memory map, by their devices: what a VM that takes its state over must say."""
+    found = {}
+    for device in qmp.execute("query-memory-devices"):
+        data = device["data"]
+        if device["type"] == "nvdimm":
+            found[data["id"]] = {"addr": int(data["addr"]), "slot": int(data["slot"])}
+        elif device["type"] == "virtio-pmem":
+            found[data["id"]] = {"memaddr": int(data["memaddr"])}
+    return found
+
+
 def resize_dimms(qmp: QmpClient, state: QemuState, memory_mb: int, block_mb: int) -> MemoryResize:
     """Plug one memory module of the missing size, or unplug those that can be, last first.
 

@@ -90,6 +90,8 @@ def start(
         for name in vm.SOCKETS:
             listeners.append(launch.listening_socket(run_path(name)))
         pieces = _parts(machine, config, devices, sides)
+        for piece in pieces:
+            piece.properties.update((description or {}).get("files", {}).get(piece.id, {}))
         fds = tuple(listener.fileno() for listener in listeners)
         argv = command_line(machine, config, fds, pieces, description)
         inherited = tuple(descriptor for side in sides for descriptor in side.descriptors())

@@ -267,7 +267,12 @@ def plugged_memory_mb(qmp: QmpClient, state: QemuState) -> int:
     if state.memory_hotplug == "balloon":
         return int(qmp.execute("query-balloon")["actual"] // MIB)
     summary = qmp.execute("query-memory-size-summary")
-    return int((summary.get("base-memory", 0) + summary.get("plugged-memory", 0)) // MIB)
+    plugged = int(summary.get("plugged-memory", 0))
+    if plugged:
+        # QEMU counts the files in the guest's memory map as memory too.
+        devices = qmp.execute("query-memory-devices")
+        plugged -= sum(int(device["data"]["size"]) for device in devices if device["type"] in ("nvdimm", "virtio-pmem"))
+    return int((summary.get("base-memory", 0) + plugged) // MIB)
 
 
 def plugged_devices(qmp: QmpClient) -> list[str]:
