@@ -187,7 +187,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.asset_store import (
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import (
     AssetStore,
     Check,
     Checksum,
@@ -195,8 +196,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.asset_store import
     fetch_from,
     refuse_vulnerable,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.downloads import Unfinished
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.downloads import Unfinished
 
 FILE_SPEC: dict[str, dict[str, Any]] = {"member": {"type": "str"}, "dest": {"type": "str"}, "mode": {"type": "str"}}
 

@@ -95,10 +95,14 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.asset_store import file_digest
-from ansible_collections.kata.hypervisor.plugins.module_utils.built_files import BuiltFile
-from ansible_collections.kata.hypervisor.plugins.module_utils.disk_image import FORMATS, SOURCE_FORMATS, convert
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import file_digest
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.built_files import BuiltFile
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.disk_image import (
+    FORMATS,
+    SOURCE_FORMATS,
+    convert,
+)
 
 
 def converge(options: dict[str, Any], check_mode: bool) -> dict[str, Any]:

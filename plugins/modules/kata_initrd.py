@@ -136,7 +136,7 @@ missing_modules:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
-from ansible_collections.kata.hypervisor.plugins.module_utils.initrd import (
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.initrd import (
     ExtraFile,
     Program,
     build_initrd,

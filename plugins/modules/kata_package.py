@@ -109,7 +109,7 @@ actions:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
-from ansible_collections.kata.hypervisor.plugins.module_utils.packages import PackageStore
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.packages import PackageStore
 
 
 def main() -> None:

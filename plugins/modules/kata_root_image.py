@@ -156,10 +156,15 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.built_files import BuiltFile
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
-from ansible_collections.kata.hypervisor.plugins.module_utils.initrd import ExtraFile
-from ansible_collections.kata.hypervisor.plugins.module_utils.root_image import Recipe, User, build, check_programs
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.built_files import BuiltFile
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.initrd import ExtraFile
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.root_image import (
+    Recipe,
+    User,
+    build,
+    check_programs,
+)
 
 USER_SPEC: dict[str, dict[str, Any]] = {
     "name": {"type": "str", "required": True},

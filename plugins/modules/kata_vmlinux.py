@@ -55,7 +55,7 @@ size:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
-from ansible_collections.kata.hypervisor.plugins.module_utils.vmlinux import install_vmlinux
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.vmlinux import install_vmlinux
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ import subprocess
 
 from guest_assets import ROOT, cache_directory
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.initrd import build_initrd
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.initrd import build_initrd
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 #: Debian's name of an architecture, and the package that depends on its newest kernel.

@@ -13,7 +13,7 @@ import pytest
 from elf_modules import elf_module
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError
-from ansible_collections.kata.hypervisor.plugins.module_utils.initrd import (
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.initrd import (
     Built,
     ExtraFile,
     build_initrd,

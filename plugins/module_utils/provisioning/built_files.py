@@ -21,8 +21,8 @@ import shutil
 import tempfile
 from typing import Any, Callable, Iterator
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.asset_store import file_digest
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import file_digest
 
 #: Makes the file in a directory that is thrown away afterwards; its path there, and what is worth telling of it.
 Make = Callable[[str], "tuple[str, dict[str, Any]]"]

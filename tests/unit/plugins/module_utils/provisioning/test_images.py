@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import disk_image
-from ansible_collections.kata.hypervisor.plugins.module_utils.built_files import BuiltFile
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     AssetError,
     ConfigError,
     HostError,
     HypervisorError,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.root_image import Recipe, User
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning import disk_image
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.built_files import BuiltFile
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.root_image import Recipe, User
 
 needs_qemu_img = pytest.mark.skipif(not shutil.which("qemu-img") or not shutil.which("mke2fs"), reason="needs qemu-img and mke2fs")
 

@@ -294,7 +294,7 @@ class AssetStore:
     def _unpack(self, source: str, wanted: list[Wanted], sums: str, tree: str) -> None:
         members = [file for file in wanted if file.member]
         if members:
-            from ansible_collections.kata.hypervisor.plugins.module_utils.archives import Archive
+            from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.archives import Archive
 
             with Archive.open(source) as archive:
                 digests = archive.checksums(sums) if sums else {}
@@ -445,7 +445,7 @@ def fetch_from(url: str, source: str, root: str, checksum: Checksum | None, seco
             return source
         if not url:
             raise AssetError("it is not installed undamaged, and neither url nor src say where it can be had", option="url")
-        from ansible_collections.kata.hypervisor.plugins.module_utils.downloads import download
+        from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.downloads import download
 
         # By what it should be, so that a broken download is taken up by the next run and by no other.
         key = checksum.digest if checksum else hashlib.sha256(url.encode()).hexdigest()

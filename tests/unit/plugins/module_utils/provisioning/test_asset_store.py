@@ -21,20 +21,20 @@ from typing import Any, ClassVar
 
 import pytest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import asset_store, downloads, vmlinux
-from ansible_collections.kata.hypervisor.plugins.module_utils.asset_store import (
-    AssetStore,
-    Checksum,
-    Wanted,
-    fetch_from,
-)
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     AssetError,
     ConfigError,
     HostError,
     HypervisorError,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.vmlinux import extract_vmlinux
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning import asset_store, downloads, vmlinux
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import (
+    AssetStore,
+    Checksum,
+    Wanted,
+    fetch_from,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.vmlinux import extract_vmlinux
 
 FILES = [Wanted("rel-{version}/vmm", "vmm", 0o755), Wanted("rel-{version}/share/", "share")]
 

@@ -163,7 +163,7 @@ def _replace(path: str, content: bytes) -> None:
 
 
 def _add_modules(archive: Archive, directory: str, wanted: list[str], optional: list[str]) -> tuple[list[str], list[str]]:
-    from ansible_collections.kata.hypervisor.plugins.module_utils.kernel_modules import ModuleTree
+    from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.kernel_modules import ModuleTree
 
     tree = ModuleTree(directory)
     missing = [name for name in optional if not tree.has(name)]
@@ -175,7 +175,7 @@ def _add_modules(archive: Archive, directory: str, wanted: list[str], optional: 
 
 
 def _add_program(archive: Archive, program: Program) -> None:
-    from ansible_collections.kata.hypervisor.plugins.module_utils.elf import closure
+    from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.elf import closure
 
     archive.add_file(program.dest, _read(program.src), mode=0o755)
     for destination, source in closure(program.src, program.root).items():

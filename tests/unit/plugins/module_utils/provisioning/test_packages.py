@@ -10,9 +10,9 @@ import pathlib
 
 import pytest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import packages
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HostError
-from ansible_collections.kata.hypervisor.plugins.module_utils.packages import Apt, Package, PackageStore
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning import packages
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.packages import Apt, Package, PackageStore
 
 NAME = "linux-image-cloud-amd64"
 RELEASE = "6.1.0-56-cloud-amd64"

@@ -13,7 +13,7 @@ import pytest
 from elf_modules import elf_module
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError
-from ansible_collections.kata.hypervisor.plugins.module_utils.kernel_modules import ModuleTree, modinfo
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.kernel_modules import ModuleTree, modinfo
 
 
 @pytest.fixture

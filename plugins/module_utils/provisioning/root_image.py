@@ -18,9 +18,9 @@ import subprocess
 import uuid
 from typing import Any, Mapping
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.asset_store import file_digest
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError
-from ansible_collections.kata.hypervisor.plugins.module_utils.initrd import ExtraFile
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import file_digest
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.initrd import ExtraFile
 
 #: No file is newer than this (2026-01-01, UTC), and the file system was made then.
 EPOCH = 1767225600

@@ -15,14 +15,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import downloads
-from ansible_collections.kata.hypervisor.plugins.module_utils.asset_store import (
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning import downloads
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import (
     AssetStore,
     Checksum,
     Wanted,
     fetch_from,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError
 
 
 @dataclasses.dataclass
