@@ -260,6 +260,8 @@ class Machine:
             fields = {"log_fifo*": str, "metrics_fifo*": str, "level": str, "options": list}
         if name == "boot-source" and version() < (0, 21) and fields is not None:
             fields = {key: kind for key, kind in fields.items() if key != "initrd_path"}
+        if name == "actions" and version() < (0, 21) and fields is not None:
+            fields = {**fields, "payload": str}
         if name == "balloon" and version() < (0, 24, 3) and fields is not None:
             fields = {key.replace("amount_mib", "amount_mb"): kind for key, kind in fields.items()}
         if name == "snapshot/load" and version() < (1, 13) and fields is not None:
@@ -527,7 +529,8 @@ class Machine:
 
     def put_actions(self, body: dict) -> None:
         action = body["action_type"]
-        if action not in ("InstanceStart", "FlushMetrics", "SendCtrlAltDel"):
+        rescan = ("BlockDeviceRescan",) if version() < (0, 21) else ()
+        if action not in ("InstanceStart", "FlushMetrics", "SendCtrlAltDel", *rescan):
             raise Refused(f"An error occurred when deserializing the json body of a request: unknown variant `{action}`.")
         if action == "InstanceStart":
             if self.state != NOT_STARTED:

@@ -26,7 +26,7 @@ SINGLE = ("--id", "--exec-file", "--uid", "--gid", "--chroot-base-dir", "--netns
 MANY = ("--cgroup", "--resource-limit")
 FLAGS = ("--daemonize", "--new-pid-ns", "--version")
 SINCE = {"--cgroup": (0, 23), "--new-pid-ns": (0, 25), "--resource-limit": (0, 25), "--cgroup-version": (1, 0), "--parent-cgroup": (1, 0)}
-REMOVED = {"--node": (1, 0), "--seccomp-level": (1, 0)}
+REMOVED = {"--node": (1, 0), "--seccomp-level": (0, 21)}
 CGROUPS = "/sys/fs/cgroup"
 
 
@@ -45,6 +45,10 @@ def parse(arguments: list[str]) -> tuple[dict[str, str], dict[str, list[str]], l
     words, extra = arguments, []
     if "--" in arguments:
         words, extra = arguments[: arguments.index("--")], arguments[arguments.index("--") + 1 :]
+    if version() < (0, 21):
+        if extra:
+            fail("Jailer error: Failed to parse arguments: Found argument '--' which wasn't expected, or isn't valid in this context.")
+        extra = ["--api-sock", "/api.socket"]
     position = 0
     while position < len(words):
         word = words[position]

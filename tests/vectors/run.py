@@ -44,14 +44,17 @@ class Deviation:
 
     :param id: shell pattern of the ids of lines
     :param part: where in the line, such as C(output.steps); empty for all of it
+    :param like: shell pattern of the difference, for what shows itself in many places; a bracket stands for itself
     """
 
     id: str
     reason: str
     part: str = ""
+    like: str = "*"
 
     def excuses(self, line_id: str, difference: str) -> bool:
-        return fnmatch.fnmatchcase(line_id, self.id) and difference.startswith(self.part)
+        like = self.like.replace("[", "[[]")
+        return fnmatch.fnmatchcase(line_id, self.id) and difference.startswith(self.part) and fnmatch.fnmatchcase(difference, like)
 
 
 @dataclasses.dataclass

@@ -187,7 +187,7 @@ def test_a_vulnerable_jailer_is_refused(jailed: VmmLab, version: Any) -> None:
 
 
 @double_only
-@pytest.mark.parametrize("number", ["0.21.3", "0.22.3", "0.24.6", "0.25.2", "1.0.0", "1.7.0", "1.13.2", "1.14.4", "1.16.1"])
+@pytest.mark.parametrize("number", ["0.17.0", "0.20.1", "0.21.3", "0.22.3", "0.24.6", "0.25.2", "1.0.0", "1.7.0", "1.13.2", "1.14.4", "1.16.1"])
 def test_every_dialect_starts_and_stops(lab: VmmLab, version: Any, number: str) -> None:
     version(number)
     made = lab.start(allow_vulnerable_vmm=True)
@@ -322,6 +322,24 @@ def test_disks_take_the_place_of_placeholders(lab: VmmLab) -> None:
     lab.run(state="saved")
     assert lab.run(state="started")["sandbox"]["state"] == "started"
     assert [device["id"] for device in lab.facts()["devices"] if device["plugged"]] == ["d-1", "d-2"]
+
+
+@double_only
+def test_old_versions_have_the_guest_look_at_an_exchanged_disk(lab: VmmLab, version: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to 0.20 another file behind a disk is not noticed by itself."""
+    if not lab.options.get("jailer_path"):
+        monkeypatch.setenv("FIRECRACKER_DOUBLE_REQUESTS", str(lab.root / "requests"))
+    version("0.20.1")
+    lab.start(placeholder_drives=2, allow_vulnerable_vmm=True)
+    lab.run(devices=[{"id": "d", "type": "block", "file": lab.file("d")}])
+    assert [device["plugged"] for device in lab.facts()["devices"]] == [True]
+    if not lab.options.get("jailer_path"):
+        seen = [json.loads(line) for line in (lab.root / "requests").read_text().splitlines()]
+        changes = [(request["path"], request["body"]) for request in seen if request["state"] == "Running" and request["method"] != "GET"]
+        assert changes == [
+            ("/drives/drive_0", {"drive_id": "drive_0", "path_on_host": lab.file("d")}),
+            ("/actions", {"action_type": "BlockDeviceRescan", "payload": "drive_0"}),
+        ]
 
 
 def test_disks_are_plugged_by_pci(lab: VmmLab) -> None:

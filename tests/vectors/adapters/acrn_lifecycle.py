@@ -56,8 +56,14 @@ def run(given: dict[str, Any]) -> Answer:
             driver.resize_vcpus(given["vcpus"])
         elif operation == "getThreadIDs":
             return Answer({"is_null": not driver.get_thread_ids(), "vcpus": None})
+        elif operation == "pauseSandbox":
+            driver.pause_sandbox()
         elif operation == "resumeSandbox":
             driver.resume_sandbox()
+        elif operation == "saveSandbox":
+            driver.save_sandbox(os.path.join(root, "saved"), 1)
+        elif operation == "disconnect":
+            driver.disconnect()
         elif operation == "cleanup":
             driver.cleanup()
         else:

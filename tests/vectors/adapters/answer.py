@@ -31,6 +31,14 @@ class Lost:
         return "a result lost to an exception"
 
 
+class Judged:
+    """A result that knows by itself how it differs from what is expected."""
+
+    def differences_from(self, where: str, expected: Any) -> list[str]:
+        """What differs, in words that begin with C(where)."""
+        raise NotImplementedError
+
+
 class Failed:
     """An error among an answer's values: it equals any text of an error, as texts may be better than the original's."""
 
@@ -82,6 +90,8 @@ def differences(line: dict[str, Any], answer: Answer) -> list[str]:
 def _compare(where: str, expected: Any, actual: Any) -> list[str]:
     if isinstance(actual, Lost):
         return []
+    if isinstance(actual, Judged):
+        return actual.differences_from(where, expected)
     if isinstance(expected, dict) and isinstance(actual, dict):
         found = []
         for key in {**expected, **actual}:

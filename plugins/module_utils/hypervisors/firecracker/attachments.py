@@ -36,7 +36,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
     FirecrackerState,
     as_record,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import Vm
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import POWER, Vm
 
 #: What is plugged and unplugged by PCI.
 HOTPLUGGABLE = (BlockDrive, NetworkDevice, PmemDrive)
@@ -153,7 +153,7 @@ def attach(machine: Vm, config: HypervisorConfig, device: Device) -> None:
     :raises ApiError: Firecracker refused
     """
     api, name = machine.api(), device_id(device)
-    if name in machine.plugged_devices(machine.config(api)):
+    if name in machine.plugged(api):
         return
     hot = _pci_hotplug(machine) and isinstance(device, HOTPLUGGABLE)
     place = None if hot else _free_placeholder(machine, device)
@@ -170,7 +170,7 @@ def attach(machine: Vm, config: HypervisorConfig, device: Device) -> None:
         else:
             drive = f"{PLACEHOLDER}{place}"
             body = {"drive_id": drive, "path_on_host": host.path_of(device), **_limits(device)}
-            api.patch(f"/drives/{drive}", body)
+            _exchange(machine, api, drive, body)
     except BaseException:
         del machine.state.devices[name]
         if place is not None:
@@ -188,12 +188,13 @@ def detach(machine: Vm, config: HypervisorConfig, device: Device) -> None:
     :raises Unsupported: this VM cannot let go of it while it runs
     """
     api, name, state = machine.api(), device_id(device), machine.state
-    if name not in machine.plugged_devices(machine.config(api)):
+    if name not in machine.plugged(api):
         return
     host = HostSide(machine, config)
     if name in state.placeholders:
         drive = f"{PLACEHOLDER}{state.placeholders.index(name)}"
-        api.patch(f"/drives/{drive}", {"drive_id": drive, "path_on_host": host.own_path(drive), **_limits(device, lift=True)})
+        lift = bool(getattr(device, "rate_limit", None))
+        _exchange(machine, api, drive, {"drive_id": drive, "path_on_host": host.own_path(drive), **_limits(lift=lift)})
         state.placeholders[state.placeholders.index(name)] = ""
     elif _pci_hotplug(machine) and isinstance(device, HOTPLUGGABLE):
         api.delete(resources.device(device).path)
@@ -241,8 +242,8 @@ def _update(machine: Vm, config: HypervisorConfig, device: Device) -> None:
         # What is open stays open: the old file is only replaced by its name.
         jailer.drop(state.jail, file_name(device))
         host.provide(device)
-    body = {"drive_id": drive, "path_on_host": host.path_of(device), **_limits(device, lift=True)}
-    api.patch(f"/drives/{drive}", body)
+    lift = bool(state.devices.get(name, {}).get("rate_limit"))
+    _exchange(machine, api, drive, {"drive_id": drive, "path_on_host": host.path_of(device), **_limits(device, lift)})
 
 
 def _update_metadata(api: ApiClient, service: MetadataService) -> None:
@@ -255,7 +256,18 @@ def _update_metadata(api: ApiClient, service: MetadataService) -> None:
         raise VmmError("the metadata service tells something else", option="contents", wanted=service.contents, answer=str(now))
 
 
-def _limits(device: Device, lift: bool = False) -> dict[str, object]:
+def _exchange(machine: Vm, api: ApiClient, drive: str, body: dict[str, object]) -> None:
+    """Put another file behind a disk, and have the guest look at it where Firecracker does not see to that itself."""
+    api.patch(f"/drives/{drive}", body)
+    if dialect.dialect_for(machine.version).rescan and POWER.get(machine.status(api)) == "running":
+        api.put("/actions", {"action_type": "BlockDeviceRescan", "payload": drive})
+
+
+def _limits(device: Device | None = None, lift: bool = False) -> dict[str, object]:
+    """A disk's limits for a request.
+
+    :param lift: it had some, which have to go where it has none
+    """
     limit = device.rate_limit if isinstance(device, BlockDrive) else None
     return {"rate_limiter": resources.rate_limiter(limit or RateLimit())} if limit or lift else {}
 
@@ -286,7 +298,9 @@ def _free_placeholder(machine: Vm, device: Device) -> int:
             wanted=device.id,
             fix="Raise placeholder_drives, which needs a restart.",
         )
-    return machine.state.placeholders.index("")
+    # The one that stands where the disk is counted, if it is free.
+    free = [number for number, name in enumerate(machine.state.placeholders) if not name]
+    return device.index if device.index in free else free[0]
 
 
 def _no_hotplug(machine: Vm, device: Device) -> Unsupported:

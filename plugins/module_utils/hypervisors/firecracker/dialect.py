@@ -30,6 +30,8 @@ class Dialect:
     :param always_smt: it must be given
     :param logger_fifos: logs and metrics go through one request, and into pipes
     :param mem_backend: a snapshot's memory is named by a backend
+    :param rescan: a guest has to be told of another file behind a disk
+    :param old_jailer: the jailer chooses the filter of system calls and the socket, and takes no words for Firecracker
     """
 
     name: str
@@ -37,8 +39,12 @@ class Dialect:
     always_smt: bool
     logger_fifos: bool
     mem_backend: bool
+    rescan: bool = False
+    old_jailer: bool = False
 
 
+#: The words of 2019, which the original spoke.
+CLASSIC = Dialect("classic", "ht_enabled", always_smt=True, logger_fifos=True, mem_backend=False, rescan=True, old_jailer=True)
 LEGACY = Dialect("legacy", "ht_enabled", always_smt=True, logger_fifos=True, mem_backend=False)
 MIDDLE = Dialect("0.23-0.25", "ht_enabled", always_smt=True, logger_fifos=False, mem_backend=False)
 V1 = Dialect("v1", "smt", always_smt=False, logger_fifos=False, mem_backend=True)
@@ -48,7 +54,9 @@ def dialect_for(version: Version) -> Dialect:
     """The dialect of a version."""
     if tuple(version) >= (1, 0):
         return V1
-    return MIDDLE if tuple(version) >= (0, 23) else LEGACY
+    if tuple(version) >= (0, 23):
+        return MIDDLE
+    return LEGACY if tuple(version) >= (0, 21) else CLASSIC
 
 
 #: The first version of what the API alone does not tell.

@@ -84,7 +84,7 @@ ENDPOINTS = (
 )
 
 #: What C(PUT /actions) takes, and when.
-ACTIONS = {"InstanceStart": BEFORE, "FlushMetrics": AFTER, "SendCtrlAltDel": AFTER}
+ACTIONS = {"InstanceStart": BEFORE, "FlushMetrics": AFTER, "SendCtrlAltDel": AFTER, "BlockDeviceRescan": AFTER}
 
 
 def find(method: str, path: str, state: str = "") -> Endpoint | None:

@@ -20,7 +20,7 @@ import time
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HostError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.dialect import can
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.dialect import can, dialect_for
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.endpoints import Version
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import Jail
 from ansible_collections.kata.hypervisor.plugins.module_utils.params import serialize_params
@@ -67,10 +67,13 @@ def argv(config: HypervisorConfig, jailer: str, firecracker: str, version: Versi
 
     :param arguments: Firecracker's own
     """
-    words = [jailer, "--id", jail.id, "--exec-file", firecracker, "--uid", str(jail.uid), "--gid", str(jail.gid)]
+    old = dialect_for(version).old_jailer
+    words = [jailer, "--id", jail.id]
     if tuple(version) < (1, 0):
         words += ["--node", "0"]
-    words += ["--chroot-base-dir", jail.base]
+    if old:
+        words += ["--seccomp-level", "2"]
+    words += ["--exec-file", firecracker, "--uid", str(jail.uid), "--gid", str(jail.gid), "--chroot-base-dir", jail.base]
     if config.network_namespace:
         words += ["--netns", config.network_namespace]
     if can(version, "cgroup_version"):
@@ -81,7 +84,7 @@ def argv(config: HypervisorConfig, jailer: str, firecracker: str, version: Versi
         words += ["--resource-limit", limit]
     if can(version, "pid_namespace"):
         words.append("--new-pid-ns")
-    return [*words, "--", *arguments]
+    return words if old else [*words, "--", *arguments]
 
 
 def cgroup_version(root: str = CGROUP_ROOT) -> int:

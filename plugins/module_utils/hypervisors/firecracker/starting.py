@@ -84,11 +84,16 @@ def start(machine: Vm, config: HypervisorConfig, devices: list[Device], jail: Ja
     """
     deadline = time.monotonic() + timeout
     with launched(machine, config, devices, jail, deadline) as (api, host):
-        for request in requests(machine, config, devices, host):
-            api.put(request.path, request.body, max(API_SECONDS, deadline - time.monotonic()))
-        status = machine.status(api)
-        if POWER.get(status) != "running":
-            raise VmmError("Firecracker took every request, and its VM does not run", answer=status, log=machine.log)
+        boot(machine, config, devices, api, host, deadline)
+
+
+def boot(machine: Vm, config: HypervisorConfig, devices: list[Device], api: ApiClient, host: HostSide, deadline: float) -> None:
+    """Make the VM of a Firecracker that was just launched, let it run, and read back that it does."""
+    for request in requests(machine, config, devices, host):
+        api.put(request.path, request.body, max(API_SECONDS, deadline - time.monotonic()))
+    status = machine.status(api)
+    if POWER.get(status) != "running":
+        raise VmmError("Firecracker took every request, and its VM does not run", answer=status, log=machine.log)
 
 
 @contextlib.contextmanager
@@ -193,7 +198,7 @@ def argv(machine: Vm, config: HypervisorConfig) -> list[str]:
         arguments.append("--enable-pci")
     firecracker = os.path.realpath(config.hypervisor_path)
     if jail is None:
-        named = ["--id", jailer.jail_id(machine.context.sandbox_id)]
+        named = [] if dialect_for(machine.version).old_jailer else ["--id", jailer.jail_id(machine.context.sandbox_id)]
         return [firecracker, *named, *arguments]
     return jailer.argv(config, config.jailer_asset_path(), firecracker, machine.version, jail, arguments)
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import VmmError
 
@@ -20,7 +21,7 @@ def vcpu_number(name: str) -> int | None:
     if not name.startswith(PREFIX):
         return None
     number = name[len(PREFIX) :].strip()
-    if not number.isdigit():
+    if not re.fullmatch(r"[+-]?[0-9]+", number):
         raise VmmError("a vCPU's thread has no number in its name", answer=name)
     return int(number)
 

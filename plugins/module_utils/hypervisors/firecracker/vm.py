@@ -38,6 +38,8 @@ STEP_SECONDS = 5.0
 #: A jailed one is the first process of its PID namespace, which need not obey a SIGTERM from outside (pid_namespaces(7)).
 JAILED_STEP_SECONDS = 1.0
 API_SOCKET = "api.sock"
+#: What a jailed one's is called up to the first version that is told.
+OLD_JAILED_SOCKET, NAMES_SOCKET = "api.socket", (0, 21)
 CONSOLE_LOG = "console.log"
 VMM_LOG = "vmm.log"
 METRICS = "metrics.log"
@@ -67,7 +69,9 @@ class Vm:
     @property
     def socket(self) -> str:
         """The API's socket."""
-        return self.state.jail.path(API_SOCKET) if self.state.jail else self.context.run_path(API_SOCKET)
+        if self.state.jail is None:
+            return self.context.run_path(API_SOCKET)
+        return self.state.jail.path(OLD_JAILED_SOCKET if self.version < NAMES_SOCKET else API_SOCKET)
 
     @property
     def console_log(self) -> str:
@@ -169,6 +173,10 @@ class Vm:
         if not self.state.region_mb:
             return 0
         return int((api.get("/hotplug/memory") or {}).get("plugged_size_mib") or 0)
+
+    def plugged(self, api: ApiClient) -> list[str]:
+        """The user's ids of the devices that are there, asked for where the version can tell."""
+        return self.plugged_devices(self.config(api) if self.version >= TELLS_CONFIG else {})
 
     def plugged_devices(self, config: dict[str, Any]) -> list[str]:
         """The user's ids of the devices that are there."""

@@ -60,7 +60,17 @@ def test_limits(limit: RateLimit, buckets: tuple[dict[str, int], dict[str, int]]
 
 
 @pytest.mark.parametrize(
-    ("version", "name"), [((0, 17), "legacy"), ((0, 22, 4), "legacy"), ((0, 23), "0.23-0.25"), ((0, 25, 2), "0.23-0.25"), ((1, 0), "v1"), ((1, 16), "v1")]
+    ("version", "name"),
+    [
+        ((0, 17), "classic"),
+        ((0, 20, 1), "classic"),
+        ((0, 21), "legacy"),
+        ((0, 22, 4), "legacy"),
+        ((0, 23), "0.23-0.25"),
+        ((0, 25, 2), "0.23-0.25"),
+        ((1, 0), "v1"),
+        ((1, 16), "v1"),
+    ],
 )
 def test_dialects(version: tuple[int, ...], name: str) -> None:
     assert dialect.dialect_for(version).name == name
