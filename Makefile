@@ -9,10 +9,10 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv packages demo test lint unit vectors integration pytest bench molecule build clean
+.PHONY: help venv packages demo test lint unit vectors integration pytest bench bench-fleet molecule build clean
 
 help:  ## This list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
 venv:  ## A virtual environment in .venv with all that checks and tests need
 	@tools/venv.sh requirements-dev.txt
@@ -45,6 +45,9 @@ pytest: venv packages
 
 bench: venv packages  ## Medians of what a user waits for, on this host
 	@$(PY) tests/bench/run.py
+
+bench-fleet: venv packages  ## From fresh hosts to running sandboxes, step by step, and the same again
+	@$(PY) tests/bench/fleet.py $(HOSTS)
 
 molecule: venv packages  ## Roles and playbooks on throw-away hosts
 	@tools/molecule.sh $(SCENARIOS)

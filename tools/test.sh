@@ -3,7 +3,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# Everything that must hold before a change lands: lint, then unit tests, vectors and real-QEMU integration.
+# Everything that must hold before a change lands: lint, vectors, the essential molecule scenarios, unit tests and real-QEMU integration.
 # All parts run even when one fails; the exit code tells whether all passed.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
@@ -23,6 +23,7 @@ part() {
 
 part lint make --no-print-directory lint
 part vectors make --no-print-directory vectors
+part "roles and playbooks on fresh hosts" make --no-print-directory molecule SCENARIOS="kata_vmm sandbox_lifecycle reboot"
 part "unit and integration" make --no-print-directory pytest
 
 printf '\n'

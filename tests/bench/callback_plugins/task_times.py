@@ -31,12 +31,14 @@ class CallbackModule(CallbackBase):
     def __init__(self) -> None:
         super().__init__()
         self._started = 0.0
+        self._name = ""
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
         self._started = time.monotonic()
+        self._name = task.get_name()  # With its role before it.
 
     def _write(self, result: Any, failed: bool) -> None:
-        line = {"name": result.task_name, "seconds": time.monotonic() - self._started, "failed": failed}
+        line = {"name": self._name, "seconds": time.monotonic() - self._started, "failed": failed}
         with open(os.environ["BENCH_TIMES"], "a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
 
