@@ -205,9 +205,13 @@ def content_check(content: str) -> Check | None:
     """What refuses a file that is not what it should be; None when it may be anything."""
     if content == "any":
         return None
-    from ansible_collections.kata.hypervisor.plugins.module_utils import disk_image
+    from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.disk_image import (
+        check_initrd,
+        check_kernel,
+        check_raw_image,
+    )
 
-    return {"image": disk_image.check_raw_image, "initrd": disk_image.check_initrd, "kernel": disk_image.check_kernel}[content]
+    return {"image": check_raw_image, "initrd": check_initrd, "kernel": check_kernel}[content]
 
 
 def present(options: dict[str, Any], store: AssetStore, check_mode: bool) -> dict[str, Any]:
