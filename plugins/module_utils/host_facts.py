@@ -11,7 +11,7 @@ import platform
 import re
 from typing import Any, Sequence
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import host
+from ansible_collections.kata.hypervisor.plugins.module_utils import host, vmm_facts
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
 
 #: Devices of the host that kinds of sandbox devices need.
@@ -21,6 +21,8 @@ DEVICES = {
     "vhost_vsock": "/dev/vhost-vsock",
     "tun": "/dev/net/tun",
     "vfio": "/dev/vfio/vfio",
+    "acrn_hsm": "/dev/acrn_hsm",
+    "acrn_vhm": "/dev/acrn_vhm",
 }
 
 NESTED = ("/sys/module/kvm_intel/parameters/nested", "/sys/module/kvm_amd/parameters/nested")
@@ -30,12 +32,22 @@ HUGE_PAGES = "/sys/kernel/mm/hugepages"
 MIB = 1024 * 1024
 
 
-def gather(run_dir: str, state_dir: str, qemu_paths: Sequence[str] = (), kernel_path: str = "", probe: bool = True) -> dict[str, Any]:
+def gather(
+    run_dir: str,
+    state_dir: str,
+    qemu_paths: Sequence[str] = (),
+    kernel_path: str = "",
+    probe: bool = True,
+    firecracker_paths: Sequence[str] = (),
+    acrn_dm_paths: Sequence[str] = (),
+) -> dict[str, Any]:
     """The host's facts.
 
     :param run_dir: where the accelerator's verdict is remembered
     :param qemu_paths: QEMU binaries to look at; those in the usual places when there are none
     :param kernel_path: a guest kernel for the decisive test of KVM
+    :param firecracker_paths: Firecrackers to look at, in the same way
+    :param acrn_dm_paths: ACRN's device models to look at, in the same way
     :param probe: run guest code to find out whether KVM works
     """
     vmms = [qemu_facts(path, wanted=bool(qemu_paths)) for path in qemu_paths or usual_qemus()]
@@ -54,7 +66,7 @@ def gather(run_dir: str, state_dir: str, qemu_paths: Sequence[str] = (), kernel_
         "nested_virtualization": nested_facts(),
         "devices": {name: device_facts(path) for name, path in DEVICES.items()},
         "accelerator": accelerator,
-        "hypervisors": vmms,
+        "hypervisors": [*vmms, *vmm_facts.firecrackers(firecracker_paths), *vmm_facts.acrns(acrn_dm_paths)],
         "free_space": {name: free_space_mb(path) for name, path in (("state_dir_mb", state_dir), ("run_dir_mb", run_dir))},
     }
 

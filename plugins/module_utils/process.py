@@ -16,7 +16,9 @@ import signal
 import struct
 import subprocess
 import time
-from typing import TYPE_CHECKING, Any, Iterator
+from typing import TYPE_CHECKING, Any, Iterator, Sequence
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError
 
 if TYPE_CHECKING:
     from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import User
@@ -109,6 +111,35 @@ def command_lines() -> Iterator[tuple[int, list[str]]]:
                 continue
             if words:
                 yield int(name), [os.fsdecode(word) for word in words]
+
+
+def check_program(path: str, option: str, fix: str = "") -> str:
+    """A program that can be run.
+
+    :raises AssetError: it cannot
+    """
+    if not os.path.isfile(path):
+        raise AssetError("there is no such program", option=option, wanted=path, fix=fix)
+    if not os.access(path, os.X_OK):
+        raise AssetError("this program cannot be executed", option=option, wanted=path, fix=fix)
+    return path
+
+
+def find_program(wanted: str, places: Sequence[str], name: str) -> str:
+    """The VMM that was asked for, or the first in the usual places.
+
+    :raises AssetError: there is none, or it cannot be run
+    """
+    if wanted:
+        return check_program(wanted, "hypervisor_path")
+    for path in places:
+        if os.access(path, os.X_OK):
+            return path
+    raise AssetError(
+        f"no {name} was found in {', '.join(places)}",
+        option="hypervisor_path",
+        fix="Install it (role kata.hypervisor.kata_vmm) or say where it is.",
+    )
 
 
 def version_text(program: str, question: str = "--version") -> str:

@@ -27,6 +27,18 @@ options:
     type: list
     elements: path
     default: []
+  firecracker_paths:
+    description:
+      - Firecracker binaries to look at. When this is not given, those in the usual places. The jailer is looked for beside each, and in those places.
+    type: list
+    elements: path
+    default: []
+  acrn_dm_paths:
+    description:
+      - Device models of ACRN to look at. When this is not given, C(/usr/bin/acrn-dm).
+    type: list
+    elements: path
+    default: []
   kernel_path:
     description:
       - A guest kernel on the host, for the decisive test of KVM. Without one, a test ROM decides.
@@ -64,7 +76,10 @@ host:
       returned: always
       sample: {accelerator: tcg, evidence: device, reason: /dev/kvm does not exist}
     hypervisors:
-      description: The hypervisors that were found, whether they can be used or why not, and what a sandbox of theirs can do.
+      description:
+        - The hypervisors that were found, whether they can be used or why not, and what a sandbox of theirs can do.
+        - Of a Firecracker also what it can do with O(kata.hypervisor.kata_sandbox#module:enable_pci), its known holes, and its jailer. Of ACRN also
+          whether it knows its VMs by C(uuid) or C(name).
       type: list
       elements: dict
       returned: always
@@ -75,6 +90,15 @@ host:
           usable: true
           reason: ""
           capabilities: {pause: true, save: true, vcpu_hotplug: true, vcpu_unplug: false}
+        - hypervisor: firecracker
+          path: /usr/local/bin/firecracker
+          version: 1.16.1
+          usable: true
+          reason: ""
+          capabilities: {pause: true, save: true, vcpu_hotplug: false, vcpu_unplug: false}
+          capabilities_with_pci: {block_device_hotplug: true}
+          known_holes: []
+          jailer: {path: /usr/local/bin/jailer, version: 1.16.1, usable: true, reason: "", known_holes: []}
     architecture:
       description: The host's architecture.
       type: str
@@ -136,6 +160,8 @@ def main() -> None:
     """Tell what this host offers."""
     argument_spec: dict[str, Any] = {
         "qemu_paths": {"type": "list", "elements": "path", "default": []},
+        "firecracker_paths": {"type": "list", "elements": "path", "default": []},
+        "acrn_dm_paths": {"type": "list", "elements": "path", "default": []},
         "kernel_path": {"type": "path", "aliases": ["kernel"]},
         "probe": {"type": "bool", "default": True},
         **DIRECTORY_SPEC,
@@ -143,7 +169,15 @@ def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True)
     wish = module.params
     try:
-        facts = gather(wish["run_dir"], wish["state_dir"], wish["qemu_paths"], wish["kernel_path"] or "", wish["probe"])
+        facts = gather(
+            wish["run_dir"],
+            wish["state_dir"],
+            wish["qemu_paths"],
+            wish["kernel_path"] or "",
+            wish["probe"],
+            wish["firecracker_paths"],
+            wish["acrn_dm_paths"],
+        )
     except HypervisorError as problem:
         module.fail_json(msg=str(problem), **problem.as_result())
     module.exit_json(changed=False, host=facts)

@@ -19,7 +19,24 @@ from typing import Any, Callable, Iterator
 import pytest
 from vmm_lab import IS_ROOT, VmmLab, acrn_lab, firecracker_lab
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive
+from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
+    KIND_OF,
+    Balloon,
+    BlockDrive,
+    CpuDevice,
+    Device,
+    EntropyDevice,
+    MemoryDevice,
+    MetadataService,
+    NetworkDevice,
+    PmemDrive,
+    SerialPort,
+    VfioDevice,
+    VhostUserDevice,
+    Volume,
+    Vsock,
+    device_id,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError, StateError, Unsupported
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import starting
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Hypervisor
@@ -197,6 +214,7 @@ def test_every_operation_acts_or_is_refused(lab: VmmLab) -> None:
     walk("get_sandbox_console", driver.get_sandbox_console, lambda path: not path or driver.name == "mock" or os.path.exists(path))
     walk("console_log", driver.console_log, lambda path: not path or os.path.exists(path))
     walk("vmm_log", driver.vmm_log, lambda path: not path or os.path.exists(path))
+    walk("check_device", lambda: driver.check_device(disk), lambda _: "extra" not in driver.observe().devices)
     walk("hotplug_add_device", lambda: driver.hotplug_add_device(disk), lambda _: "extra" in driver.observe().devices)
     if "hotplug_add_device" in acted:
         walk("update_device", lambda: driver.update_device(disk), lambda _: "extra" in driver.observe().devices)
@@ -229,6 +247,45 @@ def test_every_operation_acts_or_is_refused(lab: VmmLab) -> None:
     elsewhere |= {"update_device", "hotplug_remove_device"}
     assert operations - elsewhere <= acted | refused, "an operation nobody walked"
     assert {"stop_sandbox", "cleanup", "observe", "pid"} <= acted
+
+
+def test_no_device_is_dropped_without_a_word(lab: VmmLab) -> None:
+    """Every kind of device is taken, and then is among those that the VM starts with, or is refused by name (the original logs it and goes on)."""
+    lab.run(state="present", **lab.options)
+    driver = lab.driver()
+    driver.create_sandbox(driver.hypervisor_config())
+    disk = lab.file("disk", 2 << 20)
+    every: list[Device] = [
+        BlockDrive(disk, id="block"),
+        PmemDrive(disk, "pmem", read_only=True),
+        Balloon("balloon"),
+        EntropyDevice("entropy"),
+        MetadataService("mmds", ["net"]),
+        NetworkDevice("tap", id="net"),
+        NetworkDevice("macvtap", id="macvtap"),
+        NetworkDevice("ipvlan", id="ipvlan"),
+        Volume("tag", str(lab.root), "fs"),
+        SerialPort("serial", "char", str(lab.root / "serial.sock"), "serial"),
+        Vsock(7, id="vsock"),
+        VfioDevice("vfio", bdf="0000:00:1f.7"),
+        VhostUserDevice("vhost", str(lab.root / "vhost.sock"), "vhost-user-blk-pci"),
+        CpuDevice(1),
+        MemoryDevice(128),
+    ]
+    assert {type(device) for device in every} == set(KIND_OF)
+    taken, refused = [], []
+    for device in every:
+        try:
+            driver.add_device(device)
+        except HypervisorError as problem:
+            assert problem.sandbox == "web" and str(problem)
+            refused.append(device_id(device))
+            continue
+        taken.append(device_id(device))
+    cold = getattr(driver, "_cold", None)
+    kept = [device_id(device) for device in cold] if cold is not None else list(vars(driver)["cold_devices"])
+    assert sorted(kept) == sorted(set(taken)) and "block" in taken
+    assert driver.name == "mock" or refused
 
 
 def _refused_check(driver: Hypervisor) -> bool:

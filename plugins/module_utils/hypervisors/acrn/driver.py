@@ -20,7 +20,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base i
 
 if TYPE_CHECKING:
     from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-    from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device
+    from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive, Device
     from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import MemoryResize, VcpuResize
 
 
@@ -96,14 +96,25 @@ class AcrnHypervisor(Hypervisor):
             device = starting.checked_device(self.vm, self.config, device)
             self._cold = [one for one in self._cold if device_id(one) != device_id(device)] + [device]
 
-    def hotplug_add_device(self, device: Device) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive, device_id
+    def check_device(self, device: Device) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import starting
 
         with self.vm.named_errors():
-            if not isinstance(device, BlockDrive) or device.read_only:
-                self._lacks(f"hotplug_add_device {type(device).__name__} {device_id(device)}", "Restart it (disruption: restart).")
-            starting.plug_disk(self.vm, self.config, device)
+            starting.checked_device(self.vm, self.config, self._hot_disk(device))
+
+    def hotplug_add_device(self, device: Device) -> None:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import starting
+
+        with self.vm.named_errors():
+            starting.plug_disk(self.vm, self.config, self._hot_disk(device))
+
+    def _hot_disk(self, device: Device) -> BlockDrive:
+        """The device, where it is one that can take a placeholder's place."""
+        from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive, device_id
+
+        if not isinstance(device, BlockDrive) or device.read_only:
+            self._lacks(f"hotplug_add_device {type(device).__name__} {device_id(device)}", "Restart it (disruption: restart).")
+        return device
 
     def hotplug_remove_device(self, device: Device) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.devices import device_id

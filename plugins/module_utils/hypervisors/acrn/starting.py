@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import subprocess
 import time
 import uuid
 
@@ -41,14 +40,20 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.v
     check_host,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
-from ansible_collections.kata.hypervisor.plugins.module_utils.process import identify, spawn_detached, tail
+from ansible_collections.kata.hypervisor.plugins.module_utils.process import (
+    check_program,
+    identify,
+    spawn_detached,
+    tail,
+    version_text,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.run_files import keep_previous, make_run_dir
 from ansible_collections.kata.hypervisor.plugins.module_utils.supervision import scope_command
 
 DEFAULT_DM = "/usr/bin/acrn-dm"
 #: Devices of the Service VM's driver, by its newer and its older name.
 HSM_DEVICES = ("/dev/acrn_hsm", "/dev/acrn_vhm")
-VERSION_SECONDS = 10.0
+FIX = "Install ACRN's device model and tools."
 POLL = 0.05
 #: What L(HypervisorConfig.valid) fills in that ACRN knows nothing of.
 FOREIGN = ("default_max_vcpus", "default_bridges", "msize_9p", "block_device_driver")
@@ -69,8 +74,8 @@ def prepare(config: HypervisorConfig, machine: Vm) -> tuple[HypervisorConfig, tu
     if not config.image_asset_path():
         raise ConfigError("ACRN boots from an image", option="image_path", fix="Give image_path, a disk with an EFI or ext4 root.")
     check_boot_files(config)
-    config.hypervisor_path = _program(config.hypervisor_asset_path() or DEFAULT_DM, "hypervisor_path")
-    config.hypervisor_ctl_path = _program(config.hypervisor_ctl_asset_path() or DEFAULT_CTL, "hypervisor_ctl_path")
+    config.hypervisor_path = check_program(config.hypervisor_asset_path() or DEFAULT_DM, "hypervisor_path", FIX)
+    config.hypervisor_ctl_path = check_program(config.hypervisor_ctl_asset_path() or DEFAULT_CTL, "hypervisor_ctl_path", FIX)
     check_host(HSM_DEVICES)
     host_mb = host.read_host_memory_mb(machine.context.meminfo)
     if config.memory_size > host_mb:
@@ -82,24 +87,12 @@ def prepare(config: HypervisorConfig, machine: Vm) -> tuple[HypervisorConfig, tu
     return config, version
 
 
-def _program(path: str, option: str) -> str:
-    if not os.path.isfile(path) or not os.access(path, os.X_OK):
-        raise AssetError("there is no such program", option=option, wanted=path, fix="Install ACRN's device model and tools.")
-    return path
-
-
 def version_of(path: str) -> tuple[int, ...]:
     """The version an acrn-dm reports.
 
     :raises AssetError: it is something else
     """
-    try:
-        done = subprocess.run(
-            [path, "-v"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=VERSION_SECONDS, check=False
-        )
-        output = done.stdout.decode("utf-8", "replace").strip()
-    except (OSError, subprocess.TimeoutExpired) as error:
-        output = str(error)
+    output = version_text(path, "-v")
     version = cmdline.parse_version(output)
     if not version:
         raise AssetError("this is no acrn-dm", option="hypervisor_path", wanted=path, answer=output[:200])

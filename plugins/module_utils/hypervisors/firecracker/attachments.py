@@ -155,8 +155,8 @@ def attach(machine: Vm, config: HypervisorConfig, device: Device) -> None:
     api, name = machine.api(), device_id(device)
     if name in machine.plugged(api):
         return
-    hot = _pci_hotplug(machine) and isinstance(device, HOTPLUGGABLE)
-    place = None if hot else _free_placeholder(machine, device)
+    check_hot(machine, device)
+    place = _free_placeholder(machine, device) if isinstance(device, BlockDrive) and not _pci_hotplug(machine) else None
     host = HostSide(machine, config)
     try:
         if place is not None:
@@ -276,12 +276,13 @@ def _pci_hotplug(machine: Vm) -> bool:
     return machine.state.pci and has(machine.version, "DELETE", "/drives/x", RUNNING[0])
 
 
-def _free_placeholder(machine: Vm, device: Device) -> int:
-    """The number of an empty disk that can stand for a device.
+def check_hot(machine: Vm, device: Device) -> None:
+    """Return when a VM that runs can take a device of that kind. Changes nothing.
 
-    :raises StateError: all of them are taken
-    :raises Unsupported: there are none, or the device is no disk to write to
+    :raises Unsupported: it can neither be plugged in nor take a placeholder's place
     """
+    if _pci_hotplug(machine) and isinstance(device, HOTPLUGGABLE):
+        return
     if not isinstance(device, BlockDrive) or not machine.state.placeholders:
         raise _no_hotplug(machine, device)
     if device.read_only or device.cache or device.io_engine:
@@ -291,6 +292,13 @@ def _free_placeholder(machine: Vm, device: Device) -> int:
             wanted=device.id,
             fix="Leave read_only, cache and io_engine out, or restart the sandbox (disruption: restart).",
         )
+
+
+def _free_placeholder(machine: Vm, device: BlockDrive) -> int:
+    """The number of an empty disk that can stand for a device.
+
+    :raises StateError: all of them are taken
+    """
     if "" not in machine.state.placeholders:
         raise StateError(
             f"all {len(machine.state.placeholders)} placeholder drives are taken",

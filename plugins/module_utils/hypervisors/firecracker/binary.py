@@ -5,9 +5,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, Unsupported
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.dialect import (
     known_holes,
@@ -15,39 +12,9 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
     shown,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.endpoints import Version
+from ansible_collections.kata.hypervisor.plugins.module_utils.process import version_text
 
 PLACES = ("/usr/local/bin/firecracker", "/usr/bin/firecracker", "/opt/kata/bin/firecracker")
-#: Seconds a binary gets to say its version.
-VERSION_SECONDS = 10.0
-
-
-def find_binary(wanted: str) -> str:
-    """The Firecracker that was asked for, or the first in the usual places.
-
-    :raises AssetError: there is none, or it cannot be run
-    """
-    if wanted:
-        return check_binary(wanted, "hypervisor_path")
-    for path in PLACES:
-        if os.access(path, os.X_OK):
-            return path
-    raise AssetError(
-        f"no Firecracker was found in {', '.join(PLACES)}",
-        option="hypervisor_path",
-        fix="Install it (role kata.hypervisor.kata_vmm) or say where it is.",
-    )
-
-
-def check_binary(path: str, option: str) -> str:
-    """A program that can be run.
-
-    :raises AssetError: it cannot
-    """
-    if not os.path.isfile(path):
-        raise AssetError("there is no such program", option=option, wanted=path)
-    if not os.access(path, os.X_OK):
-        raise AssetError("this program cannot be executed", option=option, wanted=path)
-    return path
 
 
 def version_of(path: str, word: str, option: str) -> Version:
@@ -56,18 +23,7 @@ def version_of(path: str, word: str, option: str) -> Version:
     :param word: what its answer begins with, Firecracker or Jailer
     :raises AssetError: it is something else
     """
-    try:
-        done = subprocess.run(
-            [path, "--version"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=VERSION_SECONDS,
-            check=False,
-        )
-        output = done.stdout.decode("utf-8", "replace").strip()
-    except (OSError, subprocess.TimeoutExpired) as error:
-        output = str(error)
+    output = version_text(path)
     version = parse_version(output) if word.lower() in output.lower() else ()
     if not version:
         raise AssetError(f"this is no {word}", option=option, wanted=path, answer=output[:200])

@@ -124,6 +124,12 @@ class FirecrackerHypervisor(Hypervisor):
                 device = cloning.checked_device(self.vm, self.config, self._jail, device)
             self._cold = [one for one in self._cold if device_id(one) != device_id(device)] + [device]
 
+    def check_device(self, device: Device) -> None:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import attachments
+
+        with self.vm.named_errors():
+            attachments.check_hot(self.vm, self._checked(device, []))
+
     def hotplug_add_device(self, device: Device) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import attachments
 

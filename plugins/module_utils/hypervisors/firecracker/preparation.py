@@ -46,6 +46,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import API_SOCKET
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
 from ansible_collections.kata.hypervisor.plugins.module_utils.network import check_bridge, check_name
+from ansible_collections.kata.hypervisor.plugins.module_utils.process import check_program, find_program
 
 #: Placeholder drives of one VM; more would leave a guest without names that people expect.
 MAX_PLACEHOLDERS = 16
@@ -75,7 +76,7 @@ def prepare(config: HypervisorConfig, context: Context) -> tuple[HypervisorConfi
         setattr(config, name, type(getattr(config, name))())
     if config.num_vcpus > dialect.MAX_VCPUS:
         raise ConfigError(f"Firecracker gives a VM at most {dialect.MAX_VCPUS} vCPUs", option="vcpus", wanted=config.num_vcpus)
-    config.hypervisor_path = binary.find_binary(config.hypervisor_asset_path())
+    config.hypervisor_path = find_program(config.hypervisor_asset_path(), binary.PLACES, "Firecracker")
     version = binary.version_of(config.hypervisor_path, "Firecracker", "hypervisor_path")
     if not config.allow_vulnerable_vmm:
         binary.refuse_holes(version, "hypervisor_path", config.hypervisor_path, pci=config.enable_pci)
@@ -156,7 +157,7 @@ def _plan_jail(config: HypervisorConfig, version: Version, context: Context) -> 
                     "this only means something in a jail", option=option, wanted=getattr(config, option), fix="Give jailer_path too."
                 )
         return None
-    path = binary.check_binary(config.jailer_asset_path(), "jailer_path")
+    path = check_program(config.jailer_asset_path(), "jailer_path")
     own = binary.version_of(path, "Jailer", "jailer_path")
     if not config.allow_vulnerable_vmm:
         binary.refuse_holes(own, "jailer_path", path, jailer=True)

@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, Unsupported
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import Architecture
-from ansible_collections.kata.hypervisor.plugins.module_utils.process import version_text
+from ansible_collections.kata.hypervisor.plugins.module_utils.process import find_program, version_text
 
 OLDEST = (5, 2)
 VERSION = re.compile(r"QEMU emulator version (\d+)\.(\d+)(?:\.(\d+))?")
@@ -21,20 +20,7 @@ def find_binary(wanted: str, architecture: Architecture) -> str:
 
     :raises AssetError: there is none, or it can't be run
     """
-    if wanted:
-        if not os.path.isfile(wanted):
-            raise AssetError("there is no QEMU binary", option="hypervisor_path", wanted=wanted)
-        if not os.access(wanted, os.X_OK):
-            raise AssetError("the QEMU binary cannot be executed", option="hypervisor_path", wanted=wanted)
-        return wanted
-    for path in architecture.binaries:
-        if os.access(path, os.X_OK):
-            return path
-    raise AssetError(
-        f"no QEMU was found in {', '.join(architecture.binaries)}",
-        option="hypervisor_path",
-        fix="Install it (role kata.hypervisor.kata_vmm) or say where it is.",
-    )
+    return find_program(wanted, architecture.binaries, "QEMU")
 
 
 def version_of(path: str) -> tuple[int, int, int]:

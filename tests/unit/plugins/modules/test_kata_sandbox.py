@@ -155,9 +155,11 @@ def test_host_info(run: Run, tmp_path: pathlib.Path) -> None:
     fake = tmp_path / "qemu"
     fake.write_text("#!/bin/sh\necho I am a teapot\n")
     fake.chmod(0o755)
-    host = run(kata_host_info, probe=False, qemu_paths=[str(fake), "/nowhere"])["host"]
-    assert [(vmm["usable"], vmm["version"]) for vmm in host["hypervisors"]] == [(False, "")] * 2
+    paths = {name: ["/nowhere"] for name in ("firecracker_paths", "acrn_dm_paths")}
+    host = run(kata_host_info, probe=False, qemu_paths=[str(fake), "/nowhere"], **paths)["host"]
+    assert [vmm["hypervisor"] for vmm in host["hypervisors"]] == ["qemu", "qemu", "firecracker", "acrn"]
+    assert [(vmm["usable"], vmm["version"]) for vmm in host["hypervisors"]] == [(False, "")] * 4
     assert "I am a teapot" in host["hypervisors"][0]["reason"] and "no program" in host["hypervisors"][1]["reason"]
     assert host["memory"]["total_mb"] > host["memory"]["available_mb"] > 0
-    assert set(host["devices"]) == {"kvm", "vhost_net", "vhost_vsock", "tun", "vfio"}
+    assert set(host["devices"]) == {"kvm", "vhost_net", "vhost_vsock", "tun", "vfio", "acrn_hsm", "acrn_vhm"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["qemu"]
