@@ -8,12 +8,17 @@ from __future__ import annotations
 import hashlib
 import os
 import pathlib
+import shutil
 import socket
+import subprocess
+import time
 from typing import Any, Callable, Iterator
 
 import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import virtiofsd
+from ansible_collections.kata.hypervisor.plugins.module_utils.process import version_text
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +160,63 @@ def test_serial_port(vm: Any) -> None:
         assert connection.recv(100) == b"from the guest\n"
     assert devices(vm)
     assert not path.exists()
+
+
+@pytest.fixture
+def packet_daemon(vm: Any) -> Iterator[pathlib.Path]:
+    """DPDK's test program as the other side of a vhost-user interface: it answers ARP and ping."""
+    program = shutil.which("dpdk-testpmd")
+    if program is None:
+        pytest.skip("this host has no dpdk-testpmd (Debian's dpdk-dev) to serve a vhost-user interface")
+    path = vm.root / "net.sock"
+    command = [program, "-l", "0,1", "--no-huge", "-m", "128", "--no-pci", f"--file-prefix=kt{os.getpid()}", f"--vdev=net_vhost0,iface={path},queues=1"]
+    command += ["--", "--forward-mode=icmpecho", "--total-num-mbufs=2048"]
+    with open(vm.root / "testpmd.log", "wb") as log:
+        # Its standard input stays open: at its end it would end too.
+        daemon = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
+        try:
+            deadline = time.monotonic() + 30
+            while not path.exists() and daemon.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert path.exists(), (vm.root / "testpmd.log").read_text()
+            yield path
+        finally:
+            daemon.kill()
+            daemon.wait()
+
+
+def test_an_interface_that_another_process_serves(vm: Any, packet_daemon: pathlib.Path) -> None:
+    wanted = {"id": "vnet0", "type": "vhost_user", "model": "virtio-net-pci", "path": str(packet_daemon), "mac": "52:54:00:00:00:77"}
+    assert devices(vm, wanted)
+    vm.guest.eventually("cat /sys/class/net/eth0/address", "52:54:00:00:00:77")
+    vm.guest.run("ip address add 198.18.78.2/24 dev eth0 && ip link set eth0 up")
+    vm.guest.eventually("ping -c 1 -w 2 198.18.78.1", "1 packets received")
+    assert devices(vm)
+    vm.guest.eventually("ls /sys/class/net", r"^(?!.*eth0)")
+
+
+def test_a_share_whose_daemon_is_somebody_elses(vm: Any) -> None:
+    """It is neither started nor ended with the device."""
+    program = next((path for path in virtiofsd.USUAL_PLACES if os.access(path, os.X_OK)), None)
+    if program is None:
+        pytest.skip("this host has no virtiofsd")
+    shared, path = vm.root / "others", vm.root / "others.sock"
+    shared.mkdir()
+    (shared / "greeting").write_text("from elsewhere")
+    argv = virtiofsd.arguments(program, version_text(program), str(path), str(shared), "auto", False)
+    daemon = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 30
+        while not path.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert devices(vm, {"id": "fs0", "type": "vhost_user", "model": "vhost-user-fs-pci", "tag": "others", "path": str(path)})
+        vm.guest.eventually("mkdir -p /mnt/o && mount -t virtiofs others /mnt/o && cat /mnt/o/greeting", "from elsewhere")
+        vm.guest.run("umount /mnt/o")
+        assert daemon.poll() is None
+        assert devices(vm)
+    finally:
+        daemon.kill()
+        daemon.wait()
 
 
 def test_many_at_once_and_slots_are_not_leaked(vm: Any, disk: pathlib.Path) -> None:

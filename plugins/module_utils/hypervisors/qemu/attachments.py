@@ -121,11 +121,12 @@ def place(machine: vm.Vm, config: HypervisorConfig, device: Device, hot: bool) -
     if isinstance(device, VfioDevice) and config.hotplug_vfio_on_root_bus:
         # Nothing is plugged into the root of PCI Express itself, only into its ports.
         ports = "only" if kind.root_bus == "pcie.0" else "none"
+    somewhere = dataclasses.replace(parts.Place.on(kind), irqfd=machine.state.accelerator == "kvm")
     if not kind.has_bridges or ports == "none" or not parts.needs_slot(device, driver):
-        return parts.Place.on(kind)
+        return somewhere
     identifier = device_id(device)
     slot = bridges.find(machine.state.bridges, identifier) or bridges.allocate(machine.state.bridges, identifier, ports)
-    return dataclasses.replace(parts.Place.on(kind), bus=slot.bridge.id, addr=slot.addr)
+    return dataclasses.replace(somewhere, bus=slot.bridge.id, addr=slot.addr)
 
 
 def open_side(machine: vm.Vm, config: HypervisorConfig, device: Device) -> host_side.HostSide:
