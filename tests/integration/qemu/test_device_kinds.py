@@ -18,13 +18,15 @@ import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import virtiofsd
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import version_text
 
 
 @pytest.fixture(scope="module")
 def vm(shared_host: Any) -> Iterator[Any]:
     """One VM whose memory other processes can see, for all kinds of devices."""
-    shared_host.start(shared_fs="virtio-fs", block_device_driver="virtio-scsi", bridges=2)
+    memory = {"memory_hotplug": "pc-dimm", "memory_mb": 192, "max_memory_mb": 512}
+    shared_host.start(shared_fs="virtio-fs", block_device_driver="virtio-scsi", bridges=1, root_ports=2, **memory)
     shared_host.guest = shared_host.shell()
     yield shared_host
 
@@ -231,6 +233,30 @@ def test_many_at_once_and_slots_are_not_leaked(vm: Any, disk: pathlib.Path) -> N
         assert len(devices(vm)) == 3
     record = vm.converge()["sandbox"]
     assert record["devices"] == []
+
+
+def test_root_ports_are_taken_before_bridges(vm: Any) -> None:
+    copies = []
+    for number in range(3):
+        copy = vm.root / f"port{number}.raw"
+        copy.write_bytes(bytes(1 << 20))
+        copies.append({"id": f"port{number}", "type": "block", "file": str(copy), "driver": "virtio-blk", "serial": f"PORT-{number}"})
+    assert len(devices(vm, *copies)) == 3
+    vm.guest.eventually("cat /sys/block/vd?/serial", "PORT-0PORT-1PORT-2")
+    with QmpClient(str(vm.run_path("monitor.sock"))) as qmp:
+        for number, bus in enumerate(("root-port-0", "root-port-1", "pci-bridge-0")):
+            path = f"/machine/peripheral/dev-port{number}"
+            assert qmp.execute("qom-get", {"path": path, "property": "parent_bus"}).endswith(f"/{bus}")
+    assert devices(vm)
+    vm.guest.eventually("ls /sys/block", r"^(?!.*vd)")
+
+
+def test_memory_that_is_plugged_in_is_shared_too(vm: Any) -> None:
+    """The processes that serve the VM's devices read and write in it."""
+    assert vm.converge(memory_mb=320)["sandbox"]["memory_mb"] == 320
+    with QmpClient(str(vm.run_path("monitor.sock"))) as qmp:
+        assert qmp.execute("qom-get", {"path": "/objects/mem0", "property": "share"}) is True
+    vm.guest.eventually("awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo", "^2[5-9][0-9]$|^3[0-9]{2}$")
 
 
 def test_one_device_by_itself_leaves_the_others_alone(vm: Any, disk: pathlib.Path) -> None:
