@@ -88,9 +88,13 @@ def detach(machine: vm.Vm, config: HypervisorConfig, device: Device) -> None:
 def limit(machine: vm.Vm, drive: BlockDrive) -> None:
     """Give a plugged disk the limits of its record, or none. The guest sees nothing of it.
 
+    :raises Unsupported: it is another file than the one that is plugged
     :raises VmmError: QEMU refused
     """
     qmp = machine.qmp()
+    plugged = {node["node-name"]: node.get("file") for node in qmp.execute("query-named-block-nodes", {"flat": True})}
+    if plugged.get(parts.node_id(drive)) != drive.file:
+        raise Unsupported("only the limits of a plugged disk can change", option="devices", wanted=drive.file, fix="Unplug it first.")
     front = f"/machine/peripheral/{parts.frontend_id(drive)}"
     wanted = parts.limiter(drive)
     known = parts.limiter(dataclasses.replace(drive, rate_limit=drive.rate_limit or RateLimit()))
@@ -102,7 +106,9 @@ def limit(machine: vm.Vm, drive: BlockDrive) -> None:
         hotplug.plug(qmp, wanted)
         qmp.execute("qom-set", {"path": front, "property": "drive", "value": wanted[-1].id})
     else:
-        qmp.execute("qom-set", {"path": front, "property": "drive", "value": parts.node_id(drive)})
+        if limited:
+            # Only then: QEMU 7.2 does not survive being told the node that it has.
+            qmp.execute("qom-set", {"path": front, "property": "drive", "value": parts.node_id(drive)})
         for part in reversed(known):
             hotplug.discard(qmp, part)
 
