@@ -383,6 +383,7 @@ class ModuleDocFragment:
     description:
       - Who looks after the VMM. V(systemd) runs it in a unit of its own, C(kata-sandbox-ID.scope) below C(kata.slice), with its own cgroup. V(none) runs it as
         a process of its own. Either way it outlives the task and the ssh session.
+        The unit's journal has the VMM's log too.
       - V(auto) takes systemd where it runs the host and the task is root's. A new sandbox gets V(auto).
       - With O(hypervisor=qemu), a change needs a restart.
       - With O(hypervisor=firecracker), a change needs a restart. With O(hypervisor=acrn), a change needs a restart.
