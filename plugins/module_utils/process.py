@@ -267,13 +267,17 @@ def send_signal(identity: ProcessIdentity, number: int) -> bool:
     return True
 
 
-def terminate(identity: ProcessIdentity, timeout: float) -> str:
-    """End a process: SIGTERM, then SIGKILL, each with C(timeout) seconds. Returns gone, terminate, kill or stuck."""
+def terminate(identity: ProcessIdentity, timeout: float, patience: float | None = None) -> str:
+    """End a process: SIGTERM, then SIGKILL, each with C(timeout) seconds. Returns gone, terminate, kill or stuck.
+
+    :param patience: seconds for SIGTERM, where they are others
+    """
     if not identity.is_alive():
         return "gone"
-    for word, number in (("terminate", signal.SIGTERM), ("kill", signal.SIGKILL)):
+    first = timeout if patience is None else patience
+    for word, number, seconds in (("terminate", signal.SIGTERM, first), ("kill", signal.SIGKILL, timeout)):
         send_signal(identity, number)
-        if wait_gone(identity, timeout):
+        if wait_gone(identity, seconds):
             return word
     return "stuck"
 

@@ -34,6 +34,7 @@ from guest_assets import guest_assets  # noqa: E402
 
 checkout.make_importable()
 
+from firecracker_times import firecracker_rows, firecracker_title  # noqa: E402
 from template_times import template_times  # noqa: E402
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig  # noqa: E402
@@ -210,6 +211,7 @@ def main() -> None:
         raw += raw_qemu(work, assets, count - count // 2)
         cost = module_cost(work, directories, assets, count)
         clones, memory = template_times(directories, assets, count)
+        firecracker = firecracker_rows(play, work, count)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     ping, qemu = statistics.median(times["ping"]), statistics.median(raw)
@@ -227,6 +229,7 @@ def main() -> None:
         print(f"  {name:34} {statistics.median(sizes):8.1f} MiB  PSS of its QEMU, each of {len(sizes)} at once")
     show("QEMU alone", [("start to QMP ready, no Ansible", raw, "")])
     show("With Ansible, local connection", [("ansible.builtin.ping", times["ping"], ""), *rows])
+    show(firecracker_title(), firecracker)
     payload = statistics.median(cost["ping"])
     ratio = f"{statistics.median(cost['kata_sandbox no-op']) / payload:5.2f} x ping's payload"
     show("On the host, without transport", [("ping", cost["ping"], ""), ("kata_sandbox, no-op", cost["kata_sandbox no-op"], ratio)])

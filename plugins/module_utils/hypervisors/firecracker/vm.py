@@ -35,8 +35,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.process import (
 API_SECONDS = 5.0
 #: Seconds that SIGTERM and SIGKILL get, each.
 STEP_SECONDS = 5.0
-#: A jailed one is the first process of its PID namespace, which need not obey a SIGTERM from outside (pid_namespaces(7)).
-JAILED_STEP_SECONDS = 1.0
+#: A jailed one is the first process of its PID namespace: of a SIGTERM from outside it does not hear (pid_namespaces(7)).
+JAILED_PATIENCE = 0.02
 API_SOCKET = "api.sock"
 #: What a jailed one's is called up to the first version that is told.
 OLD_JAILED_SOCKET, NAMES_SOCKET = "api.socket", (0, 21)
@@ -241,7 +241,7 @@ class Vm:
         state = self.state
         found = {identity.pid: identity for identity in (self.process(), *(self.processes() if state.jail else ())) if identity}
         for identity in found.values():
-            if terminate(identity, JAILED_STEP_SECONDS if state.jail else STEP_SECONDS) == "stuck":
+            if terminate(identity, STEP_SECONDS, JAILED_PATIENCE if state.jail else None) == "stuck":
                 raise VmmError(f"Firecracker (pid {identity.pid}) does not end, not even by SIGKILL", log=self.log)
         if state.taps:
             from ansible_collections.kata.hypervisor.plugins.module_utils.network import remove_tap

@@ -1,0 +1,131 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What starting, looking at, pausing and cloning a microVM takes, beside Firecracker's own start and C(ping).
+
+With a real Firecracker where KATA_TEST_FIRECRACKER names one, else with the stand-in; jailed too, where KATA_TEST_JAILER and root are there.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import statistics
+import subprocess
+import time
+from typing import Any, Callable
+
+from vmm_lab import FIRECRACKER, IS_ROOT, REAL_FIRECRACKER, REAL_JAILER, VmmLab, firecracker_lab
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import parse_template_spec
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import VmmError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import ApiClient
+from ansible_collections.kata.hypervisor.plugins.module_utils.template_making import converge_template
+
+Play = Callable[[pathlib.Path, "list[dict[str, Any]]"], "dict[str, list[float]]"]
+#: What shows that the guest has begun, the smallest kernel's or the stand-in's.
+BOOTED = "console: stub: running|guest: ready"
+
+
+def firecracker_title() -> str:
+    """Which program was measured."""
+    return f"Firecracker ({'real' if REAL_FIRECRACKER else 'the stand-in, whose times are Python'})"
+
+
+def firecracker_rows(play: Play, work: pathlib.Path, count: int) -> list[tuple[str, list[float], str]]:
+    """The rows of the table: name, seconds, and what they are compared with.
+
+    :param play: runs tasks with Ansible
+    """
+    rows: list[tuple[str, list[float], str]] = []
+    jails = [False, True] if IS_ROOT and bool(REAL_JAILER) == bool(REAL_FIRECRACKER) else [False]
+    alone: list[float] = []
+    for jailed in jails:
+        lab = firecracker_lab(jailed)
+        try:
+            times = _engine(lab, alone, count)
+            if not jailed:
+                place = work / "firecracker"
+                place.mkdir()
+                tasks = play(place, _tasks(lab, count))
+                ping = statistics.median(tasks.pop("ping"))
+                rows += [(f"Ansible: {name}", values, f"{statistics.median(values) / ping:5.2f} x ping") for name, values in tasks.items()]
+        finally:
+            lab.destroy()
+        own = statistics.median(alone)
+        for name, values in times.items():
+            ratio = f"{statistics.median(values) / own:5.2f} x Firecracker's own start" if "start" in name or "clone" in name else ""
+            rows.append((f"{'jailed' if jailed else 'plain'}: {name}", values, ratio))
+    return [("Firecracker alone, to running", alone, ""), *rows]
+
+
+def _engine(lab: VmmLab, alone: list[float], count: int) -> dict[str, list[float]]:
+    """Seconds by what was done, by the engine in this process."""
+    seconds: dict[str, list[float]] = {}
+
+    def timed(what: str, act: Callable[[], Any]) -> None:
+        began = time.monotonic()
+        act()
+        seconds.setdefault(what, []).append(time.monotonic() - began)
+
+    paths = {"state_dir": str(lab.root / "state"), "run_dir": str(lab.root / "run")}
+    wish = {"id": "base", "hypervisor": "firecracker", "wait_for": BOOTED, **lab.options, **paths}
+    converge_template(parse_template_spec(wish))
+    for _round in range(count):
+        alone.append(_alone(lab))
+        timed("start", lab.start)
+        timed("no-op", lab.run)
+        timed("pause", lambda: lab.run(state="paused"))
+        timed("resume", lambda: lab.run(state="started"))
+        timed("save (pause, write, end)", lambda: lab.run(state="saved"))
+        timed("restore and resume", lambda: lab.run(state="started"))
+        timed("stop", lambda: lab.run(state="stopped", stop_timeout=0))
+        lab.run(state="absent")
+        timed("clone to running", lambda: lab.run("clone", state="started", template="base"))
+        lab.run("clone", state="absent", stop_timeout=0)
+    converge_template(parse_template_spec({"id": "base", "state": "absent", **paths}))
+    return seconds
+
+
+def _alone(lab: VmmLab) -> float:
+    """Seconds from a Firecracker's start to its VM's, by the fewest requests; nobody else takes part."""
+    socket = lab.root / "alone.sock"
+    socket.unlink(missing_ok=True)
+    began = time.monotonic()
+    process = subprocess.Popen([FIRECRACKER, "--api-sock", str(socket)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        api = ApiClient(str(socket), 5)
+        deadline = began + 20
+        while True:
+            try:
+                api.put("/machine-config", {"vcpu_count": 1, "mem_size_mib": lab.options["memory_mb"]})
+                break
+            except VmmError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.001)
+        api.put("/boot-source", {"kernel_image_path": lab.options["kernel_path"], "boot_args": "console=ttyS0"})
+        drive = {"drive_id": "rootfs", "path_on_host": lab.options["image_path"], "is_root_device": False, "is_read_only": True}
+        api.put("/drives/rootfs", drive)
+        api.put("/actions", {"action_type": "InstanceStart"})
+        return time.monotonic() - began
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _tasks(lab: VmmLab, count: int) -> list[dict[str, Any]]:
+    """The tasks of a play that does everything once a round."""
+    tasks: list[dict[str, Any]] = []
+    place = {"state_dir": str(lab.root / "state"), "run_dir": str(lab.root / "run")}
+    for number in range(count):
+        sandbox = {"id": f"fc-{number}", "hypervisor": "firecracker", **place}
+        for name, options in (
+            ("start", {"state": "started", **lab.options}),
+            ("no-op", {"state": "started"}),
+            ("pause", {"state": "paused"}),
+            ("resume", {"state": "started"}),
+            ("remove", {"state": "absent", "stop_timeout": 0}),
+        ):
+            tasks.append({"name": "ping", "ansible.builtin.ping": {}})
+            tasks.append({"name": name, "kata.hypervisor.kata_sandbox": {**sandbox, **options}})
+    return tasks
