@@ -138,8 +138,8 @@ def launched(
         machine.kill()
         machine.context.checkpoint()
         raise
+    # The process is written down; that nothing is under way any more is written with what the engine writes next.
     state.launching = False
-    machine.context.checkpoint()
 
 
 def _make_own_files(machine: Vm, config: HypervisorConfig) -> None:
@@ -183,10 +183,12 @@ def _launch(machine: Vm, config: HypervisorConfig, deadline: float) -> ApiClient
                 ) from error
         time.sleep(POLL)
     # The jailer became Firecracker, or its child did: who answers now is whom to remember.
-    machine.state.process = next(machine.processes(), None)
-    if machine.state.process is None:
+    found = next(machine.processes(), None)
+    if found is None:
         raise LaunchError("a Firecracker answers that is not the one that was started", argv=words, log=machine.console_log)
-    machine.context.checkpoint()
+    if found != machine.state.process:
+        machine.state.process = found
+        machine.context.checkpoint()
     return api
 
 
