@@ -11,7 +11,7 @@ import re
 
 from ansible_collections.kata.hypervisor.plugins.module_utils import host
 from ansible_collections.kata.hypervisor.plugins.module_utils.boot_files import check_boot_files
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.config import ASSET_FIELDS, HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     AssetError,
     ConfigError,
@@ -40,6 +40,9 @@ def prepare(config: HypervisorConfig, context: Context) -> tuple[HypervisorConfi
     """
     config = dataclasses.replace(config, kernel_params=list(config.kernel_params))
     config.check_consistent()
+    for kind, field in ASSET_FIELDS.items():
+        # What takes an asset's place does so everywhere, in what the kernel is told of its root too.
+        setattr(config, field, config.asset_path(kind))
     machine = machine_named(config.hypervisor_machine_type)
     config.hypervisor_machine_type = machine.name
     config.default_max_vcpus = config.default_max_vcpus or max(config.num_vcpus, 1, os.cpu_count() or 1)
