@@ -12,6 +12,10 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Conf
 LUNS_PER_SCSI_ID = 256
 MAX_SCSI_INDEX = 65535
 
+#: What an image that a guest maps has before it: a block with this signature, and where the image itself begins (see C(provisioning/dax.py)), bytes.
+DAX_SIGNATURE = b"NVDIMM_PFN_INFO\0"
+DAX_BLOCK, DAX_OFFSET = 4096, 2 << 20
+
 
 def virtio_disk_name(index: int) -> str:
     """The guest's name of the virtio disk of that index: 0 is vda, 25 vdz, 26 vdaa.
@@ -47,10 +51,22 @@ def scsi_address(index: int) -> str:
     return f"{scsi_id}:{lun}"
 
 
-def is_partitioned(image: str) -> bool:
-    """Does an image start with a partition table (a boot sector's signature and a first partition)?"""
+def dax_offset(image: str) -> int:
+    """Where a file system begins in an image that was prepared to be mapped by a guest, bytes; 0 for any other image."""
     try:
         with open(image, "rb") as stream:
+            stream.seek(DAX_BLOCK)
+            return DAX_OFFSET if stream.read(len(DAX_SIGNATURE)) == DAX_SIGNATURE else 0
+    except OSError:
+        return 0
+
+
+def is_partitioned(image: str) -> bool:
+    """Does an image start with a partition table (a boot sector's signature and a first partition)?"""
+    offset = dax_offset(image)
+    try:
+        with open(image, "rb") as stream:
+            stream.seek(offset)
             sector = stream.read(512)
     except OSError:
         return False

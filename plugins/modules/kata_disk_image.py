@@ -44,6 +44,13 @@ options:
       - Size of the disk that the guest sees, in MiB; that of O(src) when not given. An image is never made smaller.
       - The file system in it stays as large as it is until the guest makes it grow.
     type: int
+  dax:
+    description:
+      - Put before a raw image what a guest needs to map it instead of reading it, as an NVDIMM
+        (O(kata.hypervisor.kata_sandbox#module:image_driver=nvdimm)). All guests then use the same pages of the host.
+      - Its file system must be made for that; ext4 with blocks of 4 KiB is.
+    type: bool
+    default: false
 seealso:
   - module: kata.hypervisor.kata_asset
   - module: kata.hypervisor.kata_root_image
@@ -95,9 +102,10 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import file_digest
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.built_files import BuiltFile
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.dax import with_header
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.disk_image import (
     FORMATS,
     SOURCE_FORMATS,
@@ -114,7 +122,16 @@ def converge(options: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     if not os.path.isfile(source):
         raise AssetError("there is no such file on the host", option="src", wanted=source)
     recipe = {"source": file_digest(source), "src_format": source_format, "format": options["format"], "size_mb": size_mb}
-    result = image.converge(recipe, lambda work: (convert(source, source_format, options["format"], size_mb, work), {}), check_mode)
+    if options["dax"]:
+        if options["format"] != "raw":
+            raise ConfigError("only a raw image can be mapped", option="dax", wanted=options["format"])
+        recipe["dax"] = True
+
+    def make(work: str) -> tuple[str, dict[str, Any]]:
+        made = convert(source, source_format, options["format"], size_mb, work)
+        return with_header(made, work) if options["dax"] else made, {}
+
+    result = image.converge(recipe, make, check_mode)
     del result["about"]
     return result
 
@@ -129,6 +146,7 @@ def main() -> None:
             "src_format": {"type": "str", "choices": list(SOURCE_FORMATS)},
             "format": {"type": "str", "choices": list(FORMATS), "default": "raw"},
             "size_mb": {"type": "int"},
+            "dax": {"type": "bool", "default": False},
         },
         required_if=[("state", "present", ["src", "src_format"])],
         supports_check_mode=True,

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.dax import with_header
 
 
 @pytest.mark.parametrize(
@@ -45,3 +46,21 @@ def test_boots_from_an_image_that_stays_as_it_is(host: Any, root_image: pathlib.
 def test_what_an_image_in_memory_cannot_be(host: Any, root_image: pathlib.Path, options: dict[str, str], words: str) -> None:
     with pytest.raises(HypervisorError, match=words):
         host.start(image_path=str(root_image), initramfs_path=str(host.assets.initrd), image_driver="nvdimm", **options)
+
+
+def test_an_image_that_the_guest_maps(host: Any, root_image: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Two guests at once; each has the image's file system without a page cache of its own."""
+    mapped = pathlib.Path(with_header(str(root_image), str(tmp_path)))
+    before = mapped.read_bytes()
+    assert before[2 << 20 :] == root_image.read_bytes()
+    boot = {"image_path": str(mapped), "initramfs_path": str(host.assets.initrd), "kernel_params": [], "memory_mb": 256}
+    for name in ("one", "two"):
+        # That it is an NVDIMM follows from the image.
+        host.start(name, wait_for={"console": "ready from image on /dev/pmem0", "timeout": 120}, **boot)
+    for name in ("one", "two"):
+        guest = host.shell(name)
+        assert guest.run("cat /sys/block/pmem0/queue/dax; cat /sys/block/pmem0/ro") == "1\n1"
+        assert "dax=always" in guest.run("busybox grep ' / ' /proc/mounts")
+    with pytest.raises(HypervisorError, match="only as an NVDIMM"):
+        host.start("three", image_driver="virtio-blk", **boot)
+    assert mapped.read_bytes() == before

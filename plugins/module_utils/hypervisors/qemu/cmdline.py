@@ -56,6 +56,7 @@ class VmPlan:
     :param agent_fd: listening socket of the guest agent's port
     :param image_partitioned: the image starts with a partition table
     :param image_size: bytes
+    :param image_mapped: the guest can map the image instead of reading it
     :param incoming: the state comes from elsewhere
     :param hotplugged_vcpus: properties of the vCPUs plugged in before (a restore needs the same)
     :param parts: of the devices that are there from the start
@@ -78,6 +79,7 @@ class VmPlan:
     host_khz: int = 0
     image_partitioned: bool = False
     image_size: int = 0
+    image_mapped: bool = False
     incoming: bool = False
     hotplugged_vcpus: list[dict[str, Scalar]] = dataclasses.field(default_factory=list)
     dimms: list[dict[str, int]] = dataclasses.field(default_factory=list)
@@ -390,7 +392,8 @@ def root_parameters(plan: VmPlan) -> list[Param]:
         return []
     disk, separator = {"virtio-blk": ("vda", ""), "virtio-scsi": ("sda", "")}.get(image_driver(plan.config), ("pmem0", "p"))
     device = f"/dev/{disk}{separator}1" if plan.image_partitioned else f"/dev/{disk}"
-    return [Param("root", device), Param("ro"), Param("rootfstype", "ext4"), Param("rootwait")]
+    mapped = [Param("rootflags", "dax")] if plan.image_mapped else []
+    return [Param("root", device), *mapped, Param("ro"), Param("rootfstype", "ext4"), Param("rootwait")]
 
 
 def kernel_command_line(plan: VmPlan) -> str:

@@ -12,6 +12,7 @@ import re
 from ansible_collections.kata.hypervisor.plugins.module_utils import host
 from ansible_collections.kata.hypervisor.plugins.module_utils.boot_files import check_boot_files
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import ASSET_FIELDS, HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.disks import dax_offset
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     AssetError,
     ConfigError,
@@ -99,6 +100,15 @@ def _check_machine(config: HypervisorConfig, machine: Machine) -> None:
             wanted="kvm",
             fix="Leave accelerator out, or choose tcg.",
         )
+    if config.image_path and dax_offset(config.image_path):
+        config.image_driver = config.image_driver or "nvdimm"
+        if config.image_driver != "nvdimm":
+            raise ConfigError(
+                "this image was made to be mapped, and is one only as an NVDIMM",
+                option="image_driver",
+                wanted=config.image_driver,
+                fix="Choose nvdimm.",
+            )
     if config.image_path and config.image_driver and config.image_driver not in machine.image_drivers:
         raise ConfigError(
             f"machine type {name} has no room for an image on {config.image_driver}",

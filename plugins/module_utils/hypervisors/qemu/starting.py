@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device, device_id
-from ansible_collections.kata.hypervisor.plugins.module_utils.disks import is_partitioned, size_of
+from ansible_collections.kata.hypervisor.plugins.module_utils.disks import dax_offset, is_partitioned, size_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StateError
 from ansible_collections.kata.hypervisor.plugins.module_utils.host import read_cpu_khz
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import (
@@ -176,6 +176,7 @@ def _vm_plan(
         host_khz=read_cpu_khz(machine.context.cpuinfo),
         image_partitioned=is_partitioned(config.image_asset_path()),
         image_size=size_of(config.image_asset_path()),
+        image_mapped=bool(dax_offset(config.image_asset_path())),
         incoming=description is not None,
         hotplugged_vcpus=(description or {}).get("hotplugged_vcpus") or [],
         dimms=(description or {}).get("dimms") or [],
