@@ -57,7 +57,11 @@ def parse(arguments: list[str]) -> tuple[dict[str, str], list[str], str] | int:
             return usage()
         given[name] = value
     if "-v" in given:
-        print(f"DM version is: {'.'.join(map(str, version()))}-stable-double (daily tag: none), build by double")
+        words = ".".join(map(str, version()))
+        if version() < (3, 2):
+            print(f"DM version is: {words}-stable-double (daily tag:none), build by double@2026-01-01 00:00:00")
+        else:
+            print(f"DM: {words}-stable-2025-01-01-00:00:00-double build by double@2026-01-01 00:00:00")
         return 0
     if "-A" in given and not by_uuid:
         print("The '-A' parameter is obsolete and ignored", file=sys.stderr)

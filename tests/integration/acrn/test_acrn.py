@@ -17,6 +17,7 @@ import pytest
 from vmm_lab import DOUBLES, VmmLab, acrn_lab
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive, NetworkDevice, SerialPort
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     AssetError,
     ConfigError,
@@ -30,6 +31,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import cmdline, starting
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.driver import AcrnHypervisor
+from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param
 
 REAL_DM = os.environ.get("KATA_TEST_ACRN_DM", "")
 
@@ -125,9 +127,13 @@ def test_what_acrnctl_refuses_is_no_success(lab: VmmLab) -> None:
     """Trap T15: the original logs the failure and says success."""
     lab.start()
     (lab.root / "mngr/sandbox-web.json").write_text(json.dumps({"pid": driver(lab).pid(), "disks": {}}))
-    with pytest.raises(VmmError, match="ended with exit code 255") as caught:
+    with pytest.raises(VmmError, match=r"failed \(exit code 0\)") as caught:
         lab.run(devices=[{"id": "d", "type": "block", "file": lab.file("d")}])
-    assert "blkrescan" in caught.value.answer
+    assert "Unable to rescan" in caught.value.answer
+    (lab.root / "mngr/sandbox-web.json").rename(lab.root / "mngr/another.json")
+    with pytest.raises(VmmError, match=r"failed \(exit code 255\)"):
+        driver(lab).hotplug_add_device(BlockDrive(lab.file("e"), id="e"))
+    (lab.root / "mngr/another.json").rename(lab.root / "mngr/sandbox-web.json")
     assert driver(lab).save()["placeholders"] == [""] * 8 and lab.facts()["devices"] == []
 
 
@@ -228,6 +234,57 @@ def line(tmp_path: pathlib.Path, dialect: cmdline.Dialect) -> list[str]:
 def test_todays_line_gets_as_far_as_the_hypervisor(run_dm: Any, tmp_path: pathlib.Path) -> None:
     code, words = run_dm(line(tmp_path, cmdline.NAME))
     assert code != 0 and "acrn_vhm" in words and "usage" not in words.lower()
+
+
+def test_a_line_with_every_device_gets_as_far(run_dm: Any, tmp_path: pathlib.Path) -> None:
+    config = HypervisorConfig(
+        kernel_path=str(tmp_path / "kernel"), image_path=str(tmp_path / "image"), memory_size=256, num_vcpus=2, cpu_affinity=[Param("0"), Param("2")]
+    )
+    devices = [
+        BlockDrive(str(tmp_path / "image"), id="data", index=9, read_only=True),
+        SerialPort("port", "char", str(tmp_path / "port.sock"), "port"),
+        NetworkDevice("tap", tap_name="tap0", mac="02:00:00:00:00:01"),
+        NetworkDevice("macvtap", tap_name="mac0"),
+    ]
+    line(tmp_path, cmdline.NAME)
+    words = cmdline.command_line(config, "VM1", str(tmp_path / "c.sock"), devices, cmdline.NAME).words
+    code, answer = run_dm(words)
+    assert code != 0 and "acrn_vhm" in answer and "usage" not in answer.lower()
+
+
+def test_the_version_that_it_reports_is_understood(run_dm: Any) -> None:
+    """From 3.2 on in other words than before."""
+    assert cmdline.parse_version(run_dm(["-v"])[1]) == (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("words", "version"),
+    [
+        ("DM version is: 2.5-unstable-4de5ee0 (daily tag:acrn-2021w22), build by me@2021-06-01 10:00:00", (2, 5)),
+        ("DM: 3.3-stable-2024-11-19-05:31:12-8d0ed08(tag: v3.3) build by me@2025-01-01 10:00:00", (3, 3)),
+        ("acrnctl 3.3", ()),
+    ],
+)
+def test_versions(words: str, version: tuple[int, ...]) -> None:
+    assert cmdline.parse_version(words) == version
+
+
+@pytest.mark.parametrize("program", [str(DOUBLES / "acrnctl"), os.environ.get("KATA_TEST_ACRNCTL", "")])
+def test_acrnctls_words_and_codes(program: str, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    """What the driver relies on: no VMs and no manager are told alike, with code 0; an unknown VM is code 255."""
+    if not program:
+        pytest.skip("KATA_TEST_ACRNCTL names no real acrnctl")
+    monkeypatch.setenv("ACRN_DOUBLE_MANAGER", str(tmp_path))
+
+    def run(*words: str) -> tuple[int, str]:
+        done = subprocess.run([program, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    code, words = run("list")
+    assert code == 0 and "There are no VMs" in words and "VM1" not in cmdline.vm_states(words)
+    code, words = run(*cmdline.rescan("VM1", 5, "/tmp/disk"))
+    assert code == 255 and "can't find VM1" in words
+    assert run("pause", "VM1")[0] == 255  # Gone since 2.0.
 
 
 def test_the_originals_line_is_not_taken_any_more(run_dm: Any, tmp_path: pathlib.Path) -> None:

@@ -160,9 +160,13 @@ def rescan(name: str, slot: int, path: str) -> list[str]:
     return ["blkrescan", name, f"{slot},{_plain(path)}"]
 
 
+#: What acrnctl says when a VM does not take a disk (acrn_vm_ops.c, blkrescan_vm).
+RESCAN_REFUSED = "Unable to rescan"
+
+
 def parse_version(text: str) -> tuple[int, ...]:
-    """The version in acrn-dm's words (C(DM version is: 3.4-...)); empty when there is none."""
-    found = re.search(r"version is:?\s*v?(\d+)\.(\d+)", text, re.IGNORECASE)
+    """The version in acrn-dm's words (C(DM version is: 2.7-...), and from 3.2 on C(DM: 3.2-...)); empty when there is none."""
+    found = re.search(r"\bDM(?: version is)?:\s*v?(\d+)\.(\d+)", text)
     return (int(found[1]), int(found[2])) if found else ()
 
 

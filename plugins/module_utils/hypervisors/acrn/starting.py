@@ -272,9 +272,10 @@ def plug_disk(machine: Vm, config: HypervisorConfig, drive: BlockDrive) -> None:
     machine.context.checkpoint()
     try:
         done = machine.control(*words)
-        if done.returncode:
+        # It ends with 0 although the VM has refused, and only says so.
+        if done.returncode or cmdline.RESCAN_REFUSED in done.stdout:
             raise VmmError(
-                f"acrnctl {' '.join(words)} ended with exit code {done.returncode}",
+                f"acrnctl {' '.join(words)} failed (exit code {done.returncode})",
                 option="devices",
                 wanted=drive.id,
                 answer=done.stdout.strip(),
