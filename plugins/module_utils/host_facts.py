@@ -75,7 +75,7 @@ def accelerator_facts(qemu: str, run_dir: str, kernel_path: str = "") -> dict[st
     """What a sandbox with C(accelerator=auto) runs with, and why."""
     if not qemu:
         return {"accelerator": "", "reason": "there is no QEMU that could try it", "evidence": ""}
-    from ansible_collections.kata.hypervisor.plugins.module_utils.accelerator import choose
+    from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.accelerator import choose
 
     return choose(qemu, run_dir, kernel_path, keep=False).as_dict()
 

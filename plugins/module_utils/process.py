@@ -282,6 +282,17 @@ def terminate(identity: ProcessIdentity, timeout: float, patience: float | None 
     return "stuck"
 
 
+def why_gone(program: str, process: ProcessIdentity | None, words: str) -> str:
+    """What is known of the end of a VMM that was not stopped; empty where none was started.
+
+    :param words: its last ones
+    """
+    if process is None:
+        return ""
+    words = words.strip()
+    return f"{program} (pid {process.pid}) is gone" + (f"; its last words: {words}" if words else "")
+
+
 def tail(path: str, lines: int = 20, size: int = 16384) -> str:
     """The last lines of a log, empty when there is none. Reads at most C(size) bytes."""
     try:

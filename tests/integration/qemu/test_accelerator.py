@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import accelerator
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import accelerator
 
 QEMU = shutil.which("qemu-system-x86_64") or "qemu-system-x86_64"
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from foreign_guest import ForeignGuest, NoGuest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.accelerator import run_kernel
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.accelerator import run_kernel
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import MACHINES
 
 #: The console of each, the memory in MiB that it boots with, and the end of a disk's device.
@@ -128,7 +128,7 @@ def test_the_kernel_that_decides_about_kvm_runs_our_program(machine: str) -> Non
     """On a host of that architecture, under KVM; here the program itself is shown to work, under TCG."""
     guest, architecture = foreign(machine), MACHINES[machine].architecture
     qemu = next(path for path in architecture.binaries if os.access(path, os.X_OK))
-    assert run_kernel(qemu, "tcg", str(guest.kernel), 60, architecture.name) == "ran"
+    assert run_kernel(qemu, "tcg", str(guest.kernel), 60, architecture) == "ran"
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.process import (
     send_signal,
     tail,
     wait_gone,
+    why_gone,
 )
 
 CONSOLE_SOCKET, CONSOLE_LOG = "console.sock", "console.log"
@@ -146,10 +147,7 @@ class Vm:
 
     def why_off(self) -> str:
         """What is known of the end of a VM that was not stopped."""
-        if self.state.process is None:
-            return ""
-        words = tail(self.log, 3).strip()
-        return f"acrn-dm (pid {self.state.process.pid}) is gone" + (f"; its last words: {words}" if words else "")
+        return why_gone("acrn-dm", self.state.process, tail(self.log, 3))
 
     def leftovers(self) -> list[str]:
         """What a VM that is gone has left on the host."""

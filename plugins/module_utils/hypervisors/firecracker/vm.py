@@ -29,6 +29,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.process import (
     tail,
     terminate,
     wait_gone,
+    why_gone,
 )
 
 #: Seconds for one request to a VMM that is well.
@@ -124,10 +125,7 @@ class Vm:
 
     def why_off(self) -> str:
         """What is known of the end of a VM that was not stopped."""
-        if self.state.process is None:
-            return ""
-        words = self.last_words(3)
-        return f"Firecracker (pid {self.state.process.pid}) is gone" + (f"; its last words: {words}" if words else "")
+        return why_gone("Firecracker", self.state.process, self.last_words(3))
 
     # --- looking ---------------------------------------------------------------------------------------------------
 

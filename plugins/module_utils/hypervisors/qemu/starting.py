@@ -204,7 +204,7 @@ def _choose_accelerator(machine: vm.Vm, config: HypervisorConfig) -> None:
     if not architecture.is_native:
         state.accelerator, state.accelerator_reason = "tcg", f"the guest is {architecture.name}, which this host is not"
         return
-    from ansible_collections.kata.hypervisor.plugins.module_utils.accelerator import choose
+    from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.accelerator import choose
 
     verdict = choose(config.hypervisor_path, os.path.dirname(machine.context.run_dir), config.kernel_asset_path())
     state.accelerator, state.accelerator_reason = verdict.accelerator, verdict.reason

@@ -31,6 +31,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.process import (
     tail,
     terminate,
     wait_gone,
+    why_gone,
 )
 
 MIB = 1024 * 1024
@@ -97,10 +98,7 @@ class Vm:
         return found
 
     def why_off(self) -> str:
-        if self.state.process is None:
-            return ""
-        words = tail(self.log, 3).strip()
-        return f"QEMU (pid {self.state.process.pid}) is gone" + (f"; its last words: {words}" if words else "")
+        return why_gone("QEMU", self.state.process, tail(self.log, 3))
 
     def leftovers(self) -> list[str]:
         made = {path for path in self.state.sockets.values() if os.path.lexists(path)}

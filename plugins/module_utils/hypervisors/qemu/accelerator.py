@@ -14,11 +14,17 @@ import contextlib
 import dataclasses
 import fcntl
 import os
-import platform
 import struct
 import subprocess
 import tempfile
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import (
+    MACHINES,
+    X86_64,
+    Architecture,
+    host_architecture,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.kernel_params import TODAY, words_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.remembered import fingerprint, recall, remember
 
 KVM_GET_API_VERSION = 0xAE00
@@ -27,13 +33,8 @@ KVM_API_VERSION = 12
 ROM_EXIT = (0x10 << 1) | 1
 ROM_SECONDS = 2.0
 KERNEL_SECONDS = 10.0
-#: What a kernel is tried on: the machine, MiB of memory, and the console.
-MACHINES = {
-    "x86_64": ("q35", "128", "ttyS0"),
-    "aarch64": ("virt,gic-version=max", "256", "ttyAMA0"),
-    "ppc64le": ("pseries,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken", "512", "hvc0"),
-    "s390x": ("s390-ccw-virtio", "256", "ttysclp0"),
-}
+#: MiB of memory that a kernel gets for it; more where the machine's memory comes in larger blocks.
+KERNEL_MEMORY_MB = 256
 MARKER = b"kata-hypervisor: guest code runs"
 
 
@@ -73,16 +74,13 @@ def choose(qemu: str, cache_dir: str, kernel: str = "", keep: bool = True) -> Ve
     return verdict
 
 
-def probe(qemu: str, kernel: str = "", device: str = "/dev/kvm", architecture: str = "") -> Verdict:
-    """Find out anew, running guest code; takes up to 2 s where KVM only pretends and about 0.1 s where there is none.
-
-    :param architecture: the host's, which KVM's guests have too
-    """
-    architecture = architecture or platform.machine()
+def probe(qemu: str, kernel: str = "", device: str = "/dev/kvm") -> Verdict:
+    """Find out anew, running guest code; takes up to 2 s where KVM only pretends and about 0.1 s where there is none."""
+    architecture = host_architecture()
     problem = _device_problem(device)
     if problem:
         return Verdict("tcg", problem, "device")
-    has_rom = architecture == "x86_64"
+    has_rom = architecture is X86_64
     outcome = run_rom(qemu, "kvm") if has_rom else "ran"
     if outcome != "ran":
         if run_rom(qemu, "tcg") != "ran":
@@ -137,13 +135,13 @@ def test_rom() -> bytes:
     return bytes(rom)
 
 
-def marker_init(architecture: str) -> bytes:
+def marker_init(architecture: Architecture) -> bytes:
     """A static program that prints the marker and reboots: the whole user space of the decisive test."""
     from ansible_collections.kata.hypervisor.plugins.module_utils.tiny_programs import Call, program
 
     message = MARKER + b"\n"
     write, reboot = ("write", (1, message, len(message))), ("reboot", (0xFEE1DEAD, 0x28121969, 0x01234567))
-    return program(architecture, [Call(*write), Call(*reboot)])
+    return program(architecture.name, [Call(*write), Call(*reboot)])
 
 
 def run_rom(qemu: str, accelerator: str, seconds: float = ROM_SECONDS) -> str:
@@ -159,9 +157,12 @@ def run_rom(qemu: str, accelerator: str, seconds: float = ROM_SECONDS) -> str:
     return "ran" if code == ROM_EXIT else f"ended with exit code {code} {output.decode('utf-8', 'replace').strip()[-200:]}".rstrip()
 
 
-def run_kernel(qemu: str, accelerator: str, kernel: str, seconds: float = KERNEL_SECONDS, architecture: str = "x86_64") -> str:
+def run_kernel(qemu: str, accelerator: str, kernel: str, seconds: float = KERNEL_SECONDS, architecture: Architecture = X86_64) -> str:
     """Boot a kernel with the marker's init: C(ran), or what happened instead."""
-    machine, memory, console = MACHINES[architecture]
+    machine = MACHINES[architecture.default_machine]
+    options = "".join(f",{name}={value}" for name, value in machine.options.items())
+    memory = max(KERNEL_MEMORY_MB, 2 * machine.boot_memory_block_mb)
+    console = next(word.value for word in words_of(architecture, TODAY) if word.key == "console")
     from ansible_collections.kata.hypervisor.plugins.module_utils.cpio import Archive
 
     archive = Archive()
@@ -170,8 +171,8 @@ def run_kernel(qemu: str, accelerator: str, kernel: str, seconds: float = KERNEL
     with tempfile.NamedTemporaryFile(prefix="kata-probe-", suffix=".cpio") as initrd:
         initrd.write(archive.to_bytes())
         initrd.flush()
-        arguments = ["-machine", f"{machine},accel={accelerator}", "-m", memory, "-kernel", kernel, "-initrd", initrd.name]
-        arguments += ["-append", f"console={console} quiet panic=-1", "-serial", "stdio", "-cpu", "host" if accelerator == "kvm" else "max"]
+        arguments = ["-machine", f"{machine.name}{options},accel={accelerator}", "-m", str(memory), "-kernel", kernel, "-initrd", initrd.name]
+        arguments += ["-append", f"console={console} quiet panic=-1", "-serial", "stdio", "-cpu", "host" if accelerator == "kvm" else architecture.cpu]
         code, output = _run(qemu, arguments, seconds)
     if MARKER in output:
         return "ran"
