@@ -6,17 +6,14 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StateError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.vm import CONSOLE_LOG, AcrnState, Vm
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import (
     Capabilities,
     Context,
-    Hypervisor,
-    Observed,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.process_vm import ProcessHypervisor
 
 if TYPE_CHECKING:
     from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
@@ -29,10 +26,11 @@ def capabilities() -> Capabilities:
     return Capabilities(block_device=True, block_device_hotplug=True)
 
 
-class AcrnHypervisor(Hypervisor):
+class AcrnHypervisor(ProcessHypervisor):
     """A VM run by acrn-dm on a host that is ACRN's Service VM."""
 
     name = "acrn"
+    vm: Vm
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -55,11 +53,6 @@ class AcrnHypervisor(Hypervisor):
         with self.vm.named_errors():
             starting.start(self.vm, self.config, self._cold, timeout)
 
-    def stop_sandbox(self, timeout: float, force: bool = False) -> None:
-        with self.vm.named_errors():
-            self.vm.stop(timeout, force)
-            self.context.checkpoint()
-
     def pause_sandbox(self) -> None:
         self._lacks("pause_sandbox")
 
@@ -71,17 +64,6 @@ class AcrnHypervisor(Hypervisor):
 
     def restore_sandbox(self, source: str, timeout: float) -> None:
         self._lacks("restore_sandbox")
-
-    def cleanup(self) -> None:
-        with self.vm.named_errors():
-            self.vm.kill()
-            shutil.rmtree(self.context.run_dir, ignore_errors=True)
-
-    def check(self) -> None:
-        with self.vm.named_errors():
-            observed = self.observe()
-            if observed.power != "running":
-                raise StateError(f"the VM is {observed.power}", answer=observed.reason, log=self.vm.log)
 
     def _lacks(self, operation: str, fix: str = "") -> NoReturn:
         self.unsupported(operation, self.why_not(operation), fix)
@@ -133,9 +115,6 @@ class AcrnHypervisor(Hypervisor):
 
     # --- facts -----------------------------------------------------------------------------------------------------
 
-    def observe(self) -> Observed:
-        return self.vm.observe()
-
     def get_sandbox_console(self) -> str:
         return self.vm.console
 
@@ -148,10 +127,6 @@ class AcrnHypervisor(Hypervisor):
     def why_not(self, capability: str) -> str:
         version = ".".join(map(str, self.vm.state.version))
         return f"ACRN {version or 'of no version'} has nothing for it"
-
-    def pid(self) -> int:
-        process = self.vm.process()
-        return process.pid if process else 0
 
     # --- state -----------------------------------------------------------------------------------------------------
 

@@ -10,10 +10,11 @@ import dataclasses
 import os
 import signal
 import subprocess
-from typing import Any, Iterator
+from typing import Any
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError, HypervisorError, VmmError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError, VmmError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context, Observed
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.process_vm import ProcessVm
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import (
     ProcessIdentity,
     command_lines,
@@ -73,14 +74,14 @@ class AcrnState:
         return state
 
 
-class Vm:
+class Vm(ProcessVm):
     """The acrn-dm of one sandbox.
 
     :param context: the sandbox's directories
     """
 
     def __init__(self, context: Context) -> None:
-        self.context = context
+        super().__init__(context)
         self.state = AcrnState()
 
     @property
@@ -181,15 +182,6 @@ class Vm:
                 os.unlink(path)
         state.process, state.launching = None, False
         state.taps, state.sockets, state.devices, state.slots, state.placeholders = [], [], [], [], []
-
-    @contextlib.contextmanager
-    def named_errors(self) -> Iterator[None]:
-        """Every error that leaves the driver names the sandbox."""
-        try:
-            yield
-        except HypervisorError as error:
-            error.sandbox = error.sandbox or self.context.sandbox_id
-            raise
 
 
 def check_host(devices: tuple[str, ...]) -> None:

@@ -9,21 +9,18 @@ is compiled anew on the host every time.
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StateError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import (
     Capabilities,
     Context,
-    Hypervisor,
-    Observed,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import (
     FirecrackerState,
     Jail,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import Vm
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.process_vm import ProcessHypervisor
 
 if TYPE_CHECKING:
     from typing import Any
@@ -33,10 +30,11 @@ if TYPE_CHECKING:
     from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import MemoryResize, VcpuResize
 
 
-class FirecrackerHypervisor(Hypervisor):
+class FirecrackerHypervisor(ProcessHypervisor):
     """A VM run by Firecracker, controlled over its API; in a jail where the configuration names a jailer."""
 
     name = "firecracker"
+    vm: Vm
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -80,11 +78,6 @@ class FirecrackerHypervisor(Hypervisor):
             self.vm.state.version = list(version)
             snapshots.restore(self.vm, self.config, self._cold, self._jail, source, timeout)
 
-    def stop_sandbox(self, timeout: float, force: bool = False) -> None:
-        with self.vm.named_errors():
-            self.vm.stop(timeout, force)
-            self.context.checkpoint()
-
     def pause_sandbox(self) -> None:
         with self.vm.named_errors():
             self.vm.set_state("paused")
@@ -99,17 +92,6 @@ class FirecrackerHypervisor(Hypervisor):
         with self.vm.named_errors():
             self.vm.set_state("paused")
             snapshots.save(self.vm, self.config, destination, timeout)
-
-    def cleanup(self) -> None:
-        with self.vm.named_errors():
-            self.vm.kill()
-            shutil.rmtree(self.context.run_dir, ignore_errors=True)
-
-    def check(self) -> None:
-        with self.vm.named_errors():
-            observed = self.observe()
-            if observed.power in ("off", "failed"):
-                raise StateError(f"the VM is {observed.power}", answer=observed.reason, log=self.vm.log)
 
     # --- devices -----------------------------------------------------------------------------------------------------
 
@@ -181,9 +163,6 @@ class FirecrackerHypervisor(Hypervisor):
 
     # --- facts -----------------------------------------------------------------------------------------------------
 
-    def observe(self) -> Observed:
-        return self.vm.observe()
-
     def console_log(self) -> str:
         return self.vm.console_log
 
@@ -221,10 +200,6 @@ class FirecrackerHypervisor(Hypervisor):
 
         with self.vm.named_errors():
             return vcpu_threads(self.pid())
-
-    def pid(self) -> int:
-        process = self.vm.process()
-        return process.pid if process else 0
 
     # --- state -----------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
     FirecrackerState,
     Jail,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.process_vm import ProcessVm
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import (
     ProcessIdentity,
     command_lines,
@@ -50,14 +51,16 @@ POWER = {"Running": "running", "Paused": "paused"}
 TELLS_CONFIG = (0, 25)
 
 
-class Vm:
+class Vm(ProcessVm):
     """The Firecracker of one sandbox.
 
     :param context: the sandbox's directories
     """
 
+    spoken = (ApiError, ApiConnectionError)
+
     def __init__(self, context: Context) -> None:
-        self.context = context
+        super().__init__(context)
         self.state = FirecrackerState()
 
     # --- where things are ------------------------------------------------------------------------------------------
@@ -265,17 +268,6 @@ class Vm:
                 import shutil
 
                 shutil.copyfileobj(source, target)
-
-    @contextlib.contextmanager
-    def named_errors(self) -> Iterator[None]:
-        """Every error that leaves the driver names the sandbox and, where the VMM spoke, its log."""
-        try:
-            yield
-        except HypervisorError as error:
-            error.sandbox = error.sandbox or self.context.sandbox_id
-            if isinstance(error, (ApiError, ApiConnectionError)) and not error.log:
-                error.log = self.log
-            raise
 
 
 def in_jail(pid: int, jail: Jail) -> bool:

@@ -10,7 +10,6 @@ is compiled anew on the host every time.
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
@@ -18,11 +17,10 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Conf
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import (
     Capabilities,
     Context,
-    Hypervisor,
     MemoryResize,
-    Observed,
     VcpuResize,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.process_vm import ProcessHypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import Machine, machine_named
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.state import QemuState
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.vm import (
@@ -36,10 +34,11 @@ if TYPE_CHECKING:
     from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device
 
 
-class QemuHypervisor(Hypervisor):
+class QemuHypervisor(ProcessHypervisor):
     """A VM run by QEMU, controlled over QMP."""
 
     name = "qemu"
+    vm: Vm
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -121,11 +120,6 @@ class QemuHypervisor(Hypervisor):
                 self.vm.kill()
                 raise
 
-    def stop_sandbox(self, timeout: float, force: bool = False) -> None:
-        with self.vm.named_errors():
-            self.vm.stop(timeout, force)
-            self.context.checkpoint()
-
     def pause_sandbox(self) -> None:
         with self.vm.named_errors():
             self.vm.set_running(False)
@@ -159,17 +153,6 @@ class QemuHypervisor(Hypervisor):
 
     def disconnect(self) -> None:
         self.vm.disconnect()
-
-    def cleanup(self) -> None:
-        with self.vm.named_errors():
-            self.vm.kill()
-            shutil.rmtree(self.context.run_dir, ignore_errors=True)
-
-    def check(self) -> None:
-        with self.vm.named_errors():
-            observed = self.observe()
-            if observed.power in ("off", "failed") or observed.reason:
-                raise StateError(f"the VM is {observed.power}", answer=observed.reason, log=self.vm.log)
 
     # --- devices -----------------------------------------------------------------------------------------------------
 
@@ -265,9 +248,6 @@ class QemuHypervisor(Hypervisor):
 
     # --- facts -----------------------------------------------------------------------------------------------------
 
-    def observe(self) -> Observed:
-        return self.vm.observe()
-
     def get_sandbox_console(self) -> str:
         return self.context.run_path(CONSOLE_SOCKET)
 
@@ -331,10 +311,6 @@ class QemuHypervisor(Hypervisor):
             return {}
         with self.vm.named_errors(), self.vm.observer() as qmp:
             return {int(cpu["cpu-index"]): int(cpu["thread-id"]) for cpu in qmp.execute("query-cpus-fast")}
-
-    def pid(self) -> int:
-        process = self.vm.process()
-        return process.pid if process else 0
 
     # --- state -----------------------------------------------------------------------------------------------------
 

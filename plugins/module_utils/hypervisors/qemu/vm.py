@@ -12,11 +12,11 @@ from typing import Iterator
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     DeadlineExceeded,
-    HypervisorError,
     StateError,
     VmmError,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context, Observed
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.process_vm import ProcessVm
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import (
     QmpClient,
     QmpConnectionError,
@@ -64,14 +64,16 @@ POWER = {
 }
 
 
-class Vm:
+class Vm(ProcessVm):
     """The QEMU of one sandbox.
 
     :param context: the sandbox's directories
     """
 
+    spoken = (QmpError, QmpConnectionError, DeadlineExceeded)
+
     def __init__(self, context: Context) -> None:
-        self.context = context
+        super().__init__(context)
         self.state = QemuState()
         self.control: QmpClient | None = None
         #: Whether an agent in the guest had its port open when we last looked.
@@ -237,17 +239,6 @@ class Vm:
     def _lost_daemons(self) -> str:
         lost = [name for name, daemon in self.state.daemons.items() if not daemon.is_alive()]
         return f"the daemon of device {', '.join(lost)} is gone" if lost else ""
-
-    @contextlib.contextmanager
-    def named_errors(self) -> Iterator[None]:
-        """Every error that leaves the driver names the sandbox and, where the VMM spoke, its log."""
-        try:
-            yield
-        except HypervisorError as error:
-            error.sandbox = error.sandbox or self.context.sandbox_id
-            if isinstance(error, (QmpError, QmpConnectionError, DeadlineExceeded)) and not error.log:
-                error.log = self.log
-            raise
 
 
 def has_agent(qmp: QmpClient) -> bool:

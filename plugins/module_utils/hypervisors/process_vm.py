@@ -1,0 +1,90 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What drivers have in common whose VM is a process on the host."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from typing import TYPE_CHECKING, Iterator
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError, StateError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context, Hypervisor, Observed
+
+if TYPE_CHECKING:
+    from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity
+
+
+class ProcessVm:
+    """The VMM of one sandbox: a process, its files and what it says.
+
+    :param context: the sandbox's directories
+    """
+
+    #: Errors in which the VMM itself spoke: its log tells more.
+    spoken: tuple[type[HypervisorError], ...] = ()
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    @property
+    def log(self) -> str:
+        """The VMM's own log."""
+        raise NotImplementedError
+
+    def process(self) -> ProcessIdentity | None:
+        """The VMM, if it runs."""
+        raise NotImplementedError
+
+    def observe(self) -> Observed:
+        """What is true now."""
+        raise NotImplementedError
+
+    def stop(self, timeout: float, force: bool) -> None:
+        """End the VM, politely first; then remove what it leaves."""
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        """End the VMM and remove everything that was made for it."""
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def named_errors(self) -> Iterator[None]:
+        """Every error that leaves the driver names the sandbox and, where the VMM spoke, its log."""
+        try:
+            yield
+        except HypervisorError as error:
+            error.sandbox = error.sandbox or self.context.sandbox_id
+            if isinstance(error, self.spoken) and not error.log:
+                error.log = self.log
+            raise
+
+
+class ProcessHypervisor(Hypervisor):
+    """A driver of such a VM; C(vm) is set by its own constructor."""
+
+    vm: ProcessVm
+
+    def stop_sandbox(self, timeout: float, force: bool = False) -> None:
+        with self.vm.named_errors():
+            self.vm.stop(timeout, force)
+            self.context.checkpoint()
+
+    def cleanup(self) -> None:
+        with self.vm.named_errors():
+            self.vm.kill()
+            shutil.rmtree(self.context.run_dir, ignore_errors=True)
+
+    def check(self) -> None:
+        with self.vm.named_errors():
+            observed = self.observe()
+            if observed.power in ("off", "failed") or observed.reason:
+                raise StateError(f"the VM is {observed.power}", answer=observed.reason, log=self.vm.log)
+
+    def observe(self) -> Observed:
+        return self.vm.observe()
+
+    def pid(self) -> int:
+        process = self.vm.process()
+        return process.pid if process else 0
