@@ -193,7 +193,8 @@ def test_a_launch_error_carries_exit_code_command_line_and_last_words(host: Any)
 
 
 def test_wait_for_fails_with_the_last_lines_of_the_console(host: Any) -> None:
+    host.start()
     with pytest.raises(HypervisorError) as failed:
-        host.start(wait_for={"console": "this never comes", "timeout": 8})
+        host.converge(wait_for={"console": "this never comes", "timeout": 1})
     assert "kata-guest: ready" in str(failed.value) and "this never comes" in str(failed.value)
     assert host.converge()["sandbox"]["state"] == "started"
