@@ -24,7 +24,7 @@ demo:  ## Sandboxes on this host from nothing: provision, start, pause, resume, 
 	@tools/venv.sh requirements.txt
 	@tools/demo.sh
 
-test:  ## Lint, unit tests, vectors and integration with real QEMU
+test:  ## Lint, vectors, the essential scenarios on fresh hosts, unit tests, integration with real QEMU
 	@tools/test.sh
 
 lint: venv  ## ruff, mypy, ansible-test sanity, ansible-lint, antsibull, reuse, galaxy-importer

@@ -32,6 +32,8 @@ IFF_UP = 1
 MAX_NAME = 15
 #: Seconds in which a process that has ended lets go of a tap.
 RELEASE_SECONDS = 2.0
+#: What can be done where a macvtap interface is missing; not every kernel has them.
+MAKE_MACVTAP = "Make it first, with a kernel that has macvtap: ip link add link PARENT name NAME type macvtap mode bridge."
 
 
 def generated_mac(seed: str) -> str:
@@ -153,7 +155,7 @@ def open_macvtap(name: str, queues: int = 1) -> list[int]:
             f"the macvtap interface {name} cannot be opened",
             option="devices",
             answer=str(error),
-            fix="Make it first: ip link add link PARENT name NAME type macvtap mode bridge.",
+            fix=MAKE_MACVTAP,
         ) from error
     return descriptors
 

@@ -198,7 +198,7 @@ def _check_interface(interface: NetworkDevice) -> None:
     if interface.kind == "tap" and not os.path.exists(network.TUN_DEVICE):
         raise HostError(f"the host has no {network.TUN_DEVICE}", option="devices", fix="Load the module tun.")
     if interface.kind == "macvtap" and not network.exists(interface.tap_name):
-        raise HostError("there is no such macvtap interface", option="devices", wanted=interface.tap_name)
+        raise HostError("there is no such macvtap interface", option="devices", wanted=interface.tap_name, fix=network.MAKE_MACVTAP)
     if interface.bridge:
         network.check_bridge(interface.bridge)
     if interface.vhost and not os.path.exists(network.VHOST_NET_DEVICE):
