@@ -184,7 +184,8 @@ def test_saved_and_brought_back(lab: VmmLab) -> None:
 
 
 def test_every_operation_acts_or_is_refused(lab: VmmLab) -> None:
-    lab.start()
+    # A guest that is still booting releases no device. Only QEMU has a guest here that boots.
+    lab.start(**({"wait_for": {"console": "kata-guest: ready", "timeout": 120}} if lab.hypervisor == "qemu" else {}))
     driver = lab.driver()
     config = driver.hypervisor_config()
     disk = BlockDrive(lab.file("extra"), id="extra", index=0)
@@ -218,10 +219,7 @@ def test_every_operation_acts_or_is_refused(lab: VmmLab) -> None:
     walk("hotplug_add_device", lambda: driver.hotplug_add_device(disk), lambda _: "extra" in driver.observe().devices)
     if "hotplug_add_device" in acted:
         walk("update_device", lambda: driver.update_device(disk), lambda _: "extra" in driver.observe().devices)
-        try:
-            walk("hotplug_remove_device", lambda: driver.hotplug_remove_device(disk), lambda _: "extra" not in driver.observe().devices)
-        except HypervisorError as problem:  # The guest of QEMU has not booted, and releases nothing.
-            assert driver.name == "qemu", problem
+        walk("hotplug_remove_device", lambda: driver.hotplug_remove_device(disk), lambda _: "extra" not in driver.observe().devices)
     walk("resize_vcpus", lambda: driver.resize_vcpus(cpus + 1), lambda done: done.new == driver.observe().vcpus == cpus + 1)
     walk("resize_memory", lambda: driver.resize_memory(memory + 128), lambda done: done.new_mb == driver.observe().memory_mb)
     walk("pause_sandbox", driver.pause_sandbox, power("paused"))
