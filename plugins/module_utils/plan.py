@@ -180,14 +180,14 @@ def _plan_removal(plan: Plan, record: SandboxRecord | None, observed: Observed) 
 
 
 def _plan_creation(plan: Plan, spec: SandboxSpec, observed: Observed) -> None:
-    from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import with_indexes
-
     plan.desired = _goal(spec, None)
     plan.options = dict(spec.options)
     plan.defaults = creation_defaults(plan.hypervisor)
-    plan.devices = with_indexes(spec.devices or [], [])
     plan.after.update(hypervisor=plan.hypervisor, **spec.options)
-    if plan.devices:
+    if spec.devices:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import with_indexes
+
+        plan.devices = with_indexes(spec.devices, [])
         plan.after["devices"] = [_shown(device) for device in plan.devices]
     if situation(None, observed) == "broken":
         plan.add("cleanup")

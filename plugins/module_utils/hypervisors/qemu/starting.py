@@ -12,7 +12,6 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device, device_id
 from ansible_collections.kata.hypervisor.plugins.module_utils.disks import dax_offset, is_partitioned, size_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StateError
 from ansible_collections.kata.hypervisor.plugins.module_utils.host import read_cpu_khz
@@ -36,6 +35,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.run_files import (
 from ansible_collections.kata.hypervisor.plugins.module_utils.supervision import scope_command
 
 if TYPE_CHECKING:
+    from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device
     from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.host_side import HostSide
     from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.parts import Part
 
@@ -222,7 +222,11 @@ def _parts(
     machine: vm.Vm, config: HypervisorConfig, devices: list[Device], sides: list[HostSide]
 ) -> list[Part]:
     """The parts of the devices that are there from the start; what is opened for them is added to C(sides)."""
-    wanted = {device_id(device) for device in devices}
+    wanted: set[str] = set()
+    if devices:  # A VM without any is spared the import of all their kinds.
+        from ansible_collections.kata.hypervisor.plugins.module_utils.devices import device_id
+
+        wanted = {device_id(device) for device in devices}
     for bridge in machine.state.bridges:
         bridge.slots = {slot: name for slot, name in bridge.slots.items() if name in wanted}
     if not devices:
