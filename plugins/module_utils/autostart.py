@@ -12,16 +12,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import hashlib
-import io
 import os
 import re
 import shutil
 import subprocess
 import sys
-import zipfile
 from typing import Any, Iterator
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine_copy import archive_of, digest_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError, HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import SandboxLayout
 from ansible_collections.kata.hypervisor.plugins.module_utils.sandbox import Sandbox, converge
@@ -208,19 +206,12 @@ def program_bytes() -> bytes:
     for depth in range(1, len(parts) + 1):
         files.setdefault("/".join(parts[:depth]) + "/__init__.py", b"")
     files["__main__.py"] = _MAIN.encode()
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(files):
-            archive.writestr(zipfile.ZipInfo(path), files[path], zipfile.ZIP_DEFLATED)
-    return stream.getvalue()
+    return archive_of(files)
 
 
 def program_path(state_root: str) -> str:
     """Where this version of the program lies on a host."""
-    digest = hashlib.sha256()
-    for path, source in sorted(sources().items()):
-        digest.update(f"{path} {len(source)}\n".encode() + source)
-    return os.path.join(state_root, "lib", f"{COLLECTION_VERSION}-{digest.hexdigest()[:12]}", PROGRAM)
+    return os.path.join(state_root, "lib", f"{COLLECTION_VERSION}-{digest_of(sources())[:12]}", PROGRAM)
 
 
 def _drop_unused_programs(state_root: str) -> None:

@@ -5,15 +5,13 @@
 
 from __future__ import annotations
 
-import io
 import os
-import zipfile
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.engine_copy import PACKAGES, digest_of
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine_copy import PACKAGES, archive_of, digest_of
 
 ENGINE = "kata.hypervisor.kata_engine"
 #: A host's variable; false keeps nothing on it.
@@ -32,15 +30,6 @@ def engine_files() -> dict[str, bytes]:
                     with open(path, "rb") as stream:
                         files[os.path.relpath(path, PLUGINS)] = stream.read()
     return files
-
-
-def engine_archive(files: dict[str, bytes]) -> bytes:
-    """The files in a zip archive: the same files give the same bytes."""
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        for path in sorted(files):
-            archive.writestr(zipfile.ZipInfo(path), files[path], zipfile.ZIP_DEFLATED)
-    return stream.getvalue()
 
 
 class EngineAction(ActionBase):
@@ -73,7 +62,7 @@ class EngineAction(ActionBase):
             self._make_tmp_path()
         try:
             archive = self._connection._shell.join_path(self._connection._shell.tmpdir, "engine.zip")
-            self._transfer_data(archive, engine_archive(files))
+            self._transfer_data(archive, archive_of(files))
             self._fixup_perms2((self._connection._shell.tmpdir, archive))
             return self._execute_module(ENGINE, {**arguments, "archive": archive}, task_vars=task_vars)
         finally:

@@ -11,8 +11,13 @@ import time
 
 import pytest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.engine_copy import UNUSED_SECONDS, EngineCopy, digest_of
-from ansible_collections.kata.hypervisor.plugins.plugin_utils.engine import engine_archive, engine_files
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine_copy import (
+    UNUSED_SECONDS,
+    EngineCopy,
+    archive_of,
+    digest_of,
+)
+from ansible_collections.kata.hypervisor.plugins.plugin_utils.engine import engine_files
 
 FILES = {"modules/kata_one.py": b"ANSWER = 1\n", "module_utils/two.py": b"ANSWER = 2\n"}
 
@@ -20,7 +25,7 @@ FILES = {"modules/kata_one.py": b"ANSWER = 1\n", "module_utils/two.py": b"ANSWER
 @pytest.fixture
 def archive(tmp_path: pathlib.Path) -> str:
     path = tmp_path / "engine.zip"
-    path.write_bytes(engine_archive(FILES))
+    path.write_bytes(archive_of(FILES))
     return str(path)
 
 
@@ -42,7 +47,7 @@ def test_what_was_installed_is_whole_and_compiled(copy: EngineCopy, archive: str
 
 def test_an_archive_of_something_else_is_refused(tmp_path: pathlib.Path, copy: EngineCopy) -> None:
     other = tmp_path / "other.zip"
-    other.write_bytes(engine_archive({**FILES, "modules/kata_one.py": b"import evil\n"}))
+    other.write_bytes(archive_of({**FILES, "modules/kata_one.py": b"import evil\n"}))
     with pytest.raises(ValueError, match=copy.digest):
         copy.install(str(other))
     assert not copy.is_usable() and os.listdir(copy.root) == []
@@ -95,4 +100,4 @@ def test_a_digest_is_a_digest(digest: str) -> None:
 def test_the_files_are_the_modules_and_what_they_use() -> None:
     files = engine_files()
     assert {"modules/kata_sandbox.py", "module_utils/sandbox.py", "module_utils/hypervisors/qemu/driver.py"} <= set(files)
-    assert engine_archive(files) == engine_archive(dict(reversed(files.items())))
+    assert archive_of(files) == archive_of(dict(reversed(files.items())))
