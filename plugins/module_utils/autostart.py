@@ -15,13 +15,13 @@ import fcntl
 import os
 import re
 import shutil
-import subprocess
 import sys
 from typing import Any, Iterator
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine_copy import archive_of, digest_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError, HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import SandboxLayout
+from ansible_collections.kata.hypervisor.plugins.module_utils.programs import run
 from ansible_collections.kata.hypervisor.plugins.module_utils.sandbox import Sandbox, converge
 from ansible_collections.kata.hypervisor.plugins.module_utils.spec import SandboxSpec
 from ansible_collections.kata.hypervisor.plugins.module_utils.store import COLLECTION_VERSION
@@ -35,6 +35,8 @@ PROGRAM = "kata-hypervisor.pyz"
 #: Seconds that a task which works on the sandbox is waited for at boot, and that a guest gets when the host shuts down.
 BOOT_LOCK_SECONDS = 300.0
 SHUTDOWN_SECONDS = 30.0
+#: Seconds that systemd gets to take what it is told.
+SYSTEMD_SECONDS = 120.0
 
 _IMPORT = re.compile(rf"^\s*from ({re.escape(PACKAGE)}[\w.]*) import (?:\(([^)]*)\)|([^\n]*))", re.MULTILINE)
 _MAIN = f"from {PACKAGE}.autostart import main\n\nmain()\n"
@@ -257,16 +259,10 @@ def _unit_quoted(text: str) -> str:
 
 
 def _systemctl(*words: str) -> None:
-    argv = ["systemctl", "--no-ask-password", *words]
     try:
-        done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as problem:
-        raise HostError("systemd could not be told", option="autostart", wanted=" ".join(argv), answer=str(problem)) from problem
-    if done.returncode:
-        answer = done.stdout.decode("utf-8", "replace").strip()
-        raise HostError("systemd says no", option="autostart", wanted=" ".join(argv), answer=answer)
+        run(["systemctl", "--no-ask-password", *words], SYSTEMD_SECONDS).checked()
+    except HostError as problem:
+        raise HostError(f"systemd did not take '{' '.join(words)}'", option="autostart", answer=problem.answer) from problem
 
 
 # --- what the service runs -------------------------------------------------------------------------------------------

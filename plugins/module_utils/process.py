@@ -16,9 +16,7 @@ import signal
 import struct
 import subprocess
 import time
-from typing import TYPE_CHECKING, Any, Iterator, Sequence
-
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError
+from typing import TYPE_CHECKING, Any, Iterator
 
 if TYPE_CHECKING:
     from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import User
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
 SUPERVISOR_SECONDS = 10.0
 #: Seconds that the unit of a process which has ended may take to go away.
 UNIT_GONE_SECONDS = 3.0
-#: Seconds a program gets to say its version.
-VERSION_SECONDS = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,51 +107,6 @@ def command_lines() -> Iterator[tuple[int, list[str]]]:
                 continue
             if words:
                 yield int(name), [os.fsdecode(word) for word in words]
-
-
-def check_program(path: str, option: str, fix: str = "") -> str:
-    """A program that can be run.
-
-    :raises AssetError: it cannot
-    """
-    if not os.path.isfile(path):
-        raise AssetError("there is no such program", option=option, wanted=path, fix=fix)
-    if not os.access(path, os.X_OK):
-        raise AssetError("this program cannot be executed", option=option, wanted=path, fix=fix)
-    return path
-
-
-def find_program(wanted: str, places: Sequence[str], name: str) -> str:
-    """The VMM that was asked for, or the first in the usual places.
-
-    :raises AssetError: there is none, or it cannot be run
-    """
-    if wanted:
-        return check_program(wanted, "hypervisor_path")
-    for path in places:
-        if os.access(path, os.X_OK):
-            return path
-    raise AssetError(
-        f"no {name} was found in {', '.join(places)}",
-        option="hypervisor_path",
-        fix="Install it (role kata.hypervisor.kata_vmm) or say where it is.",
-    )
-
-
-def version_text(program: str, question: str = "--version") -> str:
-    """What a program answers when it is asked for its version; where it cannot be run, or does not end, the reason."""
-    try:
-        done = subprocess.run(
-            [program, question],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=VERSION_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    return done.stdout.decode("utf-8", "replace").strip()
 
 
 def spawn_detached(

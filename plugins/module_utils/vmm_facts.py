@@ -10,7 +10,7 @@ import os
 from typing import Any, Sequence
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
-from ansible_collections.kata.hypervisor.plugins.module_utils.process import check_program
+from ansible_collections.kata.hypervisor.plugins.module_utils.programs import check_program
 
 KVM = "/dev/kvm"
 

@@ -9,16 +9,13 @@ import contextlib
 import hashlib
 import io
 import os
-import shutil
-import subprocess
 import tarfile
 import tempfile
 import zipfile
 from typing import IO, Iterator, cast
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, HostError
-
-ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.compression import ZSTD, decompress_file
 
 
 class Archive:
@@ -47,7 +44,7 @@ class Archive:
             try:
                 with open(path, "rb") as stream:
                     magic = stream.read(4)
-                if magic == ZSTD_MAGIC:
+                if magic == ZSTD:
                     path = stack.enter_context(_unzstd(path))
                 if zipfile.is_zipfile(path) and not tarfile.is_tarfile(path):
                     archive = cls(None, stack.enter_context(zipfile.ZipFile(path)))
@@ -153,15 +150,10 @@ def _unzstd(path: str) -> Iterator[str]:
 
     :raises HostError: the host has no zstd
     """
-    program = shutil.which("zstd")
-    if program is None:
-        raise HostError("this archive is compressed with zstd, and the host has no such program", fix="Install the package zstd.")
     handle, plain = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".tar-")
     try:
         with os.fdopen(handle, "wb") as stream:
-            done = subprocess.run([program, "-dcq", path], stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.PIPE, check=False)
-        if done.returncode:
-            raise AssetError("the archive is damaged", wanted=path, answer=done.stderr.decode("utf-8", "replace").strip())
+            decompress_file(path, stream)
         yield plain
     finally:
         os.unlink(plain)

@@ -12,10 +12,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 from typing import Any
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError
+from ansible_collections.kata.hypervisor.plugins.module_utils.programs import run
 
 #: What images come in, and what VMs take.
 SOURCE_FORMATS = ("qcow2", "raw", "vdi", "vhdx", "vmdk", "vpc")
@@ -121,21 +121,9 @@ def _facts(source: str, source_format: str) -> dict[str, Any]:
 
 
 def _qemu_img(arguments: list[str], source: str) -> str:
-    try:
-        done = subprocess.run(
-            ["qemu-img", *arguments],
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            timeout=CONVERT_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as problem:
-        raise HostError("qemu-img could not be run to its end", answer=str(problem)) from problem
-    words = done.stderr.decode("utf-8", "replace").strip()
-    if done.returncode and "No space left" in words:
-        raise HostError("the disk is full", wanted=source, answer=words, fix="What was there before is still there. Make room there.")
-    if done.returncode:
-        raise AssetError("this is no image of that format", option="src_format", wanted=source, answer=words, fix="Nothing was changed.")
-    return done.stdout.decode("utf-8", "replace")
+    ended = run(["qemu-img", *arguments], CONVERT_SECONDS)
+    if ended.code and "No space left" in ended.words:
+        raise HostError("the disk is full", wanted=source, answer=ended.words, fix="What was there before is still there. Make room there.")
+    if ended.code:
+        raise AssetError("this is no image of that format", option="src_format", wanted=source, answer=ended.words, fix="Nothing was changed.")
+    return ended.text

@@ -11,6 +11,7 @@ from typing import Any, Iterable, Mapping, NamedTuple
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.cpio import Archive
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError
+from ansible_collections.kata.hypervisor.plugins.module_utils.programs import run
 
 #: Where the guest finds its modules, and the list that says in which order to load them.
 MODULES_DIRECTORY = "/lib/modules"
@@ -198,12 +199,9 @@ def _add_busybox(archive: Archive, busybox: str) -> None:
 
 def _applets(busybox: str, program: bytes) -> list[str]:
     """The names of a busybox's applets: what it says, or, where it is another architecture's, what is written in it."""
-    import subprocess
-
     try:
-        answer = subprocess.run([busybox, "--list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=True, timeout=30).stdout
-        names = answer.decode("ascii", "replace").split()
-    except (OSError, subprocess.SubprocessError) as error:
+        names = run([os.path.abspath(busybox), "--list"], 30).checked().text.split()
+    except HostError as error:
         # Its own table is a list of names, each ended by a zero byte, in the order of their letters.
         start = program.find(b"\0[\0[[\0") + 1
         names = program[start : program.find(b"\0\0", start)].decode("ascii", "replace").split("\0") if start else []

@@ -16,6 +16,7 @@ import struct
 from typing import Iterable, Iterator
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.compression import decompress
 
 _SUFFIXES = (".ko", ".ko.gz", ".ko.xz", ".ko.zst")
 
@@ -47,11 +48,16 @@ class ModuleTree:
         """The module, decompressed.
 
         :raises AssetError: the kernel has no such module file, or it cannot be decompressed
+        :raises HostError: the host lacks the program that can decompress it
         """
         path = self._files.get(_canonical(name))
         if path is None:
             raise AssetError(f"The kernel has no module {name}", wanted=self.directory)
-        return decompress(path)
+        try:
+            content = pathlib.Path(path).read_bytes()
+        except OSError as error:
+            raise AssetError("A kernel module cannot be read", wanted=path, answer=str(error)) from error
+        return decompress(content, path)
 
     def load_order(self, names: Iterable[str]) -> list[str]:
         """The modules to load for C(names), each after what it depends on; built-in ones are left out.
@@ -94,41 +100,6 @@ def modinfo(image: bytes, path: str = "") -> dict[str, str]:
         if equals:
             pairs[key] = f"{pairs[key]} {value}" if key in pairs else value
     return pairs
-
-
-def decompress(path: str) -> bytes:
-    """A module file's content, whichever of the kernel's compressions it has.
-
-    :raises AssetError: the file cannot be read or decompressed (zstd needs the C(zstd) program)
-    """
-    try:
-        data = pathlib.Path(path).read_bytes()
-        if path.endswith(".gz"):
-            import gzip
-
-            return gzip.decompress(data)
-        if path.endswith(".xz"):
-            import lzma
-
-            return lzma.decompress(data)
-        if path.endswith(".zst"):
-            return _unzstd(data)
-        return data
-    except (OSError, EOFError, ValueError) as error:
-        raise AssetError("A kernel module cannot be read", wanted=path, answer=str(error)) from error
-    except Exception as error:  # lzma.LZMAError and zlib.error share no base class; importing both costs every call
-        raise AssetError("A kernel module cannot be decompressed", wanted=path, answer=str(error)) from error
-
-
-def _unzstd(data: bytes) -> bytes:
-    import subprocess
-
-    try:
-        return subprocess.run(["zstd", "-dc"], input=data, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=True).stdout
-    except FileNotFoundError as error:
-        raise OSError("The modules are compressed with zstd and the host has no zstd program; install it.") from error
-    except subprocess.CalledProcessError as error:
-        raise OSError(error.stderr.decode("utf-8", "replace").strip()) from error
 
 
 def _module_files(directory: str) -> Iterator[str]:

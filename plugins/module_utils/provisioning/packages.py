@@ -20,7 +20,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 import time
 from typing import Any, Iterator, NamedTuple
@@ -31,6 +30,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     HostError,
     LockTimeout,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.programs import Ended, run
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*")
 _SUMS = "SHA256SUMS"
@@ -98,7 +98,7 @@ class Apt:
     def download(self, packages: list[Package], directory: str) -> list[str]:
         """Fetch the packages; apt checks them against its signed lists."""
         wanted = [f"{package.name}={package.version}" for package in packages]
-        _run(["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", *wanted], cwd=directory)
+        _run(["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", *wanted], directory=directory)
         return sorted(os.path.join(directory, file) for file in os.listdir(directory) if file.endswith(".deb"))
 
     def unpack(self, file: str, directory: str) -> None:
@@ -107,7 +107,7 @@ class Apt:
 
     @staticmethod
     def _show(name: str) -> dict[str, str]:
-        answer = _run(["apt-cache", "--quiet", "show", "--no-all-versions", name])
+        answer = _run(["apt-cache", "--quiet", "show", "--no-all-versions", name]).text
         facts: dict[str, str] = {}
         for line in answer.split("\n\n")[0].splitlines():
             key, colon, value = line.partition(": ")
@@ -125,7 +125,7 @@ class Dnf:
         """The package and those of its dependencies that match C(follow)."""
         found = [self._query(name)]
         if follow:
-            names = _run(["dnf", "-q", "repoquery", "--latest-limit=1", "--requires", "--resolve", "--queryformat", "%{name}\n", name])
+            names = _run(["dnf", "-q", "repoquery", "--latest-limit=1", "--requires", "--resolve", "--queryformat", "%{name}\n", name]).text
             found += [self._query(other) for other in sorted(set(names.split())) if re.search(follow, other)]
         return found
 
@@ -142,13 +142,13 @@ class Dnf:
 
     def unpack(self, file: str, directory: str) -> None:
         """Put a package's files into a directory."""
-        archive = subprocess.run(["rpm2cpio", file], stdout=subprocess.PIPE, check=True, timeout=_COMMAND_SECONDS).stdout
-        _run(["cpio", "-id", "--quiet", "--no-absolute-filenames"], cwd=directory, data=archive)
+        archive = _run(["rpm2cpio", file])
+        _run(["cpio", "-id", "--quiet", "--no-absolute-filenames"], directory=directory, data=archive.output)
 
     @staticmethod
     def _query(name: str) -> Package:
         form = "%{version}-%{release}.%{arch}\n"
-        answer = _run(["dnf", "-q", "repoquery", "--latest-limit=1", "--queryformat", form, name]).split()
+        answer = _run(["dnf", "-q", "repoquery", "--latest-limit=1", "--queryformat", form, name]).text.split()
         if not answer:
             raise HostError(f"The distribution offers no package {name}", option="name", wanted=name)
         return Package(name, answer[-1])
@@ -358,22 +358,5 @@ def _write(path: str, text: str) -> None:
         os.fsync(stream.fileno())
 
 
-def _run(argv: list[str], cwd: str = "/", data: bytes | None = None) -> str:
-    environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
-    try:
-        done = subprocess.run(
-            argv,
-            cwd=cwd,
-            env=environment,
-            input=data or b"",
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            timeout=_COMMAND_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise HostError(f"{argv[0]} could not be run to its end", wanted=argv, answer=str(error)) from error
-    if done.returncode:
-        answer = (done.stderr or done.stdout).decode("utf-8", "replace").strip()
-        raise HostError(f"{argv[0]} failed with exit code {done.returncode}", wanted=argv, answer=answer[-2000:])
-    return done.stdout.decode("utf-8", "replace")
+def _run(argv: list[str], directory: str = "/", data: bytes = b"") -> Ended:
+    return run(argv, _COMMAND_SECONDS, directory=directory, data=data).checked()

@@ -14,11 +14,11 @@ import os
 import re
 import shutil
 import stat
-import subprocess
 import uuid
 from typing import Any, Mapping
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError
+from ansible_collections.kata.hypervisor.plugins.module_utils.programs import run
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import file_digest
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.initrd import ExtraFile
 
@@ -350,20 +350,4 @@ def _run(program: str, arguments: list[str]) -> str:
         "SOURCE_DATE_EPOCH": str(EPOCH),
         "E2FSPROGS_FAKE_TIME": str(EPOCH),
     }
-    try:
-        done = subprocess.run(
-            [program, *arguments],
-            env=environment,
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            timeout=BUILD_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as problem:
-        raise HostError(f"{program} could not be run to its end", wanted=arguments, answer=str(problem)) from problem
-    if done.returncode:
-        answer = (done.stderr or done.stdout).decode("utf-8", "replace").strip()
-        raise HostError(f"{program} failed with exit code {done.returncode}", answer=answer[-2000:])
-    return done.stdout.decode("utf-8", "replace")
+    return run([program, *arguments], BUILD_SECONDS, environment=environment).checked().text

@@ -8,27 +8,20 @@ Where the compressed kernel lies is said by the setup header (the kernel's Docum
 
 from __future__ import annotations
 
-import bz2
-import lzma
 import os
-import shutil
-import subprocess
 import tempfile
-import zlib
 from typing import Any
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, HostError
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.compression import LZ4, ZSTD, decompress
 
 ELF = b"\x7fELF"
-#: First bytes of what a kernel can be compressed with.
-GZIP, XZ, LZMA, BZIP2 = b"\x1f\x8b\x08", b"\xfd7zXZ\x00", b"\x5d\x00\x00\x00", b"BZh"
-LZ4, ZSTD = b"\x02\x21\x4c\x18", b"\x28\xb5\x2f\xfd"
 
 
 def extract_vmlinux(path: str) -> bytes:
     """The ELF kernel in a file: the file itself, or what is compressed in it.
 
-    :raises AssetError: it is no kernel, or truncated
+    :raises AssetError: it is no kernel, or damaged
     :raises HostError: the host lacks the program that can decompress it
     """
     try:
@@ -46,91 +39,11 @@ def extract_vmlinux(path: str) -> bytes:
     payload = image[start : start + length]
     if len(payload) < length or length < 8:
         raise AssetError("this kernel is truncated", option="src", wanted=path)
-    kernel = _decompress(payload, path)
+    # Four bytes with the size follow what was compressed in these two ways, and their programs mind what follows.
+    kernel = decompress(payload[:-4] if payload.startswith((LZ4, ZSTD)) else payload, path)
     if not kernel.startswith(ELF):
-        raise AssetError("there is no ELF kernel in it", option="src", wanted=path)
+        raise AssetError("there is no ELF kernel in it", option="src", wanted=path, answer=f"what is in it begins with {kernel[:8].hex()}")
     return kernel
-
-
-def _decompress(payload: bytes, path: str) -> bytes:
-    # Four bytes with the size, little-endian, follow what was compressed; a decompressor that minds what follows gets none of them.
-    try:
-        if payload.startswith(GZIP):
-            return zlib.decompressobj(wbits=31).decompress(payload)
-        if payload.startswith(XZ):
-            return lzma.LZMADecompressor(format=lzma.FORMAT_XZ).decompress(payload)
-        if payload.startswith(LZMA):
-            return lzma.LZMADecompressor(format=lzma.FORMAT_ALONE).decompress(payload)
-        if payload.startswith(BZIP2):
-            return bz2.BZ2Decompressor().decompress(payload)
-        if payload.startswith(LZ4):
-            return _through("lz4", payload[:-4], path) if shutil.which("lz4") else _unlz4(payload[:-4])
-        if payload.startswith(ZSTD):
-            return _through("zstd", payload[:-4], path)
-    except (zlib.error, lzma.LZMAError, OSError, IndexError) as problem:
-        raise AssetError("this kernel is damaged", option="src", wanted=path, answer=str(problem)) from problem
-    if payload.startswith(ELF):
-        return payload
-    raise AssetError("this kernel is compressed in an unknown way", option="src", wanted=path, answer=payload[:8].hex())
-
-
-def _unlz4(payload: bytes) -> bytes:
-    """What is in an LZ4 file of the old form that kernels use: blocks after their sizes. Takes seconds for a kernel."""
-    kernel = []
-    place = len(LZ4)
-    while place + 4 <= len(payload):
-        size = int.from_bytes(payload[place : place + 4], "little")
-        kernel.append(_unlz4_block(payload[place + 4 : place + 4 + size]))
-        place += 4 + size
-    return b"".join(kernel)
-
-
-def _unlz4_block(block: bytes) -> bytes:
-    """One block (lz4_Block_format.md of the LZ4 project): literals, and copies of what came before."""
-    out = bytearray()
-    place, end = 0, len(block)
-    while place < end:
-        token = block[place]
-        place += 1
-        length = token >> 4
-        if length == 15:
-            while True:
-                more = block[place]
-                place += 1
-                length += more
-                if more != 255:
-                    break
-        out += block[place : place + length]
-        place += length
-        if place >= end:
-            break  # The last sequence has literals only.
-        offset = block[place] | block[place + 1] << 8
-        place += 2
-        length = token & 15
-        if length == 15:
-            while True:
-                more = block[place]
-                place += 1
-                length += more
-                if more != 255:
-                    break
-        length += 4
-        start = len(out) - offset
-        if offset >= length:
-            out += out[start : start + length]
-        else:
-            out += (out[start:] * (length // offset + 1))[:length]
-    return bytes(out)
-
-
-def _through(program: str, payload: bytes, path: str) -> bytes:
-    found = shutil.which(program)
-    if found is None:
-        raise HostError(f"this kernel is compressed with {program}, and the host has no such program", wanted=path, fix=f"Install the package {program}.")
-    done = subprocess.run([found, "-dc"], input=payload, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
-    if done.returncode and not done.stdout:
-        raise AssetError("this kernel is damaged", option="src", wanted=path, answer=done.stderr.decode("utf-8", "replace").strip())
-    return done.stdout
 
 
 def install_vmlinux(src: str, dest: str, check_mode: bool) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import pytest
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import virtiofsd
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient
-from ansible_collections.kata.hypervisor.plugins.module_utils.process import version_text
+from ansible_collections.kata.hypervisor.plugins.module_utils.programs import version_text
 
 
 @pytest.fixture(scope="module")

@@ -41,12 +41,11 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.v
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import (
-    check_program,
     identify,
     spawn_detached,
     tail,
-    version_text,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.programs import check_program, version_text
 from ansible_collections.kata.hypervisor.plugins.module_utils.run_files import keep_previous, make_run_dir
 from ansible_collections.kata.hypervisor.plugins.module_utils.supervision import scope_command
 

@@ -12,7 +12,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
     shown,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.endpoints import Version
-from ansible_collections.kata.hypervisor.plugins.module_utils.process import version_text
+from ansible_collections.kata.hypervisor.plugins.module_utils.programs import version_text
 
 PLACES = ("/usr/local/bin/firecracker", "/usr/bin/firecracker", "/opt/kata/bin/firecracker")
 

@@ -15,7 +15,6 @@ import os
 import re
 import shutil
 import stat
-import subprocess
 import time
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
@@ -24,6 +23,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.endpoints import Version
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import Jail
 from ansible_collections.kata.hypervisor.plugins.module_utils.params import serialize_params
+from ansible_collections.kata.hypervisor.plugins.module_utils.programs import run
 
 CGROUP_ROOT = "/sys/fs/cgroup"
 MOUNT_INFO = "/proc/self/mountinfo"
@@ -227,24 +227,15 @@ def bring(jail: Jail, source: str, name: str, read_only: bool, shared: bool = Fa
 
 def _mount(jail: Jail, source: str, name: str) -> None:
     make_file(jail, name)
-    _run(["mount", "--bind", source, jail.path(name)])
+    run(["mount", "--bind", source, jail.path(name)], MOUNT_SECONDS).checked()
 
 
 def drop(jail: Jail, name: str) -> None:
     """Take out of the jail what L(bring) brought into it."""
     for mount in mounts_below(jail.path(name)):
-        _run(["umount", "--lazy", mount])
+        run(["umount", "--lazy", mount], MOUNT_SECONDS).checked()
     with contextlib.suppress(FileNotFoundError):
         os.unlink(jail.path(name))
-
-
-def _run(words: list[str]) -> None:
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=MOUNT_SECONDS, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise HostError(f"{words[0]} cannot be run", wanted=" ".join(words), answer=str(error)) from error
-    if done.returncode:
-        raise HostError(f"{words[0]} failed with exit code {done.returncode}", wanted=" ".join(words), answer=done.stderr.strip())
 
 
 def mounts_below(path: str) -> list[str]:
@@ -264,7 +255,7 @@ def remove(jail: Jail) -> None:
     :raises HostError: something is still in use
     """
     for mount in mounts_below(jail.directory):
-        _run(["umount", "--lazy", mount])
+        run(["umount", "--lazy", mount], MOUNT_SECONDS).checked()
     for group in cgroups(jail):
         _remove_cgroup(group)
     if os.path.lexists(jail.directory):

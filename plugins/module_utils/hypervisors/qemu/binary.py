@@ -9,7 +9,7 @@ import re
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, Unsupported
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import Architecture
-from ansible_collections.kata.hypervisor.plugins.module_utils.process import find_program, version_text
+from ansible_collections.kata.hypervisor.plugins.module_utils.programs import find_program, version_text
 
 OLDEST = (5, 2)
 VERSION = re.compile(r"QEMU emulator version (\d+)\.(\d+)(?:\.(\d+))?")

@@ -40,7 +40,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.p
     is_memory,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
-from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity, version_text
+from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity
+from ansible_collections.kata.hypervisor.plugins.module_utils.programs import version_text
 from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import Wanted, check_access, user_named
 from ansible_collections.kata.hypervisor.plugins.module_utils.supervision import scope_command
 

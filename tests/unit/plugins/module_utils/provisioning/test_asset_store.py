@@ -27,7 +27,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     HostError,
     HypervisorError,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning import asset_store, downloads, vmlinux
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning import asset_store, compression, downloads
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import (
     AssetStore,
     Checksum,
@@ -340,7 +340,7 @@ def test_a_kernel_in_lz4_needs_no_program(tmp_path: pathlib.Path, monkeypatch: p
     second = bytes([0x1F]) + b"x" + bytes([1, 0, 1, 0x10]) + b"!"
     blocks = b"".join(struct.pack("<I", len(block)) + block for block in (first, second))
     elf = b"\x7fELFabc" + b"Fabc" + b"yz" + b"x" + b"x" * 20 + b"!"
-    monkeypatch.setattr(vmlinux.shutil, "which", lambda _: None)
+    monkeypatch.setattr(compression.shutil, "which", lambda _: None)
     path = tmp_path / "vmlinuz"
     path.write_bytes(bzimage(b"\x02\x21\x4c\x18" + blocks + struct.pack("<I", len(elf))))
     assert extract_vmlinux(str(path)) == elf

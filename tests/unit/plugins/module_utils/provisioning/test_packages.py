@@ -11,8 +11,14 @@ import pathlib
 import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HostError
+from ansible_collections.kata.hypervisor.plugins.module_utils.programs import Ended
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning import packages
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.packages import Apt, Package, PackageStore
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.packages import (
+    Apt,
+    Dnf,
+    Package,
+    PackageStore,
+)
 
 NAME = "linux-image-cloud-amd64"
 RELEASE = "6.1.0-56-cloud-amd64"
@@ -159,10 +165,19 @@ SHOWN = {
 
 
 def test_apt_follows_matching_dependencies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packages, "_run", lambda argv, **_rest: SHOWN[argv[-1]])
+    monkeypatch.setattr(packages, "run", lambda argv, *_rest, **_more: Ended(argv, 0, SHOWN[argv[-1]].encode(), ""))
     assert Apt().resolve("linux-image-virtual", "^linux-(image|modules)-[0-9]") == [
         Package("linux-image-virtual", "5.15.1"),
         Package("linux-image-5.15.0-1-generic", "5.15.0-1.1"),
         Package("linux-modules-5.15.0-1-generic", "5.15.0-1.1"),
     ]
     assert len(Apt().resolve("linux-image-virtual", "")) == 1
+
+
+def test_a_package_that_rpm_cannot_read_is_an_error_with_its_words(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "rpm2cpio").write_text("#!/bin/sh\necho 'argument is not an RPM package' >&2\nexit 1\n")
+    (tmp_path / "rpm2cpio").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(HostError, match="rpm2cpio failed with exit code 1") as caught:
+        Dnf().unpack(str(tmp_path / "odd.rpm"), str(tmp_path))
+    assert caught.value.answer == "argument is not an RPM package"
