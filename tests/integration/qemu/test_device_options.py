@@ -51,32 +51,46 @@ def test_a_tap_with_more_than_one_queue(host: Any) -> None:
 
 
 @pytest.fixture
-def macvtap(tool: Callable[..., str]) -> Iterator[str]:
-    """A macvtap interface on a dummy one."""
-    parent, name = f"ktd{os.getpid() % 10000}", f"ktm{os.getpid() % 10000}"
+def macvtap(tool: Callable[..., str]) -> Iterator[tuple[str, str]]:
+    """A macvtap interface on one end of a pair; the other end is 192.0.2.1, in a network namespace of the test's own."""
+    name, parent, peer, elsewhere = (f"kt{letter}{os.getpid() % 100000}" for letter in "mpqn")
+    tool("ip", "netns", "add", elsewhere)
     try:
-        tool("ip", "link", "add", parent, "type", "dummy")
-        tool("ip", "link", "add", "link", parent, "name", name, "type", "macvtap", "mode", "bridge")
-    except subprocess.CalledProcessError as error:
-        pytest.skip(f"this host makes no macvtap interfaces: {error.stderr.strip()}")
-    index = pathlib.Path(f"/sys/class/net/{name}/ifindex").read_text().strip()
-    if not pathlib.Path(f"/dev/tap{index}").exists():
-        # Where no udev runs, nobody makes the node.
-        major, minor = pathlib.Path(f"/sys/class/net/{name}/tap{index}/dev").read_text().strip().split(":")
-        tool("mknod", f"/dev/tap{index}", "c", major, minor)
-    try:
-        yield name
-    finally:
+        tool("ip", "link", "add", parent, "up", "type", "veth", "peer", "name", peer, "netns", elsewhere)
+        tool("ip", "-n", elsewhere, "address", "add", "192.0.2.1/24", "dev", peer)
+        tool("ip", "-n", elsewhere, "link", "set", peer, "up")
+        try:
+            tool("ip", "link", "add", "link", parent, "name", name, "type", "macvtap", "mode", "bridge")
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"this host makes no macvtap interfaces: {error.stderr.strip()}")
+        index = pathlib.Path(f"/sys/class/net/{name}/ifindex").read_text().strip()
+        node = pathlib.Path(f"/dev/tap{index}")
+        if not node.exists():
+            # Where no udev runs, nobody makes the node.
+            major, minor = pathlib.Path(f"/sys/class/net/{name}/tap{index}/dev").read_text().strip().split(":")
+            tool("mknod", str(node), "c", major, minor)
+        yield name, elsewhere
         tool("ip", "link", "delete", parent)
-        pathlib.Path(f"/dev/tap{index}").unlink(missing_ok=True)
+        node.unlink(missing_ok=True)
+    finally:
+        tool("ip", "netns", "delete", elsewhere)
 
 
-def test_macvtap_has_the_address_of_its_interface(host: Any, macvtap: str) -> None:
+def test_macvtap_has_the_address_of_its_interface_and_reaches_the_network(host: Any, macvtap: tuple[str, str], tool: Callable[..., str]) -> None:
+    name, elsewhere = macvtap
+    wanted = pathlib.Path(f"/sys/class/net/{name}/address").read_text().strip()
     host.start()
-    host.converge(devices=[{"id": "net0", "type": "net", "kind": "macvtap", "tap_name": macvtap}])
-    wanted = pathlib.Path(f"/sys/class/net/{macvtap}/address").read_text().strip()
-    host.shell().eventually("cat /sys/class/net/eth0/address", wanted)
-    host.converge(devices=[])
+    for queues in (1, 2):
+        host.converge(devices=[{"id": "net0", "type": "net", "kind": "macvtap", "tap_name": name, "queues": queues}])
+        guest = host.shell()
+        guest.eventually("cat /sys/class/net/eth0/address", wanted)
+        guest.run("ip address add 192.0.2.2/24 dev eth0; ip link set eth0 up")
+        guest.eventually("ping -c 1 -W 1 192.0.2.1 && echo answered", "answered")
+        assert f"192.0.2.2 dev ktq{name[3:]} lladdr {wanted}" in tool("ip", "-n", elsewhere, "neighbour", "show")
+        host.converge(devices=[])
+        guest.eventually("ls /sys/class/net", "^lo$")
+        guest.close()
+        assert pathlib.Path(f"/sys/class/net/{name}").exists(), "what the host made is the host's"
 
 
 def test_a_9p_share_is_there_from_the_start_or_not_at_all(host: Any) -> None:
