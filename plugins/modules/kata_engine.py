@@ -19,7 +19,6 @@ author:
   - The kata.hypervisor authors (@kata-hypervisor)
 extends_documentation_fragment:
   - kata.hypervisor.attributes
-  - kata.hypervisor.attributes.actiongroup_kata
 attributes:
   check_mode:
     details:

@@ -178,3 +178,29 @@ def tool() -> Callable[..., str]:
         return subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
     return run
+
+
+@pytest.fixture
+def macvtap(tool: Callable[..., str]) -> Iterator[tuple[str, str]]:
+    """A macvtap interface on one end of a pair; the other end is 192.0.2.1, in a network namespace of the test's own."""
+    name, parent, peer, elsewhere = (f"kt{letter}{os.getpid() % 100000}" for letter in "mpqn")
+    tool("ip", "netns", "add", elsewhere)
+    try:
+        tool("ip", "link", "add", parent, "up", "type", "veth", "peer", "name", peer, "netns", elsewhere)
+        tool("ip", "-n", elsewhere, "address", "add", "192.0.2.1/24", "dev", peer)
+        tool("ip", "-n", elsewhere, "link", "set", peer, "up")
+        try:
+            tool("ip", "link", "add", "link", parent, "name", name, "type", "macvtap", "mode", "bridge")
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"this host makes no macvtap interfaces: {error.stderr.strip()}")
+        index = pathlib.Path(f"/sys/class/net/{name}/ifindex").read_text().strip()
+        node = pathlib.Path(f"/dev/tap{index}")
+        if not node.exists():
+            # Where no udev runs, nobody makes the node.
+            major, minor = pathlib.Path(f"/sys/class/net/{name}/tap{index}/dev").read_text().strip().split(":")
+            tool("mknod", str(node), "c", major, minor)
+        yield name, elsewhere
+        tool("ip", "link", "delete", parent)
+        node.unlink(missing_ok=True)
+    finally:
+        tool("ip", "netns", "delete", elsewhere)

@@ -29,15 +29,23 @@ def cache_directory() -> pathlib.Path:
     return pathlib.Path(home).expanduser()
 
 
-def guest_assets() -> Assets:
-    """The guest, from the cache where its sources have not changed since, or made now."""
-    directory = cache_directory() / "guest"
+def guest_assets(kernel_package: str = "") -> Assets:
+    """The guest, from the cache where its sources have not changed since, or made now.
+
+    :param kernel_package: a kernel of the distribution's; empty takes the one that the role kata_kernel takes
+    """
+    directory = cache_directory() / (f"guest-{kernel_package}" if kernel_package else "guest")
     made = Assets(directory)
     if not made.agent_initrd.exists() or made.initrd.stat().st_mtime < _newest_source():
         command = [str(pathlib.Path(sys.executable).with_name("ansible-playbook")), str(HERE / "guest_assets.yml")]
         environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
         done = subprocess.run(
-            [*command, "-e", f"guest_directory={directory}"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+            [*command, "-e", f"guest_directory={directory} kata_kernel_package={kernel_package}"],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             raise RuntimeError(f"the guest for the tests could not be made: {done.stdout}{done.stderr}")

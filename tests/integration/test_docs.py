@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import pwd
 import re
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any, Iterator
 
 import pytest
 import yaml
+from foreign_guest import ForeignGuest, NoGuest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FAILING = "# fails without the hardware"
@@ -61,27 +63,25 @@ def storage_daemon(host: Any) -> Iterator[None]:
         daemon.terminate()
 
 
-@pytest.mark.parametrize("page", ["devices.md", "templates.md"])
-def test_a_page_can_be_done_as_it_stands(page: str, host: Any, bridge: str, storage_daemon: None) -> None:
-    (host.root / "data.img").write_bytes(bytes(16 << 20))
-    (host.root / "shared").mkdir()
-    host.ids.update({"web-1", "small", "large"})
+def play(page: str, host: Any, **variables: str) -> None:
+    """Run the tasks on a page; all but two at most have something to do."""
     directories = {"state_dir": str(host.root / "state"), "run_dir": str(host.root / "run")}
-    variables = {"kernel": str(host.assets.kernel), "initrd": str(host.assets.initrd), "work": str(host.root), "bridge": bridge}
-    play = {
+    # What auto comes to on this host is another test's question.
+    sandboxes = {**directories, "accelerator": "tcg"}
+    tasks = tasks_of(page)
+    whole = {
         "hosts": "localhost",
         "gather_facts": False,
-        "vars": variables,
+        "vars": {"work": str(host.root), **variables},
         "module_defaults": {
             "group/kata.hypervisor.kata": directories,
-            # What auto comes to on this host is another test's question.
-            "kata.hypervisor.kata_sandbox": {**directories, "accelerator": "tcg"},
-            "kata.hypervisor.kata_template": {**directories, "accelerator": "tcg"},
+            "kata.hypervisor.kata_sandbox": sandboxes,
+            "kata.hypervisor.kata_template": sandboxes,
         },
-        "tasks": tasks_of(page),
+        "tasks": tasks,
     }
     playbook = host.root / "page.yml"
-    playbook.write_text(yaml.safe_dump([play], sort_keys=False), encoding="utf-8")
+    playbook.write_text(yaml.safe_dump([whole], sort_keys=False), encoding="utf-8")
     done = subprocess.run(
         [str(pathlib.Path(sys.executable).with_name("ansible-playbook")), "-c", "local", str(playbook)],
         cwd=ROOT,
@@ -93,4 +93,28 @@ def test_a_page_can_be_done_as_it_stands(page: str, host: Any, bridge: str, stor
     )
     assert done.returncode == 0, done.stdout
     changed = re.search(r"ok=(\d+)\s+changed=(\d+)", done.stdout)
-    assert changed and int(changed[1]) == len(play["tasks"]) and int(changed[2]) >= len(play["tasks"]) - 2, done.stdout
+    assert changed and int(changed[1]) == len(tasks) and int(changed[2]) >= len(tasks) - 2, done.stdout
+
+
+@pytest.mark.parametrize("page", ["devices.md", "templates.md"])
+def test_a_page_can_be_done_as_it_stands(page: str, host: Any, bridge: str, macvtap: tuple[str, str], storage_daemon: None) -> None:
+    (host.root / "data.img").write_bytes(bytes(16 << 20))
+    (host.root / "shared").mkdir()
+    host.ids.update({"web-1", "small", "large"})
+    play(page, host, kernel=str(host.assets.kernel), initrd=str(host.assets.initrd), bridge=bridge, macvtap=macvtap[0])
+
+
+def test_the_page_of_qemu_can_be_done_as_it_stands(host: Any, root_image: pathlib.Path) -> None:
+    try:
+        arm = ForeignGuest("aarch64")
+    except NoGuest as reason:
+        pytest.skip(str(reason))
+    host.root.chmod(0o711)
+    shutil.copyfile(root_image, host.root / "root.ext4")
+    guest = {name: shutil.copyfile(getattr(host.assets, name), host.root / name) for name in ("kernel", "initrd")}
+    host.ids.update({"arm-1", "web-1", "web-2"})
+    files = {name: str(path) for name, path in guest.items()}
+    play("qemu.md", host, arm_kernel=str(arm.kernel), arm_initrd=str(arm.initrd), user="nobody", **files)
+    for sandbox in sorted(host.ids):
+        host.converge(id=sandbox, wait_for={"console": "kata-guest: ready", "timeout": 120})
+    assert pwd.getpwuid(os.stat(f"/proc/{host.facts('web-2')['pid']}").st_uid).pw_name == "nobody"

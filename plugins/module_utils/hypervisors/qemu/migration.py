@@ -57,10 +57,18 @@ def write_state(qmp: QmpClient, destination: str, description: dict[str, Any], t
 
 
 def check_savable(qmp: QmpClient) -> None:
-    """Refuse to save what QEMU could not restore: it would write what a read-only NVDIMM holds to where nobody can write.
+    """Refuse to save what QEMU will not save, and what it could not restore: it would write what a read-only NVDIMM holds to where nobody can write.
 
+    :raises StateError: with QEMU's reasons (QMP, MigrationInfo.blocked-reasons; before 6.0 QEMU gives them only when it is asked to save)
     :raises Unsupported: names the device
     """
+    reasons = qmp.execute("query-migrate").get("blocked-reasons")
+    if reasons:
+        raise StateError(
+            "QEMU cannot save this VM as it is",
+            answer="; ".join(reasons),
+            fix="Unplug what it names, or, if that is a 9p share, unmount it in the guest.",
+        )
     for device in qmp.execute("query-memory-devices"):
         data = device["data"]
         if device["type"] == "nvdimm" and qmp.execute("qom-get", {"path": data["memdev"], "property": "readonly"}):
