@@ -16,17 +16,9 @@ description:
 author:
   - The kata.hypervisor authors (@kata-hypervisor)
 extends_documentation_fragment:
+  - kata.hypervisor.built_files
   - kata.hypervisor.attributes
 options:
-  path:
-    description: Where the image is. It is replaced in one step; a VM that runs keeps the one that it has.
-    type: path
-    required: true
-  state:
-    description: Whether the image shall be there.
-    type: str
-    choices: [absent, present]
-    default: present
   src:
     description: The image on the host that it is made from. Needed with O(state=present).
     type: path
@@ -104,7 +96,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import file_digest
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.built_files import BuiltFile
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.built_files import IMAGE_SPEC, BuiltFile
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.dax import with_header
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.disk_image import (
     FORMATS,
@@ -140,8 +132,7 @@ def main() -> None:
     """Have the image."""
     module = AnsibleModule(
         argument_spec={
-            "path": {"type": "path", "required": True},
-            "state": {"type": "str", "choices": ["absent", "present"], "default": "present"},
+            **IMAGE_SPEC,
             "src": {"type": "path"},
             "src_format": {"type": "str", "choices": list(SOURCE_FORMATS)},
             "format": {"type": "str", "choices": list(FORMATS), "default": "raw"},

@@ -16,6 +16,7 @@ description:
 author:
   - The kata.hypervisor authors (@kata-hypervisor)
 extends_documentation_fragment:
+  - kata.hypervisor.built_files.files
   - kata.hypervisor.attributes
 options:
   path:
@@ -44,24 +45,6 @@ options:
     type: list
     elements: str
     default: []
-  files:
-    description: More files of the host to put in.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      src:
-        description: The file on the host.
-        type: path
-        required: true
-      dest:
-        description: Its absolute path in the guest.
-        type: str
-        required: true
-      mode:
-        description: Its permissions, as an octal number in quotes.
-        type: str
-        default: "0644"
   programs:
     description: Dynamically linked programs to put in, each with its interpreter and its libraries (in C(/lib)).
     type: list
@@ -137,6 +120,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.initrd import (
+    FILES_SPEC,
     ExtraFile,
     Program,
     build_initrd,
@@ -154,16 +138,7 @@ def main() -> None:
             "modules_directory": {"type": "path"},
             "modules": {"type": "list", "elements": "str", "default": []},
             "optional_modules": {"type": "list", "elements": "str", "default": []},
-            "files": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "src": {"type": "path", "required": True},
-                    "dest": {"type": "str", "required": True},
-                    "mode": {"type": "str", "default": "0644"},
-                },
-            },
+            "files": FILES_SPEC,
             "programs": {
                 "type": "list",
                 "elements": "dict",

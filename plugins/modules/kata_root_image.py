@@ -20,17 +20,10 @@ description:
 author:
   - The kata.hypervisor authors (@kata-hypervisor)
 extends_documentation_fragment:
+  - kata.hypervisor.built_files
+  - kata.hypervisor.built_files.files
   - kata.hypervisor.attributes
 options:
-  path:
-    description: Where the image is. It is replaced in one step; a VM that runs keeps the one that it has.
-    type: path
-    required: true
-  state:
-    description: Whether the image shall be there.
-    type: str
-    choices: [absent, present]
-    default: present
   suite:
     description: The distribution's release, such as V(bookworm). Needed with O(state=present).
     type: str
@@ -68,24 +61,6 @@ options:
         description: The user's shell.
         type: str
         default: /bin/bash
-  files:
-    description: Files of the host to put in.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      src:
-        description: The file on the host.
-        type: path
-        required: true
-      dest:
-        description: Its absolute path in the guest.
-        type: str
-        required: true
-      mode:
-        description: Its permissions, as an octal number in quotes.
-        type: str
-        default: "0644"
   hostname:
     description: The guest's name.
     type: str
@@ -157,8 +132,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.built_files import BuiltFile
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.initrd import ExtraFile
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.built_files import IMAGE_SPEC, BuiltFile
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.initrd import FILES_SPEC, ExtraFile
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.root_image import (
     Recipe,
     User,
@@ -171,11 +146,6 @@ USER_SPEC: dict[str, dict[str, Any]] = {
     "ssh_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
     "groups": {"type": "list", "elements": "str", "default": []},
     "shell": {"type": "str", "default": "/bin/bash"},
-}
-FILE_SPEC: dict[str, dict[str, Any]] = {
-    "src": {"type": "path", "required": True},
-    "dest": {"type": "str", "required": True},
-    "mode": {"type": "str", "default": "0644"},
 }
 
 
@@ -204,13 +174,12 @@ def main() -> None:
     """Have the root image."""
     module = AnsibleModule(
         argument_spec={
-            "path": {"type": "path", "required": True},
-            "state": {"type": "str", "choices": ["absent", "present"], "default": "present"},
+            **IMAGE_SPEC,
             "suite": {"type": "str"},
             "sources": {"type": "list", "elements": "path", "default": []},
             "packages": {"type": "list", "elements": "str", "default": []},
             "users": {"type": "list", "elements": "dict", "default": [], "options": USER_SPEC},
-            "files": {"type": "list", "elements": "dict", "default": [], "options": FILE_SPEC},
+            "files": FILES_SPEC,
             "hostname": {"type": "str", "default": "sandbox"},
             "size_mb": {"type": "int"},
             "serial": {"type": "str", "default": ""},

@@ -24,6 +24,12 @@ from typing import Any, Callable, Iterator
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import file_digest
 
+#: The options that say where an image is; doc_fragments/built_files.py describes them.
+IMAGE_SPEC: dict[str, dict[str, Any]] = {
+    "path": {"type": "path", "required": True},
+    "state": {"type": "str", "choices": ["absent", "present"], "default": "present"},
+}
+
 #: Makes the file in a directory that is thrown away afterwards; its path there, and what is worth telling of it.
 Make = Callable[[str], "tuple[str, dict[str, Any]]"]
 

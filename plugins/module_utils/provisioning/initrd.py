@@ -17,6 +17,18 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.programs import ru
 MODULES_DIRECTORY = "/lib/modules"
 MODULES_LIST = "/etc/kata-modules"
 
+#: The option that lists L(ExtraFile)s; doc_fragments/built_files.py describes it.
+FILES_SPEC: dict[str, Any] = {
+    "type": "list",
+    "elements": "dict",
+    "default": [],
+    "options": {
+        "src": {"type": "path", "required": True},
+        "dest": {"type": "str", "required": True},
+        "mode": {"type": "str", "default": "0644"},
+    },
+}
+
 _EMPTY_DIRECTORIES = ("/dev", "/etc", "/mnt", "/proc", "/root", "/run", "/sys", "/tmp", "/var/run")  # noqa: S108
 
 
