@@ -3,13 +3,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The one family of errors: what was wanted, what was answered, and what to do next.
 
-Nothing below the modules calls C(fail_json); it raises one of these. A module turns an error into its result with
-L(HypervisorError.as_result) in one place, so that many sandboxes can be converged with one of them failing.
+Nothing below the modules calls C(fail_json); it raises one of these, so that many sandboxes can be converged with one of them failing. A module
+turns an error into its result with L(errors_told_by).
 """
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+from typing import Any, Iterator
 
 
 class HypervisorError(Exception):
@@ -122,3 +123,15 @@ class StoreError(HypervisorError):
 
 class LockTimeout(StoreError):
     """Another task holds the sandbox for longer than this one may wait."""
+
+
+@contextlib.contextmanager
+def errors_told_by(module: Any) -> Iterator[None]:
+    """Ansible's module ends with the error that comes out of this block.
+
+    :param module: an C(AnsibleModule)
+    """
+    try:
+        yield
+    except HypervisorError as problem:
+        module.fail_json(msg=str(problem), **problem.as_result())

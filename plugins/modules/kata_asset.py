@@ -182,12 +182,13 @@ needs_source:
   sample: false
 """
 
+import contextlib
 import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, errors_told_by
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import (
     AssetStore,
     Check,
@@ -270,23 +271,17 @@ def main() -> None:
     if not options["verify"] and not options["checksum"]:
         module.warn(f"Nothing tells whether {options['name']} is what it should be: verify is false.")
     try:
-        store = AssetStore(options["root"], options["name"])
-        before = {"current": store.current(), "versions": store.versions()}
-
-        def converge() -> dict[str, Any]:
-            if options["state"] == "present":
-                return present(options, store, module.check_mode)
-            return {"actions": store.remove(options["version"] or "", module.check_mode)}
-
-        if module.check_mode or (options["state"] == "absent" and not os.path.isdir(store.directory)):
-            result = converge()
-        else:
-            with store.lock():
-                result = converge()
+        with errors_told_by(module):
+            store = AssetStore(options["root"], options["name"])
+            before = {"current": store.current(), "versions": store.versions()}
+            only_looks = module.check_mode or (options["state"] == "absent" and not os.path.isdir(store.directory))
+            with contextlib.nullcontext() if only_looks else store.lock():
+                if options["state"] == "present":
+                    result = present(options, store, module.check_mode)
+                else:
+                    result = {"actions": store.remove(options["version"] or "", module.check_mode)}
     except Unfinished as download:
         module.exit_json(changed=True, unfinished={"received": download.received, "total": download.total})
-    except HypervisorError as problem:
-        module.fail_json(msg=str(problem), **problem.as_result())
     after = {"current": store.current(), "versions": store.versions()}
     if module.check_mode:
         after = {"actions": result["actions"]} if result["actions"] else before

@@ -97,7 +97,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import (
     device_argument_spec,
     parse_device_spec,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
 from ansible_collections.kata.hypervisor.plugins.module_utils.sandbox import converge
 
 
@@ -106,10 +106,8 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=device_argument_spec(), required_if=[("state", "present", ["type"])], supports_check_mode=True
     )
-    try:
+    with errors_told_by(module):
         result = converge(parse_device_spec(module.params), module.check_mode)
-    except HypervisorError as problem:
-        module.fail_json(msg=str(problem), **problem.as_result())
     devices = result["sandbox"].get("devices", [])
     device = next((device for device in devices if device["id"] == module.params["id"]), None)
     module.exit_json(device=device, **result)

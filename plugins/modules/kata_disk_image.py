@@ -94,7 +94,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, errors_told_by
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import file_digest
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.built_files import IMAGE_SPEC, BuiltFile
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.dax import with_header
@@ -142,10 +142,8 @@ def main() -> None:
         required_if=[("state", "present", ["src", "src_format"])],
         supports_check_mode=True,
     )
-    try:
+    with errors_told_by(module):
         result = converge(module.params, module.check_mode)
-    except HypervisorError as problem:
-        module.fail_json(msg=str(problem), **problem.as_result())
     module.exit_json(**result)
 
 

@@ -152,7 +152,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import DIRECTORY_SPEC
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
 from ansible_collections.kata.hypervisor.plugins.module_utils.host_facts import gather
 
 
@@ -168,7 +168,7 @@ def main() -> None:
     }
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True)
     wish = module.params
-    try:
+    with errors_told_by(module):
         facts = gather(
             wish["run_dir"],
             wish["state_dir"],
@@ -178,8 +178,6 @@ def main() -> None:
             wish["firecracker_paths"],
             wish["acrn_dm_paths"],
         )
-    except HypervisorError as problem:
-        module.fail_json(msg=str(problem), **problem.as_result())
     module.exit_json(changed=False, host=facts)
 
 

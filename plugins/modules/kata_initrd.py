@@ -118,7 +118,7 @@ missing_modules:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.initrd import (
     FILES_SPEC,
     ExtraFile,
@@ -155,7 +155,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     options = module.params
-    try:
+    with errors_told_by(module):
         built = build_initrd(
             init=options["init"],
             busybox=options["busybox"] or "",
@@ -168,8 +168,6 @@ def main() -> None:
             compression=options["compression"],
         )
         result = install_initrd(built, options["path"], check_mode=module.check_mode)
-    except HypervisorError as problem:
-        module.fail_json(msg=str(problem), **problem.as_result())
     module.exit_json(**result)
 
 

@@ -108,7 +108,7 @@ actions:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.packages import PackageStore
 
 
@@ -124,11 +124,9 @@ def main() -> None:
         supports_check_mode=True,
     )
     options = module.params
-    try:
+    with errors_told_by(module):
         store = PackageStore(options["root"])
         result = store.converge(options["name"], options["state"], options["follow"], check_mode=module.check_mode)
-    except HypervisorError as problem:
-        module.fail_json(msg=str(problem), **problem.as_result())
     module.exit_json(**result)
 
 

@@ -287,17 +287,15 @@ fix:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import parse_spec, sandbox_argument_spec
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
 from ansible_collections.kata.hypervisor.plugins.module_utils.sandbox import converge
 
 
 def main() -> None:
     """Bring one sandbox to what the task asks for."""
     module = AnsibleModule(argument_spec=sandbox_argument_spec(), supports_check_mode=True)
-    try:
+    with errors_told_by(module):
         result = converge(parse_spec(module.params), module.check_mode)
-    except HypervisorError as problem:
-        module.fail_json(msg=str(problem), **problem.as_result())
     module.exit_json(**result)
 
 

@@ -99,7 +99,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import DIRECTORY_SPEC, DRIVERS
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
 from ansible_collections.kata.hypervisor.plugins.module_utils.sandboxes import OBSERVED_STATES, observe_many
 from ansible_collections.kata.hypervisor.plugins.module_utils.spec import SandboxSpec
 
@@ -116,10 +116,8 @@ def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True)
     wish = module.params
     where = SandboxSpec("any", state_dir=wish["state_dir"], run_dir=wish["run_dir"])
-    try:
+    with errors_told_by(module):
         sandboxes = observe_many(where, wish["ids"], wish["states"], wish["hypervisors"])
-    except HypervisorError as problem:
-        module.fail_json(msg=str(problem), **problem.as_result())
     module.exit_json(changed=False, sandboxes=sandboxes)
 
 

@@ -105,7 +105,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import (
     parse_spec,
     sandbox_item_spec,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
 from ansible_collections.kata.hypervisor.plugins.module_utils.sandboxes import PARALLEL, converge_many, summary
 
 
@@ -118,11 +118,9 @@ def main() -> None:
     }
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True)
     directories = {name: module.params[name] for name in DIRECTORY_SPEC}
-    try:
+    with errors_told_by(module):
         specs = [parse_spec({**item, **directories}) for item in module.params["sandboxes"]]
         results = converge_many(specs, module.check_mode, module.params["parallel"])
-    except HypervisorError as problem:
-        module.fail_json(msg=str(problem), **problem.as_result())
     result = summary(results)
     if result["failed_ids"]:
         module.fail_json(**result)

@@ -173,17 +173,15 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import (
     parse_template_spec,
     template_argument_spec,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
 from ansible_collections.kata.hypervisor.plugins.module_utils.template_making import converge_template
 
 
 def main() -> None:
     """Make a template, or remove it."""
     module = AnsibleModule(argument_spec=template_argument_spec(), supports_check_mode=True)
-    try:
+    with errors_told_by(module):
         result = converge_template(parse_template_spec(module.params), module.check_mode)
-    except HypervisorError as problem:
-        module.fail_json(msg=str(problem), **problem.as_result())
     module.exit_json(**result)
 
 

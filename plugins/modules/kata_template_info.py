@@ -46,7 +46,7 @@ templates:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import DIRECTORY_SPEC
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
 from ansible_collections.kata.hypervisor.plugins.module_utils.spec import SandboxSpec
 from ansible_collections.kata.hypervisor.plugins.module_utils.template_making import list_templates
 
@@ -55,10 +55,8 @@ def main() -> None:
     """List the templates of this host."""
     module = AnsibleModule(argument_spec=dict(DIRECTORY_SPEC), supports_check_mode=True)
     where = SandboxSpec("any", state_dir=module.params["state_dir"], run_dir=module.params["run_dir"])
-    try:
+    with errors_told_by(module):
         templates = list_templates(where)
-    except HypervisorError as problem:
-        module.fail_json(msg=str(problem), **problem.as_result())
     module.exit_json(changed=False, templates=templates)
 
 

@@ -54,7 +54,7 @@ size:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.vmlinux import install_vmlinux
 
 
@@ -63,10 +63,8 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={"src": {"type": "path", "required": True}, "dest": {"type": "path", "required": True}}, supports_check_mode=True
     )
-    try:
+    with errors_told_by(module):
         result = install_vmlinux(module.params["src"], module.params["dest"], module.check_mode)
-    except HypervisorError as problem:
-        module.fail_json(msg=str(problem), **problem.as_result())
     module.exit_json(**result)
 
 
