@@ -26,6 +26,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.sandbox import San
 from ansible_collections.kata.hypervisor.plugins.module_utils.spec import SandboxSpec
 from ansible_collections.kata.hypervisor.plugins.module_utils.store import COLLECTION_VERSION
 from ansible_collections.kata.hypervisor.plugins.module_utils.supervision import has_systemd, unit_stem
+from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import replace_file
 
 PACKAGE = "ansible_collections.kata.hypervisor.plugins.module_utils"
 UNIT_DIRECTORY = "/etc/systemd/system"
@@ -244,13 +245,7 @@ def _write(path: str, data: bytes) -> None:
         if stream.read() == data:
             return
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    draft = f"{path}.new"
-    with open(draft, "wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.chmod(draft, 0o644)
-    os.replace(draft, path)
+    replace_file(path, data)
 
 
 def _unit_quoted(text: str) -> str:

@@ -32,6 +32,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     HypervisorError,
     LockTimeout,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import replace_file
 
 MANIFEST = ".asset.json"
 CURRENT = "current"
@@ -275,7 +276,7 @@ class AssetStore:
                 "wanted": _described(wanted),
                 "files": {name: _recorded(os.path.join(tree, name)) for name in _files_below(tree)},
             }
-            _write_durably(os.path.join(tree, MANIFEST), json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+            replace_file(os.path.join(tree, MANIFEST), (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
             final = self.path(version)
             if os.path.lexists(final):
                 os.rename(final, os.path.join(work, "old"))
@@ -423,13 +424,6 @@ def _check_architecture(path: str) -> None:
     machine, host = MACHINES.get(number, f"machine {number}"), os.uname().machine
     if machine != host:
         raise AssetError(f"{os.path.basename(path)} is for {machine}, and this host is {host}", fix="Nothing was changed. Get the one for this host.")
-
-
-def _write_durably(path: str, text: str) -> None:
-    with open(path, "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def fetch_from(url: str, source: str, root: str, checksum: Checksum | None, seconds: float = 0) -> Fetch:

@@ -12,6 +12,7 @@ from typing import Any, Iterable, Mapping, NamedTuple
 from ansible_collections.kata.hypervisor.plugins.module_utils.cpio import Archive
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError
 from ansible_collections.kata.hypervisor.plugins.module_utils.programs import run
+from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import replace_file
 
 #: Where the guest finds its modules, and the list that says in which order to load them.
 MODULES_DIRECTORY = "/lib/modules"
@@ -134,7 +135,10 @@ def install_initrd(built: Built, path: str, check_mode: bool = False) -> dict[st
     new = {"path": path, "sha256": digest, "size": len(built.content)}
     changed = old.get("sha256") != digest
     if changed and not check_mode:
-        _replace(path, built.content)
+        try:
+            replace_file(path, built.content)
+        except OSError as error:
+            raise HostError("The initrd cannot be written", option="path", wanted=path, answer=str(error)) from error
     return {
         "changed": changed,
         "modules": built.modules,
@@ -154,25 +158,6 @@ def _describe(path: str) -> dict[str, Any]:
     except OSError as error:
         raise HostError("The initrd that is there cannot be read", option="path", wanted=path, answer=str(error)) from error
     return {"path": path, "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
-
-
-def _replace(path: str, content: bytes) -> None:
-    import tempfile
-
-    try:
-        descriptor, temporary = tempfile.mkstemp(prefix=".initrd-", dir=os.path.dirname(path))
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fchmod(stream.fileno(), 0o644)
-                os.fsync(stream.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise HostError("The initrd cannot be written", option="path", wanted=path, answer=str(error)) from error
 
 
 def _add_modules(archive: Archive, directory: str, wanted: list[str], optional: list[str]) -> tuple[list[str], list[str]]:

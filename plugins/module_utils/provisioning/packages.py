@@ -31,6 +31,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     LockTimeout,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.programs import Ended, run
+from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import replace_file
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*")
 _SUMS = "SHA256SUMS"
@@ -254,9 +255,10 @@ class PackageStore:
                 files = manager.download(wanted.packages, downloads)
             for file in files:
                 manager.unpack(file, tree)
-            _write(os.path.join(tree, _SUMS), "".join(f"{digest}  {path}\n" for path, digest in sorted(_digests(tree).items())))
+            sums = "".join(f"{digest}  {path}\n" for path, digest in sorted(_digests(tree).items()))
+            replace_file(os.path.join(tree, _SUMS), sums.encode())
             record = {"name": wanted.name, "version": wanted.version, "packages": [package._asdict() for package in wanted.packages]}
-            _write(os.path.join(tree, _RECORD), json.dumps(record, indent=1, sort_keys=True) + "\n")
+            replace_file(os.path.join(tree, _RECORD), (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
             if os.path.lexists(wanted.directory):
                 os.rename(wanted.directory, os.path.join(work, "old"))
             os.rename(tree, wanted.directory)
@@ -349,13 +351,6 @@ def _digests(directory: str) -> dict[str, str]:
             except OSError as error:
                 raise AssetError("An unpacked file cannot be read", wanted=path, answer=str(error)) from error
     return digests
-
-
-def _write(path: str, text: str) -> None:
-    with open(path, "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def _run(argv: list[str], directory: str = "/", data: bytes = b"") -> Ended:

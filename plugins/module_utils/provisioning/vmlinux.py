@@ -8,12 +8,11 @@ Where the compressed kernel lies is said by the setup header (the kernel's Docum
 
 from __future__ import annotations
 
-import os
-import tempfile
 from typing import Any
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, HostError
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.compression import LZ4, ZSTD, decompress
+from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import replace_file
 
 ELF = b"\x7fELF"
 
@@ -60,17 +59,7 @@ def install_vmlinux(src: str, dest: str, check_mode: bool) -> dict[str, Any]:
         same = False
     if not same and not check_mode:
         try:
-            handle, draft = tempfile.mkstemp(dir=os.path.dirname(dest), prefix=".vmlinux-")
-            try:
-                with os.fdopen(handle, "wb") as stream:
-                    stream.write(kernel)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                os.chmod(draft, 0o644)
-                os.replace(draft, dest)
-            except BaseException:
-                os.unlink(draft)
-                raise
+            replace_file(dest, kernel)
         except OSError as problem:
             raise HostError("the kernel cannot be written", option="dest", wanted=dest, answer=str(problem)) from problem
     return {"changed": not same, "path": dest, "size": len(kernel)}
