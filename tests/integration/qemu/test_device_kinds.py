@@ -197,6 +197,38 @@ def test_an_interface_that_another_process_serves(vm: Any, packet_daemon: pathli
     vm.guest.eventually("ls /sys/class/net", r"^(?!.*eth0)")
 
 
+DISK_DAEMONS = {
+    "vhost-user-blk-pci": (
+        "qemu-storage-daemon",
+        "--blockdev file,node-name=d,filename={disk} --export type=vhost-user-blk,id=x,node-name=d,addr.type=unix,addr.path={socket}",
+    ),
+    # Not packaged by Debian: cargo install vhost-device-scsi.
+    "vhost-user-scsi-pci": ("vhost-device-scsi", "--socket-path {socket} {disk}"),
+}
+
+
+@pytest.mark.parametrize("model", list(DISK_DAEMONS))
+def test_a_disk_that_another_process_serves(vm: Any, disk: pathlib.Path, model: str) -> None:
+    name, arguments = DISK_DAEMONS[model]
+    program = shutil.which(name)
+    if program is None:
+        pytest.skip(f"this host has no {name} to serve a {model}")
+    path = vm.root / "disk.sock"
+    with subprocess.Popen([program, *arguments.format(disk=disk, socket=path).split()]) as daemon:
+        try:
+            deadline = time.monotonic() + 30
+            while not path.exists() and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert devices(vm, {"id": "disk0", "type": "vhost_user", "model": model, "path": str(path)})
+            vm.guest.eventually("head -qc 19 /dev/vda /dev/sda 2>/dev/null; true", "^hello from the host$")
+            assert devices(vm)
+            vm.guest.eventually("ls /sys/block", r"^(?!.*[sv]da)")
+            assert daemon.poll() in (None, 0), "nobody ends a process that is not the sandbox's"
+        finally:
+            daemon.kill()
+            path.unlink(missing_ok=True)
+
+
 def test_a_share_whose_daemon_is_somebody_elses(vm: Any) -> None:
     """It is neither started nor ended with the device."""
     program = next((path for path in virtiofsd.USUAL_PLACES if os.access(path, os.X_OK)), None)

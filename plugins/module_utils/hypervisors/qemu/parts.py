@@ -333,5 +333,8 @@ def _vhost_user(device: VhostUserDevice, place: Place) -> list[Part]:
     if device.type in ("vhost-user-scsi-pci", "vhost-user-blk-pci"):
         _need_pci(device.dev_id, place)
         front["chardev"] = chardev
+        if device.type == "vhost-user-scsi-pci":
+            # QEMU acknowledges this feature to the process without asking whether it has it; one that has not ends the connection.
+            front["param_change"] = False
         return [*parts, Part("device", frontend_id(device), device.type, front)]
     raise ConfigError("there is no such vhost-user device", option="devices", wanted=device.type)

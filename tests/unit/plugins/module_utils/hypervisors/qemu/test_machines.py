@@ -163,3 +163,9 @@ def test_devices_take_the_machines_transport() -> None:
 def test_what_s390x_does_not_have_is_refused(device: Any, words: str) -> None:
     with pytest.raises(HypervisorError, match=words):
         parts_of(device, Place.on(machine_named("s390-ccw-virtio")))
+
+
+def test_a_scsi_disk_of_another_process_needs_no_feature_that_the_process_may_lack() -> None:
+    """QEMU acknowledges VIRTIO_SCSI_F_CHANGE without asking (rust-vmm's vhost-device-scsi says so, and how to leave it out)."""
+    served = VhostUserDevice("u", "/u.sock", "vhost-user-scsi-pci")
+    assert parts_of(served, Place.on(machine_named("q35")))[-1].properties["param_change"] is False
