@@ -36,6 +36,7 @@ unit: venv  ## Unit tests: seconds, nothing but Python
 
 vectors: venv  ## What the original returned, compared with what the port returns
 	@$(PY) tests/vectors/run.py tests/vectors
+	@$(PY) tests/vectors/todays_qemu.py tests/vectors
 
 integration: venv packages  ## Real QEMU on this host
 	@$(PYTEST) tests/integration

@@ -65,9 +65,19 @@ class Tally:
     deviating: int = 0
     failures: list[str] = dataclasses.field(default_factory=list)
 
+    def count(self, line_id: str, found: list[str], deviations: list[Deviation]) -> None:
+        """Add a line by what differs in it."""
+        wrong = [each for each in found if not is_excused(line_id, each, deviations)]
+        if not found:
+            self.passed += 1
+        elif not wrong:
+            self.deviating += 1
+        else:
+            self.failures.append("\n    ".join([line_id, *wrong]))
 
-def load_deviations() -> list[Deviation]:
-    with open(HERE / "deviations.toml", "rb") as stream:
+
+def load_deviations(name: str = "deviations.toml") -> list[Deviation]:
+    with open(HERE / name, "rb") as stream:
         return [Deviation(**entry) for entry in tomllib.load(stream).get("deviation", [])]
 
 
@@ -94,14 +104,15 @@ def find_files(paths: list[pathlib.Path]) -> Iterator[tuple[pathlib.Path, bool]]
 def check_line(adapter: Adapter, line: dict[str, Any]) -> list[str]:
     """What differs between a line and the port's answer to it. Any crash counts as a difference."""
     try:
-        answer = adapter(line["input"])
-    except HypervisorError as error:
-        answer = Answer(error=error)
+        try:
+            answer = adapter(line["input"])
+        except HypervisorError as error:
+            answer = Answer(error=error)
+        return differences(line, answer)
     except NotImplementedError as missing:
         return [f"not ported: {missing}"]
     except Exception:
         return [CRASH + traceback.format_exc(limit=-4)]
-    return differences(line, answer)
 
 
 def is_excused(line_id: str, difference: str, deviations: list[Deviation]) -> bool:
@@ -116,14 +127,7 @@ def check_file(path: pathlib.Path, adapter: Adapter, deviations: list[Deviation]
             if not text.strip():
                 continue
             line = json.loads(text)
-            found = check_line(adapter, line)
-            wrong = [each for each in found if not is_excused(line["id"], each, deviations)]
-            if not found:
-                tally.passed += 1
-            elif not wrong:
-                tally.deviating += 1
-            else:
-                tally.failures.append("\n    ".join([line["id"], *wrong]))
+            tally.count(line["id"], check_line(adapter, line), deviations)
     return tally
 
 

@@ -29,7 +29,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.c
 )
 
 
-def _device(kind: str, fields: dict[str, Any]) -> Optional[Device]:
+def device_of(kind: str, fields: dict[str, Any]) -> Optional[Device]:
+    """A recorded device."""
     if kind == "volume":
         return Volume(fields.get("mount_tag", ""), fields.get("host_path", ""))
     if kind == "socket":
@@ -75,7 +76,8 @@ def _device(kind: str, fields: dict[str, Any]) -> Optional[Device]:
     )
 
 
-def _host(given: dict[str, Any], binaries: dict[str, str]) -> HostFacts:
+def host_of(given: dict[str, Any], binaries: dict[str, str]) -> HostFacts:
+    """The host that a line was recorded on."""
     host = given["host"]
     files = {path: 0 if size == "dir" else size for path, size in host["existing_files"].items()}
     if host["dev_shm_exists"]:
@@ -120,12 +122,12 @@ def run(given: dict[str, Any]) -> Answer:
     architecture = _architecture(given.get("goarch", "amd64"), given["host"].get("num_cpu", 0))
     config = config_from_go(given["config"])
     machine, failure = attempt(
-        lambda: ClassicMachine(given["sandbox_id"], config, architecture, _host(given, architecture.binaries))
+        lambda: ClassicMachine(given["sandbox_id"], config, architecture, host_of(given, architecture.binaries))
     )
     if failure:
         return Answer({"phase": "createSandbox"}, failure.error)
     for device in given["devices"] or []:
-        record = _device(device["kind"], device["fields"])
+        record = device_of(device["kind"], device["fields"])
         failure = attempt(machine.add_device, record)[1] if record else None
         if failure:
             return Answer({"phase": "addDevice"}, failure.error)

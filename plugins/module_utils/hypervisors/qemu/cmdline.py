@@ -205,7 +205,7 @@ def main_memory(plan: VmPlan) -> list[Argument]:
     elif config.huge_pages:
         kind = "memory-backend-file"
         properties["mem-path"] = "/dev/hugepages"
-        properties["share"] = plan.shared_memory
+        properties["share"] = plan.shared_memory or bool(config.file_backed_mem_root_dir)
     elif config.file_backed_mem_root_dir:
         kind = "memory-backend-file"
         properties["mem-path"] = config.file_backed_mem_root_dir
