@@ -10,7 +10,7 @@ from typing import Any
 from adapters.answer import Answer
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Capabilities, Context
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic_arch import AMD64, ARCHITECTURES
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.arch import AMD64, ARCHITECTURES
 
 NAMES = ("block_device", "block_device_hotplug", "multi_queue", "fs_sharing")
 

@@ -13,7 +13,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn i
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
     kernel_params as firecracker,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic_arch import (
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.arch import (
     AMD64,
     kernel_parameters,
 )

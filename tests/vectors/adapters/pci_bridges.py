@@ -9,7 +9,7 @@ from typing import Any
 
 from adapters.answer import Answer, attempt
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.bridges import Bridge, allocate, release
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic_arch import AMD64
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.arch import AMD64
 
 
 def _add(bridges: list[Bridge], device_id: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from adapters.answer import Answer, attempt
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic_state import (
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.state import (
     ClassicState,
     Handover,
 )

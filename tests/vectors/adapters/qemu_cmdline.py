@@ -21,11 +21,14 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.host import parse_host_memory_mb
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic import ClassicMachine, HostFacts
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic_arch import (
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.arch import (
     ARCHITECTURES,
     ClassicArchitecture,
     with_gic,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.machine import (
+    ClassicMachine,
+    HostFacts,
 )
 
 

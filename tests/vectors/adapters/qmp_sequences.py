@@ -29,9 +29,12 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Vsock,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError, LaunchError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic import ClassicMachine, HostFacts
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic_arch import AMD64
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic_vm import ClassicVm
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.arch import AMD64
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.machine import (
+    ClassicMachine,
+    HostFacts,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.vm import ClassicVm
 
 #: What exists on the recorded host.
 FILES = {"/golden/bin/qemu-system-x86_64": 10, "/golden/guest/kata.img": 131072, "/golden/shm": 0, "/dev/shm": 0}

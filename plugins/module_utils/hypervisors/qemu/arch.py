@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What differs between architectures and machine types: tables. Pure.
 
-The one place for such facts: today's machines (C(cmdline.py)) and those of the original (C(classic_arch.py)) both read them here.
+The one place for such facts: today's machines (C(cmdline.py)) and those of the original (C(classic/arch.py)) both read them here.
 The kernel parameters that belong to them stand in C(kernel_params.py).
 """
 

@@ -29,15 +29,18 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     Unsupported,
     VmmError,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import classic_vm
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.bridges import Bridge
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic import ClassicMachine, HostFacts
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic_arch import AMD64, S390
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic_state import (
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic import vm as classic_vm
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.arch import AMD64, S390
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.machine import (
+    ClassicMachine,
+    HostFacts,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.state import (
     ClassicState,
     Handover,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic_vm import ClassicVm
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.vm import ClassicVm
 
 REFUSED = '{"error": {"class": "GenericError", "desc": "no"}}'
 NAMES = st.text(min_size=1, max_size=20)

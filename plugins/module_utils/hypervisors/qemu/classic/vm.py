@@ -36,8 +36,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import MemoryResize, VcpuResize
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import bridges
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic import ClassicMachine
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic_state import ClassicState
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.machine import ClassicMachine
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.state import ClassicState
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import (
     QmpClient,
     QmpConnectionError,

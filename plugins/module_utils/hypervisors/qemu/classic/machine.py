@@ -29,7 +29,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, Unsupported
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.argv import CLASSIC, Argument, render
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic_arch import (
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.arch import (
     ClassicArchitecture,
     kernel_parameters,
 )
