@@ -197,7 +197,7 @@ sandbox:
       returned: when it exists
       sample: /run/kata-hypervisor/web-1/console.sock
     console_log:
-      description: What the guest has printed.
+      description: What the guest has printed since its VM was started. Where the role P(kata.hypervisor.kata_host#role) limits it, the newer part.
       type: str
       returned: when it exists
       sample: /run/kata-hypervisor/web-1/console.log

@@ -1,0 +1,68 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Cut the console logs of sandboxes that are too long: cut_console_logs.py LIMIT_MIB RUN_DIR.
+
+What a guest prints goes into a file below /run, so into the host's memory, for as long as the guest likes. A log that is longer than the limit
+keeps its newer half, and a line that says so. It stays the file that the VMM has open and appends to.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import stat
+import sys
+
+MIB = 1 << 20
+NOTICE = b"[kata.hypervisor cut off what was printed before this]\n"
+#: How often what is printed meanwhile is brought along. Of a guest that still prints then, a few bytes may be lost.
+ROUNDS = 50
+
+
+def cut(path: str, limit: int) -> bool:
+    """Leave the newer half of a log that is longer than a limit in bytes; whether it was.
+
+    The half is moved to the front of the same file, which takes no space, and whoever reads its end meanwhile finds that in its place.
+
+    :raises OSError: it is a link, or cannot be written
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size <= limit:
+            return False
+        source = status.st_size - limit // 2
+        target = os.pwrite(descriptor, NOTICE, 0)
+        for _round in range(ROUNDS):
+            while True:
+                data = os.pread(descriptor, MIB, source)
+                if not data:
+                    break
+                target += os.pwrite(descriptor, data, target)
+                source += len(data)
+            if os.fstat(descriptor).st_size == source:
+                break
+        os.ftruncate(descriptor, target)
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def main(limit_mib: str, run_dir: str) -> int:
+    """Cut those of all sandboxes and templates, and those of their runs before; 1 where one could not be."""
+    code = 0
+    for pattern in ("*/console.log*", ".template-*/console.log*"):
+        for path in glob.glob(os.path.join(glob.escape(run_dir), pattern)):
+            try:
+                cut(path, int(limit_mib) * MIB)
+            except FileNotFoundError:
+                pass  # Its sandbox was removed meanwhile.
+            except OSError as problem:
+                sys.stderr.write(f"{path}: {problem}\n")
+                code = 1
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,115 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The console's log on real QEMU, cut by what role kata_host lays while the guest prints without end."""
+
+from __future__ import annotations
+
+import importlib.util
+import pathlib
+import re
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded
+
+PROGRAM = pathlib.Path(__file__).resolve().parents[3] / "roles/kata_host/files/cut_console_logs.py"
+LIMIT = 2 << 20
+#: Prints numbered lines of 200 characters to the console until a file is gone, and then that it is over.
+FLOOD = (
+    "touch /flood; fill=$(head -c 180 /dev/zero | tr '\\0' .); "
+    "(n=1000000; while [ -e /flood ]; do n=$((n + 1)); echo \"flood $n $fill\"; done; echo flood is over) >/dev/ttyS0 2>&1 &"
+)
+SECONDS = 120
+
+
+def cut(path: pathlib.Path) -> bool:
+    """As the role's program does it."""
+    spec = importlib.util.spec_from_file_location("cut_console_logs", PROGRAM)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return bool(module.cut(str(path), LIMIT))
+
+
+def grown_beyond(log: pathlib.Path, size: int) -> None:
+    deadline = time.monotonic() + SECONDS
+    while log.stat().st_size <= size:
+        assert time.monotonic() < deadline, f"the guest printed no more than {log.stat().st_size} bytes"
+        time.sleep(0.05)
+
+
+def numbers(log: pathlib.Path) -> list[int]:
+    """Those of the whole lines of the flood in a log, in its order."""
+    return [int(number) for number in re.findall(rb"(?m)^flood (\d{7}) \.{180}\r?$", log.read_bytes())]
+
+
+def test_a_log_is_cut_while_its_guest_prints_without_end(host: Any) -> None:
+    host.start()
+    log = host.run_path("console.log")
+    guest = host.shell()
+    guest.run(FLOOD + " true")
+    guest.close()
+    grown_beyond(log, LIMIT)
+    inode = log.stat().st_ino
+    assert cut(log)
+    assert log.stat().st_size < LIMIT
+    first = numbers(log)
+    assert len(first) > 4000 and first[0] > 1000000
+    assert all(after > before for before, after in zip(first, first[1:]))
+
+    # New words are found while the log is cut again and again.
+    stop, cuts = threading.Event(), []
+
+    def cutting() -> None:
+        while not stop.wait(0.02):
+            cuts.append(cut(log))
+
+    cutter = threading.Thread(target=cutting)
+    cutter.start()
+    try:
+        wanted = first[-1] + 15000
+        host.converge(wait_for={"console": f"flood {wanted // 1000}", "timeout": SECONDS})
+    finally:
+        stop.set()
+        cutter.join()
+    assert cuts.count(True) >= 2
+    assert log.stat().st_ino == inode and log.stat().st_size < LIMIT + 65536
+    later = numbers(log)
+    assert later[-1] >= wanted // 1000 * 1000 and later[0] > first[0]
+    assert all(after > before for before, after in zip(later, later[1:]))
+
+    guest = host.shell()
+    guest.run("rm /flood")
+    guest.close()
+    over = host.converge(wait_for={"console": "flood is over", "timeout": SECONDS})
+    assert over["changed"] is False and over["sandbox"]["state"] == "started"
+    with pytest.raises(DeadlineExceeded) as late:
+        host.converge(wait_for={"console": "never printed", "timeout": 1})
+    assert "flood is over" in late.value.answer
+
+
+def test_a_sandbox_of_which_the_log_was_cut_goes_on_as_any_other(host: Any) -> None:
+    host.start()
+    log = host.run_path("console.log")
+    guest = host.shell()
+    guest.run(FLOOD + " true")
+    guest.close()
+    grown_beyond(log, LIMIT)
+    assert cut(log)
+
+    # Saved and restored in the midst of it: what is printed then is in a log of its own.
+    host.converge(state="saved")
+    restored = host.converge(state="started", wait_for={"console": r"flood \d{7} \.+", "timeout": SECONDS})
+    assert "restore" in " ".join(restored["actions"])
+    grown_beyond(log, LIMIT)
+    assert cut(log)
+    assert host.facts()["state"] == "started"
+
+    again = host.converge(state="restarted", stop_timeout=1, wait_for={"console": "kata-guest: ready", "timeout": SECONDS})
+    assert again["sandbox"]["state"] == "started"
+    assert numbers(log) == []
+    assert numbers(pathlib.Path(f"{log}.old"))
