@@ -13,6 +13,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Hype
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context, Hypervisor, Observed
 
 if TYPE_CHECKING:
+    from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device
     from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity
 
 
@@ -65,6 +66,17 @@ class ProcessHypervisor(Hypervisor):
     """A driver of such a VM; C(vm) is set by its own constructor."""
 
     vm: ProcessVm
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        #: The devices that the VM gets at its start.
+        self._cold: list[Device] = []
+
+    def _take_cold(self, device: Device) -> None:
+        """Keep a device for the start, in the place of one with its id."""
+        from ansible_collections.kata.hypervisor.plugins.module_utils.devices import device_id
+
+        self._cold = [one for one in self._cold if device_id(one) != device_id(device)] + [device]
 
     def stop_sandbox(self, timeout: float, force: bool = False) -> None:
         with self.vm.named_errors():

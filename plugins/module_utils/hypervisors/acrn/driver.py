@@ -35,7 +35,6 @@ class AcrnHypervisor(ProcessHypervisor):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.vm = Vm(context)
-        self._cold: list[Device] = []
 
     # --- lifecycle -------------------------------------------------------------------------------------------------
 
@@ -71,12 +70,11 @@ class AcrnHypervisor(ProcessHypervisor):
     # --- devices and sizes -----------------------------------------------------------------------------------------
 
     def add_device(self, device: Device) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.devices import device_id
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import starting
 
         with self.vm.named_errors():
             device = starting.checked_device(self.vm, self.config, device)
-            self._cold = [one for one in self._cold if device_id(one) != device_id(device)] + [device]
+            self._take_cold(device)
 
     def check_device(self, device: Device) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import starting

@@ -40,7 +40,6 @@ class FirecrackerHypervisor(ProcessHypervisor):
         super().__init__(context)
         self.vm = Vm(context)
         self._jail: Jail | None = None
-        self._cold: list[Device] = []
 
     # --- lifecycle -------------------------------------------------------------------------------------------------
 
@@ -96,7 +95,6 @@ class FirecrackerHypervisor(ProcessHypervisor):
     # --- devices -----------------------------------------------------------------------------------------------------
 
     def add_device(self, device: Device) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.devices import device_id
 
         with self.vm.named_errors():
             device = self._checked(device, self._cold)
@@ -104,7 +102,7 @@ class FirecrackerHypervisor(ProcessHypervisor):
                 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import cloning
 
                 device = cloning.checked_device(self.vm, self.config, self._jail, device)
-            self._cold = [one for one in self._cold if device_id(one) != device_id(device)] + [device]
+            self._take_cold(device)
 
     def check_device(self, device: Device) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import attachments

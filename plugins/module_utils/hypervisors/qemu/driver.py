@@ -43,7 +43,6 @@ class QemuHypervisor(ProcessHypervisor):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.vm = Vm(context)
-        self._cold: list[Device] = []
 
     # --- lifecycle -------------------------------------------------------------------------------------------------
 
@@ -171,7 +170,7 @@ class QemuHypervisor(ProcessHypervisor):
             host_side.check(device, self.config)
             # Made once without the host's side, so that what QEMU lacks is refused before anything is touched.
             parts.parts_of(device, parts.Place.on(self._machine()), self.config.block_device_driver)
-            self._cold = [one for one in self._cold if device_id(one) != device_id(device)] + [device]
+            self._take_cold(device)
 
     def hotplug_add_device(self, device: Device) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import attachments
