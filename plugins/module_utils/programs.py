@@ -8,6 +8,7 @@ What outlives a task, as a VMM does, is started by C(process.py).
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from typing import IO, Mapping, NamedTuple, Sequence
@@ -108,7 +109,7 @@ def run(
     :param data: what it reads from its standard input
     :param environment: all of it; None for ours, in which programs speak English
     :param output: the file that takes its standard output
-    :raises HostError: it cannot be run, or did not end in time
+    :raises HostError: it cannot be run, did not end in time, or found no space on the disk
     """
     try:
         done = subprocess.run(
@@ -123,5 +124,7 @@ def run(
         )
     except (OSError, subprocess.TimeoutExpired) as problem:
         raise HostError(f"{argv[0]} could not be run to its end", wanted=" ".join(argv), answer=str(problem)) from problem
-    words = (done.stderr or done.stdout or b"")[-WORDS:]
-    return Ended(list(argv), done.returncode, done.stdout or b"", words.decode("utf-8", "replace").strip())
+    words = (done.stderr or done.stdout or b"")[-WORDS:].decode("utf-8", "replace").strip()
+    if done.returncode and os.strerror(errno.ENOSPC) in words:
+        raise HostError("the disk is full", wanted=" ".join(argv), answer=words, fix="What was there before is still there. Make room there.")
+    return Ended(list(argv), done.returncode, done.stdout or b"", words)

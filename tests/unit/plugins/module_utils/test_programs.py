@@ -59,3 +59,9 @@ def test_what_cannot_run_or_does_not_end_is_named() -> None:
     with pytest.raises(HostError, match="sleep could not be run to its end") as caught:
         run(["sleep", "60"], 0.1)
     assert "timed out after 0.1 seconds" in caught.value.answer
+
+
+def test_a_full_disk_is_told_from_other_failures() -> None:
+    with open("/dev/full", "wb") as stream, pytest.raises(HostError, match="the disk is full") as caught:
+        run(["cat"], 30, data=b"words", output=stream)
+    assert "No space left on device" in caught.value.answer

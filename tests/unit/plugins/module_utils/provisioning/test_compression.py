@@ -67,6 +67,12 @@ def test_a_file_of_zstd(tmp_path: pathlib.Path) -> None:
         decompress_file(str(tmp_path / "half.zst"), target)
 
 
+def test_a_full_disk_is_not_called_a_damaged_archive(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.tar.zst").write_bytes(through("zstd", "-c"))
+    with open("/dev/full", "wb") as target, pytest.raises(HostError, match="the disk is full"):
+        decompress_file(str(tmp_path / "a.tar.zst"), target)
+
+
 def test_a_missing_program_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compression.shutil, "which", lambda _: None)
     with pytest.raises(HostError, match="vmlinuz is compressed with zstd, and the host has no such program") as caught:
