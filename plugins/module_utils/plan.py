@@ -242,7 +242,7 @@ class _Existing:
         if self.broken:
             self.now = "saved" if record.saved_state else "off"
         #: What the guest has, or will have again once it is restored.
-        self.observed = as_saved(record) if self.now == "saved" else observed
+        self.observed = as_saved(record, observed) if self.now == "saved" else observed
         self.has_guest = self.now != "off"
 
     def fill(self) -> None:

@@ -46,11 +46,13 @@ def state_of(record: SandboxRecord | None, observed: Observed) -> str:
     return {"off": "stopped", "running": "started"}.get(now, now)
 
 
-def as_saved(record: SandboxRecord) -> Observed:
-    """The VM that a saved state holds."""
+def as_saved(record: SandboxRecord, observed: Observed) -> Observed:
+    """The VM that a saved state holds: as the record has it, with the limits that its driver remembers."""
     effective = record.effective()
     return Observed(
         vcpus=effective.get("vcpus") or 0,
+        min_vcpus=observed.min_vcpus,
         memory_mb=effective.get("memory_mb") or 0,
+        min_memory_mb=observed.min_memory_mb,
         devices=[device["id"] for device in record.devices],
     )

@@ -102,8 +102,8 @@ class Observed:
     :param vcpus: vCPUs plugged, or 0 when off
     :param vcpus_online: vCPUs the guest uses, None where nobody can tell
     :param memory_mb: MiB the guest was given (boot memory and what is plugged), or 0 when off
-    :param min_vcpus: the fewest vCPUs that this run of the VM can be resized to, 0 where there is no such limit
-    :param min_memory_mb: the least memory that this run of the VM can be resized to, 0 where there is no such limit
+    :param min_vcpus: the fewest vCPUs that this run of the VM can be resized to, 0 where there is no such limit; of a saved VM, once it is restored
+    :param min_memory_mb: the least memory that this run of the VM can be resized to, likewise
     :param devices: ids of the devices that are plugged
     :param leftovers: files, sockets, processes, mounts or interfaces of a VM that is gone; cleanup removes them
     :param reason: why the state is what it is, for people

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import attachments
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import identify
 
@@ -162,3 +163,14 @@ def test_a_task_killed_while_it_starts_a_vm_can_be_followed_by_its_removal(host:
     kill_task_after(host, milliseconds / 1000)
     host.converge(state="absent")
     assert host.processes() == []
+
+
+def test_a_guest_that_still_boots_is_asked_again_to_release_a_device(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before its kernel drives the hotplug controller it does not hear a request."""
+    monkeypatch.setattr(attachments, "RELEASE_SECONDS", 100.0)
+    path = host.root / "disk.raw"
+    path.write_bytes(bytes(1 << 20))
+    host.start(wait_for=None, devices=[{"id": "disk", "type": "block", "file": str(path), "driver": "virtio-blk"}])
+    assert host.converge(devices=[])["actions"] == ["unplug block disk"]
+    host.converge(wait_for={"console": "kata-guest: ready", "timeout": 120})
+    host.shell().eventually("ls /sys/block", r"^(?!.*vda)")

@@ -117,6 +117,9 @@ def test_saved_and_restored_with_all_that_was_plugged_in(host: Any) -> None:
     saved = host.converge(state="saved")
     assert saved["sandbox"]["state"] == "saved" and identify(pid) is None
     assert host.converge(state="saved")["changed"] is False
+    for check_mode in (True, False):
+        with pytest.raises(HypervisorError, match=r"booted with 192.*needs a restart|needs a restart.*booted with 192"):
+            host.converge(check_mode, state="started", memory_mb=128)
     restored = host.converge(state="started")
     assert "restore" in " ".join(restored["actions"])
     guest = host.shell()

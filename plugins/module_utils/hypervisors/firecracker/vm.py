@@ -136,7 +136,7 @@ class Vm(ProcessVm):
         """What is true now, in two or three requests."""
         process = self.process()
         if process is None:
-            return Observed(leftovers=self.leftovers(), reason=self.why_off())
+            return Observed(leftovers=self.leftovers(), reason=self.why_off(), min_memory_mb=self.state.boot_memory_mb)
         try:
             api = self.api()
             status = self.status(api)

@@ -32,6 +32,10 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.v
 VIRTIO_MEM_BLOCK_MB = 2
 #: Seconds the guest gets to take or to give memory, or to release a device.
 GUEST_SECONDS = 10.0
+#: Seconds after which a device's release is asked for again, a little more than QEMU waits before it passes another request on.
+ASK_AGAIN_SECONDS = 5.5
+#: How QEMU says that the guest has been asked already.
+UNDER_WAY = ("already in the process of unplug", "guest is busy")
 #: Seconds without progress after which the virtio-mem device is asked anew; the guest's driver backs off for long.
 KICK_SECONDS = 1.0
 VIRTIO_MEM_PATH = f"/machine/peripheral/{VIRTIO_MEM_ID}"
@@ -86,18 +90,34 @@ def unplug_vcpus(qmp: QmpClient, count: int) -> int:
 def remove_device(qmp: QmpClient, identifier: str, timeout: float = GUEST_SECONDS) -> None:
     """device_del, and wait for the guest to release it. A device that is not there is success.
 
+    A guest that still boots does not hear the request, so it is made again; QEMU passes on one in five seconds.
+
+    :param timeout: seconds
     :raises VmmError: the guest refused
     :raises DeadlineExceeded: the guest did not answer
     """
-    try:
-        qmp.execute("device_del", {"id": identifier})
-    except QmpError as error:
-        if error.error_class == "DeviceNotFound":
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            qmp.execute("device_del", {"id": identifier})
+        except QmpError as error:
+            if error.error_class == "DeviceNotFound":
+                return
+            if not any(words in error.answer for words in UNDER_WAY):
+                raise
+        patience = min(ASK_AGAIN_SECONDS, max(0.0, deadline - time.monotonic()))
+        if qmp.wait_event("DEVICE_DELETED", patience, lambda data: data.get("device") == identifier) is not None:
             return
-        if "already in the process of unplug" not in error.answer:
-            raise
-    if qmp.wait_event("DEVICE_DELETED", timeout, lambda data: data.get("device") == identifier) is not None:
-        return
+        _raise_if_refused(qmp, identifier)
+        if time.monotonic() >= deadline:
+            raise DeadlineExceeded(
+                f"the guest did not release {identifier} within {timeout:g} s",
+                wanted=identifier,
+                fix="It may still do so later; a guest that runs no hotplug driver never will.",
+            )
+
+
+def _raise_if_refused(qmp: QmpClient, identifier: str) -> None:
     for event in qmp.events():
         data = event.get("data") or {}
         refused = event["event"] in ("DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR") and data.get("device") == identifier
@@ -111,11 +131,6 @@ def remove_device(qmp: QmpClient, identifier: str, timeout: float = GUEST_SECOND
         )
         if refused:
             raise VmmError(f"the guest refused to release {identifier}", wanted=identifier, answer=str(data))
-    raise DeadlineExceeded(
-        f"the guest did not release {identifier} within {timeout:g} s",
-        wanted=identifier,
-        fix="It may still do so later; a guest that runs no hotplug driver never will.",
-    )
 
 
 def resize_virtio_mem(qmp: QmpClient, state: QemuState, memory_mb: int, timeout: float = GUEST_SECONDS) -> MemoryResize:

@@ -205,7 +205,8 @@ class Vm(ProcessVm):
         """What is true now, in one connection to the observers' monitor."""
         process = self.process()
         if process is None:
-            return Observed(leftovers=self.leftovers(), reason=self.why_off())
+            limits = {"min_vcpus": self.fewest_vcpus(), "min_memory_mb": self.least_memory_mb()}
+            return Observed(leftovers=self.leftovers(), reason=self.why_off(), **limits)
         try:
             with self.observer() as qmp:
                 status = str(qmp.execute("query-status").get("status", ""))
@@ -219,7 +220,7 @@ class Vm(ProcessVm):
                     vcpus=plugged_vcpus(qmp) - self.state.offline_vcpus,
                     min_vcpus=self.fewest_vcpus(),
                     memory_mb=plugged_memory_mb(qmp, self.state),
-                    min_memory_mb=0 if self.state.memory_hotplug == "balloon" else self.state.boot_memory_mb,
+                    min_memory_mb=self.least_memory_mb(),
                     devices=plugged_devices(qmp),
                     reason=reason,
                 )
@@ -231,6 +232,10 @@ class Vm(ProcessVm):
         if self.agent_connected:
             return 1
         return self.state.boot_vcpus if self.unplugs_vcpus() else 0
+
+    def least_memory_mb(self) -> int:
+        """The least memory this VM can come to while it runs, MiB."""
+        return 0 if self.state.memory_hotplug == "balloon" else self.state.boot_memory_mb
 
     def unplugs_vcpus(self) -> bool:
         """Whether QEMU can take a vCPU out of this VM: under TCG it does not survive that."""

@@ -170,6 +170,7 @@ def test_capabilities_are_asked_for_only_when_they_matter() -> None:
         (record("saved", saved_state="/s"), OFF, {"options": {"vcpus": 2}}, ["vcpus 1 -> 2 needs the guest to run"]),
         (record("saved", saved_state="/s"), OFF, {"options": {"kernel_path": "/n"}, "state": "started"}, ["needs a restart"]),
         (record(), dataclasses.replace(RUNNING, min_memory_mb=128), {"options": {"memory_mb": 64}}, ["booted with 128"]),
+        (record("saved", saved_state="/s"), Observed(min_memory_mb=128), {"options": {"memory_mb": 64}}, ["booted with 128"]),
     ],
 )
 def test_what_the_task_does_not_allow(
