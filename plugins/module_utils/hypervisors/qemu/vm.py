@@ -205,8 +205,9 @@ class Vm(ProcessVm):
         """What is true now, in one connection to the observers' monitor."""
         process = self.process()
         if process is None:
-            limits = {"min_vcpus": self.fewest_vcpus(), "min_memory_mb": self.least_memory_mb()}
-            return Observed(leftovers=self.leftovers(), reason=self.why_off(), **limits)
+            return Observed(
+                min_vcpus=self.fewest_vcpus(), min_memory_mb=self.least_memory_mb(), leftovers=self.leftovers(), reason=self.why_off()
+            )
         try:
             with self.observer() as qmp:
                 status = str(qmp.execute("query-status").get("status", ""))
