@@ -135,9 +135,9 @@ class Host:
         assert left == []
 
 
-@pytest.fixture
-def host(assets: Assets) -> Iterator[Host]:
-    """A host of one test. Its directory is short, since the kernel limits a socket's path."""
+@contextlib.contextmanager
+def _new_host(assets: Assets) -> Iterator[Host]:
+    """A host whose directory is short, since the kernel limits a socket's path."""
     root = pathlib.Path(tempfile.mkdtemp(prefix="kt-"))
     made = Host(root, assets)
     try:
@@ -146,19 +146,20 @@ def host(assets: Assets) -> Iterator[Host]:
     finally:
         _kill_everything(made)
         shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture
+def host(assets: Assets) -> Iterator[Host]:
+    """A host of one test."""
+    with _new_host(assets) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def shared_host(assets: Assets) -> Iterator[Host]:
     """A host that the tests of a module share."""
-    root = pathlib.Path(tempfile.mkdtemp(prefix="kt-"))
-    made = Host(root, assets)
-    try:
+    with _new_host(assets) as made:
         yield made
-        made.remove_all()
-    finally:
-        _kill_everything(made)
-        shutil.rmtree(root, ignore_errors=True)
 
 
 def _kill_everything(host: Host) -> None:

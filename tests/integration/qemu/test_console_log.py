@@ -47,13 +47,19 @@ def numbers(log: pathlib.Path) -> list[int]:
     return [int(number) for number in re.findall(rb"(?m)^flood (\d{7}) \.{180}\r?$", log.read_bytes())]
 
 
-def test_a_log_is_cut_while_its_guest_prints_without_end(host: Any) -> None:
+def flooded_log(host: Any) -> pathlib.Path:
+    """The log of a new sandbox, too long, while its guest prints on."""
     host.start()
-    log = host.run_path("console.log")
     guest = host.shell()
     guest.run(FLOOD + " true")
     guest.close()
+    log: pathlib.Path = host.run_path("console.log")
     grown_beyond(log, LIMIT)
+    return log
+
+
+def test_a_log_is_cut_while_its_guest_prints_without_end(host: Any) -> None:
+    log = flooded_log(host)
     inode = log.stat().st_ino
     assert cut(log)
     assert log.stat().st_size < LIMIT
@@ -93,12 +99,7 @@ def test_a_log_is_cut_while_its_guest_prints_without_end(host: Any) -> None:
 
 
 def test_a_sandbox_of_which_the_log_was_cut_goes_on_as_any_other(host: Any) -> None:
-    host.start()
-    log = host.run_path("console.log")
-    guest = host.shell()
-    guest.run(FLOOD + " true")
-    guest.close()
-    grown_beyond(log, LIMIT)
+    log = flooded_log(host)
     assert cut(log)
 
     # Saved and restored in the midst of it: what is printed then is in a log of its own.
