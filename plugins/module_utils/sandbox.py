@@ -266,7 +266,7 @@ class Sandbox:
         ):
             self.prepared = self.prepare(with_devices=self.observed.power == "off")
         self._check_capabilities(self.prepared or self.driver)
-        self._check_devices()
+        self._check_steps()
         if self.prepared and self.plan.has("stop", "cleanup", "remove"):
             self.prepared = None  # It was asked while another VM was there.
 
@@ -280,14 +280,19 @@ class Sandbox:
             if needed and driver is not None and not getattr(driver.capabilities(), needed):
                 driver.unsupported(step.name, driver.why_not(needed))
 
-    def _check_devices(self) -> None:
-        """Refuse what cannot be plugged into a VM that runs, before anything is taken out of it."""
-        plugged = [step.arguments["device"] for step in self.plan.steps if step.name == "plug"]
-        if plugged and self.driver is not None:
-            from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import make_device
+    def _check_steps(self) -> None:
+        """Refuse what a VM that runs cannot take, before anything of it is changed."""
+        if self.driver is None or self.plan.has("start"):
+            return
+        for step in self.plan.steps:
+            if step.name == "plug":
+                from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import make_device
 
-            for device in plugged:
-                self.driver.check_device(make_device(device))
+                self.driver.check_device(make_device(step.arguments["device"]))
+            elif step.name == "resize_memory":
+                self.driver.check_resize_memory(step.arguments["size"])
+            elif step.name == "save" and not self.plan.has("restore", "unplug"):
+                self.driver.check_save()
 
     def _check_supervision(self) -> None:
         """Refuse what this host's supervisor cannot do, before anything is changed."""

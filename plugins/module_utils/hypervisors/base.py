@@ -211,6 +211,12 @@ class Hypervisor:
         """Let the vCPUs run again. Idempotent. Read back before it returns."""
         self.unsupported("resume_sandbox")
 
+    def check_save(self) -> None:
+        """Refuse to save a VM that runs as L(save_sandbox) would, as far as that can be known. Changes nothing.
+
+        :raises HypervisorError: what L(save_sandbox) would raise
+        """
+
     def save_sandbox(self, destination: str, timeout: float) -> None:
         """Write the VM's memory and device state below the directory C(destination), paused first. The VM stays paused.
 
@@ -271,6 +277,12 @@ class Hypervisor:
     def resize_memory(self, memory_mb: int, block_mb: int = 0, probe: bool = False) -> MemoryResize:
         """Bring the VM's memory to C(memory_mb) MiB, in blocks of C(block_mb) MiB (0: the driver's own)."""
         self.unsupported("resize_memory")
+
+    def check_resize_memory(self, memory_mb: int) -> None:
+        """Refuse a size that L(resize_memory) would refuse, as far as that can be known. Changes nothing.
+
+        :raises HypervisorError: what L(resize_memory) would raise
+        """
 
     def resize_vcpus(self, vcpus: int) -> VcpuResize:
         """Bring the VM to C(vcpus) vCPUs."""

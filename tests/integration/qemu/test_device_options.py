@@ -107,8 +107,9 @@ def test_a_virtio_fs_share_of_a_stopped_daemon_is_noticed(host: Any) -> None:
     host.start(devices=[{"id": "share0", "type": "fs", "tag": "work", "path": str(shared)}])
     guest = host.shell()
     guest.eventually("mkdir -p /mnt/w && mount -t virtiofs work /mnt/w && echo mounted", "mounted")
-    with pytest.raises(HypervisorError, match=r"cannot save this VM as it is.*vhost-user-fs"):
-        host.converge(state="saved")
+    for check_mode in (True, False):
+        with pytest.raises(HypervisorError, match=r"cannot save this VM as it is.*vhost-user-fs"):
+            host.converge(check_mode, state="saved")
     assert host.facts()["state"] == "started"
     daemons = [path for path in pathlib.Path("/proc").glob("[0-9]*") if _is_our_daemon(path, host.root)]
     assert daemons

@@ -48,8 +48,10 @@ def test_the_guest_confirms_every_change(host: Any, machine: str) -> None:
 def test_memory_modules_where_virtio_mem_is_not_wanted(host: Any) -> None:
     host.start(memory_hotplug="pc-dimm", memory_mb=192, max_memory_mb=1024)
     host.converge(memory_mb=448, wait_for={"console": r"memtotal_kb=4[0-9]{5}", "timeout": 60})
-    with pytest.raises(HypervisorError, match="multiples of 128 MiB"):
-        host.converge(memory_mb=500)
+    for check_mode in (True, False):
+        for wanted, words in ((500, "steps of 128 MiB"), (320, "only whole modules")):
+            with pytest.raises(HypervisorError, match=words):
+                host.converge(check_mode, memory_mb=wanted)
     assert host.converge(memory_mb=192)["sandbox"]["memory_mb"] == 192
 
 

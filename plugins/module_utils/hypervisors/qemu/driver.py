@@ -13,7 +13,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, StateError, VmmError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StateError, VmmError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import (
     Capabilities,
     Context,
@@ -127,6 +127,12 @@ class QemuHypervisor(ProcessHypervisor):
         with self.vm.named_errors():
             self.vm.set_running(True)
 
+    def check_save(self) -> None:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import migration
+
+        with self.vm.named_errors(), self.vm.observer() as qmp:
+            migration.check_savable(qmp)
+
     def save_sandbox(self, destination: str, timeout: float) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import migration, resize
 
@@ -218,20 +224,28 @@ class QemuHypervisor(ProcessHypervisor):
 
         with self.vm.named_errors():
             state = self.vm.state
-            if state.memory_hotplug == "none":
-                self._refuse("memory_mb", memory_mb, "with memory_hotplug none")
-            if memory_mb > state.max_memory_mb:
-                raise ConfigError(
-                    f"this VM can grow to {state.max_memory_mb} MiB",
-                    option="memory_mb",
-                    wanted=memory_mb,
-                    fix="Recreate it with more max_memory_mb, or restart it (disruption: restart).",
-                )
+            self._check_memory(memory_mb)
             if state.memory_hotplug == "balloon":
                 return resize.resize_balloon(self.vm.qmp(), memory_mb)
             if state.memory_hotplug == "pc-dimm":
-                return resize.resize_dimms(self.vm.qmp(), state, memory_mb, self._machine().memory_block_mb)
+                return resize.resize_dimms(self.vm.qmp(), state, memory_mb)
             return resize.resize_virtio_mem(self.vm.qmp(), state, memory_mb)
+
+    def check_resize_memory(self, memory_mb: int) -> None:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import resize
+
+        with self.vm.named_errors():
+            self._check_memory(memory_mb)
+            if self.vm.state.memory_hotplug == "pc-dimm" and self.vm.process() is not None:
+                with self.vm.observer() as qmp:
+                    resize.surplus_dimms(qmp, self.vm.state, memory_mb)
+
+    def _check_memory(self, memory_mb: int) -> None:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import resize
+
+        if self.vm.state.memory_hotplug == "none":
+            self._refuse("memory_mb", memory_mb, "with memory_hotplug none")
+        resize.check_memory(self.vm.state, memory_mb, self._machine().memory_block_mb)
 
     def _require(self, fact: str, option: str, wanted: Any) -> None:
         machine = self._machine()

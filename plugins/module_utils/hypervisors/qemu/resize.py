@@ -133,6 +133,41 @@ def _raise_if_refused(qmp: QmpClient, identifier: str) -> None:
             raise VmmError(f"the guest refused to release {identifier}", wanted=identifier, answer=str(data))
 
 
+def check_memory(state: QemuState, memory_mb: int, block_mb: int) -> None:
+    """Refuse a size that this VM cannot come to while it runs, whatever its guest does. Pure.
+
+    :param block_mb: MiB that a module's size is a multiple of; QEMU would take any size, and the guest refuse it
+    :raises ConfigError: it is more than its maximum, or no multiple of what memory is moved in
+    :raises Unsupported: it is less than what it booted with
+    """
+    if memory_mb > state.max_memory_mb:
+        raise ConfigError(
+            f"this VM can grow to {state.max_memory_mb} MiB",
+            option="memory_mb",
+            wanted=memory_mb,
+            fix="Recreate it with more max_memory_mb, or restart it (disruption: restart).",
+        )
+    if state.memory_hotplug == "balloon":
+        return
+    difference = memory_mb - state.boot_memory_mb
+    if difference < 0:
+        raise Unsupported(
+            f"a running VM cannot have less than the {state.boot_memory_mb} MiB it booted with",
+            option="memory_mb",
+            wanted=memory_mb,
+            fix="Restart it (disruption: restart).",
+        )
+    step = block_mb if state.memory_hotplug == "pc-dimm" else VIRTIO_MEM_BLOCK_MB
+    if difference % step:
+        near = state.boot_memory_mb + difference // step * step
+        raise ConfigError(
+            f"{state.memory_hotplug} moves memory in steps of {step} MiB beside the {state.boot_memory_mb} MiB that the VM booted with",
+            option="memory_mb",
+            wanted=memory_mb,
+            fix=f"Give {near} or {near + step}.",
+        )
+
+
 def resize_virtio_mem(qmp: QmpClient, state: QemuState, memory_mb: int, timeout: float = GUEST_SECONDS) -> MemoryResize:
     """Ask the guest, through its virtio-mem device, for a size, and wait until it has it or has stopped moving.
 
@@ -140,15 +175,6 @@ def resize_virtio_mem(qmp: QmpClient, state: QemuState, memory_mb: int, timeout:
     """
     old = plugged_memory_mb(qmp, state)
     wanted = memory_mb - state.boot_memory_mb
-    if wanted < 0:
-        raise Unsupported(
-            f"a running VM cannot have less than the {state.boot_memory_mb} MiB it booted with",
-            option="memory_mb",
-            wanted=memory_mb,
-            fix="Restart it (disruption: restart).",
-        )
-    if wanted % VIRTIO_MEM_BLOCK_MB:
-        raise ConfigError("virtio-mem moves memory in blocks of 2 MiB", option="memory_mb", wanted=memory_mb)
 
     def ask(size_mb: int) -> None:
         qmp.execute("qom-set", {"path": VIRTIO_MEM_PATH, "property": "requested-size", "value": size_mb * MIB})
@@ -246,25 +272,17 @@ def described_files(qmp: QmpClient) -> dict[str, dict[str, int]]:
     return found
 
 
-def resize_dimms(qmp: QmpClient, state: QemuState, memory_mb: int, block_mb: int) -> MemoryResize:
+def resize_dimms(qmp: QmpClient, state: QemuState, memory_mb: int) -> MemoryResize:
     """Plug one memory module of the missing size, or unplug those that can be, last first.
 
-    :param block_mb: MiB that a module's size is a multiple of; QEMU would take any size, and the guest refuse it
-    :raises ConfigError: the difference is no multiple of it
     :raises Unsupported: no modules make up the difference
     """
     old = plugged_memory_mb(qmp, state)
-    difference = memory_mb - old
-    if difference % block_mb:
-        raise ConfigError(
-            f"memory modules come in multiples of {block_mb} MiB, and this differs from {old} MiB by {difference} MiB",
-            option="memory_mb",
-            wanted=memory_mb,
-        )
-    if difference > 0:
-        _plug_dimm(qmp, difference, state.shared_memory)
-    elif difference < 0:
-        _unplug_dimms(qmp, -difference, memory_mb)
+    if memory_mb > old:
+        _plug_dimm(qmp, memory_mb - old, state.shared_memory)
+    for dimm in surplus_dimms(qmp, state, memory_mb):
+        remove_device(qmp, f"dimmmem{dimm.slot}")
+        qmp.execute("object-del", {"id": f"mem{dimm.slot}"})
     return MemoryResize(old, plugged_memory_mb(qmp, state), "pc-dimm")
 
 
@@ -284,13 +302,18 @@ def _plug_dimm(qmp: QmpClient, size_mb: int, shared: bool) -> None:
         raise
 
 
-def _unplug_dimms(qmp: QmpClient, size_mb: int, memory_mb: int) -> None:
+def surplus_dimms(qmp: QmpClient, state: QemuState, memory_mb: int) -> list[Dimm]:
+    """The modules to unplug for a VM that shall have so much memory, last first.
+
+    :raises Unsupported: no whole modules make up the difference
+    """
     plugged = dimms(qmp)
+    surplus = state.boot_memory_mb + sum(dimm.size_mb for dimm in plugged) - memory_mb
     chosen: list[Dimm] = []
     for dimm in reversed(plugged):
-        if sum(one.size_mb for one in chosen) < size_mb:
+        if sum(one.size_mb for one in chosen) < surplus:
             chosen.append(dimm)
-    if sum(one.size_mb for one in chosen) != size_mb:
+    if sum(one.size_mb for one in chosen) != max(surplus, 0):
         sizes = ", ".join(str(dimm.size_mb) for dimm in plugged) or "none"
         raise Unsupported(
             f"only whole modules can be unplugged, last first; plugged are {sizes} (MiB)",
@@ -298,9 +321,7 @@ def _unplug_dimms(qmp: QmpClient, size_mb: int, memory_mb: int) -> None:
             wanted=memory_mb,
             fix="Restart it (disruption: restart), or use memory_hotplug virtio-mem.",
         )
-    for dimm in chosen:
-        remove_device(qmp, f"dimmmem{dimm.slot}")
-        qmp.execute("object-del", {"id": f"mem{dimm.slot}"})
+    return chosen
 
 
 def resize_vcpus(vm: Vm, vcpus: int, maximum: int) -> VcpuResize:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 from typing import Any, cast
@@ -154,16 +155,33 @@ def test_t16_loading_twice_replaces() -> None:
 
 
 def test_t21_what_cannot_be_taken_away_is_an_error_for_memory_as_for_vcpus() -> None:
-    state = QemuState(boot_memory_mb=256, max_memory_mb=1024, accelerator="kvm", boot_vcpus=2)
+    state = QemuState(boot_memory_mb=256, max_memory_mb=1024, accelerator="kvm", boot_vcpus=2, memory_hotplug="pc-dimm")
     qmp = Answers(
         query_memory_size_summary={"base-memory": 256 * MIB, "plugged-memory": 0}, query_memory_devices=[], query_hotpluggable_cpus=[]
     )
     for refuse in (
-        lambda: resize.resize_dimms(cast(QmpClient, qmp), state, 128, 128),
-        lambda: resize.resize_virtio_mem(cast(QmpClient, qmp), state, 128),
+        lambda: resize.check_memory(state, 128, 128),
+        lambda: resize.check_memory(dataclasses.replace(state, memory_hotplug="virtio-mem"), 128, 128),
+        lambda: resize.resize_dimms(cast(QmpClient, qmp), state, 128),
         lambda: resize.unplug_vcpus(cast(QmpClient, qmp), 1),
     ):
         with pytest.raises((Unsupported, ConfigError)) as refused:
             refuse()
         assert isinstance(refused.value, HypervisorError) and "restart" in str(refused.value)
     assert not [command for command, _arguments in qmp.asked if command in ("device_del", "qom-set")]
+
+
+@pytest.mark.parametrize(
+    ("way", "wanted", "words"),
+    [
+        ("virtio-mem", 257, "steps of 2 MiB.*Give 256 or 258"),
+        ("pc-dimm", 448, "steps of 128 MiB.*Give 384 or 512"),
+        ("pc-dimm", 1152, "grow to 1024 MiB"),
+        ("balloon", 1025, "grow to 1024 MiB"),
+    ],
+)
+def test_a_size_that_cannot_be_is_refused_before_anything_is_asked(way: str, wanted: int, words: str) -> None:
+    state = QemuState(boot_memory_mb=256, max_memory_mb=1024, memory_hotplug=way)
+    with pytest.raises(ConfigError, match=words):
+        resize.check_memory(state, wanted, 128)
+    resize.check_memory(state, 512, 128)
