@@ -14,7 +14,6 @@ systemd-container, mmdebstrap and openssh-client. Where the base is kept: FLEET_
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import pathlib
@@ -24,38 +23,28 @@ import subprocess
 import sys
 import time
 
+import debian_base
+from debian_base import CACHE, FleetError, run
+
 PACKAGES = "systemd,systemd-sysv,dbus,openssh-server,python3,python3-apt,iproute2,kmod,ca-certificates"
 RELEASE = "bookworm"
-CACHE = pathlib.Path(os.environ.get("FLEET_CACHE", pathlib.Path.home() / ".cache/kata-hypervisor/hosts"))
 BASE = CACHE / f"debian-{RELEASE}"
 #: What systemd-nspawn ends with when the host inside asked for a reboot.
 REBOOT = 133
 READY_SECONDS = 60
 STOP_SECONDS = 20
-DEVICES = ("/dev/kvm", "/dev/net/tun", "/dev/vhost-net", "/dev/vhost-vsock", "/dev/fuse")
-
-
-class FleetError(Exception):
-    """A host could not be made, or did not come up."""
 
 
 def make_base() -> None:
-    """The file system below all hosts, once on a machine; two jobs at a time make it once."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with open(CACHE / "lock", "w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if BASE.is_dir():
-            return
-        unfinished = BASE.with_suffix(".new")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        sources = pathlib.Path("/etc/apt/sources.list.d/debian.sources")
-        wanted = [str(sources)] if sources.exists() else []
-        run("mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES}", RELEASE, str(unfinished), *wanted)
+    """The file system below all hosts, once on a machine."""
+
+    def finish(root: pathlib.Path) -> None:
         # What reaches the packages from here reaches them from a host: certificates and apt's way to the archive.
-        shutil.copytree("/etc/apt/apt.conf.d", unfinished / "etc/apt/apt.conf.d", dirs_exist_ok=True)
-        (unfinished / "etc/ssh/sshd_config.d/fleet.conf").write_text("UseDNS no\nPermitRootLogin prohibit-password\n")
-        (unfinished / "etc/machine-id").write_text("")
-        os.rename(unfinished, BASE)
+        shutil.copytree("/etc/apt/apt.conf.d", root / "etc/apt/apt.conf.d", dirs_exist_ok=True)
+        (root / "etc/ssh/sshd_config.d/fleet.conf").write_text("UseDNS no\nPermitRootLogin prohibit-password\n")
+
+    sources = pathlib.Path("/etc/apt/sources.list.d/debian.sources")
+    debian_base.make(BASE.name, RELEASE, PACKAGES, [str(sources)] if sources.exists() else [], finish)
 
 
 def up(directory: pathlib.Path, names: list[str]) -> None:
@@ -160,7 +149,7 @@ def keep(host: pathlib.Path) -> int:
     (host / "cgroups").write_text("\n".join(map(str, control_groups(f"fleet-{host.name}-{os.getpid()}"))))
     argv = ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot", "--capability=all", "--resolv-conf=bind-host"]
     argv += ["-D", str(host / "root"), "-M", f"{host.name}-{os.getpid()}", f"--hostname={host.name}", "--bind-ro=/etc/ssl/certs"]
-    argv += [f"--bind={device}" for device in DEVICES if os.path.exists(device)]
+    argv += debian_base.bound_devices()
     inside: list[subprocess.Popen[bytes]] = []
     signal.signal(signal.SIGTERM, lambda *_: [process.send_signal(signal.SIGTERM) for process in inside])
     while True:
@@ -236,13 +225,6 @@ def ssh_options(key: pathlib.Path) -> list[str]:
     """What every ssh call to a host says."""
     known = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
     return ["-i", str(key), *known, "-o", "ConnectTimeout=5"]
-
-
-def run(*argv: str) -> None:
-    """Run a program to its end; its own words are the error."""
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    if done.returncode:
-        raise FleetError(f"{' '.join(argv)}: exit code {done.returncode}\n{done.stdout[-3000:]}")
 
 
 def alive(pid: int) -> bool:

@@ -41,12 +41,14 @@ class Dialect:
     :param json_heads: options written as JSON, and the JSON key of their first word
     :param server_socket: how a listening socket says that nobody is waited for
     :param escape_commas: double commas in text values
+    :param inner_names: what stands before the names of a property's own properties, where that is not its name and a dot
     """
 
     name: str
     json_heads: dict[str, str]
     server_socket: dict[str, Scalar | None]
     escape_commas: bool
+    inner_names: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 #: What the original wrote (QEMU up to 5.1).
@@ -58,8 +60,9 @@ MODERN = Dialect(
     {"server": True, "wait": False},
     escape_commas=True,
 )
-#: QEMU 5.2 to 6.1 know today's words, but -device takes no JSON before 6.2, and -object and -netdev none before 6.0.
-TRANSITIONAL = dataclasses.replace(MODERN, name="transitional", json_heads={"blockdev": "driver"})
+#: QEMU 5.2 to 6.1 know today's words, but -device takes no JSON before 6.2, and -object and -netdev none before 6.0, nor a
+#: throttle group's limits as one property: its x-iops-total and the others are taken by all of them.
+TRANSITIONAL = dataclasses.replace(MODERN, name="transitional", json_heads={"blockdev": "driver"}, inner_names={"limits": "x-"})
 
 
 def dialect_for(version: tuple[int, ...]) -> Dialect:
@@ -90,16 +93,16 @@ def _text(argument: Argument, dialect: Dialect) -> str:
     if argument.name in LITERAL:
         return argument.head or ""
     parts = [] if argument.head is None else [_value(argument.head, dialect)]
-    for key, value in _flat(argument.properties):
+    for key, value in _flat(argument.properties, dialect.inner_names):
         parts.append(key if value is None else f"{key}={_value(value, dialect)}")
     return ",".join(parts)
 
 
-def _flat(properties: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(properties: dict[str, Any], inner_names: dict[str, str], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Properties of properties with a dot between their names (QEMU's keyval)."""
     for key, value in properties.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from _flat(value, inner_names, prefix + inner_names.get(key, f"{key}."))
         else:
             yield prefix + key, value
 

@@ -38,6 +38,7 @@ ASK_AGAIN_SECONDS = 5.5
 UNDER_WAY = ("already in the process of unplug", "guest is busy")
 #: Seconds without progress after which the virtio-mem device is asked anew; the guest's driver backs off for long.
 KICK_SECONDS = 1.0
+PC_ACPI = "/machine/acpi-device"
 VIRTIO_MEM_PATH = f"/machine/peripheral/{VIRTIO_MEM_ID}"
 
 
@@ -64,9 +65,20 @@ def plug_vcpus(qmp: QmpClient, count: int) -> int:
     free.sort(key=lambda cpu: _socket(cpu["props"]))
     if len(free) < count:
         raise VmmError(f"QEMU has {len(free)} free vCPU sockets and {count} are wanted", fix="Recreate it with more max_vcpus.")
+    _let_guests_see_vcpus(qmp)
     for cpu in free[:count]:
         qmp.execute("device_add", {"driver": cpu["type"], "id": f"cpu-{_socket(cpu['props'])}", **cpu["props"]})
     return plugged_vcpus(qmp)
+
+
+def _let_guests_see_vcpus(qmp: QmpClient) -> None:
+    """Switch a PC's registers for vCPUs to the layout that its ACPI code reads (QEMU's docs/specs/acpi_cpu_hotplug).
+
+    The guest does that when it boots, but QEMU 5.1 to 7.2.0 drop its request under TCG, and it would see no vCPU for ever.
+    """
+    with contextlib.suppress(QmpError):
+        if qmp.execute("qom-get", {"path": PC_ACPI, "property": "cpu-hotplug-legacy"}):
+            qmp.execute("qom-set", {"path": PC_ACPI, "property": "cpu-hotplug-legacy", "value": False})
 
 
 def unplug_vcpus(qmp: QmpClient, count: int) -> int:

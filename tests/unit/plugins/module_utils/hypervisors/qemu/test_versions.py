@@ -1,0 +1,63 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is told to one QEMU and not to another. That they take it is shown with real ones: C(make releases)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+import pytest
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive, RateLimit
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import parts, resize
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.argv import (
+    MODERN,
+    TRANSITIONAL,
+    dialect_for,
+    render,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient, QmpError
+
+
+@pytest.mark.parametrize(
+    ("version", "dialect"), [((5, 2, 0), TRANSITIONAL), ((6, 1, 1), TRANSITIONAL), ((6, 2, 0), MODERN), ((10, 0, 13), MODERN), ((11, 1), MODERN)]
+)
+def test_each_version_has_its_dialect(version: tuple[int, ...], dialect: Any) -> None:
+    assert dialect_for(version) is dialect
+
+
+def test_limits_of_a_disk_that_is_there_from_the_start() -> None:
+    drive = BlockDrive("/disk", id="data0", rate_limit=RateLimit(ops=10, ops_burst=5))
+    group = parts.limiter(drive)[0].argument()
+    words = render([group], TRANSITIONAL)[1].split(",")
+    assert {"throttle-group", "id=limits-data0", "x-iops-total=10", "x-iops-total-max=15"} <= set(words)
+    assert not [word for word in words if word.startswith("limits")]
+    assert json.loads(render([group], MODERN)[1])["limits"]["iops-total"] == 10
+
+
+class Pc:
+    """A monitor of a VM with free vCPU sockets, which knows its registers' layout, or has no such switch (no PC, QEMU 10.2 and later)."""
+
+    def __init__(self, legacy: bool | None) -> None:
+        self.legacy = legacy
+        self.plugged: list[bool | None] = []
+
+    def execute(self, command: str, arguments: dict[str, Any] | None = None, **_more: Any) -> Any:
+        if command in ("qom-get", "qom-set"):
+            assert arguments is not None and arguments["property"] == "cpu-hotplug-legacy"
+            if self.legacy is None:
+                raise QmpError(command, "GenericError", "Property 'fallback.cpu-hotplug-legacy' not found")
+            self.legacy = arguments.get("value", self.legacy)
+            return self.legacy
+        if command == "device_add":
+            self.plugged.append(self.legacy)
+        return [{"type": "cpu", "props": {"socket-id": number}} for number in range(2)]
+
+
+@pytest.mark.parametrize(("before", "then"), [(True, False), (False, False), (None, None)])
+def test_a_guest_whose_switch_was_dropped_sees_its_vcpus(before: bool | None, then: bool | None) -> None:
+    monitor = Pc(before)
+    resize.plug_vcpus(cast(QmpClient, monitor), 1)
+    assert monitor.plugged == [then]
