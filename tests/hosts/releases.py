@@ -58,7 +58,9 @@ def run_tests(release: str, arguments: list[str]) -> int:
         argv = ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--as-pid2", "--pipe", "--private-network", "--capability=all"]
         argv += ["-D", str(base), "--volatile=overlay", "-M", f"{release}-{os.getpid()}", f"--bind={temporary}:/tmp"]
         argv += [*debian_base.bound_devices(), f"--bind-ro={ROOT}", f"--chdir={ROOT}"]
-        argv += [f"--overlay={path}::{path}" for path in (cache_directory() / "guest", cache_directory() / "foreign")]
+        for assets in (cache_directory() / "guest", cache_directory() / "foreign"):
+            (base / assets.relative_to("/")).mkdir(parents=True, exist_ok=True)
+            argv.append(f"--overlay={assets}::{assets}")
         argv += [f"--setenv=KATA_HYPERVISOR_CACHE={cache_directory()}", "--setenv=PYTHONDONTWRITEBYTECODE=1", "--setenv=LANG=C.UTF-8"]
         # Without our settings, which ask for a pytest that the oldest of these releases has not.
         pytest = ["python3", "-m", "pytest", "-p", "no:cacheprovider", "-c", "/dev/null", f"--rootdir={ROOT}", "-ra", *arguments]

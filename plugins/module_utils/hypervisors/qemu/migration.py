@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
-from typing import Any
+from typing import Any, Iterator
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     DeadlineExceeded,
@@ -16,12 +17,18 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     Unsupported,
     VmmError,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import (
+    QmpClient,
+    QmpConnectionError,
+    QmpError,
+)
 
 STATE_FILE = "memory"
 DESCRIPTION_FILE = "vm.json"
 #: Bytes per second; the point is not to be polite to a network.
 BANDWIDTH = 64 << 30
+#: From this QEMU on a file is handed over in a set of descriptors; as C(fd:) it is deprecated, and refused by QEMU 11.
+FILES_IN_SETS = (9, 1, 0)
 #: States of a migration that is under way (QMP, MigrationStatus).
 RUNNING_MIGRATION = ("setup", "active", "device", "pre-switchover", "wait-unplug", "cancelling")
 
@@ -39,13 +46,13 @@ def write_state(qmp: QmpClient, destination: str, description: dict[str, Any], t
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         qmp.execute("migrate-set-parameters", {"max-bandwidth": BANDWIDTH})
-        qmp.execute("getfd", {"fdname": "state"}, fds=[descriptor])
-        qmp.execute("migrate", {"uri": "fd:state"})
-        try:
-            wait_migrated(qmp, timeout)
-        except DeadlineExceeded:
-            qmp.execute("migrate_cancel")
-            raise
+        with handed_over(qmp, descriptor) as uri:
+            qmp.execute("migrate", {"uri": uri})
+            try:
+                wait_migrated(qmp, timeout)
+            except DeadlineExceeded:
+                qmp.execute("migrate_cancel")
+                raise
         os.fsync(descriptor)
         _write_json(os.path.join(destination, DESCRIPTION_FILE), description)
         os.replace(temporary, os.path.join(destination, STATE_FILE))
@@ -54,6 +61,21 @@ def write_state(qmp: QmpClient, destination: str, description: dict[str, Any], t
         raise
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def handed_over(qmp: QmpClient, descriptor: int) -> Iterator[str]:
+    """Give QEMU an open file; the URI by which its migration commands know it."""
+    if qmp.version < FILES_IN_SETS:
+        qmp.execute("getfd", {"fdname": "state"}, fds=[descriptor])
+        yield "fd:state"
+        return
+    number = qmp.execute("add-fd", fds=[descriptor])["fdset-id"]
+    try:
+        yield f"file:/dev/fdset/{number}"
+    finally:
+        with contextlib.suppress(QmpError, QmpConnectionError):
+            qmp.execute("remove-fd", {"fdset-id": number})
 
 
 def check_savable(qmp: QmpClient) -> None:
@@ -116,9 +138,9 @@ def read_state(qmp: QmpClient, source: str, timeout: float) -> None:
     """
     descriptor = os.open(os.path.join(source, STATE_FILE), os.O_RDONLY | os.O_CLOEXEC)
     try:
-        qmp.execute("getfd", {"fdname": "state"}, fds=[descriptor])
-        qmp.execute("migrate-incoming", {"uri": "fd:state"})
-        wait_migrated(qmp, timeout)
+        with handed_over(qmp, descriptor) as uri:
+            qmp.execute("migrate-incoming", {"uri": uri})
+            wait_migrated(qmp, timeout)
     finally:
         os.close(descriptor)
 

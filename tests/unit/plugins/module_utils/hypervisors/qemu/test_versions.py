@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive, RateLimit
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import parts, resize
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import migration, parts, resize
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.argv import (
     MODERN,
     TRANSITIONAL,
@@ -61,3 +61,36 @@ def test_a_guest_whose_switch_was_dropped_sees_its_vcpus(before: bool | None, th
     monitor = Pc(before)
     resize.plug_vcpus(cast(QmpClient, monitor), 1)
     assert monitor.plugged == [then]
+
+
+class Receiver:
+    """A monitor of one version, which gives each descriptor that it is handed a set."""
+
+    def __init__(self, *version: int) -> None:
+        self.version = version
+        self.sets: list[int] = []
+        self.named: list[str] = []
+
+    def execute(self, command: str, arguments: dict[str, Any] | None = None, fds: list[int] | None = None) -> Any:
+        if command == "add-fd":
+            assert fds
+            self.sets.append(7)
+            return {"fdset-id": 7, "fd": 12}
+        if command == "remove-fd":
+            assert arguments
+            return self.sets.remove(arguments["fdset-id"])
+        assert command == "getfd" and arguments and fds
+        return self.named.append(arguments["fdname"])
+
+
+@pytest.mark.parametrize(
+    ("version", "uri"),
+    [((7, 2, 22), "fd:state"), ((9, 0, 2), "fd:state"), ((9, 1, 0), "file:/dev/fdset/7"), ((11, 1, 3), "file:/dev/fdset/7")],
+)
+def test_a_saved_states_file_is_handed_over_as_that_qemu_takes_files(version: tuple[int, ...], uri: str) -> None:
+    monitor = Receiver(*version)
+    with pytest.raises(ZeroDivisionError), migration.handed_over(cast(QmpClient, monitor), 3) as name:
+        assert name == uri
+        assert monitor.sets == ([7] if "fdset" in uri else []) and monitor.named == ([] if "fdset" in uri else ["state"])
+        raise ZeroDivisionError  # What was handed over is taken back then too.
+    assert monitor.sets == []
