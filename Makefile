@@ -9,7 +9,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv packages demo test lint unit vectors integration pytest bench bench-fleet molecule build clean
+.PHONY: help venv packages demo test lint unit vectors integration pytest bench bench-fleet molecule releases build clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -52,6 +52,9 @@ bench-fleet: venv packages  ## From fresh hosts to running sandboxes, step by st
 
 molecule: venv packages  ## Roles and playbooks on throw-away hosts
 	@tools/molecule.sh $(SCENARIOS)
+
+releases: venv packages  ## Real QEMU of other Debian releases: RELEASES="bullseye bookworm trixie sid"
+	@$(PY) tests/hosts/releases.py $(or $(RELEASES),bullseye bookworm trixie sid)
 
 build: venv  ## The tarball for ansible-galaxy collection install
 	@.venv/bin/ansible-galaxy collection build --force

@@ -361,7 +361,8 @@ class ModuleDocFragment:
   root_ports:
     description:
       - Ports of a PCI Express root, each for one device that is plugged in while the VM runs, with machine types V(q35) and V(virt).
-      - A new sandbox gets 8 on V(virt), whose guests see nothing that is plugged into a bridge, and none on V(q35).
+      - A new sandbox gets 8 on V(virt), whose guests see nothing that is plugged into a bridge, and none on V(q35). On V(q35) with a QEMU before 6.1 it
+        gets 8 too, since few guests there see what is plugged into a bridge.
       - With O(hypervisor=qemu), a change needs a restart.
       - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: int

@@ -26,7 +26,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.programs import ve
 def vm(shared_host: Any) -> Iterator[Any]:
     """One VM whose memory other processes can see, for all kinds of devices."""
     memory = {"memory_hotplug": "pc-dimm", "memory_mb": 192, "max_memory_mb": 512}
-    shared_host.start(shared_fs="virtio-fs", block_device_driver="virtio-scsi", bridges=1, root_ports=2, **memory)
+    made = shared_host.start(shared_fs="virtio-fs", block_device_driver="virtio-scsi", bridges=1, root_ports=3, **memory)
+    shared_host.bridge_tells = not shared_host.lacks(made, 6, 1)
     shared_host.guest = shared_host.shell()
     yield shared_host
 
@@ -75,19 +76,26 @@ def seconds_to_read(vm: Any, device: str) -> float:
 
 
 @pytest.mark.parametrize(("driver", "device"), [("virtio-blk", "vda"), ("virtio-scsi", "sda")])
-def test_a_limit_comes_changes_and_goes_while_the_disk_stays(vm: Any, disk: pathlib.Path, driver: str, device: str) -> None:
+def test_a_limit_comes_changes_and_goes(vm: Any, disk: pathlib.Path, driver: str, device: str) -> None:
     wanted = {"id": "data3", "type": "block", "file": str(disk), "driver": driver}
     assert devices(vm, wanted) == ["plug block data3"]
     vm.guest.eventually("ls /sys/block", device)
     free = seconds_to_read(vm, f"/dev/{device}")
-    vm.guest.run(f"exec 7</dev/{device}")
-    assert devices(vm, {**wanted, "rate_limit": {"bandwidth": 1 << 20}}) == ["change block data3"]
-    assert seconds_to_read(vm, f"/dev/{device}") > max(1.5, 2 * free)
-    assert devices(vm, {**wanted, "rate_limit": {"bandwidth": 1 << 30, "ops": 100000, "ops_burst": 10}}) == ["change block data3"]
-    assert seconds_to_read(vm, f"/dev/{device}") < 1.5
-    assert devices(vm, wanted) == ["change block data3"]
-    assert seconds_to_read(vm, f"/dev/{device}") < 1.5
-    assert vm.guest.run("head -c 19 <&7; exec 7<&-") == "hello from the host"
+    stays = vm.facts()["capabilities"]["disk_limit_update"]
+    changed = ["change block data3"] if stays else ["unplug block data3", "plug block data3"]
+    if stays:
+        vm.guest.run(f"exec 7</dev/{device}")
+
+    def limit(**limits: int) -> float:
+        assert devices(vm, {**wanted, "rate_limit": limits} if limits else wanted) == changed
+        vm.guest.eventually("ls /sys/block", device)
+        return seconds_to_read(vm, f"/dev/{device}")
+
+    assert limit(bandwidth=1 << 20) > max(1.5, 2 * free)
+    assert limit(bandwidth=1 << 30, ops=100000, ops_burst=10) < 1.5
+    assert limit() < 1.5
+    if stays:
+        assert vm.guest.run("head -c 19 <&7; exec 7<&-") == "hello from the host"
     limited = {**wanted, "id": "data4", "rate_limit": {"bandwidth": 1 << 20}}
     assert devices(vm, limited) == ["unplug block data3", "plug block data4"]
     vm.guest.eventually("ls /sys/block", device)
@@ -268,15 +276,17 @@ def test_many_at_once_and_slots_are_not_leaked(vm: Any, disk: pathlib.Path) -> N
 
 
 def test_root_ports_are_taken_before_bridges(vm: Any) -> None:
+    """This guest has no driver for a bridge's own controller, without which it would see nothing behind one of a q35 before QEMU 6.1."""
+    places = ["root-port-0", "root-port-1", "root-port-2", *(["pci-bridge-0"] if vm.bridge_tells else [])]
     copies = []
-    for number in range(3):
+    for number in range(len(places)):
         copy = vm.root / f"port{number}.raw"
         copy.write_bytes(bytes(1 << 20))
         copies.append({"id": f"port{number}", "type": "block", "file": str(copy), "driver": "virtio-blk", "serial": f"PORT-{number}"})
-    assert len(devices(vm, *copies)) == 3
-    vm.guest.eventually("cat /sys/block/vd?/serial", "PORT-0PORT-1PORT-2")
+    assert len(devices(vm, *copies)) == len(places)
+    vm.guest.eventually("cat /sys/block/vd?/serial", "".join(f"PORT-{number}" for number in range(len(places))))
     with QmpClient(str(vm.run_path("monitor.sock"))) as qmp:
-        for number, bus in enumerate(("root-port-0", "root-port-1", "pci-bridge-0")):
+        for number, bus in enumerate(places):
             path = f"/machine/peripheral/dev-port{number}"
             assert qmp.execute("qom-get", {"path": path, "property": "parent_bus"}).endswith(f"/{bus}")
     assert devices(vm)

@@ -129,6 +129,25 @@ def test_saved_and_restored_with_all_that_was_plugged_in(host: Any) -> None:
     assert host.converge(state="started", vcpus=2, memory_mb=320)["changed"] is False
 
 
+def test_a_saved_state_waits_for_the_qemu_that_it_is_of(host: Any) -> None:
+    """An upgrade of the host's packages puts another QEMU under the same path; a downgrade brings the old one back."""
+    qemu = host.root / "qemu"
+    qemu.symlink_to("/usr/bin/qemu-system-x86_64")
+    host.start(hypervisor_path=str(qemu))
+    host.shell().run("echo remembered > /note")
+    host.converge(state="saved")
+    qemu.unlink()
+    qemu.write_text("#!/bin/sh\necho QEMU emulator version 99.0.0\n")
+    qemu.chmod(0o755)
+    with pytest.raises(HypervisorError, match=r"saved by QEMU [0-9.]+, and this is QEMU 99\.0\.0"):
+        host.converge(state="started")
+    assert host.facts()["state"] == "saved" and host.processes() == []
+    qemu.unlink()
+    qemu.symlink_to("/usr/bin/qemu-system-x86_64")
+    assert host.converge(state="started")["actions"] == ["restore", "resume"]
+    assert host.shell().run("cat /note") == "remembered"
+
+
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="this Python has no tomllib")
 def test_a_kata_configuration_file_makes_a_sandbox(host: Any) -> None:
     file = host.root / "configuration.toml"

@@ -93,21 +93,21 @@ class QemuHypervisor(ProcessHypervisor):
             raise
 
     def restore_sandbox(self, source: str, timeout: float) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import migration, starting
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import (
+            migration,
+            preparation,
+            starting,
+        )
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpConnectionError
         from ansible_collections.kata.hypervisor.plugins.module_utils.process import tail
 
         with self.vm.named_errors():
             description = migration.read_description(source)
-            version = self.vm.state.qemu_version
-            if description.get("qemu_version") != version:
-                raise StateError(
-                    f"the state was saved by QEMU {description.get('qemu_version')}, and this is {version}",
-                    option="hypervisor_path",
-                    fix="Name the old binary, or stop the sandbox to give its saved state up.",
-                )
+            # The binary may have been replaced since: what it is now counts, not what the record says.
+            version = list(preparation.known_version(self.config.hypervisor_path, self.context))
+            migration.check_version(description, version, self.config.hypervisor_path)
             saved = QemuState.from_dict(description["state"])
-            self.vm.state = dataclasses.replace(saved, process=None, launching=False, daemons={})
+            self.vm.state = dataclasses.replace(saved, qemu_version=version, process=None, launching=False, daemons={})
             try:
                 starting.start(self.vm, self.config, self._cold, timeout, description)
                 migration.read_state(self.vm.qmp(), source, timeout)
@@ -311,7 +311,8 @@ class QemuHypervisor(ProcessHypervisor):
             memory_shrink=resizable,
             network_hotplug=hotplug,
             fs_hotplug=hotplug and machine.vhost_user and self.config.shared_fs != "virtio-9p",
-            disk_limit_update=True,
+            # Before 6.2 QEMU puts nothing between a guest and a disk that is plugged already; the disk is plugged anew then.
+            disk_limit_update=tuple(self.vm.state.qemu_version or (6, 2)) >= (6, 2),
             serial_hotplug=hotplug,
             vsock_hotplug=hotplug,
             vfio_hotplug=hotplug and machine.has_bridges,

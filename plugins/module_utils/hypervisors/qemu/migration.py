@@ -130,6 +130,22 @@ def read_description(source: str) -> dict[str, Any]:
     return value
 
 
+def check_version(description: dict[str, Any], version: list[int], binary: str) -> None:
+    """Return when a QEMU of that version takes the state: its machines are those of the version that saved it, but for corrections.
+
+    :raises StateError: it is another one
+    """
+    saved_by = list(description.get("qemu_version") or [])
+    if saved_by[:2] != version[:2]:
+        by, now = (".".join(map(str, one)) for one in (saved_by, version))
+        raise StateError(
+            f"the state was saved by QEMU {by}, and this is QEMU {now}",
+            option="hypervisor_path",
+            wanted=binary,
+            fix=f"Have a QEMU {'.'.join(map(str, saved_by[:2]))} there again, or give the saved state up (state stopped with disruption restart).",
+        )
+
+
 def read_state(qmp: QmpClient, source: str, timeout: float) -> None:
     """Give a QEMU that waits for it the state from C(source).
 

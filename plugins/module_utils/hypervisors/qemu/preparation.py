@@ -30,6 +30,10 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.remembered import 
 
 #: MiB of head-room a VM gets when the task does not say how far it may grow: this much, or as much again as it has.
 DEFAULT_HEADROOM_MB = 1024
+#: From this QEMU on q35 tells its guest by ACPI what is plugged in behind a bridge. Before, only guests with a driver for the bridge's own
+#: controller (SHPC) see it, which many kernels lack, while all know PCI Express ports: that many stand in for the bridge.
+ACPI_BRIDGES = (6, 1, 0)
+PORTS_WITHOUT_ACPI = 8
 
 
 def prepare(config: HypervisorConfig, context: Context) -> tuple[HypervisorConfig, tuple[int, int, int]]:
@@ -62,7 +66,10 @@ def prepare(config: HypervisorConfig, context: Context) -> tuple[HypervisorConfi
     for name in SOCKETS:
         socket_path(context.run_dir, name)
     config.hypervisor_path = find_binary(config.hypervisor_asset_path(), machine.architecture)
-    return config, known_version(config.hypervisor_path, context)
+    version = known_version(config.hypervisor_path, context)
+    if machine.root_bus == "pcie.0" and machine.has_bridges and version < ACPI_BRIDGES:
+        config.root_ports = config.root_ports or PORTS_WITHOUT_ACPI
+    return config, version
 
 
 def known_version(binary: str, context: Context) -> tuple[int, int, int]:

@@ -6,19 +6,32 @@
 from __future__ import annotations
 
 import json
+import pathlib
 from typing import Any, cast
 
 import pytest
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive, RateLimit
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import migration, parts, resize
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StateError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import (
+    migration,
+    parts,
+    preparation,
+    resize,
+    starting,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.argv import (
     MODERN,
     TRANSITIONAL,
     dialect_for,
     render,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.driver import QemuHypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient, QmpError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.state import QemuState
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.vm import Vm
 
 
 @pytest.mark.parametrize(
@@ -94,3 +107,54 @@ def test_a_saved_states_file_is_handed_over_as_that_qemu_takes_files(version: tu
         assert monitor.sets == ([7] if "fdset" in uri else []) and monitor.named == ([] if "fdset" in uri else ["state"])
         raise ZeroDivisionError  # What was handed over is taken back then too.
     assert monitor.sets == []
+
+
+@pytest.mark.parametrize(("now", "taken"), [("7.2.0", True), ("7.2.22", True), ("7.1.0", False), ("8.2.0", False), ("10.0.13", False)])
+def test_what_the_binary_is_now_decides_whether_it_takes_a_saved_state(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, now: str, taken: bool
+) -> None:
+    """The record says what the binary was when the VM was made; an upgrade of the host's packages replaces it under the same path."""
+    qemu = tmp_path / "qemu"
+    qemu.write_text(f"#!/bin/sh\necho QEMU emulator version {now}\n")
+    qemu.chmod(0o755)
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    (saved / migration.STATE_FILE).write_bytes(b"state")
+    record = QemuState(uuid="u", qemu_version=[7, 2, 0])
+    (saved / migration.DESCRIPTION_FILE).write_text(json.dumps({"qemu_version": [7, 2, 0], "state": record.as_dict()}))
+    driver = QemuHypervisor(Context("web", str(tmp_path / "run/web"), str(tmp_path / "state/web")))
+    driver.load(record.as_dict(), HypervisorConfig(hypervisor_path=str(qemu)))
+    started: list[list[int]] = []
+    monkeypatch.setattr(starting, "start", lambda machine, *_: started.append(machine.state.qemu_version))
+    monkeypatch.setattr(migration, "read_state", lambda *_: None)
+    monkeypatch.setattr(Vm, "qmp", lambda _vm: None)
+    if taken:
+        driver.restore_sandbox(str(saved), 1)
+        assert started == [[int(number) for number in now.split(".")]]
+    else:
+        with pytest.raises(StateError, match=rf"saved by QEMU 7\.2\.0, and this is QEMU {now}.*QEMU 7\.2 there again"):
+            driver.restore_sandbox(str(saved), 1)
+        assert started == [] and (saved / migration.STATE_FILE).read_bytes() == b"state"
+
+
+@pytest.mark.parametrize(
+    ("version", "machine", "said", "ports"),
+    [("5.2.0", "q35", 0, 8), ("6.0.1", "q35", 2, 2), ("6.1.0", "q35", 0, 0), ("5.2.0", "pc", 0, 0), ("5.2.0", "microvm", 0, 0), ("10.0.13", "q35", 0, 0)],
+)
+def test_where_bridges_do_not_tell_guests_there_are_ports(tmp_path: pathlib.Path, version: str, machine: str, said: int, ports: int) -> None:
+    qemu, file = tmp_path / "qemu", tmp_path / "file"
+    qemu.write_text(f"#!/bin/sh\necho QEMU emulator version {version}\n")
+    qemu.chmod(0o755)
+    file.write_bytes(b"\x7f" * 4096)
+    config = HypervisorConfig(
+        kernel_path=str(file), initrd_path=str(file), hypervisor_path=str(qemu), hypervisor_machine_type=machine, memory_size=256, root_ports=said
+    )
+    prepared, _version = preparation.prepare(config, Context("web", str(tmp_path / "run/web"), str(tmp_path / "state/web")))
+    assert prepared.root_ports == ports
+
+
+@pytest.mark.parametrize(("version", "can"), [([5, 2, 0], False), ([6, 1, 1], False), ([6, 2, 0], True), ([11, 1, 3], True), ([], True)])
+def test_a_limit_that_comes_to_a_plugged_disk_takes_its_qemu(version: list[int], can: bool) -> None:
+    driver = QemuHypervisor(Context("web", "/run/web", "/state/web"))
+    driver.load(QemuState(uuid="u", qemu_version=version).as_dict(), HypervisorConfig())
+    assert driver.capabilities().disk_limit_update is can
