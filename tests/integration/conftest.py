@@ -98,22 +98,12 @@ class Host:
         options.setdefault("accelerator", "tcg")
         options.setdefault("wait_for", {"console": "kata-guest: ready", "timeout": 120})
         options.setdefault("kernel_params", ["kata.shell=ttyS0", *words])
-        made = self.converge(id=sandbox, state="started", **options)
-        if options["wait_for"] and self.lacks(made, 6, 2) and self.converge(id=sandbox)["sandbox"]["options"].get("root_ports"):
-            self.settle(sandbox)
-        return made
+        return self.converge(id=sandbox, state="started", **options)
 
     @staticmethod
     def lacks(made: dict[str, Any], *version: int) -> bool:
         """Whether the QEMU of a sandbox is older than the one that brought something."""
         return tuple(map(int, made["sandbox"]["vmm_version"].split("."))) < version
-
-    def settle(self, sandbox: str) -> None:
-        """Wait until the guest has switched its empty PCI Express ports off: what QEMU before 6.2 plugs in earlier it may switch off with them."""
-        guest = self.shell(sandbox)
-        # Without power, and with the attention light that says that nothing was found.
-        guest.eventually("cat /sys/bus/pci/slots/*/power /sys/bus/pci/slots/*/attention", r"^(0\s*)+(1\s*)+$")
-        guest.close()
 
     def shell(self, sandbox: str = "web") -> GuestShell:
         """A shell in a guest."""
