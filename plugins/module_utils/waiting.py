@@ -81,12 +81,15 @@ def wait_for(wish: dict[str, Any], driver: Hypervisor, sandbox: str, console_sta
     reached = KINDS[wish["kind"]](wish["argument"], driver, sandbox, console_start)
     what = f"{wish['kind']} {wish['argument']}".strip() if isinstance(wish["argument"], str) else wish["kind"]
     while True:
-        power = driver.observe().power
-        if reached(power):
+        seen = driver.observe()
+        if reached(seen.power):
             return
-        if power in ("off", "failed") or time.monotonic() >= deadline:
-            gone = power in ("off", "failed")
-            message = f"the VM is {power}" if gone else f"it did not come within {wish['timeout']:g} seconds"
+        # One that does not answer may only have much to do; what is lost says so.
+        gone = seen.power == "off" or (seen.power == "failed" and bool(seen.vmm_status))
+        if gone or time.monotonic() >= deadline:
+            message = f"the VM is {seen.power}" if gone else f"it did not come within {wish['timeout']:g} seconds"
+            if seen.reason:
+                message += f" ({seen.reason})"
             raise (VmmError if gone else DeadlineExceeded)(
                 f"waited for {what}, and {message}",
                 sandbox=sandbox,

@@ -25,6 +25,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu i
     host_side,
     hotplug,
     parts,
+    vfio,
     vm,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import machine_named
@@ -141,6 +142,10 @@ def open_side(machine: vm.Vm, config: HypervisorConfig, device: Device) -> host_
     if isinstance(device, SerialPort):
         machine.state.sockets[device_id(device)] = device.host_path
         machine.context.checkpoint()
+
+    if isinstance(device, VfioDevice) and config.vmm_user:
+        running = machine.process()
+        vfio.let_lock(running.pid if running else 0, max(machine.state.max_memory_mb, config.memory_size))
 
     def started(process: ProcessIdentity | None) -> None:
         if process is not None:

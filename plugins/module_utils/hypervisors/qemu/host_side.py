@@ -19,7 +19,6 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     PmemDrive,
     SerialPort,
     VfioDevice,
-    VfioType,
     VhostUserDevice,
     Volume,
     Vsock,
@@ -32,7 +31,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     StateError,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import virtiofsd
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import vfio, virtiofsd
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.launch import listening_socket
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.parts import (
     MEMORY_BLOCK,
@@ -143,7 +142,7 @@ def _check_kind(device: Device, config: HypervisorConfig) -> None:
                 f"the host has no {VHOST_VSOCK_DEVICE}", option="devices", wanted=device.id, fix="Load the module vhost_vsock."
             )
     elif isinstance(device, VfioDevice):
-        _check_vfio(device)
+        vfio.check(device)
     elif isinstance(device, VhostUserDevice) and not os.path.exists(device.socket_path):
         raise AssetError(
             "nobody serves this vhost-user socket",
@@ -163,7 +162,7 @@ def _check_user(device: Device, config: HypervisorConfig) -> None:
     elif isinstance(device, VhostUserDevice):
         wanted.append(Wanted("devices", device.socket_path, "rw"))
     elif isinstance(device, VfioDevice):
-        wanted.append(Wanted("devices", f"/dev/vfio/{_vfio_group(device)}", "rw"))
+        wanted.append(Wanted("devices", vfio.node_of(device), "rw"))
     if wanted:
         check_access(user_named(config.vmm_user), wanted)
 
@@ -204,35 +203,6 @@ def _check_interface(interface: NetworkDevice) -> None:
         network.check_bridge(interface.bridge)
     if interface.vhost and not os.path.exists(network.VHOST_NET_DEVICE):
         raise HostError(f"the host has no {network.VHOST_NET_DEVICE}", option="devices", fix="Load the module vhost_net, or say vhost: false.")
-
-
-def _vfio_path(device: VfioDevice) -> str:
-    return device.sysfs_dev if device.type == VfioType.MEDIATED else f"/sys/bus/pci/devices/{device.bdf}"
-
-
-def _vfio_group(device: VfioDevice) -> str:
-    return os.path.basename(os.path.realpath(os.path.join(_vfio_path(device), "iommu_group")))
-
-
-def _check_vfio(device: VfioDevice) -> None:
-    path = _vfio_path(device)
-    if not os.path.isdir(path):
-        raise HostError("the host has no such device", option="devices", wanted=device.bdf or device.sysfs_dev)
-    if device.type == VfioType.NORMAL:
-        driver = os.path.basename(os.path.realpath(os.path.join(path, "driver")))
-        if driver != "vfio-pci":
-            raise HostError(
-                f"this device is bound to {driver if driver != 'driver' else 'no driver'}, not to vfio-pci",
-                option="devices",
-                wanted=device.bdf,
-                fix="Bind it to vfio-pci first (driverctl set-override, or sysfs driver_override).",
-            )
-    group = _vfio_group(device)
-    if not os.path.exists(f"/dev/vfio/{group}"):
-        raise HostError(
-            f"the device's IOMMU group is not at /dev/vfio/{group}", option="devices", wanted=device.bdf or device.sysfs_dev,
-            fix="The host needs an IOMMU that is switched on (intel_iommu=on or amd_iommu=on) and the module vfio.",
-        )
 
 
 def open_host_side(

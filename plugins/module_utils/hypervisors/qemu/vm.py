@@ -35,8 +35,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.process import (
 )
 
 MIB = 1024 * 1024
-#: Seconds for one question to a VMM that is well.
-QMP_SECONDS = 5.0
+#: Seconds for one question to a VMM that is well, on a host that has much to do: one that does not answer counts as lost.
+QMP_SECONDS = 15.0
 #: Seconds that quit, SIGTERM and SIGKILL get, each.
 STEP_SECONDS = 5.0
 #: Files of a run directory; the sockets are those that a VM which ended without ceremony leaves behind.

@@ -27,9 +27,10 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     Unsupported,
     VmmError,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import MemoryResize
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import MemoryResize, Observed
 from ansible_collections.kata.hypervisor.plugins.module_utils.sandboxes import converge_many, observe_many, summary
 from ansible_collections.kata.hypervisor.plugins.module_utils.store import Store
+from ansible_collections.kata.hypervisor.plugins.module_utils.waiting import wait_for
 
 
 @pytest.fixture
@@ -383,6 +384,35 @@ def test_a_vm_that_ends_is_not_waited_for(lab: Lab, monkeypatch: pytest.MonkeyPa
     with pytest.raises(VmmError, match="the VM is off"):
         lab.run(wait_for="console: login", wait_timeout=30)
     assert time.monotonic() - started < 10
+
+
+def test_a_vmm_that_is_too_busy_to_answer_is_waited_for(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.run(**BOOT)
+    driver = lab.driver()
+    silent = Observed("failed", pid=1, reason="QEMU does not answer: no reply within 15 s")
+    console = pathlib.Path(driver.console_log())
+    looks: list[int] = []
+
+    def observe() -> Observed:
+        looks.append(1)
+        if len(looks) == 3:
+            console.write_text("login")
+        return silent
+
+    monkeypatch.setattr(driver, "observe", observe)
+    wait_for({"kind": "console", "argument": "login", "timeout": 30}, driver, "web", 0)
+    assert len(looks) == 3
+    with pytest.raises(DeadlineExceeded, match=r"did not come within 0.2 seconds \(QEMU does not answer: no reply"):
+        wait_for({"kind": "console", "argument": "never", "timeout": 0.2}, driver, "web", 0)
+
+
+def test_a_vmm_that_says_that_its_guest_is_lost_is_not_waited_for(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.run(**BOOT)
+    driver = lab.driver()
+    lost = Observed("failed", "guest-panicked", pid=1, reason="QEMU reports guest-panicked")
+    monkeypatch.setattr(driver, "observe", lambda: lost)
+    with pytest.raises(VmmError, match=r"the VM is failed \(QEMU reports guest-panicked\)"):
+        wait_for({"kind": "console", "argument": "login", "timeout": 30}, driver, "web", 0)
 
 
 def test_the_guest_boots_before_it_is_paused(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
