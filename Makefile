@@ -9,7 +9,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv packages demo test lint unit vectors integration pytest bench bench-fleet molecule releases build clean
+.PHONY: help venv packages demo test lint unit vectors integration pytest hardware bench bench-fleet molecule releases build clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -39,10 +39,13 @@ vectors: venv  ## What the original returned, compared with what the port return
 	@$(PY) tests/vectors/todays_qemu.py tests/vectors
 
 integration: venv packages  ## Real QEMU on this host
-	@$(PYTEST) tests/integration
+	@$(PYTEST) tests/integration --ignore=tests/integration/hardware
 
 pytest: venv packages
-	@$(PYTEST) tests/unit tests/integration
+	@$(PYTEST) tests/unit tests/integration --ignore=tests/integration/hardware
+
+hardware: venv packages  ## VFIO, vsock, vhost-net and KVM, on a host that is a VM: a QEMU in a QEMU, so not part of make test
+	@$(PYTEST) tests/integration/hardware
 
 bench: venv packages  ## Medians of what a user waits for, on this host
 	@$(PY) tests/bench/run.py

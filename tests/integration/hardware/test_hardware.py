@@ -306,7 +306,8 @@ def test_macvtap_on_a_card_is_let_go_again(vm: Any, tap_of_card: str) -> None:
     assert pathlib.Path(f"/sys/class/net/{tap_of_card}/address").read_text() == found
 
 
-def test_all_from_the_start_as_a_user_who_is_not_root(vm: Any, bridge: str, tap_of_card: str) -> None:
+@pytest.mark.parametrize("user", ["", "nobody"])
+def test_all_from_the_start(vm: Any, bridge: str, tap_of_card: str, user: str) -> None:
     wanted = [
         vfio("card0", CARD),
         vfio("disk0", DISK),
@@ -318,13 +319,14 @@ def test_all_from_the_start_as_a_user_who_is_not_root(vm: Any, bridge: str, tap_
     vm.root.chmod(0o711)
     vm.converge(state="paused")
     with given_away(CARD, DISK):
-        options = {"vmm_user": "nobody", "root_ports": 2, "max_memory_mb": 512, "devices": wanted, **KVM}
-        with pytest.raises(HypervisorError, match=r"the user nobody may not read and write to this.*/dev/vfio/"):
-            vm.start("cold", **options)
+        options = {"vmm_user": user or None, "root_ports": 2, "max_memory_mb": 512, "devices": wanted, **KVM}
+        if user:
+            with pytest.raises(HypervisorError, match=r"the user nobody may not read and write to this.*/dev/vfio/"):
+                vm.start("cold", **options)
         for address in (CARD, DISK):
             os.chmod(f"/dev/vfio/{(PCI / address / 'iommu_group').resolve().name}", 0o666)
         pid = vm.start("cold", **options)["sandbox"]["pid"]
-        assert "CapEff:\t0000000000000000" in pathlib.Path(f"/proc/{pid}/status").read_text()
+        assert not user or "CapEff:\t0000000000000000" in pathlib.Path(f"/proc/{pid}/status").read_text()
         guest = vm.shell("cold")
         assert guest.run(f"head -c {len(DISK_CONTENT)} /dev/nvme0n1") == DISK_CONTENT.decode()
         names = guest.run("for i in /sys/class/net/eth*; do echo ${i##*/} $(cat $i/address) $(cat $i/device/device); done").splitlines()
