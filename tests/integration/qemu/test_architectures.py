@@ -73,7 +73,7 @@ def change_pseries(host: Any, guest: Any, hot: dict[str, Any], data: dict[str, A
     """vCPUs, and memory modules of 256 MiB."""
     assert host.converge(vcpus=2)["sandbox"]["vcpus"] == 2
     guest.eventually("nproc", "^2$")
-    with pytest.raises(HypervisorError, match="multiples of 256 MiB"):
+    with pytest.raises(HypervisorError, match="steps of 256 MiB"):
         host.converge(memory_mb=640)
     assert host.converge(memory_mb=768)["sandbox"]["memory_mb"] == 768
     guest.eventually("awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo", "^7[0-9]{2}$")
