@@ -9,7 +9,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv packages demo test lint unit vectors integration pytest hardware bench bench-fleet molecule releases build clean
+.PHONY: help venv packages demo test lint unit vectors integration pytest soak hardware bench bench-fleet molecule releases build clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -43,6 +43,9 @@ integration: venv packages  ## Real QEMU on this host
 
 pytest: venv packages
 	@$(PYTEST) tests/unit tests/integration --ignore=tests/integration/hardware
+
+soak: venv packages  ## Random wishes for a sandbox on real QEMU; KATA_SOAK_STEPS and KATA_SOAK_SEED say how many and which
+	@$(PYTEST) -s tests/integration/soak_random_wishes.py
 
 hardware: venv packages  ## VFIO, vsock, vhost-net and KVM, on a host that is a VM: a QEMU in a QEMU, so not part of make test
 	@$(PYTEST) tests/integration/hardware
