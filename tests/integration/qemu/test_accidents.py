@@ -19,9 +19,12 @@ from typing import Any
 import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import attachments
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import attachments, vm
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import identify
+
+#: Enough to find that a VMM, which a test has stopped, does not answer.
+HANGING_SECONDS = 5.0
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
@@ -96,8 +99,9 @@ def test_a_lost_run_directory_is_a_reboot(host: Any, tool: Any) -> None:
     assert host.converge(state="started")["sandbox"]["state"] == "started"
 
 
-def test_a_vmm_that_hangs_is_reported_and_replaced(host: Any) -> None:
+def test_a_vmm_that_hangs_is_reported_and_replaced(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     started(host)
+    monkeypatch.setattr(vm, "QMP_SECONDS", HANGING_SECONDS)
     pid = host.converge()["sandbox"]["pid"]
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -108,8 +112,9 @@ def test_a_vmm_that_hangs_is_reported_and_replaced(host: Any) -> None:
             os.kill(pid, signal.SIGCONT)
 
 
-def test_a_client_that_holds_the_control_monitor_does_not_blind_us(host: Any) -> None:
+def test_a_client_that_holds_the_control_monitor_does_not_blind_us(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     started(host)
+    monkeypatch.setattr(vm, "QMP_SECONDS", HANGING_SECONDS)
     with QmpClient(str(host.run_path("qmp.sock"))):
         assert host.converge(state="started")["changed"] is False
         with pytest.raises(DeadlineExceeded, match="greeting"):

@@ -16,7 +16,7 @@ from typing import Any, Iterator
 import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded, HypervisorError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import attachments
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import attachments, vm
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient
 
 
@@ -133,8 +133,9 @@ def test_t14_a_wrong_memory_directory_is_an_error(host: Any) -> None:
     assert host.processes() == []
 
 
-def test_t20_a_vmm_that_hangs_is_not_orphaned(host: Any) -> None:
+def test_t20_a_vmm_that_hangs_is_not_orphaned(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     host.start(wait_for="running")
+    monkeypatch.setattr(vm, "QMP_SECONDS", 5.0)
     pid = host.facts()["pid"]
     os.kill(pid, signal.SIGSTOP)
     host.converge(state="absent", stop_timeout=0)
