@@ -39,7 +39,7 @@ _value:
 
 from typing import Any, Callable
 
-from ansible.errors import AnsibleFilterError
+from ansible_collections.kata.hypervisor.plugins.filter.merge_sandboxes import sandbox_id
 
 
 def wish(sandboxes: Any, **options: Any) -> list[dict[str, Any]]:
@@ -47,14 +47,8 @@ def wish(sandboxes: Any, **options: Any) -> list[dict[str, Any]]:
 
     :raises AnsibleFilterError: an item is neither an id nor a sandbox
     """
-    said = {name: value for name, value in options.items() if value is not None}
-    items = []
-    for sandbox in sandboxes:
-        identity = sandbox.get("id") if isinstance(sandbox, dict) else sandbox
-        if not isinstance(identity, str):
-            raise AnsibleFilterError(f"This is neither a sandbox nor the id of one: {sandbox!r}")
-        items.append({"id": identity, **said})
-    return items
+    given = {name: value for name, value in options.items() if value is not None}
+    return [{"id": sandbox_id(sandbox), **given} for sandbox in sandboxes]
 
 
 class FilterModule:

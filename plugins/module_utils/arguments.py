@@ -5,14 +5,22 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.config import checked_value
+from ansible_collections.kata.hypervisor.plugins.module_utils.device_suboptions import DEVICE_SUBOPTIONS
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
 from ansible_collections.kata.hypervisor.plugins.module_utils.fields import Option
-from ansible_collections.kata.hypervisor.plugins.module_utils.layout import RUN_ROOT, STATE_ROOT, validate_id
-from ansible_collections.kata.hypervisor.plugins.module_utils.params import split_words
+from ansible_collections.kata.hypervisor.plugins.module_utils.layout import (
+    RUN_ROOT,
+    STATE_ROOT,
+    clean_path,
+    id_text,
+    validate_id,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.params import split_quoted_words
 from ansible_collections.kata.hypervisor.plugins.module_utils.spec import (
     DISRUPTIONS,
     STATES,
@@ -26,8 +34,11 @@ if TYPE_CHECKING:
 #: The drivers a task may choose.
 DRIVERS = ("qemu", "firecracker", "acrn", "mock")
 
-#: Options of which zero is not a size.
+#: Options of which zero is not a size. In a record and a configuration file zero means that nobody gave one.
 AT_LEAST_ONE = ("vcpus", "memory_mb")
+
+#: The longest limit of time, a week in seconds.
+MOST_SECONDS = 604800
 
 DIRECTORY_SPEC: dict[str, dict[str, Any]] = {
     "state_dir": {"type": "path", "default": STATE_ROOT},
@@ -39,58 +50,6 @@ TIMEOUT_SPEC: dict[str, dict[str, Any]] = {
     "stop_timeout": {"type": "int", "default": 10},
     "save_timeout": {"type": "int", "default": 300},
     "lock_timeout": {"type": "int", "default": 60},
-}
-
-
-#: The suboptions of a rate limit.
-LIMIT_SPEC: dict[str, Any] = {
-    "type": "dict",
-    "options": {name: {"type": "int"} for name in ("bandwidth", "bandwidth_burst", "ops", "ops_burst")},
-}
-
-#: What can be said of a device in an argument spec. What belongs to which type, and what is not said, is told by C(device_options.py).
-DEVICE_SUBOPTIONS: dict[str, dict[str, Any]] = {
-    "id": {"type": "str", "required": True},
-    "type": {
-        "type": "str",
-        "choices": ["block", "net", "fs", "serial", "vsock", "vfio", "vhost_user", "balloon", "pmem", "entropy", "mmds"],
-    },
-    "file": {"type": "path"},
-    "format": {"type": "str", "choices": ["raw", "qcow2"]},
-    "driver": {"type": "str", "choices": ["virtio-blk", "virtio-scsi", "nvdimm"]},
-    "read_only": {"type": "bool"},
-    "cache": {"type": "str", "choices": ["none", "writeback", "writethrough", "unsafe"]},
-    "discard": {"type": "bool"},
-    "serial": {"type": "str"},
-    "io_engine": {"type": "str", "choices": ["sync", "async"]},
-    "rate_limit": LIMIT_SPEC,
-    "kind": {"type": "str", "choices": ["tap", "user", "macvtap"]},
-    "mac": {"type": "str"},
-    "tap_name": {"type": "str"},
-    "bridge": {"type": "str"},
-    "queues": {"type": "int"},
-    "vhost": {"type": "bool"},
-    "mtu": {"type": "int"},
-    "rx_rate_limit": LIMIT_SPEC,
-    "tx_rate_limit": LIMIT_SPEC,
-    "tag": {"type": "str"},
-    "path": {"type": "path"},
-    "name": {"type": "str"},
-    "cid": {"type": "int"},
-    "address": {"type": "str"},
-    "model": {
-        "type": "str",
-        "choices": ["vhost-user-scsi-pci", "virtio-net-pci", "vhost-user-blk-pci", "vhost-user-fs-pci"],
-    },
-    "size_mb": {"type": "int"},
-    "deflate_on_oom": {"type": "bool"},
-    "stats_seconds": {"type": "int"},
-    "free_page_hinting": {"type": "bool"},
-    "free_page_reporting": {"type": "bool"},
-    "interfaces": {"type": "list", "elements": "str"},
-    "version": {"type": "str", "choices": ["V1", "V2"]},
-    "imds_compat": {"type": "bool"},
-    "contents": {"type": "dict"},
 }
 
 
@@ -157,7 +116,7 @@ def parse_device_spec(params: Mapping[str, Any]) -> SandboxSpec:
     device = None
     if params.get("state") != "absent":
         (device,) = check_devices([{name: params.get(name) for name in DEVICE_SUBOPTIONS}], spec.id, alone=True)
-    spec.device_changes = {validate_device_id(params["id"]): device}
+    spec.device_changes = {validate_device_id(params["id"], "id"): device}
     return spec
 
 
@@ -186,8 +145,9 @@ def parse_template_spec(params: Mapping[str, Any]) -> TemplateSpec:
     # A template is never woken, so nothing about it can be disrupted.
     spec = parse_spec({**params, "state": state, "disruption": "recreate"})
     memory_dir = params.get("memory_dir")
-    if memory_dir is not None and not os.path.isabs(memory_dir):
-        raise ConfigError("this is not an absolute path", sandbox=spec.id, option="memory_dir", wanted=memory_dir)
+    if memory_dir is not None:
+        with _named(spec.id):
+            memory_dir = clean_path(memory_dir, "memory_dir")
     return TemplateSpec(**vars(spec), memory_dir=memory_dir, force=bool(params.get("force")))
 
 
@@ -196,14 +156,14 @@ def parse_spec(params: Mapping[str, Any]) -> SandboxSpec:
 
     :raises ConfigError: one of them cannot be right, whatever the host is like
     """
-    sandbox = validate_id(params["id"])
-    try:
+    sandbox = validate_id(id_text(params["id"]))
+    with _named(sandbox):
         limits: dict[str, Any] = {
             name: _seconds(name, params.get(name), spec["default"]) for name, spec in TIMEOUT_SPEC.items()
         }
-        hypervisor, options = params.get("hypervisor"), _said(params)
+        hypervisor, options = params.get("hypervisor"), _given(params)
         if params.get("config_file") and params.get("state") != "absent":
-            hypervisor, options = _with_config_file(params["config_file"], hypervisor, options)
+            hypervisor, options = _with_config_file(clean_path(params["config_file"], "config_file"), hypervisor, options)
         return SandboxSpec(
             id=sandbox,
             state=params.get("state"),
@@ -212,17 +172,24 @@ def parse_spec(params: Mapping[str, Any]) -> SandboxSpec:
             devices=_devices(params, sandbox),
             disruption=params.get("disruption") or "none",
             wait_for=_wait_for(params),
-            state_dir=params.get("state_dir") or STATE_ROOT,
-            run_dir=params.get("run_dir") or RUN_ROOT,
+            state_dir=clean_path(params.get("state_dir") or STATE_ROOT, "state_dir"),
+            run_dir=clean_path(params.get("run_dir") or RUN_ROOT, "run_dir"),
             **limits,
         )
+
+
+@contextlib.contextmanager
+def _named(sandbox: str) -> Iterator[None]:
+    """Errors about options name the sandbox."""
+    try:
+        yield
     except ConfigError as problem:
         problem.sandbox = sandbox
         raise
 
 
-def _said(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of HypervisorConfig that were given."""
+def _given(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of HypervisorConfig that were given, each a value that it can have."""
     options = {}
     for name, declared in declared_options().items():
         value = params.get(name)
@@ -230,11 +197,7 @@ def _said(params: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if declared.type == "list":
             value = words(name, value)
-        elif declared.type == "int":
-            lowest = 1 if name in AT_LEAST_ONE else 0
-            if value < lowest:
-                raise ConfigError(f"the least is {lowest}", option=name, wanted=value)
-        options[name] = value
+        options[name] = checked_value(declared, value, 1 if name in AT_LEAST_ONE else 0)
     return options
 
 
@@ -247,19 +210,23 @@ def _with_config_file(path: str, hypervisor: str | None, options: dict[str, Any]
 
 
 def words(name: str, value: Any) -> list[str]:
-    """Words that were given as one string, split at white space, or as a list of words.
+    """Words that were given as one string, split at white space outside of double quotes, or as a list of words.
 
-    :raises ConfigError: it is neither, or a word of the list has white space in it
+    :raises ConfigError: it is neither, or a word of the list has white space outside of double quotes
     """
     if isinstance(value, str):
-        return split_words(value)
-    if not isinstance(value, list) or not all(isinstance(word, (str, int, float)) for word in value):
-        raise ConfigError("this is neither a string nor a list of words", option=name, wanted=value)
-    result = [str(word) for word in value]
-    for word in result:
-        if [word] != split_words(word):
+        return split_quoted_words(value)
+    if not isinstance(value, list):
+        raise ConfigError("this must be a string or a list of words", option=name, wanted=value)
+    result = []
+    for word in value:
+        if isinstance(word, bool) or not isinstance(word, (str, int, float)):
+            fix = "Put it in quotes: YAML reads true, yes, on and their opposites as values, not as text." if isinstance(word, bool) else ""
+            raise ConfigError("each word of this list must be text or a number", option=name, wanted=word, fix=fix)
+        result.append(str(word))
+        if [result[-1]] != split_quoted_words(result[-1]):
             raise ConfigError(
-                "a word of a list cannot be empty or have white space in it",
+                "a word of this list must not be empty or have blanks outside of double quotes",
                 option=name,
                 wanted=word,
                 fix="Give each word as an item.",
@@ -284,7 +251,12 @@ def _wait_for(params: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _seconds(name: str, value: Any, default: float) -> float:
+    """A limit of time in seconds.
+
+    :raises ConfigError: it is not a number, or out of range
+    """
     seconds = default if value is None else value
-    if seconds < (0 if name == "stop_timeout" else 1):
-        raise ConfigError("this is no limit of time", option=name, wanted=value, fix="Give a number of seconds.")
+    least = 0 if name == "stop_timeout" else 1
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not least <= seconds <= MOST_SECONDS:
+        raise ConfigError(f"this must be a number of seconds from {least} to {MOST_SECONDS}", option=name, wanted=value)
     return float(seconds)

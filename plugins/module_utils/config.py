@@ -9,13 +9,13 @@ The fields and the validation are those of Kata Containers 1.x; the last group o
 from __future__ import annotations
 
 import dataclasses
-import os
 from typing import Any
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.assets import Asset
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
 from ansible_collections.kata.hypervisor.plugins.module_utils.fields import Cost, Option, option, options_of
-from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param
+from ansible_collections.kata.hypervisor.plugins.module_utils.layout import clean_path
+from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param, split_quoted_words
 
 LIVE_VCPUS = {"qemu": Cost.LIVE, "firecracker": Cost.RESTART, "acrn": Cost.RESTART, "mock": Cost.LIVE}
 LIVE_MEMORY = {**LIVE_VCPUS, "firecracker": Cost.LIVE}
@@ -38,6 +38,10 @@ MAX_VCPUS = 240
 
 #: The original counts in unsigned 32-bit numbers.
 MAX_NUMBER = (1 << 32) - 1
+
+#: The largest uid and gid: the next number means "no change" to chown(2).
+MAX_ID = (1 << 32) - 2
+ID_OPTIONS = ("jailer_uid", "jailer_gid")
 
 #: QEMU's own limit; the original takes the number modulo 256.
 MAX_MEMORY_SLOTS = 255
@@ -212,7 +216,8 @@ class HypervisorConfig:
         :raises ConfigError: one has a value of another type, out of its range, or that could smuggle in something else
         """
         for declared in options_of(type(self)):
-            _check_value(declared, getattr(self, declared.attribute))
+            if declared.type != "list":  # It holds pairs here; they were words.
+                checked_value(declared, getattr(self, declared.attribute))
         for param in self.kernel_params:
             _check_kernel_param(param)
 
@@ -307,28 +312,38 @@ class HypervisorConfig:
         return self.asset_path("firmware")
 
 
-def _check_value(declared: Option, value: Any) -> None:
-    """Refuse a value that its option cannot have."""
+def checked_value(declared: Option, value: Any, least: int = 0) -> Any:
+    """A value that its option can have; a path in one spelling.
+
+    :param least: the smallest number
+    :raises ConfigError: it has another type, is out of range, or could smuggle in something else
+    """
     problem = ""
     if declared.type == "int":
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_NUMBER:
-            problem = f"this is not a whole number from 0 to {MAX_NUMBER}"
+        most = MAX_ID if declared.name in ID_OPTIONS else MAX_NUMBER
+        if isinstance(value, bool) or not isinstance(value, int):
+            problem = "this must be a whole number"
+        elif not least <= value <= most:
+            problem = f"this must be at least {least}" if value < least else f"this must be at most {most}"
     elif declared.type == "bool":
         if not isinstance(value, bool):
-            problem = "this is neither true nor false"
-    elif declared.type in ("str", "path"):
-        if not isinstance(value, str):
-            problem = "this is not a text"
-        elif not value:
-            return
-        elif declared.choices and value not in declared.choices:
-            problem = f"this is none of {', '.join(declared.choices)}"
-        elif any(not character.isprintable() for character in value):
-            problem = "this has a line break or another character that cannot be printed"
-        elif declared.type == "path" and not os.path.isabs(value):
-            problem = "this is not an absolute path"
+            problem = "this must be true or false"
+    elif declared.type == "list":
+        if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+            problem = "this must be a list of words"
+    elif not isinstance(value, str):
+        problem = "this must be text"
+    elif not value:
+        return value
+    elif declared.type == "path":
+        return clean_path(value, declared.name)
+    elif declared.choices and value not in declared.choices:
+        problem = f"this must be one of {', '.join(declared.choices)}"
+    elif not value.isprintable():
+        problem = "this must not have a line break or another character that cannot be printed"
     if problem:
         raise ConfigError(problem, option=declared.name, wanted=value)
+    return value
 
 
 def _check_kernel_param(param: Param) -> None:
@@ -337,10 +352,12 @@ def _check_kernel_param(param: Param) -> None:
     problem = ""
     if not param.key or "=" in param.key:
         problem = "a kernel parameter needs a name without an equals sign"
-    elif any(character.isspace() or not character.isprintable() for character in word):
-        problem = "a kernel parameter is one word: it cannot have blanks, line breaks or control characters"
+    elif not word.isprintable():
+        problem = "a kernel parameter must not have line breaks or control characters"
+    elif split_quoted_words(word) != [word] or (word.count('"') % 2 and any(character.isspace() for character in word)):
+        problem = "a kernel parameter must be one word: blanks are only possible between double quotes"
     elif b"\xa0" in word.encode():
         # Linux splits at bytes, and takes this one for a blank (lib/ctype.c); it is the end of a and grave accent in UTF-8.
-        problem = "a kernel parameter is one word, and the kernel takes a byte of this character for a blank"
+        problem = "a kernel parameter must be one word, and the kernel takes a byte of this character for a blank"
     if problem:
         raise ConfigError(problem, option="kernel_params", wanted=word)

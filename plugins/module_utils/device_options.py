@@ -12,6 +12,9 @@ import os
 import re
 from typing import Any, Callable
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.answers import AnswerError, Anything, Maybe
+from ansible_collections.kata.hypervisor.plugins.module_utils.answers import checked as checked_answer
+from ansible_collections.kata.hypervisor.plugins.module_utils.device_suboptions import DEVICE_RANGES, DEVICE_SUBOPTIONS
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Balloon,
     BlockDrive,
@@ -29,6 +32,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Vsock,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
+from ansible_collections.kata.hypervisor.plugins.module_utils.layout import clean_path
 
 DEVICE_ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,31}")
 MAC_ADDRESS = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -37,10 +41,10 @@ MAC_ADDRESS = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 LIMITS = ("rate_limit", "rx_rate_limit", "tx_rate_limit")
 BUCKETS = ("bandwidth", "bandwidth_burst", "ops", "ops_burst")
 
-#: Suboptions by type: those that must be given, and the others with what they are when nobody says (None: left to the driver).
-#: The most of what is a number, in MiB and seconds (Firecracker's u32 and u16).
-SIZES = {"size_mb": 2**32 - 1, "stats_seconds": 2**16 - 1}
+#: What can be in a metadata service's contents.
+CONTENTS = Maybe(Anything(depth=32, most=20000))
 
+#: Suboptions by type: those that must be given, and the others with their defaults (None: left to the driver).
 TYPES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "block": (
         ("file",),
@@ -89,17 +93,17 @@ TYPES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
 }
 
 
-def validate_device_id(identity: Any) -> str:
+def validate_device_id(identity: Any, option: str = "devices") -> str:
     """The id, when it can name a device.
 
+    :param option: the task's option that holds it
     :raises ConfigError: it cannot
     """
     if not isinstance(identity, str) or not DEVICE_ID.fullmatch(identity):
         raise ConfigError(
-            "a device needs an id",
-            option="devices",
+            "a device needs an id of a letter and up to 31 of the characters A-Z a-z 0-9 . _ -",
+            option=option,
             wanted=identity,
-            fix="Use a letter, then up to 31 of the characters A-Z a-z 0-9 . _ -",
         )
     return identity
 
@@ -107,15 +111,14 @@ def validate_device_id(identity: Any) -> str:
 def check_devices(devices: list[dict[str, Any]], sandbox: str = "", alone: bool = False) -> list[dict[str, Any]]:
     """The devices with what was not said left out and defaults filled in.
 
-    :param alone: they are not all of the sandbox's: what one says of another cannot be checked
-
+    :param alone: the device of C(kata_device), whose suboptions are the task's own options; what it says of others is not checked
     :raises ConfigError: an id is missing, used twice or cannot be one; a suboption is missing, or belongs to another type
     """
     checked: list[dict[str, Any]] = []
     for given in devices:
         said = {name: value for name, value in given.items() if value is not None}
         try:
-            checked.append(_check_device(said, [device["id"] for device in checked]))
+            checked.append(_check_device(said, [device["id"] for device in checked], alone))
         except ConfigError as problem:
             problem.sandbox = sandbox
             raise
@@ -129,60 +132,84 @@ def check_devices(devices: list[dict[str, Any]], sandbox: str = "", alone: bool 
     return checked
 
 
-def _check_device(said: dict[str, Any], taken: list[str]) -> dict[str, Any]:
+def _check_device(said: dict[str, Any], taken: list[str], alone: bool = False) -> dict[str, Any]:
     identity, kind = said.get("id"), said.get("type")
 
-    def wrong(message: str, fix: str = "") -> ConfigError:
-        return ConfigError(message, option="devices", wanted=said, fix=fix)
+    def wrong(message: str, fix: str = "", name: str = "") -> ConfigError:
+        option = (name or "type") if alone else "devices"
+        return ConfigError(message, option=option, wanted=said.get(name) if alone and name else said, fix=fix)
 
-    identity = validate_device_id(identity)
+    identity = validate_device_id(identity, "id" if alone else "devices")
     if identity in taken:
         raise wrong(f"two devices have the id {identity}", "Give each device an id of its own.")
     if kind not in TYPES:
-        raise wrong(f"device {identity} has no known type", f"The types are {', '.join(TYPES)}.")
+        raise wrong(f"device {identity} must have one of the types {', '.join(TYPES)}")
     required, defaults = TYPES[str(kind)]
     for name in required:
         if said.get(name) in (None, ""):
-            raise wrong(f"device {identity} of type {kind} needs {name}")
+            raise wrong(f"device {identity} of type {kind} needs {name}", name=name)
     for name in said:
         if name not in ("id", "type", *required, *defaults):
-            raise wrong(f"device {identity} of type {kind} has no suboption {name}")
+            raise wrong(f"device {identity} of type {kind} has no suboption {name}", name=name)
     filled = {name: value for name, value in defaults.items() if value is not None}
     checked = {**filled, **said}
     for name, value in checked.items():
-        if isinstance(value, str) and not value.isprintable():
-            raise wrong(f"{name} of device {identity} has a line break or another character that cannot be printed")
-        if name in ("file", "path") and not os.path.isabs(value):
-            raise wrong(f"{name} of device {identity} is not an absolute path")
+        checked[name] = _check_suboption(name, value, f"{name} of device {identity}", wrong)
     if "mac" in checked:
         checked["mac"] = checked["mac"].lower()
         if not MAC_ADDRESS.fullmatch(checked["mac"]) or int(checked["mac"][:2], 16) & 1:
-            raise wrong(f"{checked['mac']} of device {identity} is not the MAC address of one interface")
-    if kind == "vsock" and not 3 <= checked["cid"] < 2**32:
-        raise wrong(f"cid of device {identity} is not from 3 to {2**32 - 1}")
-    for name in LIMITS:
-        if name in checked:
-            checked[name] = _check_limit(checked[name], wrong)
+            raise wrong(f"mac of device {identity} must be the MAC address of one interface, not {checked['mac']}", name="mac")
     if kind == "vfio" and ("address" in checked) == ("path" in checked):
         raise wrong(f"device {identity} of type vfio needs either address or path")
-    if not 1 <= checked.get("queues", 1) <= 256:
-        raise wrong(f"queues of device {identity} is not from 1 to 256")
-    for name, most in SIZES.items():
-        if not 0 <= checked.get(name, 0) <= most:
-            raise wrong(f"{name} of device {identity} is not from 0 to {most}")
     if kind == "mmds":
         _check_metadata(checked, wrong)
     if len(os.fsencode(checked.get("serial", ""))) > 20:
-        raise wrong(f"serial of device {identity} is longer than the 20 bytes that a guest sees")
+        raise wrong(f"serial of device {identity} must be at most 20 bytes long, which is what a guest sees", name="serial")
     return checked
 
 
-def _check_metadata(checked: dict[str, Any], wrong: Callable[[str], ConfigError]) -> None:
+def _check_suboption(name: str, value: Any, what: str, wrong: Callable[..., ConfigError]) -> Any:
+    """A suboption's value as its argument spec and its range allow it; a path in one spelling."""
+    spec = DEVICE_SUBOPTIONS[name]
+    kind = spec["type"]
+    if name in LIMITS:
+        return _check_limit(value, what, lambda message: wrong(message, name=name))
+    if kind == "int":
+        least, most = DEVICE_RANGES[name]
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise wrong(f"{what} must be a whole number from {least} to {most}", name=name)
+    elif kind == "bool":
+        if not isinstance(value, bool):
+            raise wrong(f"{what} must be true or false", name=name)
+    elif kind == "list":
+        if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+            raise wrong(f"{what} must be a list of names", name=name)
+    elif kind == "dict":
+        if not isinstance(value, dict):
+            raise wrong(f"{what} must be a dictionary", name=name)
+    elif not isinstance(value, str):
+        raise wrong(f"{what} must be text", name=name)
+    elif not value.isprintable():
+        raise wrong(f"{what} must not have a line break or another character that cannot be printed", name=name)
+    elif kind == "path":
+        if not value.startswith("/"):
+            raise wrong(f"{what} must be an absolute path", name=name)
+        return clean_path(value, "devices")
+    elif "choices" in spec and value not in spec["choices"]:
+        raise wrong(f"{what} must be one of {', '.join(spec['choices'])}", name=name)
+    return value
+
+
+def _check_metadata(checked: dict[str, Any], wrong: Callable[..., ConfigError]) -> None:
     address = checked.get("address", "169.254.169.254")
-    if not re.fullmatch(r"169\.254(\.\d{1,3}){2}", address) or not all(int(part) < 256 for part in address.split(".")):
-        raise wrong(f"{address} is no link-local IPv4 address, such as 169.254.169.254")
+    if not re.fullmatch(r"169\.254(\.[0-9]{1,3}){2}", address) or not all(int(part) < 256 for part in address.split(".")):
+        raise wrong(f"address must be a link-local IPv4 address such as 169.254.169.254, not {address}", name="address")
+    try:
+        checked_answer(CONTENTS, checked.get("contents"), "contents")
+    except AnswerError as problem:
+        raise wrong(problem.message, name="contents") from problem
     if _has_null(checked.get("contents")):
-        raise wrong("null cannot be kept in contents: to the metadata service it means that a name is to go")
+        raise wrong("contents must not have null: to the metadata service it means that a name is removed", name="contents")
 
 
 def _has_null(value: Any) -> bool:
@@ -191,16 +218,18 @@ def _has_null(value: Any) -> bool:
     return isinstance(value, list) and any(item is None or _has_null(item) for item in value)
 
 
-def _check_limit(given: dict[str, Any], wrong: Callable[[str], ConfigError]) -> dict[str, int]:
-    """A rate limit without what was not said."""
+def _check_limit(given: Any, what: str, wrong: Callable[[str], ConfigError]) -> dict[str, int]:
+    """A rate limit without what was not given."""
+    if not isinstance(given, dict):
+        raise wrong(f"{what} must be a dictionary of {', '.join(BUCKETS)}")
     said = {name: value for name, value in given.items() if value is not None}
     for name, value in said.items():
         if name not in BUCKETS or not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
-            raise wrong(f"a limit has {', '.join(BUCKETS)}, each a number from 0 (no limit)")
+            raise wrong(f"{what} can have {', '.join(BUCKETS)}, each a number from 0 (no limit) to {2**63 - 1}")
         if value and name.endswith("_burst") and not said.get(name[: -len("_burst")]):
-            raise wrong(f"{name} only means something beside {name[: -len('_burst')]}")
+            raise wrong(f"{name} in {what} needs {name[: -len('_burst')]} beside it")
     if not any(said.values()):
-        raise wrong("this limit limits nothing; leave it out")
+        raise wrong(f"{what} limits nothing; leave it out")
     return said
 
 

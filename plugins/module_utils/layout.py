@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+from typing import Any
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
 
@@ -18,6 +19,25 @@ SANDBOX_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
 #: Bytes of a unix socket's path: C(sun_path) has 108 and ends in a zero.
 MAX_SOCKET_PATH = 107
+
+
+def id_text(given: Any) -> Any:
+    """An id as text: YAML makes a number of C(id: 1), and a task means the text. Anything else is returned as it is."""
+    return str(given) if isinstance(given, (int, float)) and not isinstance(given, bool) else given
+
+
+def clean_path(path: Any, option: str) -> str:
+    """A path with single slashes, without C(.) and without a slash at its end, so that the same file has one spelling.
+
+    C(..) stays: behind a symbolic link it means something else than the text says.
+
+    :raises ConfigError: it is not an absolute path, or has a line break or another character that cannot be printed
+    """
+    if not isinstance(path, str) or not path.startswith("/"):
+        raise ConfigError("a path must be absolute", option=option, wanted=path)
+    if not path.isprintable():
+        raise ConfigError("a path must not have a line break or another control character", option=option, wanted=path)
+    return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
 
 
 def validate_id(sandbox_id: str) -> str:
@@ -78,9 +98,8 @@ class SandboxLayout:
 
     def __post_init__(self) -> None:
         validate_id(self.id)
-        for option, root in (("state_dir", self.state_root), ("run_dir", self.run_root)):
-            if not os.path.isabs(root) or "\0" in root:
-                raise ConfigError("a directory needs an absolute path", option=option, wanted=root)
+        object.__setattr__(self, "state_root", clean_path(self.state_root, "state_dir"))
+        object.__setattr__(self, "run_root", clean_path(self.run_root, "run_dir"))
 
     @property
     def state_dir(self) -> str:

@@ -30,6 +30,20 @@ def split_words(text: str) -> list[str]:
     return [word for word in WHITE_SPACE.split(text) if word]
 
 
+def split_quoted_words(text: str) -> list[str]:
+    """The words of a text, split at white space outside of double quotes, as the kernel splits its command line (lib/cmdline.c, next_arg)."""
+    words, word, quoted = [], "", False
+    for piece in re.split("([\"]|" + WHITE_SPACE.pattern + ")", text):
+        if piece == '"':
+            quoted = not quoted
+        if not quoted and WHITE_SPACE.fullmatch(piece):
+            words.append(word)
+            word = ""
+        else:
+            word += piece
+    return [one for one in [*words, word] if one]
+
+
 def serialize_params(params: Iterable[Param], delimiter: str = "=") -> list[str]:
     """The parameters as words: key, delimiter and value in one, or two words where the delimiter is empty.
 

@@ -49,10 +49,13 @@ def parse_wait_for(value: Any, timeout: float = DEFAULT_TIMEOUT) -> dict[str, An
     if not isinstance(value, dict):
         raise wrong("this cannot be waited for")
     wish = dict(value)
+    seconds = wish.pop("timeout", timeout)
     try:
-        seconds = float(wish.pop("timeout", timeout))
-    except (TypeError, ValueError) as problem:
-        raise wrong("the timeout is not a number of seconds") from problem
+        if isinstance(seconds, bool):
+            raise ValueError("true and false are no numbers")
+        seconds = float(seconds)
+    except (TypeError, ValueError, OverflowError) as problem:
+        raise wrong("the timeout must be a number of seconds") from problem
     if len(wish) != 1 or not set(wish) <= set(KINDS) or not 0 < seconds < 86400:
         raise wrong("this is not one thing to wait for, with a timeout of up to a day")
     kind, argument = wish.popitem()

@@ -18,7 +18,7 @@ def test_ids_and_sandboxes_get_the_same_options() -> None:
     ]
 
 
-@pytest.mark.parametrize("item", [7, {"name": "a"}, None])
+@pytest.mark.parametrize("item", [True, {"name": "a"}, None])
 def test_what_is_no_sandbox_is_refused(item: object) -> None:
-    with pytest.raises(AnsibleFilterError, match="neither a sandbox"):
+    with pytest.raises(AnsibleFilterError, match="must be a sandbox with an id"):
         wish([item], state="paused")

@@ -20,6 +20,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import (
     DRIVERS,
     device_argument_spec,
     option_spec,
+    parse_device_spec,
     parse_spec,
     sandbox_argument_spec,
     sandbox_item_spec,
@@ -31,6 +32,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.device_options imp
     check_devices,
     make_device,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.device_suboptions import DEVICE_RANGES
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Balloon,
     BlockDrive,
@@ -339,12 +341,12 @@ BLOCK = {"id": "d", "type": "block", "file": "/d"}
         ([{**BLOCK, "id": "a,b"}], "needs an id"),
         ([{**BLOCK, "id": "x" * 33}], "needs an id"),
         ([BLOCK, BLOCK], "two devices have the id d"),
-        ([{**BLOCK, "type": "magic"}], "no known type"),
-        ([{**BLOCK, "file": "relative"}], "not an absolute path"),
+        ([{**BLOCK, "type": "magic"}], "must have one of the types"),
+        ([{**BLOCK, "file": "relative"}], "must be an absolute path"),
         ([{**BLOCK, "file": "/a\nb"}], "line break"),
         ([{**BLOCK, "mac": "02:00:00:00:00:01"}], "has no suboption mac"),
-        ([{**BLOCK, "serial": "x" * 21}], "longer than the 20 bytes"),
-        ([{"id": "n", "type": "net", "kind": "tap", "mac": "01:00:00:00:00:01"}], "not the MAC address of one interface"),
+        ([{**BLOCK, "serial": "x" * 21}], "at most 20 bytes"),
+        ([{"id": "n", "type": "net", "kind": "tap", "mac": "01:00:00:00:00:01"}], "must be the MAC address of one interface"),
         ([{"id": "n", "type": "net", "kind": "tap", "queues": 0}], "queues"),
         ([{"id": "v", "type": "vsock", "cid": 2}], "cid"),
         ([{"id": "v", "type": "vfio"}], "either address or path"),
@@ -355,3 +357,110 @@ def test_a_device_that_cannot_be_is_refused(devices: list[dict[str, Any]], words
     with pytest.raises(ConfigError, match=words_of_it) as caught:
         check_devices(devices, "web")
     assert (caught.value.option, caught.value.sandbox) == ("devices", "web")
+
+
+# --- values that YAML makes of carelessness ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "option", "message"),
+    [
+        ({"vcpus": True}, "vcpus", "must be a whole number"),
+        ({"memory_mb": True}, "memory_mb", "must be a whole number"),
+        ({"memory_mb": 0}, "memory_mb", "must be at least 1"),
+        ({"bridges": -1}, "bridges", "must be at least 0"),
+        ({"max_memory_mb": 10**30}, "max_memory_mb", "must be at most"),
+        ({"jailer_uid": 2**32 - 1}, "jailer_uid", "must be at most"),
+        ({"autostart": "yes"}, "autostart", "must be true or false"),
+        ({"machine_type": 7}, "machine_type", "must be text"),
+        ({"kernel_path": "k"}, "kernel_path", "must be absolute"),
+        ({"kernel_path": "/k\n"}, "kernel_path", "must not have a line break"),
+        ({"shared_fs": "nfs"}, "shared_fs", "must be one of"),
+        ({"kernel_params": ["nokaslr", True]}, "kernel_params", "must be text or a number"),
+        ({"kernel_params": {"a": 1}}, "kernel_params", "a string or a list"),
+        ({"kernel_params": ["a b"]}, "kernel_params", "blanks outside of double quotes"),
+        ({"state_dir": "/a\nExecStart=/x"}, "state_dir", "must not have a line break"),
+        ({"run_dir": "/run/\x1b[2J"}, "run_dir", "must not have a line break"),
+        ({"state_dir": "state"}, "state_dir", "must be absolute"),
+        ({"start_timeout": float("nan")}, "start_timeout", "must be a number of seconds"),
+        ({"start_timeout": float("inf")}, "start_timeout", "must be a number of seconds"),
+        ({"stop_timeout": 1e300}, "stop_timeout", "must be a number of seconds"),
+        ({"lock_timeout": True}, "lock_timeout", "must be a number of seconds"),
+        ({"save_timeout": 0}, "save_timeout", "from 1 to"),
+        ({"wait_for": {"console": "x", "timeout": True}}, "wait_for", "timeout"),
+        ({"wait_for": {"console": "x", "timeout": float("nan")}}, "wait_for", "timeout"),
+        ({"id": True}, "id", "cannot be a sandbox's id"),
+    ],
+)
+def test_a_value_of_another_type_or_out_of_range_is_refused(options: dict[str, Any], option: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse_spec({"id": "web", **options})
+    assert caught.value.option == option
+
+
+@pytest.mark.parametrize(
+    ("device", "name", "message"),
+    [
+        ({"type": "net", "kind": "tap", "queues": True}, "queues", "from 1 to 256"),
+        ({"type": "net", "kind": "tap", "mtu": -5}, "mtu", "from 68 to 65535"),
+        ({"type": "net", "kind": "tap", "mtu": 10**30}, "mtu", "from 68 to 65535"),
+        ({"type": "net", "kind": "tap", "vhost": 1}, "vhost", "true or false"),
+        ({"type": "net", "kind": "bridge"}, "kind", "must be one of tap, user, macvtap"),
+        ({"type": "block", "file": 7}, "file", "must be text"),
+        ({"type": "block", "file": "/a\0b"}, "file", "must not have a line break"),
+        ({"type": "vsock", "cid": 2**32 - 1}, "cid", "from 3 to 4294967294"),
+        ({"type": "balloon", "size_mb": 1.5}, "size_mb", "a whole number"),
+        ({"type": "entropy", "rate_limit": [1]}, "rate_limit", "a dictionary"),
+        ({"type": "entropy", "rate_limit": {"ops": True}}, "rate_limit", "each a number"),
+        ({"type": "mmds", "interfaces": "eth0"}, "interfaces", "a list of names"),
+        ({"type": "mmds", "interfaces": ["e"], "contents": {"a": float("inf")}}, "contents", "finite"),
+        ({"type": "mmds", "interfaces": ["e"], "address": "169.254.1.\u0661"}, "address", "link-local"),
+    ],
+)
+def test_a_suboption_of_another_type_or_out_of_range_is_refused(device: dict[str, Any], name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse_spec({"id": "web", "devices": [{"id": "d", **device}]})
+    assert caught.value.option == "devices"
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse_device_spec({"sandbox": "web", "id": "d", **device})
+    assert caught.value.option == name and caught.value.sandbox == "web"
+
+
+def test_every_number_of_a_device_has_a_range() -> None:
+    assert set(DEVICE_RANGES) == {name for name, spec in DEVICE_SUBOPTIONS.items() if spec["type"] == "int"}
+
+
+def test_one_file_has_one_spelling() -> None:
+    spec = parse_spec(
+        {
+            "id": 7,
+            "kernel_path": "/a//k",
+            "initrd_path": "/a/./i/",
+            "image_path": "/link/../image",
+            "state_dir": "/var//lib/kata/",
+            "devices": [{"id": "s", "type": "fs", "tag": "t", "path": "/srv/share/"}, {"id": "d", "type": "block", "file": "//d"}],
+        }
+    )
+    assert spec.id == "7" and spec.state_dir == "/var/lib/kata"
+    assert spec.options == {"kernel_path": "/a/k", "initrd_path": "/a/i", "image_path": "/link/../image"}
+    assert spec.devices is not None and [spec.devices[0]["path"], spec.devices[1]["file"]] == ["/srv/share", "/d"]
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ('dyndbg="file a.c  +p" quiet', ['dyndbg="file a.c  +p"', "quiet"]),
+        ('  a="1  2"b="3 4"  c ', ['a="1  2"b="3 4"', "c"]),
+        ('a="', ['a="']),
+        ("", []),
+    ],
+)
+def test_quoted_kernel_parameters_stay_as_they_are(text: str, result: list[str]) -> None:
+    assert words("kernel_params", text) == result
+    assert " ".join(words("kernel_params", result)) == " ".join(result)
+
+
+@given(st.text(alphabet='ab "\t=', max_size=20))
+def test_words_of_a_text_are_words_of_a_list(text: str) -> None:
+    found = words("kernel_params", text)
+    assert words("kernel_params", found) == found

@@ -138,7 +138,7 @@ def test_a_device_of_no_sandbox(run: Run, tmp_path: pathlib.Path) -> None:
     assert missing["kind"] == "StateError" and missing["sandbox"] == "web"
     assert not run(kata_device, sandbox="web", id="d0", state="absent")["changed"]
     assert not list(tmp_path.rglob("web"))
-    assert run(kata_device, sandbox="web", id="d,0", state="absent")["option"] == "devices"
+    assert run(kata_device, sandbox="web", id="d,0", state="absent")["option"] == "id"
     assert "type" in run(kata_device, sandbox="web", id="d0")["msg"]
 
 
