@@ -94,6 +94,27 @@ class Anything:
     most: int = MOST_ITEMS
 
 
+#: The shapes of a dataclass's fields, by their annotation.
+FIELD_SHAPES: dict[str, Any] = {
+    "str": Text(),
+    "int": Number(),
+    "bool": Flag(),
+    "list[str]": ListOf(Text()),
+    "list[int]": ListOf(Number()),
+    "dict[str, str]": MapOf(Text()),
+    "dict[str, dict[str, Any]]": MapOf(MapOf(Anything())),
+}
+
+
+def shape_of(kind: Any, **special: Any) -> Record:
+    """The shape of what C(dataclasses.asdict) makes of a dataclass; every member may be missing, since earlier versions wrote fewer.
+
+    :param special: shapes of fields whose annotation L(FIELD_SHAPES) does not have
+    """
+    shapes = {field.name: special[field.name] if field.name in special else FIELD_SHAPES[str(field.type)] for field in dataclasses.fields(kind)}
+    return Record({}, shapes)
+
+
 def checked(shape: Any, value: Any, source: str) -> Any:
     """The declared part of an answer.
 
@@ -114,7 +135,7 @@ def _checked(shape: Any, value: Any, source: str, place: str) -> Any:
         if len(value) > shape.most:
             raise wrong(f"text of at most {shape.most} characters")
         if shape.choices and value not in shape.choices:
-            raise wrong(f"one of {', '.join(shape.choices)}")
+            raise wrong(f"one of {', '.join(choice or 'nothing' for choice in shape.choices)}")
         if shape.pattern and not re.fullmatch(shape.pattern, value):
             raise wrong(f"text like {shape.pattern}")
         return value

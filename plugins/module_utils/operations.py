@@ -46,6 +46,8 @@ class Operations:
         created = False
         if self.sandbox.record is not None:
             self.sandbox.record.desired = plan.desired or self.sandbox.record.desired
+            if self.sandbox.damage:
+                self.sandbox.store.set_aside()
             self._commit(plan.steps[0].phase)
         for number, step in enumerate(plan.steps):
             following = plan.steps[number + 1].phase if number + 1 < len(plan.steps) else SETTLED
@@ -64,6 +66,8 @@ class Operations:
                         f"{step.text} failed", sandbox=self.sandbox.spec.id, answer=str(problem)
                     ) from problem
                 raise
+        if self.sandbox.unsaved is not None:
+            raise self.sandbox.unsaved
 
     def _commit(self, phase: str) -> None:
         """Write down what has been done and what comes next."""
@@ -71,7 +75,7 @@ class Operations:
             self.sandbox.record.phase = phase
             if self.sandbox.driver is not None:
                 self.sandbox.record.driver = self.sandbox.driver.save()
-            self.sandbox.store.save(self.sandbox.record)
+            self.sandbox.save_record(self.sandbox.record)
 
     def _settle(self) -> None:
         """Write down a state that was reached without us, or by a task that was killed before it could write."""
@@ -270,8 +274,10 @@ class Operations:
         driver = self._live()
         if self.sandbox.observed.autostart:
             self._do_autostart(Step("autostart", "", {"wanted": False}))
-        driver.cleanup()
+        for one in (driver, *self.sandbox.other_drivers):
+            one.cleanup()
         self.sandbox.forget()
+        self.sandbox.unsaved = None
         self.sandbox.driver = None
         self.sandbox.observed = Observed()
 
@@ -284,7 +290,7 @@ class Operations:
         record = self._known()
         if record.saved_state:
             record.saved_state = ""
-            self.sandbox.store.save(record)
+            self.sandbox.save_record(record)
             self.sandbox.tidy()
 
     # --- reading back ----------------------------------------------------------------------------------------------

@@ -238,12 +238,13 @@ class _Existing:
         self.record = record
         self.capabilities = capabilities
         self.now = situation(record, observed)
+        self.unresponsive = self.now == "unresponsive"
         self.broken = self.now == "broken"
         if self.broken:
             self.now = "saved" if record.saved_state else "off"
         #: What the guest has, or will have again once it is restored.
         self.observed = as_saved(record, observed) if self.now == "saved" else observed
-        self.has_guest = self.now != "off"
+        self.has_guest = self.now not in ("off", "unresponsive")
 
     def fill(self) -> None:
         plan, spec, record = self.plan, self.spec, self.record
@@ -399,12 +400,14 @@ class _Existing:
                 needed = max(needed, Cost.RESTART)
             if needed > allowed:
                 refused.append(change.needs())
+        if self.unresponsive and not stops and allowed < Cost.RESTART:
+            refused.append(f"its VMM does not answer and would have to be ended ({self.observed.reason or 'no reason is known'})")
         if self.now == "saved" and stops and not allowed:
             refused.append("its saved state would be lost: that needs disruption=restart, or starting it first")
         if refused:
             most = "recreate" if any("a new VM" in text for text in refused) else "restart"
             raise DisruptionError(
-                f"the task does not allow what this takes: {'; '.join(refused)}",
+                f"this takes more than the task allows: {'; '.join(refused)}",
                 sandbox=self.spec.id,
                 option="disruption",
                 wanted=self.spec.disruption,
@@ -418,10 +421,13 @@ class _Existing:
         plan, goal = self.plan, self.plan.desired
         recreate = any(change.cost is Cost.RECREATE for change in changes)
         restart = recreate or any(change.cost is Cost.RESTART for change in changes)
-        stops = restart or goal == "stopped" or self.spec.state == "restarted"
+        stops = restart or self.unresponsive or goal == "stopped" or self.spec.state == "restarted"
         now = self.now
         if self.broken:
             plan.add("cleanup")
+        if now == "unresponsive":
+            plan.add("stop", "end the VMM, which does not answer", force=True)
+            now = "off"
         if now in ("running", "paused") and stops:
             plan.add("stop")
             now = "off"

@@ -12,7 +12,9 @@ import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Callable
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.answers import AnswerError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HypervisorError, StoreError
+from ansible_collections.kata.hypervisor.plugins.module_utils.fields import HYPERVISORS
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context, Hypervisor, Observed
 from ansible_collections.kata.hypervisor.plugins.module_utils.plan import STEP_CAPABILITIES, make_plan
@@ -27,6 +29,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.store import (
     SETTLED,
     SandboxRecord,
     Store,
+    StoreFull,
     unusable_record,
 )
 
@@ -36,8 +39,11 @@ if TYPE_CHECKING:
 
 DriverFactory = Callable[[str, Context], Hypervisor]
 
-#: Facts that check mode gives as they will be.
-FORETOLD = ("state", "hypervisor", "vcpus", "memory_mb")
+#: Facts that check mode predicts.
+PREDICTED = ("state", "hypervisor", "vcpus", "memory_mb")
+
+#: How often a sandbox is looked at before its state is believed, when tasks change it between the looks.
+LOOKS = 5
 
 
 def converge(spec: SandboxSpec, check_mode: bool = False, factory: DriverFactory = new_hypervisor) -> dict[str, Any]:
@@ -77,16 +83,25 @@ def observe_only(spec: SandboxSpec, factory: DriverFactory = new_hypervisor) -> 
 
     :raises HypervisorError: its record cannot be used
     """
-    sandbox = Sandbox(spec, factory)
-    try:
-        sandbox.load()
-        guest = sandbox.driver.guest_facts() if sandbox.driver is not None else {}
-        return {**sandbox.facts(), **({"guest": guest} if guest else {})}
-    except HypervisorError as problem:
-        problem.sandbox = problem.sandbox or spec.id
-        raise
-    finally:
-        sandbox.disconnect()
+    for _look in range(LOOKS):
+        sandbox = Sandbox(spec, factory)
+        try:
+            sandbox.load()
+            facts = sandbox.facts()
+            if not sandbox.may_be_changing():
+                guest = sandbox.driver.guest_facts() if sandbox.driver is not None else {}
+                return {**facts, **({"guest": guest} if guest else {})}
+            if sandbox.store.is_held():
+                phase = sandbox.record.phase if sandbox.record is not None else ""
+                return {**facts, "state": "changing", "phase": phase or "starting"}
+            if sandbox.store.load() == sandbox.record:
+                return facts  # Nobody works on it: that is how a killed task or a crash left it.
+        except HypervisorError as problem:
+            problem.sandbox = problem.sandbox or spec.id
+            raise
+        finally:
+            sandbox.disconnect()
+    return facts
 
 
 class Sandbox:
@@ -106,6 +121,12 @@ class Sandbox:
         self.resized: dict[str, str] = {}
         #: What a clone is about to begin from.
         self.template: Template | None = None
+        #: The error of a record that could not be stored while a VM was ended.
+        self.unsaved: StoreFull | None = None
+        #: Why the record cannot be used, where it is there and the task is to remove the sandbox.
+        self.damage = ""
+        #: Drivers of a sandbox whose record cannot be used, beside the likeliest one.
+        self.other_drivers: list[Hypervisor] = []
 
     # --- the walk --------------------------------------------------------------------------------------------------
 
@@ -114,7 +135,11 @@ class Sandbox:
         try:
             self.load()
             self._make_plan()
-            after = {name: self.plan.after[name] for name in FORETOLD if name in self.plan.after}
+            if self.plan.steps and self.plan.desired in ("stopped", "saved"):
+                self.observed = Observed(autostart=self.observed.autostart)
+            after = {name: self.plan.after[name] for name in PREDICTED if name in self.plan.after}
+            if self.observed.power == "off":
+                after = {name: value for name, value in after.items() if name not in ("vcpus", "memory_mb") or self.plan.has("start", "restore")}
             return self._result({**self.facts(), **after})
         finally:
             self.disconnect()
@@ -134,13 +159,23 @@ class Sandbox:
             self.disconnect()
 
     def load(self) -> None:
-        """Read the record and ask the VMM."""
-        self.record = self.store.load()
-        if self.record is not None:
-            self.driver = self._loaded_driver(self.record)
-        elif os.path.isdir(self.layout.run_dir):
-            # Something ran here and nobody remembers it.
-            self.driver = self._new_driver(self.spec.hypervisor or DEFAULT_HYPERVISOR)
+        """Read the record and ask the VMM.
+
+        :raises StoreError: the record cannot be used, and the task does not remove the sandbox
+        :raises ConfigError: the sandbox was created with another C(run_dir)
+        """
+        try:
+            self.record = self.store.load()
+            if self.record is not None:
+                self._check_run_dir(self.record)
+                self.driver = self._loaded_driver(self.record)
+            elif os.path.isdir(self.layout.run_dir):
+                # Something ran here and nobody remembers it.
+                self.driver = self._new_driver(self.spec.hypervisor or DEFAULT_HYPERVISOR)
+        except StoreError as problem:
+            if self.spec.state != "absent":
+                raise
+            self._salvage(problem)
         if self.driver is not None:
             self.observed = self.driver.observe()
         if self.record is not None and "autostart" in {**self.spec.options, **self.record.options}:
@@ -151,9 +186,48 @@ class Sandbox:
             # Where it is to go, any version of it counts.
             self.observed.autostart = service.in_place() if wanted else service.exists()
 
+    def _check_run_dir(self, record: SandboxRecord) -> None:
+        """Refuse another run_dir than the one that the VM's sockets are in: its VM would not be found and be started twice."""
+        if record.run_dir and record.run_dir != self.layout.run_root:
+            raise ConfigError(
+                f"it was created with run_dir {record.run_dir}",
+                sandbox=self.spec.id,
+                option="run_dir",
+                wanted=self.layout.run_root,
+                fix=f"Give run_dir={record.run_dir}. To move the sandbox, remove it and create it again.",
+            )
+
+    def _salvage(self, problem: StoreError) -> None:
+        """Find what can be removed of a sandbox whose record cannot be used: by what is left of the record, else by each driver's own search."""
+        from ansible_collections.kata.hypervisor.plugins.module_utils.store import salvage_record
+
+        self.damage = problem.message
+        try:
+            text = self.store.read() or ""
+        except StoreError as unreadable:
+            if isinstance(unreadable.__cause__, PermissionError):
+                raise
+            text = ""
+        self.record = salvage_record(text, self.spec.id, self.spec.hypervisor or DEFAULT_HYPERVISOR)
+        names = [self.record.hypervisor, *(name for name in HYPERVISORS if name != self.record.hypervisor)]
+        drivers = []
+        for name in names:
+            with contextlib.suppress(ConfigError):
+                drivers.append(self._searching_driver(name, self.record))
+        self.driver, self.other_drivers = drivers[0], drivers[1:]
+
+    def _searching_driver(self, hypervisor: str, record: SandboxRecord) -> Hypervisor:
+        """A driver with what is left of a record, that looks for its VM on the host."""
+        driver = self._new_driver(hypervisor)
+        if hypervisor == record.hypervisor:
+            with contextlib.suppress(HypervisorError, TypeError, ValueError, KeyError, AttributeError):
+                driver.load(record.driver, self.configuration(record.effective()))
+        driver.adopt()
+        return driver
+
     def disconnect(self) -> None:
         """Close what the drivers hold open."""
-        for driver in (self.driver, self.prepared):
+        for driver in (self.driver, self.prepared, *self.other_drivers):
             if driver is not None:
                 driver.disconnect()
 
@@ -179,6 +253,11 @@ class Sandbox:
             return False
         return record.phase != SETTLED or record.desired != plan.desired or self.has_stale_save()
 
+    def may_be_changing(self) -> bool:
+        """Whether what is seen may be the middle of another task's work."""
+        doubtful = state_of(self.record, self.observed) in ("crashed", "failed", "unresponsive", "incomplete")
+        return doubtful or (self.record is not None and self.record.phase != SETTLED)
+
     def has_stale_save(self) -> bool:
         """Whether there is a saved state of a guest that has gone on since."""
         return self.record is not None and bool(self.record.saved_state) and self.observed.power == "running"
@@ -197,7 +276,7 @@ class Sandbox:
             config = self.configuration(record.effective())
             config.check_values()
             driver.load(record.driver, config)
-        except (ConfigError, TypeError, ValueError, KeyError, AttributeError) as problem:
+        except (ConfigError, AnswerError, TypeError, ValueError, KeyError, AttributeError) as problem:
             raise unusable_record(
                 f"cannot be used by the driver {record.hypervisor} ({problem})", record.id, self.layout.record_path
             ) from problem
@@ -211,7 +290,20 @@ class Sandbox:
         """Store a driver's state; what a driver says while it is only being asked is not stored."""
         if self.record is not None and driver is self.driver:
             self.record.driver = driver.save()
-            self.store.save(self.record)
+            self.save_record(self.record)
+
+    def save_record(self, record: SandboxRecord) -> None:
+        """Store the record. While a VM is ended, a full disk does not stop that; the task tells of it when all is done.
+
+        :raises StoreError: it cannot be stored
+        """
+        try:
+            self.store.save(record)
+            self.unsaved = None
+        except StoreFull as problem:
+            if not self.plan.only_ends():
+                raise
+            self.unsaved = problem
 
     def prepare(self, with_devices: bool = True) -> Hypervisor:
         """A driver with the plan's options validated and its devices added, ready to start.

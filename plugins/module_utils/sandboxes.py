@@ -20,7 +20,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.store import list_
 PARALLEL = 8
 
 #: What L(observe_many) may say of a sandbox.
-OBSERVED_STATES = ("started", "paused", "stopped", "saved", "crashed", "failed", "incomplete", "unreadable")
+OBSERVED_STATES = ("started", "paused", "stopped", "saved", "crashed", "failed", "unresponsive", "changing", "incomplete", "unreadable")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -10,7 +10,9 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.store import Sandb
 
 
 def situation(record: SandboxRecord | None, observed: Observed) -> str:
-    """What there is: off, saved, running, paused, or broken (crashed, panicked, half-made or with leftovers)."""
+    """What there is: off, saved, running, paused, unresponsive, or broken (crashed, panicked, half-made or with leftovers)."""
+    if observed.power == "unresponsive" and record is not None:
+        return "unresponsive"
     if record is None:
         return "broken" if observed.power != "off" or observed.leftovers else "off"
     if observed.power == "failed" or (observed.power == "off" and observed.leftovers):
@@ -28,16 +30,17 @@ def situation(record: SandboxRecord | None, observed: Observed) -> str:
 
 
 def state_of(record: SandboxRecord | None, observed: Observed) -> str:
-    """The state for people: absent, stopped, started, paused, saved, crashed, failed or incomplete.
+    """The state for people: absent, stopped, started, paused, saved, crashed, failed, unresponsive or incomplete.
 
-    Crashed is what should run and does not; failed is a VMM whose guest is lost; incomplete is what a killed task left.
+    Crashed is what should run and does not; failed is a VMM whose guest is lost; unresponsive is one that does not answer; incomplete is what
+    a killed task left.
     """
     if record is None:
         return "incomplete" if observed.power != "off" or observed.leftovers else "absent"
     if record.phase == "removing":
         return "incomplete"
-    if observed.power == "failed":
-        return "failed"
+    if observed.power in ("failed", "unresponsive"):
+        return observed.power
     now = situation(record, observed)
     if now == "broken":
         if record.phase in ("starting", "restoring"):

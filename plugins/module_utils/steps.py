@@ -79,6 +79,10 @@ class Plan:
         """Whether one of these steps is taken."""
         return any(step.name in names for step in self.steps)
 
+    def only_ends(self) -> bool:
+        """Whether nothing is made or changed: a VM is ended and things are removed."""
+        return all(step.name in ("stop", "cleanup", "discard", "autostart", "remove") for step in self.steps)
+
     def add(self, name: str, text: str = "", **arguments: Any) -> None:
         """Append a step."""
         self.steps.append(Step(name, text or name, arguments))

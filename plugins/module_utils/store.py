@@ -17,12 +17,35 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError, LockTimeout, StoreError
+from ansible_collections.kata.hypervisor.plugins.module_utils.answers import (
+    AnswerError,
+    Anything,
+    ListOf,
+    MapOf,
+    Number,
+    Record,
+    Text,
+    brief,
+    checked,
+    parsed,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
+    HostError,
+    HypervisorError,
+    LockTimeout,
+    StoreError,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.fields import HYPERVISORS
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import (
     RUN_ROOT,
     SANDBOX_ID,
     STATE_ROOT,
     SandboxLayout,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import (
+    Directory,
+    UntrustedFile,
+    check_parents,
 )
 
 #: Version of the record's form. A record of a newer one is refused, never guessed at.
@@ -46,6 +69,19 @@ PHASES = (
     "removing",
 )
 
+#: The most that a record may have, bytes: a metadata service's contents are in it.
+MOST_BYTES = 16 * 1024 * 1024
+
+#: Directory of a VM's saved state, beside its record.
+SAVED = "saved"
+
+#: The file of spare space, and how large it is at least, bytes.
+SPARE = "spare"
+SPARE_BYTES = 16384
+
+#: Errors of a disk without space.
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
 #: What the name of a record that is being written ends in.
 DRAFT = ".new"
 
@@ -67,6 +103,7 @@ class SandboxRecord:
     :param memory_reached_mb: MiB the driver reached when it was asked for options' C(memory_mb): it may round up to a block
     :param template: of a template, where its memory is and what it was made from (see C(template.py))
     :param console_start: size of the console's log at the last start, in bytes
+    :param run_dir: the task's C(run_dir): the VM's sockets and logs are below it; empty in records of earlier versions
     """
 
     id: str
@@ -81,6 +118,7 @@ class SandboxRecord:
     memory_reached_mb: int = 0
     console_start: int = 0
     template: dict[str, Any] = dataclasses.field(default_factory=dict)
+    run_dir: str = ""
     created: str = ""
     changed: str = ""
     collection_version: str = COLLECTION_VERSION
@@ -91,7 +129,27 @@ class SandboxRecord:
         return {**self.defaults, **self.options}
 
 
-_TYPES: dict[str, type] = {"str": str, "int": int, "dict[str, Any]": dict, "list[dict[str, Any]]": list}
+#: What each field of a record can hold. The driver's state and the options have shapes of their own, which their owners check.
+_DEVICE = Anything(depth=40, most=100_000)
+SHAPES: dict[str, Any] = {
+    "id": Text(64),
+    "hypervisor": Text(choices=HYPERVISORS),
+    "options": MapOf(Anything(depth=8, most=100_000)),
+    "defaults": MapOf(Anything(depth=8, most=100_000)),
+    "devices": ListOf(MapOf(_DEVICE, most=64)),
+    "desired": Text(choices=("started", "paused", "stopped", "saved")),
+    "phase": Text(choices=PHASES),
+    "driver": MapOf(Anything(depth=16, most=1_000_000)),
+    "saved_state": Text(4096),
+    "memory_reached_mb": Number(0, 2**32),
+    "console_start": Number(0, 2**63 - 1),
+    "template": MapOf(Anything(depth=8, most=100_000)),
+    "run_dir": Text(4096),
+    "created": Text(64),
+    "changed": Text(64),
+    "collection_version": Text(64),
+    "schema": Number(1, SCHEMA),
+}
 
 
 def unusable_record(why: str, sandbox_id: str, path: str, fix: str = "") -> StoreError:
@@ -99,8 +157,7 @@ def unusable_record(why: str, sandbox_id: str, path: str, fix: str = "") -> Stor
     return StoreError(
         f"its record {path} {why}",
         sandbox=sandbox_id,
-        fix=fix
-        or f"Nothing was changed. Restore the file from a backup; or see with ps whether its VM runs, end it, and remove {os.path.dirname(path)}.",
+        fix=fix or "Nothing was changed. Restore the file from a backup, or remove the sandbox with its VM (state: absent).",
     )
 
 
@@ -114,34 +171,62 @@ def parse_record(text: str, sandbox_id: str, path: str) -> SandboxRecord:
         return unusable_record(why, sandbox_id, path, fix)
 
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as problem:
-        raise unusable(f"is not complete JSON ({problem})") from problem
+        value = parsed(text, "the record", MOST_BYTES)
+    except AnswerError as problem:
+        raise unusable(f"is not complete JSON ({problem.message})") from problem
     if not isinstance(value, dict) or not isinstance(value.get("schema"), int):
         raise unusable("is not a sandbox's record")
     if value["schema"] > SCHEMA:
         raise unusable(
-            f"was written by kata.hypervisor {value.get('collection_version')} in form {value['schema']}, newer than {SCHEMA}, all this version knows",
+            f"was written by kata.hypervisor {brief(value.get('collection_version'))} in form {value['schema']}, newer than {SCHEMA}, all this version knows",
             "Nothing was changed. Use that version of the collection or a later one.",
         )
-    fields = {field.name: field for field in dataclasses.fields(SandboxRecord)}
     for name, entry in value.items():
-        if name not in fields:
-            raise unusable(f"has an unknown field {name}")
-        kind = _TYPES[str(fields[name].type)]
-        if not isinstance(entry, kind) or (kind is list and not all(isinstance(item, dict) for item in value[name])):
-            raise unusable(f"has a field {name} of the wrong type")
+        if name not in SHAPES:
+            raise unusable(f"has an unknown field {brief(name)}")
+        try:
+            checked(Record({name: SHAPES[name]}), {name: entry}, "it")
+        except AnswerError as problem:
+            raise unusable(f"has a field that cannot be used: {problem.message.partition(': ')[2]}") from problem
     if value.get("id") != sandbox_id or not value.get("hypervisor"):
         raise unusable("is another sandbox's, or names no hypervisor")
-    if value.get("phase", SETTLED) not in PHASES:
-        raise unusable("has an unknown phase")
     if not all(isinstance(device.get(name), str) for device in value.get("devices", []) for name in ("id", "type")):
         raise unusable("lists a device without an id or a type")
+    if value.get("saved_state") and value["saved_state"] != os.path.join(os.path.dirname(path), SAVED):
+        raise unusable(f"names a saved state that is not its own, {brief(value['saved_state'])}")
     return SandboxRecord(**value)
 
 
+def salvage_record(text: str, sandbox_id: str, hypervisor: str) -> SandboxRecord:
+    """What can still be used of a record that L(parse_record) refuses; for a task that removes the sandbox.
+
+    :param hypervisor: the one to assume where the record names none
+    """
+    try:
+        value = parsed(text, "the record", MOST_BYTES)
+    except AnswerError:
+        value = {}
+    usable: dict[str, Any] = {}
+    for name, entry in value.items() if isinstance(value, dict) else ():
+        with contextlib.suppress(AnswerError):
+            if name in SHAPES and name not in ("id", "schema", "saved_state", "phase", "desired"):
+                usable[name] = checked(SHAPES[name], entry, name)
+    usable["devices"] = [
+        device for device in usable.get("devices", []) if isinstance(device.get("id"), str) and isinstance(device.get("type"), str)
+    ]
+    usable.setdefault("hypervisor", hypervisor)
+    return SandboxRecord(id=sandbox_id, **usable)
+
+
+class StoreFull(StoreError):
+    """There is no space left for a record."""
+
+
 class Store:
-    """The record and the lock of one sandbox."""
+    """The record and the lock of one sandbox.
+
+    Beside the record lies a file of spare space, which is given up when the disk is full: a VM can be ended and put down as stopped all the same.
+    """
 
     def __init__(self, layout: SandboxLayout) -> None:
         self.layout = layout
@@ -151,17 +236,35 @@ class Store:
 
         :raises StoreError: it cannot be read or understood
         """
+        text = self.read()
+        return None if text is None else parse_record(text, self.layout.id, self.layout.record_path)
+
+    def read(self) -> str | None:
+        """The record's text, None where there is no record.
+
+        :raises StoreError: it cannot be read, or is not a file
+        :raises HostError: somebody else could have written it
+        """
         path = self.layout.record_path
+        self.check_place()
         try:
-            with open(path, encoding="utf-8") as stream:
-                text = stream.read()
-        except (FileNotFoundError, NotADirectoryError) as problem:
-            if isinstance(problem, NotADirectoryError):
-                raise self._error("read", path, problem) from problem
+            with Directory.open(self.layout.state_dir) as directory:
+                return directory.read(os.path.basename(path), MOST_BYTES).decode("utf-8")
+        except FileNotFoundError:
             return None
-        except (OSError, UnicodeDecodeError) as problem:
+        except (OSError, UnicodeDecodeError, UntrustedFile) as problem:
             raise self._error("read", path, problem) from problem
-        return parse_record(text, self.layout.id, path)
+
+    def check_place(self) -> None:
+        """Refuse a state directory that others can write to: who writes a record says which processes and files are the sandbox's.
+
+        :raises HostError: names the directory, or the parent of it, and whose it is
+        """
+        try:
+            check_parents(self.layout.state_dir, "state_dir")
+        except HostError as problem:
+            problem.sandbox = self.layout.id
+            raise
 
     def save(self, record: SandboxRecord) -> None:
         """Replace the record, durably. When this fails, the old one is still there.
@@ -171,23 +274,90 @@ class Store:
         record.changed = now()
         record.created = record.created or record.changed
         record.collection_version = COLLECTION_VERSION
+        record.run_dir = self.layout.run_root
+        data = json.dumps(dataclasses.asdict(record), indent=1, sort_keys=True).encode()
+        try:
+            self._write(data)
+        except OSError as problem:
+            if problem.errno not in FULL or not self._give_up_spare():
+                raise self._error("write", self.layout.record_path, problem) from problem
+            try:
+                self._write(data)
+            except OSError as again:
+                raise self._error("write", self.layout.record_path, again) from again
+        self._keep_spare(2 * len(data))
+
+    def _write(self, data: bytes) -> None:
         path = self.layout.record_path
         draft = path + DRAFT
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         try:
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-            try:
-                with open(descriptor, "w", encoding="utf-8") as stream:
-                    json.dump(dataclasses.asdict(record), stream, indent=1, sort_keys=True)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                os.replace(draft, path)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(draft)
-                raise
-            _fsync_directory(self.layout.state_dir)
+            with open(descriptor, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fchmod(descriptor, 0o600)
+                os.fsync(descriptor)
+            os.replace(draft, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(draft)
+            raise
+        _fsync_directory(self.layout.state_dir)
+
+    def _give_up_spare(self) -> bool:
+        """Remove the spare space; False when there is none."""
+        try:
+            os.unlink(os.path.join(self.layout.state_dir, SPARE))
+        except OSError:
+            return False
+        return True
+
+    def _keep_spare(self, size: int) -> None:
+        """Have spare space, where there is room for it.
+
+        :param size: bytes
+        """
+        path = os.path.join(self.layout.state_dir, SPARE)
+        if os.path.lexists(path):
+            return
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        except OSError:
+            return
+        try:
+            os.posix_fallocate(descriptor, 0, size + SPARE_BYTES)
+        except OSError:
+            os.unlink(path)
+        finally:
+            os.close(descriptor)
+
+    def set_aside(self) -> None:
+        """Remove what stands where the record should be and is not a file.
+
+        :raises StoreError: it cannot be removed
+        """
+        path = self.layout.record_path
+        try:
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path)
+            elif os.path.lexists(path) and not os.path.isfile(path):
+                os.unlink(path)
         except OSError as problem:
-            raise self._error("write", path, problem) from problem
+            raise self._error("remove", path, problem) from problem
+
+    def is_held(self) -> bool:
+        """Whether a task works on the sandbox at this moment."""
+        try:
+            descriptor = os.open(self.layout.lock_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+        except OSError:
+            return True
+        finally:
+            os.close(descriptor)
 
     def drop_draft(self) -> None:
         """Remove a record that was being written when its task was killed."""
@@ -210,7 +380,8 @@ class Store:
                     os.unlink(entry.path)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(record)
-            _fsync_directory(directory)
+            with contextlib.suppress(OSError):  # A full disk does not undo the removal.
+                _fsync_directory(directory)
         except OSError as problem:
             raise self._error("remove", directory, problem) from problem
 
@@ -223,6 +394,7 @@ class Store:
         :raises LockTimeout: another task held it all the time
         :raises StoreError: the directories or the lock cannot be made
         """
+        self.check_place()
         deadline = time.monotonic() + timeout
         made: list[str] = []
         descriptor = -1
@@ -248,7 +420,7 @@ class Store:
         """Remove the directories, and the lock as the last thing in them, when they hold no record."""
         draft, lock = f"{self.layout.record_path}{DRAFT}", self.layout.lock_path
         entries = {os.path.join(self.layout.state_dir, name) for name in os.listdir(self.layout.state_dir)}
-        if entries <= {draft, lock}:
+        if entries <= {draft, lock, os.path.join(self.layout.state_dir, SPARE)}:
             for path in sorted(entries, reverse=True):
                 os.unlink(path)
             _remove_empty([*made, self.layout.state_dir])
@@ -291,8 +463,8 @@ class Store:
         )
 
     def _error(self, what: str, path: str, problem: Exception) -> HypervisorError:
-        full = isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT)
-        return StoreError(
+        full = isinstance(problem, OSError) and problem.errno in FULL
+        return (StoreFull if full else StoreError)(
             f"could not {what} {path}" + (": the disk is full" if full else ""),
             sandbox=self.layout.id,
             answer=str(problem),
@@ -328,6 +500,7 @@ def _make_directories(path: str) -> list[str]:
     for directory in reversed(missing):
         try:
             os.mkdir(directory, 0o700)
+            os.chmod(directory, 0o700)  # Whatever the umask.
             made.append(directory)
         except FileExistsError:
             if not os.path.isdir(directory):

@@ -336,7 +336,7 @@ def check_parents(path: str, option: str, itself: bool = True, fix: str = "") ->
         here = os.path.join(current, part)
         try:
             found = os.lstat(here)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
             raise HostError(f"{here} cannot be looked at", option=option, wanted=path, answer=str(error)) from error

@@ -87,9 +87,10 @@ class Capabilities:
     disk_limit_update: bool = False
 
 
-#: What a VM can be, as seen from outside. C(off): no VMM process. C(failed): the process is there and its guest is lost
-#: (panicked, internal error, I/O stopped); C(reason) says why.
-POWER_STATES = ("off", "running", "paused", "failed")
+#: What a VM can be, as seen from outside. C(off): no VMM process. C(failed): the process is there and says that its guest is lost
+#: (panicked, internal error, I/O stopped). C(unresponsive): the process is there and does not answer, or answers nonsense, so nobody knows how
+#: its guest is. C(reason) says why.
+POWER_STATES = ("off", "running", "paused", "failed", "unresponsive")
 
 
 @dataclasses.dataclass
@@ -239,6 +240,9 @@ class Hypervisor:
         Idempotent, works from the saved state alone, and never touches what the user gave (kernels, images, disks).
         """
         self.unsupported("cleanup")
+
+    def adopt(self) -> None:
+        """Find what a VM of this sandbox has on the host without a saved state, for a removal after its record was lost. Changes nothing."""
 
     def check(self) -> None:
         """Return when the VM is healthy (running or paused); raise VmmError or StateError with the reason otherwise."""

@@ -51,6 +51,7 @@ FAULTS = {
     "hangs_on_start": "start_sandbox runs into its limit of time and leaves nothing behind",
     "dies_after_start": "the VM is gone right after it has started, its files stay",
     "guest_fails": "the guest panics right after it has started",
+    "hangs_after_start": "the VM does not answer after it has started, until it is ended",
     "stop_fails": "stop_sandbox runs into its limit of time and the VM goes on",
     "pause_fails": "pause_sandbox is refused",
     "resume_fails": "resume_sandbox is refused",
@@ -64,6 +65,8 @@ FAULTS = {
     "cleanup_fails": "cleanup cannot remove the files",
 }
 
+REASONS = {"failed": "the guest panicked", "unresponsive": "the mock does not answer"}
+
 #: C(hypervisor_params) of this key name a fault.
 FAULT_PARAM = "fault"
 
@@ -72,7 +75,7 @@ FAULT_PARAM = "fault"
 class FakeVm:
     """What the file holds.
 
-    :param power: running, paused, failed, or dead for a VM that ended without being stopped
+    :param power: running, paused, failed, unresponsive, or dead for a VM that ended without being stopped
     """
 
     power: str
@@ -171,7 +174,7 @@ class MockHypervisor(Hypervisor):
 
     def check(self) -> None:
         observed = self.observe()
-        if observed.power == "failed":
+        if observed.power in REASONS:
             raise VmmError(observed.reason, sandbox=self.context.sandbox_id, answer=observed.vmm_status)
         if observed.power == "off":
             raise StateError(observed.reason or "the VM does not run", sandbox=self.context.sandbox_id)
@@ -278,7 +281,7 @@ class MockHypervisor(Hypervisor):
             vcpus_online=vm.vcpus,
             memory_mb=vm.memory_mb,
             devices=sorted(vm.devices),
-            reason="the guest panicked" if vm.power == "failed" else "",
+            reason=REASONS.get(vm.power, ""),
         )
 
     def capabilities(self) -> Capabilities:
@@ -389,7 +392,7 @@ class MockHypervisor(Hypervisor):
     def _settle(self, vm: FakeVm) -> None:
         """Put down that the VM exists, and what becomes of it."""
         self.context.checkpoint()
-        for fault, power in (("dies_after_start", "dead"), ("guest_fails", "failed")):
+        for fault, power in (("dies_after_start", "dead"), ("guest_fails", "failed"), ("hangs_after_start", "unresponsive")):
             if fault in self.faults:
                 self._store(dataclasses.replace(vm, power=power))
 
@@ -407,8 +410,8 @@ class MockHypervisor(Hypervisor):
         vm = self._running_vm(fault.split("_", maxsplit=1)[0])
         if vm.power == power:
             return
-        if vm.power == "failed":
-            raise StateError("the guest panicked", sandbox=self.context.sandbox_id)
+        if vm.power in REASONS:
+            raise StateError(REASONS[vm.power], sandbox=self.context.sandbox_id)
         if fault in self.faults:
             raise self._refused(fault.split("_", maxsplit=1)[0])
         vm.power = power

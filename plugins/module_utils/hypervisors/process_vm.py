@@ -88,10 +88,13 @@ class ProcessHypervisor(Hypervisor):
             self.vm.kill()
             shutil.rmtree(self.context.run_dir, ignore_errors=True)
 
+    def adopt(self) -> None:
+        self.vm.adopt()
+
     def check(self) -> None:
         with self.vm.named_errors():
             observed = self.observe()
-            if observed.power in ("off", "failed") or observed.reason:
+            if observed.power in ("off", "failed", "unresponsive") or observed.reason:
                 raise StateError(f"the VM is {observed.power}", answer=observed.reason, log=self.vm.log)
 
     def observe(self) -> Observed:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 from typing import Any
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.answers import Anything, checked, shape_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError, VmmError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context, Observed
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.process_vm import ProcessVm
@@ -68,8 +69,8 @@ class AcrnState:
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> AcrnState:
         """The state from its JSON value; what a later version added is left out."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        state = cls(**{name: item for name, item in value.items() if name in known})
+        value = checked(shape_of(cls, process=Anything()), value, "the recorded state of ACRN")
+        state = cls(**value)
         state.process = ProcessIdentity.from_dict(value.get("process"))
         return state
 
@@ -139,7 +140,7 @@ class Vm(ProcessVm):
         try:
             status = self.status()
         except VmmError as error:
-            return Observed("failed", pid=process.pid, reason=str(error))
+            return Observed("unresponsive", pid=process.pid, reason=str(error))
         if status not in RUNNING:
             words = f"acrnctl says {status}" if status else "acrnctl knows no such VM"
             return Observed("failed", status, process.pid, reason=f"acrn-dm runs, and {words}")
@@ -161,6 +162,10 @@ class Vm(ProcessVm):
         if process is not None and send_signal(process, signal.SIGINT):
             wait_gone(process, STEP_SECONDS if force else timeout)
         self.kill()
+
+    def adopt(self) -> None:
+        """Look for an acrn-dm of this sandbox by its command line."""
+        self.state.launching = True
 
     def kill(self) -> None:
         """End acrn-dm and remove everything that was made for it.

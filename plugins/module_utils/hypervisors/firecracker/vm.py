@@ -155,7 +155,7 @@ class Vm(ProcessVm):
                 devices=self.plugged_devices(config),
             )
         except VmmError as error:
-            return Observed("failed", pid=process.pid, reason=f"Firecracker does not answer: {error}")
+            return Observed("unresponsive", pid=process.pid, reason=f"Firecracker does not answer: {error}")
 
     def status(self, api: ApiClient) -> str:
         """Firecracker's word for the VM's state."""

@@ -12,6 +12,13 @@ import dataclasses
 import uuid
 from typing import Any
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.answers import (
+    Anything,
+    ListOf,
+    MapOf,
+    checked,
+    shape_of,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.bridges import Bridge
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity
 
@@ -65,8 +72,9 @@ class QemuState:
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> QemuState:
         """The state from its JSON value; what a later version added is left out."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        state = cls(**{name: item for name, item in value.items() if name in known})
+        shape = shape_of(cls, process=Anything(), daemons=MapOf(Anything()), bridges=ListOf(Anything()))
+        value = checked(shape, value, "the recorded state of QEMU")
+        state = cls(**value)
         state.process = ProcessIdentity.from_dict(value.get("process"))
         daemons = {name: ProcessIdentity.from_dict(daemon) for name, daemon in (value.get("daemons") or {}).items()}
         state.daemons = {name: daemon for name, daemon in daemons.items() if daemon is not None}

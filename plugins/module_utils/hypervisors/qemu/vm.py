@@ -93,7 +93,7 @@ class Vm(ProcessVm):
         if found is None and self.state.launching:
             # Between its start and its pid file only the command line tells it.
             for pid, words in command_lines():
-                if pidfile in words and self.state.uuid in words:
+                if pidfile in words and (not self.state.uuid or self.state.uuid in words):
                     found = identify(pid)
         if found is not None:
             self.state.process = found
@@ -125,6 +125,10 @@ class Vm(ProcessVm):
         for daemon in self.state.daemons.values():
             terminate(daemon, STEP_SECONDS)
         self.state.daemons = {}
+
+    def adopt(self) -> None:
+        """Look for a QEMU of this sandbox, and for the daemons of its devices, by their command lines."""
+        self.state.launching = True
 
     def kill(self) -> None:
         self.disconnect()
@@ -226,7 +230,7 @@ class Vm(ProcessVm):
                     reason=reason,
                 )
         except VmmError as error:
-            return Observed(power="failed", pid=process.pid, reason=f"QEMU does not answer: {error}")
+            return Observed(power="unresponsive", pid=process.pid, reason=f"QEMU does not answer: {error}")
 
     def fewest_vcpus(self) -> int:
         """The fewest vCPUs this VM can come to while it runs, 0 where only what it has is possible."""

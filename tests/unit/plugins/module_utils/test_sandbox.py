@@ -11,7 +11,7 @@ import os
 import pathlib
 import threading
 import time
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 from sandbox_lab import BOOT, Lab, LabHypervisor
@@ -20,6 +20,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     ConfigError,
     DeadlineExceeded,
     DisruptionError,
+    HostError,
     HypervisorError,
     LaunchError,
     LockTimeout,
@@ -256,11 +257,153 @@ def test_an_unreadable_record_stops_the_task_and_stays(lab: Lab) -> None:
     path = lab.root / "state/sandboxes/web/record.json"
     path.write_text(path.read_text()[:50])
     files = lab.files()
-    for wish in ({}, {"state": "absent"}, {"state": "started"}):
+    for wish in ({}, {"state": "stopped"}, {"state": "started"}):
         for run in (lab.check, lab.run):
             with pytest.raises(StoreError, match="not complete JSON"):
                 run(**wish)
             assert lab.files() == files
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: text[:50],
+        lambda text: text.replace('"vcpus": 1', '"vcpus": true'),
+        lambda text: text.replace('"schema": 1', '"schema": 99'),
+        lambda text: text.replace('"driver": {', '"driver": 7, "more": {'),
+        lambda text: text.replace('"hypervisor": "mock"', '"hypervisor": "vmware"'),
+        lambda text: text.replace('"phase": ""', '"phase": "dreaming"'),
+        lambda text: text.replace('"console_start": 0', '"console_start": -5'),
+        lambda text: text.replace('"saved_state": ""', '"saved_state": "/etc"'),
+        lambda text: "[" * 100_000,
+        lambda text: "\0" * 100,
+    ],
+)
+def test_no_record_keeps_a_sandbox_from_being_removed(lab: Lab, damage: Callable[[str], str]) -> None:
+    lab.run(vcpus=1, **BOOT)
+    path = lab.root / "state/sandboxes/web/record.json"
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(StoreError):
+        lab.run(state="started")
+    files = lab.files()
+    assert lab.check(state="absent")["changed"]
+    assert lab.files() == files
+    assert lab.run(state="absent")["sandbox"]["state"] == "absent"
+    assert lab.remains() == []
+    assert not lab.run(state="absent")["changed"]
+
+
+@pytest.mark.parametrize("kind", ["directory", "link", "fifo"])
+def test_what_is_not_a_record_is_removed_with_the_sandbox(lab: Lab, kind: str, tmp_path: pathlib.Path) -> None:
+    lab.run(**BOOT)
+    path = lab.root / "state/sandboxes/web/record.json"
+    outside = tmp_path / "outside"
+    outside.write_text(path.read_text())
+    path.unlink()
+    {"directory": path.mkdir, "link": lambda: path.symlink_to(outside), "fifo": lambda: os.mkfifo(path)}[kind]()
+    with pytest.raises(StoreError):
+        lab.facts()
+    lab.run(state="absent")
+    assert not path.parent.exists() and outside.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give directories away")
+@pytest.mark.parametrize("place", ["", "state", "state/sandboxes", "state/sandboxes/web"])
+def test_a_state_directory_that_others_can_write_to_is_refused(lab: Lab, place: str) -> None:
+    lab.run(**BOOT)
+    files = lab.files()
+    for owner, mode, words in ((65534, 0o700, "belongs to user 65534"), (0, 0o777, "others can write to it")):
+        os.chown(lab.root / place, owner, -1)
+        os.chmod(lab.root / place, mode)
+        for state in ("started", "paused", "absent"):
+            for run in (lab.check, lab.run):
+                with pytest.raises(HostError, match=words) as caught:
+                    run(state=state)
+                assert caught.value.option == "state_dir" and caught.value.sandbox == "web"
+        assert lab.files() == files
+        os.chown(lab.root / place, 0, -1)
+        os.chmod(lab.root / place, 0o700)
+    lab.run(state="absent")
+
+
+def test_another_run_dir_is_refused_by_both_names(lab: Lab) -> None:
+    lab.run(**BOOT)
+    files = lab.files()
+    for state in (None, "started", "stopped", "absent"):
+        for run in (lab.check, lab.run):
+            with pytest.raises(ConfigError, match=str(lab.root / "run")) as caught:
+                run(state=state, run_dir=str(lab.root / "other"))
+            assert caught.value.wanted == str(lab.root / "other") and caught.value.option == "run_dir"
+    assert lab.files() == files
+    assert not lab.run(run_dir=f"{lab.root}//run/")["changed"]
+
+
+def test_a_vm_that_does_not_answer_is_not_ended_without_consent(lab: Lab) -> None:
+    lab.faults = ("hangs_after_start",)
+    with pytest.raises(VmmError, match="unresponsive"):
+        lab.run(**BOOT)
+    lab.faults = ()
+    files = lab.files()
+    assert lab.facts()["state"] == "unresponsive"
+    for wish in ({}, {"state": "started"}, {"state": "paused"}, {"state": "saved"}, {"vcpus": 2}, {"state": "started", "memory_mb": 99}):
+        for run in (lab.check, lab.run):
+            with pytest.raises(DisruptionError, match="does not answer"):
+                run(**wish)
+            assert lab.files() == files
+    assert lab.check(state="started", disruption="restart")["actions"] == ["end the VMM, which does not answer", "start"]
+    assert lab.run(state="started", disruption="restart")["sandbox"]["state"] == "started"
+    for state in ("stopped", "restarted", "absent"):
+        vm = lab.driver()._running_vm("hang")
+        vm.power = "unresponsive"
+        lab.driver()._store(vm)
+        lab.run(state=state)
+        lab.run(**BOOT, state="started")
+
+
+def test_a_full_disk_does_not_keep_a_vm_running(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.run(**BOOT)
+    lab.run(id="old", **BOOT)
+    os.unlink(lab.root / "state/sandboxes/old/spare")
+    real = os.fsync
+
+    def full(descriptor: int) -> None:
+        if (lab.root / "state/sandboxes/web/spare").exists() or "/old/" in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "posix_fallocate", lambda *_arguments: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    with pytest.raises(StoreError, match="the disk is full"):
+        lab.run(id="old", state="stopped")
+    assert lab.driver("old").observe().power == "off"
+    lab.run(id="old", state="absent")
+    assert lab.run(state="stopped")["sandbox"]["state"] == "stopped"
+    assert lab.facts()["state"] == "stopped"
+    lab.run(state="absent")
+    assert lab.remains() == []
+
+
+def test_a_sandbox_that_a_task_works_on_is_changing(lab: Lab) -> None:
+    lab.run(**BOOT)
+    record = Store(lab.spec().layout()).load()
+    assert record is not None
+    with Store(lab.spec().layout()).lock(5):
+        record.phase = "saving"
+        Store(lab.spec().layout()).save(record)
+        lab.driver().crash()
+        assert (lab.facts()["state"], lab.facts()["phase"]) == ("changing", "saving")
+    assert lab.facts()["state"] == "crashed"
+
+
+def test_check_mode_predicts_the_sizes_of_a_vm_that_ends(lab: Lab) -> None:
+    lab.run(**BOOT)
+    for state in ("saved", "stopped"):
+        predicted = lab.check(state=state)["sandbox"]
+        real = lab.run(state=state)["sandbox"]
+        for name in ("state", "vcpus", "vcpus_online", "memory_mb", "pid", "thread_ids", "leftovers", "vmm_status", "devices"):
+            assert predicted[name] == real[name], name
+        lab.run(state="started")
 
 
 def test_another_task_is_waited_for(lab: Lab) -> None:
