@@ -17,6 +17,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.answers import (
     Maybe,
     Number,
     Record,
+    Tagged,
     Text,
 )
 
@@ -81,6 +82,9 @@ def right(shape: Any, random_: random.Random) -> Any:
         value = {name: right(inner, random_) for name, inner in shape.required.items()}
         value.update({name: right(inner, random_) for name, inner in shape.optional.items() if random_.random() < 0.5})
         return value
+    if isinstance(shape, Tagged):
+        tag = random_.choice([*shape.shapes, "other"])
+        return {**right(shape.shapes.get(tag, shape.other), random_), shape.tag: tag}
     if isinstance(shape, Anything):
         return random_.choice([None, 1, "x", [], {"a": [1]}])
     raise TypeError(shape)

@@ -54,6 +54,7 @@ WORDS = {
     "vcpu_unplug": "fewer vCPUs",
     "memory_grow": "more memory",
     "memory_shrink": "less memory",
+    "guest_agent": "ask an agent in the guest",
 }
 
 

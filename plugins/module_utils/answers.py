@@ -87,6 +87,20 @@ class Record:
 
 
 @dataclasses.dataclass(frozen=True)
+class Tagged:
+    """An object whose shape depends on one of its members, a text.
+
+    :param tag: the member
+    :param shapes: shapes of the whole object by the tag's value
+    :param other: the shape for every other value
+    """
+
+    tag: str
+    shapes: Mapping[str, Record]
+    other: Record
+
+
+@dataclasses.dataclass(frozen=True)
 class Anything:
     """Whatever JSON can say, in at most C(depth) levels and C(most) values. For answers that are shown and never read."""
 
@@ -165,6 +179,10 @@ def _checked(shape: Any, value: Any, source: str, place: str) -> Any:
                 raise wrong(f"an object of at most {shape.most} members")
             return {name: _checked(shape.shape, entry, source, _inside(place, name)) for name, entry in value.items()}
         return _checked_record(shape, value, source, place)
+    if isinstance(shape, Tagged):
+        if not isinstance(value, dict) or not isinstance(value.get(shape.tag), str):
+            raise wrong(f"an object with a text {shape.tag}")
+        return _checked(shape.shapes.get(value[shape.tag], shape.other), value, source, place)
     if isinstance(shape, Anything):
         _check_size(value, shape, wrong)
         return value

@@ -15,10 +15,72 @@ import socket
 import time
 from typing import Any
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.answers import (
+    AnswerError,
+    Anything,
+    Flag,
+    ListOf,
+    Number,
+    Record,
+    Text,
+    brief,
+    checked,
+    parsed,
+    printable,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded, VmmError
 
 #: The longest answer taken from a guest, bytes: a guest is not trusted to end its lines.
 MAX_LINE = 1024 * 1024
+
+
+_NAME = Text(256)
+ERROR = Record({"desc": Text(4096)}, {"class": _NAME})
+
+#: What the agent may return to each command that is asked (QEMU's docs/interop/qemu-ga-ref, by the command's name). It runs in the guest, so
+#: nothing it says is trusted.
+ANSWERS: dict[str, Any] = {
+    "guest-get-osinfo": Record(
+        {},
+        dict.fromkeys(
+            (
+                "id",
+                "kernel-release",
+                "kernel-version",
+                "machine",
+                "name",
+                "pretty-name",
+                "variant",
+                "variant-id",
+                "version",
+                "version-id",
+            ),
+            _NAME,
+        ),
+    ),
+    "guest-get-host-name": Record({"host-name": _NAME}),
+    "guest-network-get-interfaces": ListOf(
+        Record(
+            {"name": _NAME},
+            {
+                "hardware-address": Text(64),
+                "ip-addresses": ListOf(Record({"ip-address": Text(64)}, {"ip-address-type": Text(16), "prefix": Number(0, 128)}), most=256),
+            },
+        ),
+        most=256,
+    ),
+    "guest-get-vcpus": ListOf(Record({"logical-id": Number(0, 65535), "online": Flag()}, {"can-offline": Flag()})),
+    "guest-set-vcpus": Number(0, 65535),
+    "guest-set-time": Anything(),
+    "guest-file-open": Number(0, 2**63 - 1),
+    "guest-file-write": Record({"count": Number(0, 2**31 - 1), "eof": Flag()}),
+    "guest-file-close": Anything(),
+    "guest-exec": Record({"pid": Number(0, 2**63 - 1)}),
+    "guest-exec-status": Record(
+        {"exited": Flag()},
+        {"exitcode": Number(-(2**31), 2**32 - 1), "signal": Number(0, 256)},
+    ),
+}
 
 
 class AgentError(VmmError):
@@ -60,6 +122,7 @@ class GuestAgent:
 
         :param timeout: seconds
         :raises AgentError: the agent refused
+        :raises AnswerError: its answer is not what L(ANSWERS) declares
         :raises DeadlineExceeded: no answer in time
         """
         request: dict[str, Any] = {"execute": command}
@@ -67,10 +130,12 @@ class GuestAgent:
             request["arguments"] = arguments
         self._send(json.dumps(request).encode() + b"\n", command)
         answer = self._read(time.monotonic() + (self.timeout if timeout is None else timeout), command)
-        error = answer.get("error")
-        if isinstance(error, dict):
-            raise AgentError(f"the guest agent refused {command}", wanted=command, answer=str(error.get("desc", "")))
-        return answer.get("return")
+        if "error" in answer:
+            error = checked(ERROR, answer["error"], f"the guest agent's refusal of {command}")
+            raise AgentError(f"the guest agent refused {command}", wanted=command, answer=printable(error["desc"]))
+        if "return" not in answer:
+            raise AnswerError(f"the guest agent's answer to {command} has neither a return nor an error", answer=brief(answer))
+        return checked(ANSWERS[command], answer["return"], f"the guest agent's answer to {command}")
 
     def _synchronize(self) -> None:
         """Skip what an earlier conversation left unread, on both sides (guest-sync-delimited)."""
@@ -89,12 +154,13 @@ class GuestAgent:
 
     def _read(self, deadline: float, command: str) -> dict[str, Any]:
         while True:
-            line, newline, rest = self._buffer.partition(b"\n")
-            if newline:
-                self._buffer = rest
+            end = self._buffer.find(b"\n")
+            if end >= 0:
+                line = bytes(self._buffer[:end])
+                del self._buffer[: end + 1]
                 try:
-                    message = json.loads(line.rpartition(b"\xff")[2])
-                except (ValueError, RecursionError):
+                    message = parsed(line.rpartition(b"\xff")[2], command, MAX_LINE)
+                except AnswerError:
                     continue
                 if isinstance(message, dict):
                     return message
@@ -119,24 +185,39 @@ def describe(agent: GuestAgent) -> dict[str, Any]:
     for name, command in (("os", "guest-get-osinfo"), ("host_name", "guest-get-host-name"), ("interfaces", "guest-network-get-interfaces")):
         try:
             facts[name] = agent.ask(command)
-        except AgentError:
+        except (AgentError, AnswerError):
             continue
-    if isinstance(facts.get("host_name"), dict):
-        facts["host_name"] = facts["host_name"].get("host-name", "")
-    facts["interfaces"] = [_interface(one) for one in facts.get("interfaces") or [] if isinstance(one, dict)]
+    if "os" in facts:
+        facts["os"] = {name: printable(text) for name, text in facts["os"].items()}
+    if "host_name" in facts:
+        facts["host_name"] = printable(facts["host_name"]["host-name"])
+    facts["interfaces"] = [_interface(one) for one in facts.get("interfaces", [])]
     return facts
 
 
-def _interface(told: dict[str, Any]) -> dict[str, Any]:
-    addresses = [one.get("ip-address", "") for one in told.get("ip-addresses") or [] if isinstance(one, dict)]
-    return {"name": told.get("name", ""), "mac": told.get("hardware-address", ""), "addresses": addresses}
+def _interface(reported: dict[str, Any]) -> dict[str, Any]:
+    addresses = [printable(one["ip-address"]) for one in reported.get("ip-addresses", [])]
+    return {"name": printable(reported["name"]), "mac": printable(reported.get("hardware-address", "")), "addresses": addresses}
 
 
-def first_address(facts: dict[str, Any]) -> str:
-    """The first address of the guest that another machine could use; IPv4 before IPv6, empty when there is none."""
-    addresses = [address for interface in facts.get("interfaces", []) for address in interface["addresses"]]
-    usable = [address for address in addresses if not address.startswith(("127.", "fe80:", "169.254.")) and address != "::1"]
-    return min(usable, key=lambda address: ":" in address, default="")
+def addresses_of(facts: dict[str, Any]) -> list[str]:
+    """The addresses that a guest reports and another machine could use, in one spelling; IPv4 before IPv6.
+
+    A guest can report anything, so what leads to the host itself is left out here as far as the text tells: loopback, unspecified, link-local,
+    multicast and IPv4 addresses in the form of IPv6.
+    """
+    import ipaddress
+
+    found = []
+    for text in (address for interface in facts.get("interfaces", []) for address in interface["addresses"]):
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            continue
+        mapped = address.version == 6 and (address.ipv4_mapped or address.sixtofour or address.teredo)
+        if not (mapped or address.is_loopback or address.is_unspecified or address.is_link_local or address.is_multicast or address.is_reserved):
+            found.append(address)
+    return [str(address) for address in sorted(found, key=lambda address: address.version)]
 
 
 def set_online_vcpus(agent: GuestAgent, count: int) -> int:
@@ -144,11 +225,11 @@ def set_online_vcpus(agent: GuestAgent, count: int) -> int:
 
     :raises AgentError: it refuses (it cannot do without the first one)
     """
-    vcpus = sorted(agent.ask("guest-get-vcpus"), key=lambda vcpu: int(vcpu["logical-id"]))
+    vcpus = sorted(agent.ask("guest-get-vcpus"), key=lambda vcpu: vcpu["logical-id"])
     changes = [
         {"logical-id": vcpu["logical-id"], "online": number < count}
         for number, vcpu in enumerate(vcpus)
-        if bool(vcpu["online"]) != (number < count)
+        if vcpu["online"] != (number < count)
     ]
     if changes:
         agent.ask("guest-set-vcpus", {"vcpus": changes})

@@ -237,9 +237,16 @@ class Sandbox:
 
         if self.spec.wait_for and self.driver is not None and self.record is not None:
             try:
-                wait_for(self.spec.wait_for, self.driver, self.spec.id, self.record.console_start)
+                wait_for(self.spec.wait_for, self.driver, self.spec.id, self.record.console_start, self._interfaces(self.record))
             finally:
                 self.driver.disconnect()
+
+    def _interfaces(self, record: SandboxRecord) -> list[str]:
+        """The host's interfaces that lead to the guest: bridges, and taps that are in none."""
+        from ansible_collections.kata.hypervisor.plugins.module_utils.network import tap_name
+
+        taps = [device for device in record.devices if device["type"] == "net" and device.get("kind") == "tap"]
+        return sorted({device.get("bridge") or device.get("tap_name") or tap_name(self.spec.id, device["id"]) for device in taps})
 
     @property
     def saved_path(self) -> str:
@@ -359,6 +366,7 @@ class Sandbox:
             self.prepared = self.prepare(with_devices=self.observed.power == "off")
         self._check_capabilities(self.prepared or self.driver)
         self._check_steps()
+        self._check_wait(self.prepared or self.driver)
         if self.prepared and self.plan.has("stop", "cleanup", "remove"):
             self.prepared = None  # It was asked while another VM was there.
 
@@ -385,6 +393,13 @@ class Sandbox:
                 self.driver.check_resize_memory(step.arguments["size"])
             elif step.name == "save" and not self.plan.has("restore", "unplug"):
                 self.driver.check_save()
+
+    def _check_wait(self, driver: Hypervisor | None) -> None:
+        """Refuse to wait for what this VM cannot tell, before anything is changed."""
+        if self.spec.wait_for and self.plan.desired in ("started", "saved", "paused") and driver is not None:
+            from ansible_collections.kata.hypervisor.plugins.module_utils.waiting import check_possible
+
+            check_possible(self.spec.wait_for, driver.name, driver.capabilities(), self.spec.id)
 
     def _check_supervision(self) -> None:
         """Refuse what this host's supervisor cannot do, before anything is changed."""

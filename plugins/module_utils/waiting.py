@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import re
+import stat
+import subprocess
+import sys
 import time
-from typing import Any, Callable
+from typing import Any, Callable, Iterator, NamedTuple, Sequence
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     ConfigError,
@@ -16,12 +21,15 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     Unsupported,
     VmmError,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Hypervisor
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Capabilities, Hypervisor
 
 DEFAULT_TIMEOUT = 60.0
 
 #: Seconds between two looks.
 POLL = 0.1
+
+#: Addresses of a guest that are tried, at the most.
+MOST_ADDRESSES = 8
 
 #: Bytes of the console that are searched, from its end; a guest may print for ever.
 SEARCHED = 4 * 1024 * 1024
@@ -61,48 +69,67 @@ def parse_wait_for(value: Any, timeout: float = DEFAULT_TIMEOUT) -> dict[str, An
     kind, argument = wish.popitem()
     if kind == "console":
         try:
-            if not argument or not isinstance(argument, str):
-                raise wrong("the console needs a regular expression")
+            if not argument or not isinstance(argument, str) or "\0" in argument or len(argument) > 4096:
+                raise wrong("the console needs a regular expression of at most 4096 characters")
             re.compile(argument.encode())
-        except re.error as problem:
+        except (re.error, RecursionError, OverflowError, UnicodeEncodeError) as problem:
             raise wrong(f"this is no regular expression: {problem}") from problem
     if kind == "port":
         port = str(argument).rpartition(":")[2]
-        if not port.isdigit() or not 0 < int(port) < 65536:
+        if isinstance(argument, bool) or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
             raise wrong("a port is a number from 1 to 65535, after an address and a colon where the guest has no agent to ask")
     return {"kind": kind, "argument": argument, "timeout": seconds}
 
 
-def wait_for(wish: dict[str, Any], driver: Hypervisor, sandbox: str, console_start: int) -> None:
+def check_possible(wish: dict[str, Any], hypervisor: str, capabilities: Capabilities, sandbox: str) -> None:
+    """Refuse to wait for what this VM cannot tell.
+
+    :raises Unsupported: it has no channel to an agent in the guest, which the wait needs
+    """
+    needs_agent = wish["kind"] == "agent" or (wish["kind"] == "port" and not str(wish["argument"]).rpartition(":")[0])
+    if needs_agent and not capabilities.guest_agent:
+        what = "an agent" if wish["kind"] == "agent" else "a port without an address"
+        raise Unsupported(
+            f"{what} cannot be waited for: the {hypervisor} driver has no channel to an agent in this VM",
+            sandbox=sandbox,
+            option="wait_for",
+            wanted=wish["argument"] or wish["kind"],
+            fix="Wait for the console, or for a port with the guest's address before it, such as 'port: 192.0.2.7:22'.",
+        )
+
+
+def wait_for(wish: dict[str, Any], driver: Hypervisor, sandbox: str, console_start: int, interfaces: Sequence[str] = ()) -> None:
     """Wait for what L(parse_wait_for) gave.
 
     :param console_start: where in the console's log this run of the VM begins, in bytes
+    :param interfaces: the host's interfaces that lead to the guest
     :raises DeadlineExceeded: it did not come in time; with the last lines of the console and of the VMM's log
     :raises VmmError: the VM ended while it was waited for
     """
     deadline = time.monotonic() + wish["timeout"]
-    reached = KINDS[wish["kind"]](wish["argument"], driver, sandbox, console_start)
+    waiting = Waiting(wish["argument"], driver, sandbox, console_start, tuple(interfaces), deadline)
     what = f"{wish['kind']} {wish['argument']}".strip() if isinstance(wish["argument"], str) else wish["kind"]
-    while True:
-        seen = driver.observe()
-        if reached(seen.power):
-            return
-        # One that does not answer may only have much to do; what is lost says so.
-        gone = seen.power == "off" or (seen.power == "failed" and bool(seen.vmm_status))
-        if gone or time.monotonic() >= deadline:
-            message = f"the VM is {seen.power}" if gone else f"it did not come within {wish['timeout']:g} seconds"
-            if seen.reason:
-                message += f" ({seen.reason})"
-            raise (VmmError if gone else DeadlineExceeded)(
-                f"waited for {what}, and {message}",
-                sandbox=sandbox,
-                option="wait_for",
-                wanted=wish["argument"] or wish["kind"],
-                answer=last_words(driver),
-                log=driver.console_log() or driver.vmm_log(),
-                fix="The sandbox was left as it is. Look at its console, or give wait_for more time.",
-            )
-        time.sleep(POLL)
+    with KINDS[wish["kind"]](waiting) as reached:
+        while True:
+            seen = driver.observe()
+            if reached(seen.power):
+                return
+            # One that does not answer may only have much to do; what is lost says so.
+            gone = seen.power == "off" or (seen.power == "failed" and bool(seen.vmm_status))
+            if gone or time.monotonic() >= deadline:
+                message = f"the VM is {seen.power}" if gone else f"it did not come within {wish['timeout']:g} seconds"
+                if seen.reason:
+                    message += f" ({seen.reason})"
+                raise (VmmError if gone else DeadlineExceeded)(
+                    f"waited for {what}, and {message}",
+                    sandbox=sandbox,
+                    option="wait_for",
+                    wanted=wish["argument"] or wish["kind"],
+                    answer=last_words(driver),
+                    log=driver.console_log() or driver.vmm_log(),
+                    fix="The sandbox was left as it is. Look at its console, or give wait_for more time.",
+                )
+            time.sleep(POLL)
 
 
 def last_words(driver: Hypervisor, lines: int = 15) -> str:
@@ -120,47 +147,133 @@ def last_words(driver: Hypervisor, lines: int = 15) -> str:
 Reached = Callable[[str], bool]
 
 
-def _running(argument: str, driver: Hypervisor, sandbox: str, console_start: int) -> Reached:
-    return lambda power: power == "running"
+class Waiting(NamedTuple):
+    """What a kind of waiting needs to know.
+
+    :param argument: what the task gave after the kind
+    :param interfaces: the host's interfaces that lead to the guest
+    :param deadline: by the monotonic clock
+    """
+
+    argument: Any
+    driver: Hypervisor
+    sandbox: str
+    console_start: int
+    interfaces: tuple[str, ...]
+    deadline: float
 
 
-def _console(argument: str, driver: Hypervisor, sandbox: str, console_start: int) -> Reached:
-    path = driver.console_log()
+@contextlib.contextmanager
+def _running(waiting: Waiting) -> Iterator[Reached]:
+    yield lambda power: power == "running"
+
+
+@contextlib.contextmanager
+def _console(waiting: Waiting) -> Iterator[Reached]:
+    path = waiting.driver.console_log()
     if not path:
         raise Unsupported(
-            f"the {driver.name} driver keeps no console log to search",
-            sandbox=sandbox,
+            f"the {waiting.driver.name} driver keeps no console log to search",
+            sandbox=waiting.sandbox,
             option="wait_for",
-            wanted=argument,
+            wanted=waiting.argument,
         )
-    pattern = re.compile(argument.encode())
-    return lambda power: pattern.search(_printed(path, console_start)) is not None
+    pattern = waiting.argument.encode()
+    if not SPECIAL.search(waiting.argument):
+        yield lambda power: pattern in _printed(path, waiting.console_start)
+        return
+    # What a regular expression costs nobody knows, and nothing in this process could interrupt it.
+    seconds = max(1, math.ceil(waiting.deadline - time.monotonic()))
+    arguments = [sys.executable, "-I", "-S", "-c", SEARCH, path, str(waiting.console_start), str(SEARCHED), str(seconds)]
+    with subprocess.Popen([*arguments, pattern], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/") as search:
+        try:
+            yield lambda power: search.poll() == 0
+        finally:
+            search.kill()
 
 
-def _agent(argument: str, driver: Hypervisor, sandbox: str, console_start: int) -> Reached:
-    return lambda power: power == "running" and bool(driver.guest_facts())
+#: Characters that mean more than themselves in a regular expression.
+SPECIAL = re.compile(r"[\\^$.|?*+(){}\[\]]")
+
+#: Searches a console until a regular expression matches, and ends with 0 then. The kernel ends it when its time is up, whatever it does.
+SEARCH = """
+import os, re, signal, stat, sys, time
+path, start, most, seconds, pattern = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), re.compile(os.fsencode(sys.argv[5]))
+signal.alarm(seconds)
+parent, seen = os.getppid(), -1
+while os.getppid() == parent:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        descriptor = -1
+    if descriptor >= 0:
+        with open(descriptor, "rb") as stream:
+            status = os.fstat(descriptor)
+            if stat.S_ISREG(status.st_mode) and status.st_size != seen:
+                seen = status.st_size
+                stream.seek(max(start if start <= seen else 0, seen - most))
+                if pattern.search(stream.read(most)):
+                    sys.exit(0)
+    time.sleep(0.1)
+sys.exit(1)
+"""
 
 
-def _port(argument: Any, driver: Hypervisor, sandbox: str, console_start: int) -> Reached:
-    address, _colon, port = str(argument).rpartition(":")
-    number = int(port)
+@contextlib.contextmanager
+def _agent(waiting: Waiting) -> Iterator[Reached]:
+    yield lambda power: power == "running" and bool(waiting.driver.guest_facts())
+
+
+@contextlib.contextmanager
+def _port(waiting: Waiting) -> Iterator[Reached]:
+    address, _colon, port = str(waiting.argument).rpartition(":")
+    number, named = int(port), address.strip("[]")
 
     def reached(power: str) -> bool:
-        host = address.strip("[]")
-        if not host and power == "running":
-            from ansible_collections.kata.hypervisor.plugins.module_utils.guest_agent import first_address
+        if named:
+            return _listens(named, number)
+        if power != "running" or not waiting.interfaces:
+            return False
+        from ansible_collections.kata.hypervisor.plugins.module_utils.guest_agent import addresses_of
 
-            host = first_address(driver.guest_facts())
-        return bool(host) and _listens(host, number)
+        # The guest says which address it has, so it must be one that its own network leads to, and none of the host's.
+        addresses = [found for found in addresses_of(waiting.driver.guest_facts()) if not _is_ours(found)][:MOST_ADDRESSES]
+        return any(_listens(found, number, interface) for found in addresses for interface in waiting.interfaces)
 
-    return reached
+    yield reached
 
 
-def _listens(host: str, port: int) -> bool:
+def _is_ours(address: str) -> bool:
+    """Whether an address is one of this host's: then a socket can be bound to it."""
     import socket
 
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
-        with socket.create_connection((host, port), timeout=1):
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+            return True
+    except OSError:
+        return False
+
+
+def _listens(host: str, port: int, interface: str = "") -> bool:
+    """Whether somebody listens at a port.
+
+    :param interface: the only interface of the host that the connection may take; empty for any
+    """
+    import socket
+
+    if not interface:
+        try:
+            with socket.create_connection((host, port), timeout=1):
+                return True
+        except OSError:
+            return False
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.settimeout(1)
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
+            probe.connect((host, port))
             return True
     except OSError:
         return False
@@ -169,16 +282,19 @@ def _listens(host: str, port: int) -> bool:
 def _printed(path: str, start: int) -> bytes:
     """What the guest printed since it started; a log that is shorter than it was has been begun anew."""
     try:
-        with open(path, "rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            stream.seek(max(start if start <= size else 0, size - SEARCHED))
-            return stream.read()
-    except FileNotFoundError:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
         return b""
+    with open(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return b""
+        stream.seek(max(start if start <= status.st_size else 0, status.st_size - SEARCHED))
+        return stream.read(SEARCHED)
 
 
-#: What can be waited for: a function that is given the wish and the VM, and returns the question to ask again and again.
-KINDS: dict[str, Callable[[Any, Hypervisor, str, int], Reached]] = {
+#: What can be waited for: each gives the question to ask again and again.
+KINDS: dict[str, Callable[[Waiting], contextlib.AbstractContextManager[Reached]]] = {
     "running": _running,
     "console": _console,
     "agent": _agent,

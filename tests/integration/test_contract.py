@@ -239,6 +239,9 @@ def test_every_operation_acts_or_is_refused(lab: VmmLab) -> None:
         walk("restore_sandbox", lambda: driver.restore_sandbox(saved, 60), power("paused"))
         walk("start_sandbox", lambda: driver.start_sandbox(20), power("running"))
     walk("disconnect", driver.disconnect, lambda _: True)
+    stranger = type(driver)(driver.context)
+    walk("adopt", stranger.adopt, lambda _: stranger.observe().pid)
+    stranger.disconnect()
     walk("cleanup", driver.cleanup, lambda _: not os.path.exists(driver.context.run_dir))
     walk("check after the end", lambda: _refused_check(driver), lambda refusal: refusal)
     operations = {name for name, value in vars(Hypervisor).items() if inspect.isfunction(value) and not name.startswith("_")}

@@ -85,6 +85,8 @@ class Capabilities:
     metadata_update: bool = False
     #: A disk's limits can change while the VM runs.
     disk_limit_update: bool = False
+    #: An agent in the guest can be asked.
+    guest_agent: bool = False
 
 
 #: What a VM can be, as seen from outside. C(off): no VMM process. C(failed): the process is there and says that its guest is lost

@@ -309,6 +309,7 @@ class MockHypervisor(Hypervisor):
             balloon_update=True,
             metadata_update=True,
             disk_limit_update=True,
+            guest_agent=True,
         )
 
     def get_thread_ids(self) -> dict[int, int]:

@@ -51,6 +51,16 @@ def plan_jail(config: HypervisorConfig, sandbox: str, base: str, program: str) -
     return Jail(base, program, name, uid, config.jailer_gid or uid)
 
 
+def find_jail(base: str, sandbox: str) -> Jail | None:
+    """The jail that a sandbox has left below a directory, whatever the program's name was; None where there is none."""
+    for directory in glob.glob(os.path.join(glob.escape(base), "*", jail_id(sandbox))):
+        program = os.path.basename(os.path.dirname(directory))
+        with contextlib.suppress(OSError):
+            owner = os.lstat(os.path.join(directory, "root"))
+            return Jail(base, program, jail_id(sandbox), owner.st_uid, owner.st_gid)
+    return None
+
+
 def free_uid(sandbox: str, jails: str, own: str) -> int:
     """A uid that is always the same for a sandbox, unless another jail has it already."""
     taken = set()

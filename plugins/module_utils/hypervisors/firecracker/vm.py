@@ -233,6 +233,14 @@ class Vm(ProcessVm):
             return wait_gone(process, max(0.0, deadline - time.monotonic()))
         return not process.is_alive()
 
+    def adopt(self) -> None:
+        """Look for a Firecracker of this sandbox by its command line, and for its jail where jails are by default."""
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import jailer, preparation
+
+        self.state.launching = True
+        if self.state.jail is None:
+            self.state.jail = jailer.find_jail(preparation.default_base(self.context), self.context.sandbox_id)
+
     def kill(self) -> None:
         """End every process of the VM and remove everything that was made for it.
 

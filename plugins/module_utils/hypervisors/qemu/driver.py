@@ -313,6 +313,7 @@ class QemuHypervisor(ProcessHypervisor):
             fs_hotplug=hotplug and machine.vhost_user and self.config.shared_fs != "virtio-9p",
             # Before 6.2 QEMU puts nothing between a guest and a disk that is plugged already; the disk is plugged anew then.
             disk_limit_update=tuple(self.vm.state.qemu_version or (6, 2)) >= (6, 2),
+            guest_agent=True,
             serial_hotplug=hotplug,
             vsock_hotplug=hotplug,
             vfio_hotplug=hotplug and machine.has_bridges,

@@ -14,12 +14,20 @@ import socket
 import time
 from typing import Any, Callable
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.answers import AnswerError, brief, checked, parsed
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded, VmmError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp_answers import (
+    ERROR,
+    EVENT,
+    GREETING,
+    shape_for,
+)
 
 #: The longest line taken from a VMM, bytes. The largest honest one is query-qmp-schema, about 200 KiB.
-MAX_LINE = 16 * 1024 * 1024
-#: How many events are kept for a later wait; the oldest go first.
+MAX_LINE = 4 * 1024 * 1024
+#: How many events are kept for a later wait, and how long one may be, bytes; the oldest go first.
 MAX_EVENTS = 256
+MAX_EVENT = 16 * 1024
 
 
 class QmpError(VmmError):
@@ -74,13 +82,21 @@ class QmpClient:
         self._socket.close()
 
     def execute(
-        self, command: str, arguments: dict[str, Any] | None = None, *, timeout: float | None = None, fds: list[int] | None = None
+        self,
+        command: str,
+        arguments: dict[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        fds: list[int] | None = None,
+        shape: Any = None,
     ) -> Any:
         """Run one command and return what it returned.
 
         :param timeout: seconds to wait for the reply
         :param fds: open descriptors to hand over with it (SCM_RIGHTS)
+        :param shape: what it may return, where that is not what C(qmp_answers.py) declares
         :raises QmpError: QEMU refused it
+        :raises AnswerError: its answer is not what C(qmp_answers.py) declares
         :raises DeadlineExceeded: no reply in time; a late one is dropped by its id
         :raises QmpConnectionError: the connection ended
         """
@@ -106,11 +122,11 @@ class QmpClient:
             if message.get("id") != self._next_id and ("error" not in message or "id" in message):
                 continue
             if "return" in message:
-                return message["return"]
-            error_body = message.get("error")
-            if isinstance(error_body, dict):
-                raise QmpError(command, str(error_body.get("class", "")), str(error_body.get("desc", "")))
-            raise QmpConnectionError(f"QEMU's reply to {command} has neither a return nor an error", answer=str(message)[:200])
+                return checked(shape or shape_for(command, arguments), message["return"], f"QEMU's answer to {command}")
+            if "error" in message:
+                error = checked(ERROR, message["error"], f"QEMU's refusal of {command}")
+                raise QmpError(command, error["class"], error["desc"])
+            raise AnswerError(f"QEMU's answer to {command} has neither a return nor an error", answer=brief(message))
 
     def wait_event(
         self, name: str, timeout: float, matches: Callable[[dict[str, Any]], bool] = lambda data: True
@@ -138,14 +154,10 @@ class QmpClient:
 
     def _read_greeting(self, deadline: float) -> None:
         while True:
-            greeting = self._read_message(deadline, "QEMU's greeting").get("QMP")
-            if isinstance(greeting, dict):
-                version = greeting.get("version")
-                qemu = version.get("qemu") if isinstance(version, dict) else None
-                if not isinstance(qemu, dict):
-                    raise QmpConnectionError("the greeting names no QEMU version", answer=str(greeting)[:200])
-                numbers = [qemu.get(part) for part in ("major", "minor", "micro")]
-                self.version = tuple(n if isinstance(n, int) else 0 for n in numbers)  # type: ignore[assignment]
+            message = self._read_message(deadline, "QEMU's greeting")
+            if "QMP" in message:
+                qemu = checked(GREETING, message["QMP"], "QEMU's greeting")["version"]["qemu"]
+                self.version = (qemu["major"], qemu["minor"], qemu["micro"])
                 return
 
     def _read_message(self, deadline: float, awaited: str, stop_at_event: bool = False) -> dict[str, Any]:
@@ -153,18 +165,19 @@ class QmpClient:
         while True:
             line = self._read_line(deadline, awaited)
             try:
-                message = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if not isinstance(message, dict):
-                continue
-            if isinstance(message.get("event"), str):
-                self._events.append(message)
+                message = parsed(line, awaited, MAX_LINE)
+                if not isinstance(message, dict):
+                    continue
+                if "event" not in message:
+                    return message
+                event: dict[str, Any] = checked(EVENT, message, "QEMU's event")
+            except AnswerError:
+                continue  # Lines that are not QMP are passed over, as QMP's clients do.
+            if len(line) <= MAX_EVENT:
+                self._events.append(event)
                 del self._events[:-MAX_EVENTS]
                 if stop_at_event:
-                    return message
-                continue
-            return message
+                    return event
 
     def _read_line(self, deadline: float, awaited: str) -> bytes:
         searched = 0

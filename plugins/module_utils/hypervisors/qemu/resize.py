@@ -133,7 +133,7 @@ def _raise_if_refused(qmp: QmpClient, identifier: str) -> None:
     for event in qmp.events():
         data = event.get("data") or {}
         refused = event["event"] in ("DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR") and data.get("device") == identifier
-        info = data.get("info") or {}
+        info = data["info"] if isinstance(data.get("info"), dict) else {}
         # ACPI's status for an ejection: 0 done, 0x84 in progress, anything else is a no (ACPI 6.3, _OST).
         refused = refused or (
             event["event"] == "ACPI_DEVICE_OST"

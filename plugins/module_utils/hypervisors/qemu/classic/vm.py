@@ -15,6 +15,7 @@ import shutil
 import time
 from typing import Any, Callable
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.answers import ListOf, Number, Record, Text
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     BlockDrive,
     CpuDevice,
@@ -54,6 +55,11 @@ MIGRATION_INTERVAL = 0.1
 LOST = ("internal-error", "guest-panicked")
 #: vCPUs that stand in one place only, the core.
 CORE_ONLY_MACHINES = ("pseries", "s390-ccw-virtio")
+
+
+#: What the classic QEMU may answer, where that is not what today's does.
+STATUS = Record({}, {"status": Text()})
+VCPUS = ListOf(Record({"CPU": Number(-(2**31), 2**31), "thread_id": Number(-(2**31), 2**31)}))
 
 
 class ClassicVm:
@@ -134,14 +140,14 @@ class ClassicVm:
 
         :raises VmmError: it is, or QEMU does not say
         """
-        status = str(self._connected().execute("query-status").get("status", ""))
+        status = str(self._connected().execute("query-status", shape=STATUS).get("status", ""))
         if status in LOST:
             raise VmmError("the guest is lost", answer=status)
 
     def thread_ids(self) -> dict[int, int]:
         """Host threads of the vCPUs."""
-        vcpus = self._connected().execute("query-cpus")
-        return {int(vcpu["CPU"]): int(vcpu["thread_id"]) for vcpu in vcpus if int(vcpu["thread_id"]) > 0}
+        vcpus = self._connected().execute("query-cpus", shape=VCPUS)
+        return {vcpu["CPU"]: vcpu["thread_id"] for vcpu in vcpus if vcpu["thread_id"] > 0}
 
     def disconnect(self) -> None:
         """Close the connection to the monitor. Idempotent."""
