@@ -50,7 +50,7 @@ def check_program(path: str, option: str, fix: str = "") -> str:
         # Not every task comes here.
         from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import check_parents
 
-        check_parents(os.path.abspath(path), option, shared_groups=True)
+        check_parents(path if os.path.isabs(path) else os.path.abspath(path), option, shared_groups=True)
     return path
 
 

@@ -95,7 +95,6 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, errors_told_by
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import file_digest
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.built_files import IMAGE_SPEC, BuiltFile
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.dax import with_header
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.disk_image import (
@@ -103,6 +102,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.disk_
     SOURCE_FORMATS,
     convert,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.sources import file_digest
 
 
 def converge(options: dict[str, Any], check_mode: bool) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import tempfile
 from typing import Any, Callable, Iterator
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import file_digest
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.sources import file_digest
 
 #: The options that say where an image is; doc_fragments/built_files.py describes them.
 IMAGE_SPEC: dict[str, dict[str, Any]] = {

@@ -85,14 +85,13 @@ def decompress(data: bytes, path: str, most: int = MOST_IN_MEMORY) -> bytes:
     return b"".join(pieces(io.BytesIO(data), path, Limit(path, len(data), most)))
 
 
-def decompress_file(source: IO[bytes], path: str, target: IO[bytes], limit: Limit) -> None:
-    """Write what is in a compressed file to another, with holes for zeros.
+def decompress_file(source: IO[bytes], path: str, writer: Writer, limit: Limit) -> None:
+    """Write what is in a compressed file to another.
 
     :param source: the file, open at its beginning
     :raises AssetError: it is not compressed, damaged, only a part, or expands too far
     :raises HostError: the host lacks the program that can decompress it, or its disk is full
     """
-    writer = Writer(target.fileno())
     for piece in pieces(source, path, limit):
         try:
             writer.write(piece)

@@ -15,7 +15,7 @@ import shutil
 import struct
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.disks import DAX_BLOCK, DAX_OFFSET, DAX_SIGNATURE
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import file_digest
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.sources import file_digest
 
 #: The block's version, and the sizes that it names, bytes.
 VERSION = (1, 4)

@@ -18,6 +18,8 @@ from typing import Iterable, Iterator
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.compression import decompress
 
+#: What a module may have, decompressed, bytes; the largest have 20 MiB.
+MOST_MODULE = 256 << 20
 _SUFFIXES = (".ko", ".ko.gz", ".ko.xz", ".ko.zst")
 
 
@@ -57,7 +59,7 @@ class ModuleTree:
             content = pathlib.Path(path).read_bytes()
         except OSError as error:
             raise AssetError("A kernel module cannot be read", wanted=path, answer=str(error)) from error
-        return decompress(content, path)
+        return decompress(content, path, MOST_MODULE)
 
     def load_order(self, names: Iterable[str]) -> list[str]:
         """The modules to load for C(names), each after what it depends on; built-in ones are left out.

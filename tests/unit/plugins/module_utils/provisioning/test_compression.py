@@ -23,6 +23,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.compr
     decompress,
     decompress_file,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.sparse_files import Writer
 
 CONTENT = b"a kernel " * 1000 + random.Random(1).randbytes(50000)
 
@@ -61,7 +62,7 @@ def test_what_is_not_compressed_is_itself() -> None:
 
 def expand(path: pathlib.Path, target: IO[bytes], most: int = 0) -> None:
     with open(path, "rb") as source:
-        decompress_file(source, str(path), target, Limit(str(path), path.stat().st_size, most))
+        decompress_file(source, str(path), Writer(target.fileno()), Limit(str(path), path.stat().st_size, most))
 
 
 @pytest.mark.parametrize("kind", ["gzip", "xz", "bzip2"])
