@@ -100,7 +100,7 @@ def make_directories(path: str, mode: int = 0o755) -> None:
         current = os.path.dirname(current)
     for one in reversed(missing):
         try:
-            os.mkdir(one, 0o700)
+            os.mkdir(one, mode)
         except FileExistsError:
             if not os.path.isdir(one):
                 raise

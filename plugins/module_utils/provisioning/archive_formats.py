@@ -138,13 +138,13 @@ def _normal(name: str) -> str:
 def _tar_or_zip(stream: IO[bytes], stack: contextlib.ExitStack) -> Iterator[Member]:
     stream.seek(0)
     try:
-        tar = stack.enter_context(tarfile.TarFile(fileobj=Bounded(stream), errors="surrogateescape"))
+        tar = stack.enter_context(tarfile.TarFile(fileobj=Bounded(stream), errors="surrogateescape"))  # type: ignore[arg-type]
     except tarfile.TarError as problem:
         stream.seek(0)
         if not zipfile.is_zipfile(stream):
             raise ValueError(f"it is no tar, zip or cpio archive ({problem})") from problem
         stream.seek(0)
-        return _zip_members(stack.enter_context(zipfile.ZipFile(Bounded(stream))))  # type: ignore[arg-type]
+        return _zip_members(stack.enter_context(zipfile.ZipFile(Bounded(stream))))
     return _tar_members(tar)
 
 

@@ -140,17 +140,12 @@ def shown(text: str) -> str:
     if not marks:
         scheme, rest = "", text
     place = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    # A password with a slash or a question mark in it ends the host too early: what then stands for it is no host.
-    login = place.rpartition("@")[0] if "@" in place else ("" if _is_host(place) else rest.rpartition("@")[0])
+    # A password with a slash or a question mark in it ends the host too early, so all up to the last @ may be the login; better too much than too little.
+    login = rest.rpartition("@")[0] if not marks or "@" in place or ":" in place.rpartition("]")[2] else ""
     if login:
         rest = f"{_MASK}@{rest[len(login) + 1 :]}"
     text = scheme + marks + _SECRET.sub(r"\1" + _MASK, rest)
     return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-def _is_host(place: str) -> bool:
-    port = re.search(r":([^:\]]*)$", place)
-    return port is None or not port[1] or port[1].isdigit()
 
 
 def request(text: str, access: Access, extra: dict[str, str] | None = None, option: str = "url") -> Any:

@@ -16,6 +16,7 @@ import random
 import subprocess
 import tarfile
 import time
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -43,7 +44,8 @@ def make_tar(path: pathlib.Path, entries: Entries) -> None:
 
 
 def make_zip(path: pathlib.Path, entries: Entries) -> None:
-    with zipfile.ZipFile(path, "w") as zipped:
+    with zipfile.ZipFile(path, "w") as zipped, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Two members of a name are what somebody may make.
         for name, content in entries:
             entry = zipfile.ZipInfo(name)
             entry.external_attr = (0o120777 if content[:2] == "->" else 0o100644) << 16
