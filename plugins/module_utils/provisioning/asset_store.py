@@ -209,7 +209,7 @@ class AssetStore:
                     source = fetch(work)
                     origin = f"{checksum.algorithm}:{checksum.digest}" if checksum else f"unverified sha256:{file_digest(source)}"
                     tree = os.path.join(work, "tree")
-                    _make_directory(tree)
+                    make_directories(tree, DIRECTORY_MODE)
                     _unpack(source, wanted, sums, tree, decompress, most)
                     if content:
                         content(os.path.join(tree, wanted[0].dest))
@@ -325,11 +325,6 @@ class AssetStore:
             except OSError as problem:
                 raise write_problem(problem, "the directory of the assets cannot be made", self.root, "root") from problem
             yield
-
-
-def _make_directory(path: str) -> None:
-    os.mkdir(path, 0o700)
-    os.chmod(path, DIRECTORY_MODE)
 
 
 def _unpack(source: str, wanted: list[Wanted], sums: str, tree: str, decompress: bool, most: int) -> None:

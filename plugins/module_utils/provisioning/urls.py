@@ -140,8 +140,10 @@ def shown(text: str) -> str:
     if not marks:
         scheme, rest = "", text
     place = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    # A password with a slash or a question mark in it ends the host too early, so all up to the last @ may be the login; better too much than too little.
-    login = rest.rpartition("@")[0] if not marks or "@" in place or ":" in place.rpartition("]")[2] else ""
+    # A password with a slash or the like in it ends the host too early, so all up to the last @ may be the login: better too much than too little.
+    login = rest.rpartition("@")[0]
+    if marks and "@" not in place and ":" not in login and re.fullmatch(r"[\w.\[\]:%-]+", place):
+        login = ""
     if login:
         rest = f"{_MASK}@{rest[len(login) + 1 :]}"
     text = scheme + marks + _SECRET.sub(r"\1" + _MASK, rest)

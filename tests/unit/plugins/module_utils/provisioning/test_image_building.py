@@ -47,10 +47,10 @@ def test_it_is_made_again_only_for_a_reason(tmp_path: pathlib.Path) -> None:
     assert (first["changed"], first["size"], first["about"]) == (True, 5, {"packages": ["a=1"]})
     again = image.converge({"suite": "x"}, maker, check_mode=False)
     assert (again["changed"], again["sha256"], maker.times) == (False, first["sha256"], 1)
-    assert image.converge({"suite": "y"}, maker, check_mode=True)["actions"] == [f"make {path} anew, with another suite"]
+    assert image.converge({"suite": "y"}, maker, check_mode=True)["actions"] == [f"make {path} again, with another suite"]
     assert maker.times == 1
     path.write_bytes(b"evil")
-    assert image.converge({"suite": "x"}, maker, check_mode=False)["actions"] == [f"make {path} anew, which was altered"]
+    assert image.converge({"suite": "x"}, maker, check_mode=False)["actions"] == [f"make {path} again, which was altered"]
     assert path.read_bytes() == b"words"
     assert image.remove(check_mode=False)["changed"]
     assert [entry.name for entry in path.parent.iterdir()] == [".lock"]
