@@ -101,6 +101,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.disk_
     FORMATS,
     SOURCE_FORMATS,
     convert,
+    private_source,
+    refuse_other_files,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.sources import file_digest
 
@@ -113,6 +115,7 @@ def converge(options: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     source, source_format, size_mb = options["src"], options["src_format"], options["size_mb"] or 0
     if not os.path.isfile(source):
         raise AssetError("there is no such file on the host", option="src", wanted=source)
+    refuse_other_files(source, source_format)
     recipe = {"source": file_digest(source), "src_format": source_format, "format": options["format"], "size_mb": size_mb}
     if options["dax"]:
         if options["format"] != "raw":
@@ -120,7 +123,7 @@ def converge(options: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         recipe["dax"] = True
 
     def make(work: str) -> tuple[str, dict[str, Any]]:
-        made = convert(source, source_format, options["format"], size_mb, work)
+        made = convert(private_source(source, recipe["source"], work), source_format, options["format"], size_mb, work)
         return with_header(made, work) if options["dax"] else made, {}
 
     result = image.converge(recipe, make, check_mode)

@@ -38,6 +38,8 @@ IMAGE_SPEC: dict[str, dict[str, Any]] = {
 LOCK_SECONDS = 5400
 #: Bytes that a note may have.
 _MOST_NOTE = 16 << 20
+#: What a note must have to be one.
+_NOTE = {"recipe": dict, "sha256": str, "about": dict}
 #: The mode of every such file.
 MODE = 0o644
 
@@ -60,8 +62,8 @@ class BuiltFile:
         try:
             with open(self.note_path, encoding="utf-8") as stream:
                 note = json.loads(stream.read(_MOST_NOTE))
-            # A recipe of another form is another recipe.
-            return note if isinstance(note, dict) and isinstance(note.get("recipe"), dict) else {}
+            usable = isinstance(note, dict) and all(isinstance(note.get(key), kind) for key, kind in _NOTE.items())
+            return note if usable else {}
         except (OSError, ValueError, RecursionError):
             return {}
 
