@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The compiled copy of this collection that a host keeps, so that not every task has to bring and compile it.
 
-It is a cache and nothing more: named by the digest of its files, made whole or not at all, used only where nobody but the task's own
-user could have written it, and removed when nobody has used it for a week.
+It is a cache and nothing more: named by the digest of its files, complete or not there at all, used only where nobody but the task's own
+user could have written it, and removed when nobody has used it for a week. Its files are compared with what was installed once after each boot, and
+whenever a module fails in a way that no module should: what a power loss or a disk has damaged is removed, and installed again.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ PLUGINS = "ansible_collections.kata.hypervisor.plugins"
 PACKAGES = ("modules", "module_utils")
 #: After this many seconds without use a copy is removed.
 UNUSED_SECONDS = 7 * 86400.0
+#: Beside the packages: what all files of the copy come to, compiled ones included.
+CONTENTS = "contents.sha256"
+#: Where it is noted, until the next boot, that a copy was compared with what was installed.
+NOTES = "/run/kata-hypervisor"
 #: How exactly it is known when a copy was used last, seconds.
 USE_SECONDS = 3600.0
 
@@ -54,18 +59,57 @@ class EngineCopy:
 
     :param digest: see L(digest_of)
     :param root: the directory of all versions
+    :param notes: see L(NOTES)
     """
 
-    def __init__(self, digest: str, root: str = ROOT) -> None:
+    def __init__(self, digest: str, root: str = ROOT, notes: str = NOTES) -> None:
         if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
             raise ValueError(f"not a SHA-256 digest: {digest!r}")
         self.digest = digest
         self.root = root
         self.path = os.path.join(root, digest)
+        self._note = os.path.join(notes, f"engine-{digest[:16]}")
 
     def is_usable(self) -> bool:
-        """Whether it is there, and nobody else could have written it."""
-        return all(_is_ours_alone(path) for path in (self.root, self.path))
+        """Whether it is there, nobody else could have written it, and it was not damaged when this was last looked at.
+
+        Nobody else can enter it, and all directories above it are closed to other writers; so what is imported is what was looked at.
+        """
+        if not (_is_ours_alone(self.path, 0o077) and self.is_possible()):
+            return False
+        return os.path.exists(self._note) or self.is_intact()
+
+    def is_possible(self) -> bool:
+        """Whether a copy can be kept here: what is there of the directories belongs to nobody else, and is closed to other writers."""
+        return _is_closed(self.root) and (not os.path.lexists(self.root) or _is_ours_alone(self.root, 0o022))
+
+    def is_intact(self) -> bool:
+        """Whether its files are those that were installed; takes some hundredths of a second. One that is not is removed."""
+        try:
+            with open(os.path.join(self.path, CONTENTS), "rb") as stream:
+                recorded = stream.read(100).decode("ascii", "replace")
+            intact = recorded == digest_of(_files_of(self.path))
+        except OSError:
+            intact = False
+        if not intact:
+            self.remove()
+            return False
+        with contextlib.suppress(OSError):
+            os.makedirs(os.path.dirname(self._note), mode=0o700, exist_ok=True)
+            os.close(os.open(self._note, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
+        return True
+
+    def remove(self) -> None:
+        """Remove this copy. Tasks that run from it find the one that is installed next in its place."""
+        with contextlib.suppress(OSError):
+            os.unlink(self._note)
+        # Moved aside first, so that nobody finds half of it.
+        aside = os.path.join(self.root, f".new-removed-{os.getpid()}-{time.time_ns()}")
+        with contextlib.suppress(OSError):
+            os.rename(self.path, aside)
+        if os.path.islink(aside):
+            os.unlink(aside)
+        shutil.rmtree(aside, ignore_errors=True)
 
     def install(self, archive: str) -> None:
         """Make it from a zip archive of its files, compiled for this Python.
@@ -75,27 +119,40 @@ class EngineCopy:
         """
         # Not every task comes here.
         import compileall
-        import tempfile
         import zipfile
 
-        os.makedirs(self.root, mode=0o755, exist_ok=True)
-        draft = tempfile.mkdtemp(prefix=".new-", dir=self.root)
-        try:
-            with zipfile.ZipFile(archive) as source:
-                found = digest_of({name: source.read(name) for name in source.namelist()})
-                if found != self.digest:
-                    raise ValueError(f"the archive's files come to {found}, not to {self.digest}")
-                source.extractall(draft)
+        from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import (
+            draft_directory,
+            ensure_directory,
+            put_in_place,
+            replace_file,
+        )
+
+        parent = os.path.dirname(self.root)
+        if os.path.basename(parent) == "kata-hypervisor":
+            ensure_directory(parent)
+        ensure_directory(self.root)
+        if not self.is_possible():
+            raise PermissionError(f"others can write to {self.root} or to a directory above it")
+        with draft_directory(self.root) as work:
+            draft = os.path.join(work, "engine")
+            os.mkdir(draft, 0o700)
+            try:
+                with zipfile.ZipFile(archive) as source:
+                    found = digest_of({name: source.read(name) for name in source.namelist()})
+                    if found != self.digest:
+                        raise ValueError(f"the archive's files come to {found}, not to {self.digest}")
+                    source.extractall(draft)
+            except zipfile.BadZipFile as problem:
+                raise ValueError(str(problem)) from problem
             compileall.compile_dir(draft, quiet=2)
-            os.rename(draft, self.path)
-        except zipfile.BadZipFile as problem:
-            raise ValueError(str(problem)) from problem
-        except OSError as problem:
-            # Another task was faster: rename(2) says ENOTEMPTY of a directory that is there.
-            if not os.path.isdir(self.path):
-                raise problem
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+            replace_file(os.path.join(draft, CONTENTS), digest_of(_files_of(draft)).encode(), 0o600)
+            try:
+                put_in_place(draft, self.path)
+            except OSError as problem:
+                # Another task was faster: rename(2) says ENOTEMPTY of a directory that is there.
+                if not os.path.isdir(self.path):
+                    raise problem
         self._drop_unused()
 
     def enter(self) -> None:
@@ -112,13 +169,47 @@ class EngineCopy:
         for name in os.listdir(self.root):
             path = os.path.join(self.root, name)
             with contextlib.suppress(OSError):
-                if path != self.path and time.time() - os.lstat(path).st_mtime > UNUSED_SECONDS:
+                if path != self.path and not name.startswith(".") and time.time() - os.lstat(path).st_mtime > UNUSED_SECONDS:
                     shutil.rmtree(path)
 
 
-def _is_ours_alone(path: str) -> bool:
+def _files_of(directory: str) -> dict[str, bytes]:
+    """The files of a copy, without the note of what they come to."""
+    files = {}
+    for folder, _folders, names in os.walk(directory):
+        for name in names:
+            path = os.path.join(folder, name)
+            if os.path.relpath(path, directory) != CONTENTS:
+                with open(path, "rb") as stream:
+                    files[os.path.relpath(path, directory)] = stream.read()
+    return files
+
+
+def _is_ours_alone(path: str, others: int) -> bool:
+    """Whether a directory is ours, and others may not do what these bits of its mode say."""
     try:
         found = os.lstat(path)
     except OSError:
         return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & others
+
+
+def _is_closed(path: str) -> bool:
+    """Whether nobody else can exchange a directory or one above it, as C(untrusted_files.check_parents) says; that takes longer to load."""
+    for start in {path, os.path.realpath(path)}:
+        current = os.path.dirname(start)
+        while True:
+            try:
+                found = os.lstat(current)
+            except FileNotFoundError:
+                current = os.path.dirname(current)
+                continue
+            if found.st_uid not in (0, os.geteuid()):
+                return False
+            # In a directory with the sticky bit nobody moves what is ours; a link's mode says nothing.
+            if not stat.S_ISLNK(found.st_mode) and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX:
+                return False
+            if current == "/":
+                break
+            current = os.path.dirname(current)
+    return True

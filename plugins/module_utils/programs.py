@@ -1,35 +1,56 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The host's programs: found, asked for their version, run to their end.
+"""The host's programs: found, checked, asked for their version, run to their end.
 
-What outlives a task, as a VMM does, is started by C(process.py).
+What outlives a task, as a VMM does, is started by C(process.py). What is run here ends with all its descendants when its time is over, and also
+when the task is killed: a process of ours waits for the task's end, and then ends what has the mark of the program in its environment.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import secrets
+import select
+import signal
 import subprocess
-from typing import IO, Mapping, NamedTuple, Sequence
+import tempfile
+import time
+from typing import IO, Generator, Iterator, Mapping, NamedTuple, Sequence
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, HostError
 
-#: Seconds a program gets to say its version.
+#: Seconds a program gets to report its version.
 VERSION_SECONDS = 10.0
-#: So much of what a failed program said is told, in bytes from its end.
+#: So much of the error output of a failed program is shown, in bytes from its end.
 WORDS = 2000
+#: A program that may run longer than this ends with the task, seconds. For shorter ones that would cost more than it is worth.
+GUARDED_SECONDS = 60.0
+#: How long descendants get to end by themselves (SIGTERM) before they are killed, seconds.
+TERM_SECONDS = 1.0
+#: The variable in a program's environment by which its descendants are found.
+MARK = "KATA_HYPERVISOR_PROGRAM"
+#: Bytes that are read at once.
+PIECE = 1 << 20
 
 
 def check_program(path: str, option: str, fix: str = "") -> str:
-    """A program that can be run.
+    """A program that can be run. As root, also one that nobody else can exchange: its file and all directories above must be root's.
 
-    :raises AssetError: it cannot
+    :raises AssetError: it cannot be run
+    :raises HostError: another user could have put something else in its place
     """
     if not os.path.isfile(path):
         raise AssetError("there is no such program", option=option, wanted=path, fix=fix)
     if not os.access(path, os.X_OK):
         raise AssetError("this program cannot be executed", option=option, wanted=path, fix=fix)
+    if os.geteuid() == 0:
+        # Not every task comes here.
+        from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import check_parents
+
+        check_parents(path if os.path.isabs(path) else os.path.abspath(path), option, shared_groups=True)
     return path
 
 
@@ -37,16 +58,17 @@ def find_program(wanted: str, places: Sequence[str], name: str) -> str:
     """The VMM that was asked for, or the first in the usual places.
 
     :raises AssetError: there is none, or it cannot be run
+    :raises HostError: as L(check_program)
     """
     if wanted:
         return check_program(wanted, "hypervisor_path")
     for path in places:
         if os.access(path, os.X_OK):
-            return path
+            return check_program(path, "hypervisor_path")
     raise AssetError(
         f"no {name} was found in {', '.join(places)}",
         option="hypervisor_path",
-        fix="Install it (role kata.hypervisor.kata_vmm) or say where it is.",
+        fix="Install it (role kata.hypervisor.kata_vmm) or name its path.",
     )
 
 
@@ -111,20 +133,158 @@ def run(
     :param output: the file that takes its standard output
     :raises HostError: it cannot be run, did not end in time, or found no space on the disk
     """
+    guarded = seconds > GUARDED_SECONDS
     try:
-        done = subprocess.run(
-            argv,
-            cwd=directory,
-            env=environment or {**os.environ, "LC_ALL": "C.UTF-8"},
-            input=data,
-            stdout=output,
-            stderr=subprocess.PIPE,
-            timeout=seconds,
-            check=False,
-        )
+        with _started(argv, guarded, cwd=directory, env=environment, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.PIPE) as process:
+            written, errors = process.communicate(data, timeout=seconds)
     except (OSError, subprocess.TimeoutExpired) as problem:
-        raise HostError(f"{argv[0]} could not be run to its end", wanted=" ".join(argv), answer=str(problem)) from problem
-    words = (done.stderr or done.stdout or b"")[-WORDS:].decode("utf-8", "replace").strip()
-    if done.returncode and os.strerror(errno.ENOSPC) in words:
-        raise HostError("the disk is full", wanted=" ".join(argv), answer=words, fix="What was there before is still there. Make room there.")
-    return Ended(list(argv), done.returncode, done.stdout or b"", words)
+        raise _not_run(argv, problem) from problem
+    words = (errors or written or b"")[-WORDS:].decode("utf-8", "replace").strip()
+    return _ended(argv, process.returncode, written or b"", words)
+
+
+def pieces_of(argv: Sequence[str], seconds: float, source: IO[bytes]) -> Generator[bytes, None, Ended]:
+    """Run a program, and hand on what it writes to its standard output, piece by piece; its end is the generator's value.
+
+    :param seconds: its limit of time
+    :param source: the file that it reads from, from where its descriptor is
+    :raises HostError: as L(run)
+    """
+    deadline = time.monotonic() + seconds
+    try:
+        with tempfile.TemporaryFile() as errors, _started(argv, True, stdin=source, stdout=subprocess.PIPE, stderr=errors) as process:
+            output = process.stdout.fileno() if process.stdout else -1
+            while True:
+                if not select.select([output], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                    raise subprocess.TimeoutExpired(list(argv), seconds)
+                piece = os.read(output, PIECE)
+                if not piece:
+                    break
+                yield piece
+            process.wait(max(0.1, deadline - time.monotonic()))
+            errors.seek(max(0, os.fstat(errors.fileno()).st_size - WORDS))
+            words = errors.read().decode("utf-8", "replace").strip()
+    except (OSError, subprocess.TimeoutExpired) as problem:
+        raise _not_run(argv, problem) from problem
+    return _ended(argv, process.returncode, b"", words)
+
+
+def _not_run(argv: Sequence[str], problem: Exception) -> HostError:
+    return HostError(f"{argv[0]} could not be run to its end", wanted=" ".join(argv), answer=str(problem))
+
+
+def _ended(argv: Sequence[str], code: int, output: bytes, words: str) -> Ended:
+    if code and os.strerror(errno.ENOSPC) in words:
+        raise HostError(
+            "the disk is full", wanted=" ".join(argv), answer=words, fix="What was there before is still there. Free some space and run the task again."
+        )
+    return Ended(list(argv), code, output, words)
+
+
+# --- the end of a program and of all its descendants -------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _started(
+    argv: Sequence[str], guarded: bool, env: Mapping[str, str] | None = None, **options: object
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A program in a session of its own. When the block is left before its end, it is ended with all its descendants.
+
+    :param guarded: whether that also happens when this process is killed
+    """
+    mark = secrets.token_hex(16)
+    environment = {**(env or {**os.environ, "LC_ALL": "C.UTF-8"}), MARK: mark}
+    guard = _Guard(mark) if guarded else None
+    try:
+        process = subprocess.Popen(argv, env=environment, start_new_session=True, **options)  # type: ignore[call-overload]
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                end_marked(mark, process.pid)
+                process.kill()
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None:
+                    with contextlib.suppress(OSError):
+                        stream.close()
+            process.wait()
+    finally:
+        if guard:
+            guard.dismiss()
+
+
+class _Guard:
+    """A process that waits for the end of this one, and then ends what has the mark."""
+
+    def __init__(self, mark: str) -> None:
+        reading, self._writing = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            self._wait(reading, mark)
+        os.close(reading)
+
+    @staticmethod
+    def _wait(reading: int, mark: str) -> None:
+        try:
+            os.setsid()
+            # Nothing of the task's is held open: neither its connection nor the pipes of other guards.
+            os.closerange(0, reading)
+            os.closerange(reading + 1, 65536)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+            if not os.read(reading, 1):
+                end_marked(mark)
+        finally:
+            os._exit(0)
+
+    def dismiss(self) -> None:
+        """The program has ended in the ordinary way."""
+        with contextlib.suppress(OSError):
+            os.write(self._writing, b"x")
+        os.close(self._writing)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self._pid, 0)
+
+
+def end_marked(mark: str, session: int = 0) -> None:
+    """End the processes that have the mark in their environment, or are in a session: first gently, then by SIGKILL."""
+    wanted = f"{MARK}={mark}".encode()
+    deadline = time.monotonic() + TERM_SECONDS
+    while time.monotonic() < deadline + TERM_SECONDS:
+        found = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _is_marked(pid, wanted, session)]
+        if not found:
+            return
+        for pid in found:
+            _signal(pid, signal.SIGTERM if time.monotonic() < deadline else signal.SIGKILL, wanted, session)
+        time.sleep(0.02)
+
+
+def _is_marked(pid: int, wanted: bytes, session: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stream:
+            # After the name, which may have blanks: state, parent, group, session (proc(5)).
+            state, _parent, _group, its_session = stream.read().rpartition(b")")[2].split()[:4]
+        if state in (b"Z", b"X"):
+            return False
+        if session and int(its_session) == session:
+            return True
+        with open(f"/proc/{pid}/environ", "rb") as stream:
+            return wanted in stream.read().split(b"\0")
+    except (OSError, ValueError):
+        return False
+
+
+def _signal(pid: int, number: int, wanted: bytes, session: int) -> None:
+    """Send a signal to a process that is still the one that was found."""
+    with contextlib.suppress(OSError):
+        try:
+            descriptor = os.pidfd_open(pid)
+        except OSError:
+            # Linux before 5.3.
+            os.kill(pid, number)
+            return
+        try:
+            if _is_marked(pid, wanted, session):
+                signal.pidfd_send_signal(descriptor, number)
+        finally:
+            os.close(descriptor)

@@ -15,6 +15,8 @@ from typing import Any
 
 #: How many answers a file keeps; the oldest go first.
 MOST = 16
+#: Bytes that such a file may have.
+MOST_BYTES = 1 << 20
 
 
 def fingerprint(path: str) -> str:
@@ -30,8 +32,8 @@ def recall(path: str, question: str) -> Any:
     """The remembered answer, None when there is none."""
     try:
         with open(path, encoding="utf-8") as stream:
-            answers = json.load(stream)
-    except (OSError, ValueError):
+            answers = json.loads(stream.read(MOST_BYTES))
+    except (OSError, ValueError, RecursionError):
         return None
     return answers.get(question) if isinstance(answers, dict) else None
 
@@ -39,13 +41,16 @@ def recall(path: str, question: str) -> Any:
 def remember(path: str, question: str, answer: Any) -> None:
     """Add an answer to a file, which appears whole or not at all."""
     answers: dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError), open(path, encoding="utf-8") as stream:
-        told = json.load(stream)
-        answers = dict(list(told.items())[1 - MOST :]) if isinstance(told, dict) else {}
+    with contextlib.suppress(OSError, ValueError, RecursionError), open(path, encoding="utf-8") as stream:
+        found = json.loads(stream.read(MOST_BYTES))
+        answers = dict(list(found.items())[1 - MOST :]) if isinstance(found, dict) else {}
     answers[question] = answer
     temporary = f"{path}.{os.getpid()}"
     with contextlib.suppress(OSError):
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        with open(temporary, "w", encoding="utf-8") as stream:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as stream:
             json.dump(answers, stream)
         os.replace(temporary, path)

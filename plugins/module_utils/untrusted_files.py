@@ -309,7 +309,7 @@ def kind_name(mode: int) -> str:
     return "of an unknown type"
 
 
-def check_parents(path: str, option: str, itself: bool = True, fix: str = "") -> None:
+def check_parents(path: str, option: str, itself: bool = True, fix: str = "", shared_groups: bool = False) -> None:
     """Refuse a path that somebody else could exchange: every part that exists must be root's or ours, and closed to other writers.
 
     A directory with the sticky bit (such as /tmp) is accepted as a parent, since nobody can rename another user's entry there; a symbolic link
@@ -317,6 +317,7 @@ def check_parents(path: str, option: str, itself: bool = True, fix: str = "") ->
 
     :param option: the task's option that names the path
     :param itself: check the last part too, not only its parents
+    :param shared_groups: accept what a group may write to that nobody but root is in, as Debian's /usr/local (root:staff, 2775)
     :raises HostError: names the part and what is wrong with it
     """
     trusted = {0, os.geteuid()}
@@ -352,7 +353,7 @@ def check_parents(path: str, option: str, itself: bool = True, fix: str = "") ->
             if target.startswith("/"):
                 current = "/"
             continue
-        elif found.st_mode & 0o022 and not (found.st_mode & stat.S_ISVTX and pending):
+        elif found.st_mode & 0o022 and not (found.st_mode & stat.S_ISVTX and pending) and not (shared_groups and _is_only_roots(found)):
             problem = f"has mode {stat.S_IMODE(found.st_mode):04o}, so others can write to it"
         if problem:
             raise HostError(
@@ -362,3 +363,21 @@ def check_parents(path: str, option: str, itself: bool = True, fix: str = "") ->
                 fix=fix or f"Correct it (chown root: {here}; chmod go-w {here}), or name another path.",
             )
         current = here
+
+
+def _is_only_roots(found: os.stat_result) -> bool:
+    """Whether nobody but root may write by way of the group: its own, or one that has no other members."""
+    if found.st_mode & 0o002:
+        return False
+    if found.st_gid == 0:
+        return True
+    # Asked of the host's users only when there is such a group.
+    import grp
+    import pwd
+
+    try:
+        members = set(grp.getgrgid(found.st_gid).gr_mem)
+    except KeyError:
+        members = set()
+    members |= {user.pw_name for user in pwd.getpwall() if user.pw_gid == found.st_gid}
+    return members <= {"root"}

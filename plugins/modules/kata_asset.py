@@ -20,6 +20,7 @@ description:
 author:
   - The kata.hypervisor authors (@kata-hypervisor)
 extends_documentation_fragment:
+  - kata.hypervisor.downloads
   - kata.hypervisor.attributes
 attributes:
   action:
@@ -43,7 +44,9 @@ options:
     choices: [absent, present]
     default: present
   url:
-    description: Where it can be downloaded. V({version}) and V({arch}) are filled in.
+    description:
+      - Where it can be downloaded, over http or https. V({version}) and V({arch}) are filled in.
+      - A login may be part of it; it is never shown. O(url_username) and O(url_password) are better places.
     type: str
   src:
     description: A file of the controller, brought to the host when it is needed. Takes the place of O(url).
@@ -54,7 +57,9 @@ options:
     default: false
   checksum:
     description:
-      - The source's digest, C(sha256:DIGEST) or C(sha512:DIGEST). Needed to install from O(url) or O(src), unless O(verify=false).
+      - The source's digest, C(sha256:DIGEST), C(sha384:DIGEST) or C(sha512:DIGEST). Needed to install from O(url) or O(src), unless O(verify=false).
+      - With O(url), it may be the URL of a list of digests, C(sha256:https://example.com/SHA256SUMS), in which the file that O(url) names is looked
+        up. All usual forms of lists are understood. The list is asked for with the same login and certificates, and only when something is installed.
     type: str
   verify:
     description: Set this to V(false) to install something of which nobody knows whether it is what it should be. That warns each time.
@@ -78,8 +83,21 @@ options:
         description: Permissions, as an octal number in quotes. Without, a program may be run by all and a file be read by all.
         type: str
   sums:
-    description: Member of the archive with digests of the others, as C(sha256sum) writes them. V({version}) and V({arch}) are filled in.
+    description:
+      - Member of the archive with digests of the others, in any usual form. V({version}) and V({arch}) are filled in.
+      - Every file that is taken must have the digest that the list gives, and a file without one is refused.
     type: str
+  decompress:
+    description:
+      - Whether the source is one file compressed with gzip, bzip2, xz, lzma, lz4 or zstd, of which the content is wanted. O(checksum) is that of
+        the compressed file. Archives need no such option.
+    type: bool
+    default: false
+  max_size_mb:
+    description:
+      - How much may come out of an archive or a compressed file, in MiB. Without, 1 GiB or 250 times the size of the source, whichever is more, and
+        at most 128 GiB. Zeros that GNU tar's option C(-S) left out do not count.
+    type: int
   content:
     description:
       - What the first of O(files) must be. Something else, such as a web page that tells of an error, is refused before anything is changed.
@@ -112,6 +130,25 @@ seealso:
 """
 
 EXAMPLES = r"""
+- name: Install a cloud image that is checked against the distribution's list
+  kata.hypervisor.kata_asset:
+    name: debian-cloud
+    version: "20260101-1"
+    url: https://example.com/{version}/debian-12-generic-amd64.raw.xz
+    checksum: sha512:https://example.com/{version}/SHA512SUMS
+    decompress: true
+    content: image
+
+- name: Install a kernel from a server that asks who is there, and whose certificate is from an authority of our own
+  kata.hypervisor.kata_asset:
+    name: kernel
+    version: "6.12.1"
+    url: https://files.example.com/kernels/vmlinux-{version}
+    checksum: sha256:0f2d1e5fcd0b5aa1d4ac4a7ee0d4fdd4df1b0ea7f0b4b9db2c15a0ad2b2e9c41
+    url_username: builder
+    url_password: "{{ vault_files_password }}"
+    ca_path: /etc/ssl/our-authority.pem
+
 - name: Have Firecracker and its jailer
   kata.hypervisor.kata_asset:
     name: firecracker
@@ -192,12 +229,12 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Conf
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import (
     AssetStore,
     Check,
-    Checksum,
     Wanted,
-    fetch_from,
     refuse_vulnerable,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.downloads import Unfinished
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.sources import Checksum, fetch_from
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.urls import ACCESS_SPEC, Access, Url, shown
 
 FILE_SPEC: dict[str, dict[str, Any]] = {"member": {"type": "str"}, "dest": {"type": "str"}, "mode": {"type": "str"}}
 
@@ -215,21 +252,39 @@ def content_check(content: str) -> Check | None:
     return {"image": check_raw_image, "initrd": check_initrd, "kernel": check_kernel}[content]
 
 
+def _most(max_size_mb: int | None) -> int:
+    """The limit of what may come out of the source, bytes; 0 for the usual one.
+
+    :raises ConfigError: it cannot be one
+    """
+    if max_size_mb is not None and not 1 <= max_size_mb <= 1 << 30:
+        raise ConfigError("must be at least 1 and at most 1073741824", option="max_size_mb", wanted=max_size_mb)
+    return (max_size_mb or 0) << 20
+
+
 def present(options: dict[str, Any], store: AssetStore, check_mode: bool) -> dict[str, Any]:
     """Have a version; the module's result."""
     version, arch = options["version"], options["arch"] or os.uname().machine
-    filled = {name: (options[name] or "").replace("{version}", version).replace("{arch}", arch) for name in ("url", "sums")}
+    filled = {name: (options[name] or "").replace("{version}", version).replace("{arch}", arch) for name in ("url", "sums", "checksum")}
     listed = options["files"] or ([{"dest": store.name}] if options["url"] or options["src"] else [])
     wanted = [Wanted.parse(file, version, arch) for file in listed]
-    checksum = Checksum.parse(options["checksum"]) if options["checksum"] else None
+    access = Access.parse(options)
+    if filled["url"]:
+        Url.parse(filled["url"])
+    checksum = Checksum.parse(filled["checksum"], filled["url"], access) if filled["checksum"] else None
     if (options["url"] or options["src"]) and checksum is None and options["verify"]:
         raise ConfigError("a source needs a checksum", option="checksum", fix="Give its sha256 or sha512, or say verify: false.")
+    if options["decompress"] and any(file.member for file in wanted):
+        raise ConfigError("must be false where files have members: an archive is expanded by itself", option="decompress", wanted=True)
+    most = _most(options["max_size_mb"])
     if not options["allow_vulnerable"]:
         refuse_vulnerable(store.name, version, wanted)
-    fetch = fetch_from(filled["url"], options["src"] or "", options["root"], checksum, options["download_seconds"])
+    fetch = fetch_from(filled["url"], options["src"] or "", options["root"], checksum, options["download_seconds"], access)
     check = content_check(options["content"])
-    actions = store.install(version, wanted, fetch, checksum, filled["sums"], options["use"], check_mode, check)
-    needs_source = any(not action.startswith("use ") for action in actions)
+    actions = store.install(
+        version, wanted, fetch, checksum, filled["sums"], options["use"], check_mode, check, options["decompress"], most
+    )
+    needs_source = any(not action.startswith(("use ", "correct ")) for action in actions)
     if options["keep"] is not None:
         actions += store.prune(options["keep"], version, check_mode)
     return {
@@ -257,6 +312,9 @@ def main() -> None:
             "verify": {"type": "bool", "default": True},
             "files": {"type": "list", "elements": "dict", "default": [], "options": FILE_SPEC},
             "sums": {"type": "str"},
+            "decompress": {"type": "bool", "default": False},
+            "max_size_mb": {"type": "int"},
+            **ACCESS_SPEC,
             "content": {"type": "str", "choices": ["any", "image", "initrd", "kernel"], "default": "any"},
             "use": {"type": "bool", "default": True},
             "keep": {"type": "int"},
@@ -267,7 +325,11 @@ def main() -> None:
         required_if=[("state", "present", ["version"])],
         supports_check_mode=True,
     )
-    options = module.params
+    options = dict(module.params)
+    # What is returned names the module's parameters; a login in a URL is nobody's business.
+    for name in ("url", "checksum"):
+        if options[name]:
+            module.params[name] = shown(options[name])
     if not options["verify"] and not options["checksum"]:
         module.warn(f"Nothing tells whether {options['name']} is what it should be: verify is false.")
     try:

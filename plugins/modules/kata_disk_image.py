@@ -95,14 +95,16 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, errors_told_by
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import file_digest
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.built_files import IMAGE_SPEC, BuiltFile
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.dax import with_header
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.disk_image import (
     FORMATS,
     SOURCE_FORMATS,
     convert,
+    private_source,
+    refuse_other_files,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.sources import file_digest
 
 
 def converge(options: dict[str, Any], check_mode: bool) -> dict[str, Any]:
@@ -113,6 +115,7 @@ def converge(options: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     source, source_format, size_mb = options["src"], options["src_format"], options["size_mb"] or 0
     if not os.path.isfile(source):
         raise AssetError("there is no such file on the host", option="src", wanted=source)
+    refuse_other_files(source, source_format)
     recipe = {"source": file_digest(source), "src_format": source_format, "format": options["format"], "size_mb": size_mb}
     if options["dax"]:
         if options["format"] != "raw":
@@ -120,7 +123,7 @@ def converge(options: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         recipe["dax"] = True
 
     def make(work: str) -> tuple[str, dict[str, Any]]:
-        made = convert(source, source_format, options["format"], size_mb, work)
+        made = convert(private_source(source, recipe["source"], work), source_format, options["format"], size_mb, work)
         return with_header(made, work) if options["dax"] else made, {}
 
     result = image.converge(recipe, make, check_mode)

@@ -78,6 +78,11 @@ from ansible.module_utils import basic
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine_copy import PLUGINS, EngineCopy
 
 
+def can_install(copy: EngineCopy) -> bool:
+    """Whether this host could keep a copy."""
+    return os.geteuid() == 0 and copy.is_possible()
+
+
 def main() -> None:
     """Run a module from the host's copy, or say that there is none."""
     module = basic.AnsibleModule(
@@ -96,7 +101,7 @@ def main() -> None:
         except (OSError, ValueError) as problem:
             module.exit_json(changed=False, engine_missing=True, can_install=False, reason=str(problem))
     if not copy.is_usable():
-        module.exit_json(changed=False, engine_missing=True, can_install=os.geteuid() == 0 and not module.params["archive"])
+        module.exit_json(changed=False, engine_missing=True, can_install=can_install(copy) and not module.params["archive"])
     name = f"{PLUGINS}.modules.{module.params['run']}"
     # The module reads its options as if it had been sent by itself; what Ansible says beside them is the same.
     said = json.loads(basic._ANSIBLE_ARGS)["ANSIBLE_MODULE_ARGS"]
@@ -104,7 +109,22 @@ def main() -> None:
     arguments = {**beside, "_ansible_module_name": f"kata.hypervisor.{module.params['run']}", **module.params["options"]}
     basic._ANSIBLE_ARGS = json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode()
     copy.enter()
-    importlib.import_module(name).main()
+    try:
+        run = importlib.import_module(name).main
+    except Exception:
+        # Nothing has been done yet. A copy that is damaged is removed, and the controller sends another one.
+        if copy.is_intact():
+            raise
+        module.exit_json(changed=False, engine_missing=True, can_install=can_install(copy))
+    try:
+        run()
+    except Exception as problem:
+        if copy.is_intact():
+            raise
+        module.fail_json(
+            msg=f"The copy of the collection on this host is damaged ({type(problem).__name__}: {problem}). It has been removed. Run the task again.",
+            kind="HostError",
+        )
 
 
 if __name__ == "__main__":

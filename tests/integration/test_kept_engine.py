@@ -70,6 +70,21 @@ def test_the_first_task_brings_it_and_the_next_finds_it(engine: pathlib.Path, wh
     assert second["invocation"]["module_args"]["state_dir"] == where["state_dir"], "the task's own options, not the engine's"
 
 
+@pytest.mark.parametrize("name", ["modules/kata_sandbox_info.py", "module_utils/store.py", "modules/__pycache__", "contents.sha256"])
+def test_a_damaged_copy_is_replaced(engine: pathlib.Path, where: dict[str, str], name: str) -> None:
+    """As a power loss leaves it: files without content. It is noticed when a module fails, or at the next boot."""
+    ran(where)
+    damaged = [engine / name] if name.endswith((".py", "256")) else list((engine / name).glob("kata_sandbox_info.*"))
+    for path in damaged:
+        path.write_bytes(b"")
+    answer, _sent = ran(where)
+    assert answer["sandboxes"] == []
+    pathlib.Path("/run/kata-hypervisor", f"engine-{engine.name[:16]}").unlink(missing_ok=True)
+    answer, sent = ran(where)
+    assert answer["sandboxes"] == [] and sent[0] == "kata_engine"
+    assert all(path.stat().st_size > 0 for path in damaged)
+
+
 def test_the_short_name_from_a_checkout_runs_from_it_too(engine: pathlib.Path, where: dict[str, str]) -> None:
     ansible("ansible", "localhost", "-m", "kata_sandbox_info", "-a", json.dumps(where), **CONFIG)
     assert engine.is_dir()

@@ -1,159 +1,355 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Archives: chosen members of a tar (plain, gzip, bzip2, xz, zstd) or a zip, and nothing outside the directory they are for."""
+"""Archives: chosen members, or all, of a tar, a zip or a cpio archive (plain, gzip, bzip2, xz, lz4, zstd), and nothing outside the directory they are for.
+
+Directories are entered one by one, and never through a link. Links are made last, when all else is there, and each must lead to a place within.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import io
 import os
 import tarfile
 import tempfile
-import zipfile
-from typing import IO, Iterator, cast
+from typing import IO, Iterator
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.compression import ZSTD, decompress_file
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning import sums
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.archive_formats import (
+    DIRECTORY,
+    FILE,
+    HARD_LINK,
+    LINK,
+    PROBLEMS,
+    Member,
+    opened,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.compression import (
+    MOST_BYTES,
+    Limit,
+    decompress_file,
+    is_compressed,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.sparse_files import Writer
+from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import Directory, UntrustedFile
+
+CHUNK = 1 << 20
+#: How many links may lead to each other, as in Linux (path_resolution(7)).
+MOST_LINKS = 40
 
 
 class Archive:
     """An open archive.
 
-    :param names: its members, files and links, and for each whether it is a file
+    :param members: by name
+    :param limit: what may come out of it
     """
 
-    def __init__(self, tar: tarfile.TarFile | None, zipped: zipfile.ZipFile | None) -> None:
-        self.tar = tar
-        self.zipped = zipped
-        self.entries: dict[str, tarfile.TarInfo | zipfile.ZipInfo] = {}
-        if tar is not None:
-            self.entries = {os.path.normpath(entry.name): entry for entry in tar.getmembers() if entry.isreg() or entry.issym() or entry.islnk()}
-        elif zipped is not None:
-            self.entries = {os.path.normpath(entry.filename): entry for entry in zipped.infolist() if not entry.is_dir()}
+    def __init__(self, members: dict[str, Member], limit: Limit) -> None:
+        self.members = members
+        self.limit = limit
+        # Holes cost no space, so only the time that they take to read is bounded.
+        self._with_holes = Limit(limit.path, 0, max(MOST_BYTES, limit.most))
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, path: str) -> Iterator[Archive]:
-        """Open one of any kind.
+    def open(cls, path: str, most: int = 0) -> Iterator[Archive]:
+        """Open one of any kind; one that is compressed is expanded into a file without a name, in the same directory.
 
-        :raises AssetError: it is none, or truncated
+        :param most: bytes that may come out of it; 0 for the usual limit
+        :raises AssetError: it is none, or truncated, or expands too far
+        :raises HostError: the host has no program for zstd
         """
         with contextlib.ExitStack() as stack:
             try:
-                with open(path, "rb") as stream:
-                    magic = stream.read(4)
-                if magic == ZSTD:
-                    path = stack.enter_context(_unzstd(path))
-                if zipfile.is_zipfile(path) and not tarfile.is_tarfile(path):
-                    archive = cls(None, stack.enter_context(zipfile.ZipFile(path)))
-                else:
-                    archive = cls(stack.enter_context(tarfile.open(path)), None)
-            except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, ValueError) as problem:
-                raise AssetError("this is no archive, or a part of one", wanted=path, answer=str(problem)) from problem
-            yield archive
+                stream: IO[bytes] = stack.enter_context(open(path, "rb"))
+                head, size = stream.read(6), os.fstat(stream.fileno()).st_size
+            except OSError as problem:
+                raise AssetError("the archive cannot be read", wanted=path, answer=str(problem)) from problem
+            if is_compressed(head):
+                stream.seek(0)
+                plain = stack.enter_context(tempfile.TemporaryFile(dir=os.path.dirname(path), prefix=".tar-"))
+                decompress_file(stream, path, Writer(plain.fileno()), Limit(path, size, most))
+                stream = plain
+            members = stack.enter_context(opened(stream, path))
+            yield cls(members, Limit(path, size, most))
 
-    def extract(self, member: str, path: str, mode: int | None, digests: dict[str, str]) -> None:
-        """Write a member to a path: a file, or with a slash at its end all that is below it.
+    def extract(self, member: str, tree: Tree, dest: str, mode: int | None, listed: list[sums.Listed] | None) -> None:
+        """Write a member below a tree: a file, or with a slash at its end all that is below it.
 
-        :param digests: sha256 by member; a file that is in it must have it
+        :param listed: digests that the archive itself lists; every file must have its own; None for no such list
         :raises AssetError: there is no such member, it is damaged, or it leads outside
         """
         prefix = os.path.normpath(member)
         if not member.endswith("/"):
-            self._extract_file(prefix, path, mode, digests)
+            self._extract_file(prefix, tree, dest, mode, listed)
             return
-        below = [name for name in self.entries if name.startswith(prefix + "/")]
+        below = [name for name in self.members if name.startswith(prefix + "/") and self.members[name].kind != DIRECTORY]
         if not below:
             raise self._missing(member)
         for name in below:
-            target = os.path.join(path, os.path.relpath(name, prefix))
-            entry = self.entries[name]
-            if isinstance(entry, tarfile.TarInfo) and entry.issym():
-                _make_link(entry.linkname, target, path)
+            target = os.path.join(dest, os.path.relpath(name, prefix))
+            if self.members[name].kind == LINK:
+                tree.link(target, self.members[name].target, dest)
             else:
-                self._extract_file(name, target, mode, digests)
+                self._extract_file(name, tree, target, mode, listed)
 
-    def checksums(self, member: str) -> dict[str, str]:
-        """The digests that a member lists, as C(sha256sum) writes them, by the names of the members they are for.
+    def extract_all(self, tree: Tree) -> None:
+        """Write all members below a tree, absolute links as leading to places in it.
 
-        :raises AssetError: there is no such member
+        :raises AssetError: one is damaged, or leads outside
         """
-        folder = os.path.dirname(os.path.normpath(member))
-        digests = {}
-        for line in self._read(os.path.normpath(member)).read().decode("utf-8", "replace").splitlines():
-            digest, _blank, name = line.strip().partition(" ")
-            if len(digest) == 64 and name:
-                digests[os.path.normpath(os.path.join(folder, name.strip().lstrip("*")))] = digest.lower()
-        return digests
+        for name, member in self.members.items():
+            if name == ".":
+                continue
+            if member.kind == DIRECTORY:
+                tree.directory(name)
+            elif member.kind == LINK:
+                absolute = member.target.startswith("/")
+                tree.link(name, os.path.relpath(member.target.lstrip("/") or ".", os.path.dirname(name)) if absolute else member.target)
+            else:
+                self._extract_file(name, tree, name, None, None)
 
-    def _extract_file(self, name: str, path: str, mode: int | None, digests: dict[str, str]) -> None:
-        if ".." in name.split("/") or os.path.isabs(name):
-            raise AssetError("a member leads outside the archive", wanted=name)
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-        digest = hashlib.sha256()
+    def listed(self, member: str) -> list[sums.Listed]:
+        """The digests that a member lists, by the names of the members they are for.
+
+        :raises AssetError: there is no such member, or it lists none
+        """
+        name = os.path.normpath(member)
+        with self._content(self._resolve(name)) as stream:
+            found = sums.parse(stream.read(sums.MOST_BYTES + 1))
+        if not found:
+            raise AssetError("this member lists no digests", option="sums", wanted=member, fix="Name the right one, or leave sums out.")
+        folder = os.path.dirname(name)
+        return [line._replace(name=os.path.normpath(os.path.join(folder, line.name))) for line in found if line.name]
+
+    def _extract_file(self, name: str, tree: Tree, dest: str, mode: int | None, listed: list[sums.Listed] | None) -> None:
+        wanted = self._digests(name, listed)
+        member = self._resolve(name)
+        found = sums.Digests(list(wanted))
         try:
-            with self._read(name) as source, open(path, "wb") as target:
-                while chunk := source.read(1 << 20):
-                    digest.update(chunk)
+            with self._content(member) as source, tree.file(dest, _mode(member) if mode is None else mode) as target:
+                size = 0
+                while chunk := source.read(CHUNK):
+                    size += len(chunk)
+                    (self._with_holes if member.sparse else self.limit).take(len(chunk))
+                    found.update(chunk)
                     target.write(chunk)
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError) as problem:
-            raise AssetError("the archive is damaged", wanted=name, answer=str(problem)) from problem
-        if name in digests and digests[name] != digest.hexdigest():
-            raise AssetError("a member has not the digest that the archive's own list gives", wanted=name)
-        os.chmod(path, self._mode(name) if mode is None else mode)
+        except OSError:
+            raise
+        except PROBLEMS as problem:
+            raise AssetError("the archive is damaged", wanted=name, answer=str(problem) or type(problem).__name__) from problem
+        if size != member.size:
+            raise AssetError("the archive is damaged, or only a part", wanted=name, answer=f"{size} of {member.size} bytes are in it")
+        if found.found() != wanted:
+            raise AssetError("a member has not the digest that the archive's own list gives", option="sums", wanted=name)
 
-    def _read(self, name: str) -> IO[bytes]:
-        entry = self.entries.get(name)
-        if isinstance(entry, tarfile.TarInfo) and self.tar is not None:
-            try:
-                stream = self.tar.extractfile(entry)
-            except KeyError as problem:
-                raise AssetError("a link of the archive leads nowhere", wanted=name) from problem
-            if stream is not None:
-                return stream
-        elif isinstance(entry, zipfile.ZipInfo) and self.zipped is not None:
-            return cast("IO[bytes]", io.BytesIO(self.zipped.read(entry)))
-        raise self._missing(name)
+    @staticmethod
+    def _digests(name: str, listed: list[sums.Listed] | None) -> dict[str, str]:
+        if listed is None:
+            return {}
+        found = sums.digests_of(listed, name)
+        if not found:
+            raise AssetError(
+                "the archive's own list gives no digest of a member",
+                option="sums",
+                wanted=name,
+                answer=f"it lists {', '.join(line.name for line in listed[:10])}",
+                fix="Name the list that has it, or leave sums out.",
+            )
+        return found
 
-    def _mode(self, name: str) -> int:
-        entry = self.entries[name]
-        mode = entry.mode if isinstance(entry, tarfile.TarInfo) else entry.external_attr >> 16
-        return 0o755 if mode & 0o111 else 0o644
+    def _resolve(self, name: str) -> Member:
+        """The file that a name leads to, through links of the archive, its own and those of its directories.
+
+        :raises AssetError: there is none, or the links lead outside or in a circle
+        """
+        pending, links = name.split("/"), 0
+        current: list[str] = []
+        while True:
+            member = self.members.get("/".join(current)) if current else None
+            if member is not None and member.kind in (LINK, HARD_LINK):
+                links += 1
+                if links > MOST_LINKS or member.target.startswith("/"):
+                    raise AssetError("a link of the archive leads nowhere", wanted=name, answer=f"{member.name} leads to {member.target}")
+                pending = [*member.target.split("/"), *pending]
+                current = [] if member.kind == HARD_LINK else current[:-1]
+            elif not pending:
+                break
+            else:
+                part = pending.pop(0)
+                if part == ".." and not current:
+                    raise AssetError("a link of the archive leads outside", wanted=name)
+                if part == "..":
+                    current.pop()
+                elif part not in ("", "."):
+                    current.append(part)
+        if member is None or member.kind != FILE:
+            if links:
+                raise AssetError("a link of the archive leads nowhere", wanted=name, answer=f"it leads to {'/'.join(current)}")
+            raise self._missing(name)
+        return member
+
+    def _content(self, member: Member) -> IO[bytes]:
+        try:
+            if member.open is None:
+                raise ValueError("it has no content")
+            return member.open()
+        except PROBLEMS as problem:
+            raise AssetError("the archive is damaged", wanted=member.name, answer=str(problem) or type(problem).__name__) from problem
 
     def _missing(self, name: str) -> AssetError:
         return AssetError(
             "the archive has no such member",
             option="files",
             wanted=name,
-            answer=f"it has {', '.join(sorted(self.entries)[:10])}",
+            answer=f"it has {', '.join(sorted(name for name, member in self.members.items() if member.kind != DIRECTORY)[:10])}",
             fix="Nothing was changed. Correct the member's path; {version} and {arch} are filled in.",
         )
 
 
-def _make_link(target: str, path: str, root: str) -> None:
-    """A relative link that stays below a directory.
+def _mode(member: Member) -> int:
+    return 0o755 if member.mode & 0o111 else 0o644
 
-    :raises AssetError: it would lead outside
+
+class Tree:
+    """A directory of ours that members are written to. Call L(finish) when all are there.
+
+    :param path: the directory; it exists
     """
-    reached = os.path.normpath(os.path.join(os.path.dirname(path), target))
-    if os.path.isabs(target) or not reached.startswith(root + "/"):
-        raise AssetError("a link of the archive leads outside", wanted=target)
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    os.symlink(target, path)
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._links: dict[str, tuple[str, str]] = {}
+
+    @contextlib.contextmanager
+    def file(self, name: str, mode: int) -> Iterator[Writer]:
+        """A new file, with holes for zeros; one that is there is replaced.
+
+        :raises AssetError: its place is a link or a directory, or is below a link
+        """
+        _check_by_python(name, "", self.path)
+        with self._parent(name) as (parent, last):
+            found = parent.status(last)
+            if found is not None:
+                with _through_link(name):
+                    os.close(parent.open_file(last))  # Raises unless it is a file.
+                parent.unlink(last)
+            descriptor = parent.create(last, mode)
+            try:
+                writer = Writer(descriptor)
+                yield writer
+                writer.finish()
+            finally:
+                os.close(descriptor)
+
+    def directory(self, name: str) -> None:
+        """A directory, which may be there.
+
+        :raises AssetError: its place is something else, or is below a link
+        """
+        if os.path.normpath(name) != ".":
+            with self._parent(os.path.join(name, "x")):
+                pass
+
+    def link(self, name: str, target: str, below: str = ".") -> None:
+        """Note a link that L(finish) makes.
+
+        :param below: the directory of the tree that it may not lead out of
+        :raises AssetError: it is absolute, or obviously leads outside
+        """
+        reached = os.path.normpath(os.path.join(os.path.dirname(name), target))
+        within = not reached.startswith("..") if below == "." else (reached + "/").startswith(below + "/")
+        if os.path.isabs(target) or not target or "\0" in target or not within:
+            raise AssetError("a link of the archive leads outside", wanted=name, answer=f"it leads to {target}")
+        self._links[name] = (target, below)
+
+    def finish(self) -> None:
+        """Make the links, and see that all links of the tree lead to places within.
+
+        :raises AssetError: one leads outside or in a circle, or something else is in its place
+        """
+        for name, (target, _below) in self._links.items():
+            with self._parent(name) as (parent, last):
+                try:
+                    os.symlink(target, last, dir_fd=parent.descriptor)
+                except FileExistsError as problem:
+                    raise AssetError("a link of the archive and another member have the same name", wanted=name) from problem
+        for name, (target, below) in self._links.items():
+            if not leads_inside(os.path.join(self.path, below), os.path.relpath(name, below)):
+                raise AssetError("a link of the archive leads outside, or in a circle", wanted=name, answer=f"it leads to {target}")
+            _check_by_python(name, target, self.path)
+        self._links = {}
+
+    @contextlib.contextmanager
+    def _parent(self, name: str) -> Iterator[tuple[Directory, str]]:
+        """The directory that a name is in, entered one by one and made where it is missing; and the last part of the name."""
+        *folders, last = name.split("/")
+        with contextlib.ExitStack() as stack:
+            with _through_link(name):
+                current = stack.enter_context(Directory.open(self.path))
+                for folder in folders:
+                    if current.status(folder) is None:
+                        current = stack.enter_context(current.make_directory(folder, 0o755))
+                    else:
+                        current = stack.enter_context(current.enter(folder))
+            yield current, last
 
 
 @contextlib.contextmanager
-def _unzstd(path: str) -> Iterator[str]:
-    """The tar within, in a temporary file beside it.
-
-    :raises HostError: the host has no zstd
-    """
-    handle, plain = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".tar-")
+def _through_link(name: str) -> Iterator[None]:
+    """Errors for names that are not the names of files in directories."""
     try:
-        with os.fdopen(handle, "wb") as stream:
-            decompress_file(path, stream)
-        yield plain
-    finally:
-        os.unlink(plain)
+        yield
+    except (UntrustedFile, NotADirectoryError) as problem:
+        raise AssetError("a member would be written through a link, or over something else", wanted=name, answer=str(problem)) from problem
+    except OSError as problem:
+        import errno
+
+        if problem.errno in (errno.ELOOP, errno.EISDIR):
+            raise AssetError("a member would be written through a link", wanted=name, answer=str(problem)) from problem
+        raise
+
+
+def leads_inside(root: str, name: str) -> bool:
+    """Whether a path below a directory leads to a place below it, whatever links are on the way; what it leads to need not exist."""
+    pending, links = name.split("/"), 0
+    current: list[str] = []
+    while pending:
+        part = pending.pop(0)
+        if part in ("", "."):
+            continue
+        if part == "..":
+            if not current:
+                return False
+            current.pop()
+            continue
+        here = os.path.join(root, *current, part)
+        try:
+            target = os.readlink(here)
+        except OSError:
+            current.append(part)  # No link, or nothing.
+            continue
+        links += 1
+        if links > MOST_LINKS or target.startswith("/"):
+            return False
+        pending = [*target.split("/"), *pending]
+    return True
+
+
+def _check_by_python(name: str, target: str, root: str) -> None:
+    """Have Python's own filter (PEP 706) check a member as well, where this Python has it.
+
+    :raises AssetError: it refuses the member
+    """
+    check = getattr(tarfile, "data_filter", None)
+    if check is None:
+        return
+    entry = tarfile.TarInfo(name)
+    if target:
+        entry.type, entry.linkname = tarfile.SYMTYPE, target
+    try:
+        check(entry, root)
+    except (tarfile.TarError, OSError, ValueError) as problem:
+        raise AssetError("a member leads outside", wanted=name, answer=str(problem)) from problem

@@ -13,34 +13,59 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
-import fcntl
-import hashlib
 import json
 import os
 import re
 import shutil
 import stat
-import tempfile
-import time
 from typing import Any, Callable, Iterator
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.answers import (
+    AnswerError,
+    Anything,
+    MapOf,
+    Number,
+    Record,
+    Text,
+    checked,
+    parsed,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     AssetError,
     ConfigError,
     HostError,
     HypervisorError,
-    LockTimeout,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import replace_file
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.sources import (
+    Checksum,
+    Fetch,
+    copy_file,
+    file_digest,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import check_parents
+from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import (
+    draft_directory,
+    locked,
+    make_directories,
+    put_in_place,
+    replace_file,
+    sync_tree,
+    write_problem,
+)
 
 MANIFEST = ".asset.json"
 CURRENT = "current"
 LOCK_SECONDS = 1800
-CHUNK = 1 << 20
+#: The mode of every directory here.
+DIRECTORY_MODE = 0o755
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
-_LENGTHS = {"sha256": 64, "sha512": 128}
+#: What a manifest says, and the most that one may have, bytes.
+_RECORDED = Record(optional={"sha256": Text(64), "mode": Number(most=0o7777), "link": Text(4096)})
+_SHAPE = Record(
+    required={"files": MapOf(_RECORDED, 200_000)}, optional={"source": Text(), "checksum": Text(), "wanted": Anything(most=20_000)}
+)
+_MOST_MANIFEST = 64 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +89,8 @@ class Wanted:
         """
         member = (options.get("member") or "").replace("{version}", version).replace("{arch}", arch)
         dest = options.get("dest") or os.path.basename(member.rstrip("/"))
-        if not dest or os.path.isabs(dest) or ".." in dest.split("/") or dest in (MANIFEST, CURRENT):
+        plain = os.path.normpath(dest)
+        if not dest or os.path.isabs(dest) or ".." in dest.split("/") or plain.split("/")[0] in (".", MANIFEST, CURRENT) or "\0" in dest:
             raise ConfigError("this is no path below the version's directory", option="files", wanted=dest)
         mode = None
         if options.get("mode"):
@@ -74,44 +100,9 @@ class Wanted:
                 raise ConfigError("this is no octal number", option="files", wanted=options["mode"]) from problem
             if mode & 0o7022:
                 raise ConfigError("others could change such a file, or it would run as its owner", option="files", wanted=options["mode"])
-        return cls(member, dest.rstrip("/"), mode)
+        return cls(member, plain, mode)
 
 
-@dataclasses.dataclass(frozen=True)
-class Checksum:
-    """The digest that a source must have."""
-
-    algorithm: str
-    digest: str
-
-    @classmethod
-    def parse(cls, text: str) -> Checksum:
-        """From C(sha256:DIGEST) or C(sha512:DIGEST).
-
-        :raises ConfigError: it is neither
-        """
-        algorithm, _colon, digest = text.partition(":")
-        if len(digest) != _LENGTHS.get(algorithm, -1) or not re.fullmatch(r"[0-9a-fA-F]+", digest):
-            raise ConfigError("this is no checksum", option="checksum", wanted=text, fix="Give sha256: or sha512: and the digits.")
-        return cls(algorithm, digest.lower())
-
-    def check(self, path: str) -> None:
-        """Compare a file's digest.
-
-        :raises AssetError: it has another one
-        """
-        found = file_digest(path, self.algorithm)
-        if found != self.digest:
-            raise AssetError(
-                f"the source has the {self.algorithm} digest {found}, so it is not what was asked for",
-                option="checksum",
-                wanted=self.digest,
-                fix="Nothing was changed. Get the right file, or correct the checksum.",
-            )
-
-
-#: Brings the source to a directory and tells its path there.
-Fetch = Callable[[str], str]
 #: Raises an error for a file that is not what it should be.
 Check = Callable[[str], None]
 
@@ -152,16 +143,21 @@ class AssetStore:
     def manifest(self, version: str) -> dict[str, Any]:
         """What was installed as this version; empty when it is not there or cannot be read."""
         try:
-            with open(self.path(version, MANIFEST), encoding="utf-8") as stream:
-                manifest = json.load(stream)
-            return manifest if isinstance(manifest.get("files"), dict) else {}
-        except (OSError, ValueError, AttributeError):
+            with open(self.path(version, MANIFEST), "rb") as stream:
+                data = stream.read(_MOST_MANIFEST + 1)
+            manifest: dict[str, Any] = checked(_SHAPE, parsed(data, MANIFEST, _MOST_MANIFEST), MANIFEST)
+        except (OSError, AnswerError):
             return {}
+        complete = all("link" in file or ("sha256" in file and "mode" in file) for file in manifest["files"].values())
+        return manifest if complete else {}
 
     def drift(self, version: str) -> list[str]:
         """What is no longer as it was installed, for people; empty when all is well."""
         recorded: dict[str, Any] = self.manifest(version).get("files", {})
         found = []
+        for path in _directories_below(self.path(version)):
+            if os.stat(path).st_uid not in (0, os.geteuid()):
+                found.append(f"{os.path.relpath(path, self.directory)} belongs to user {os.stat(path).st_uid}")
         for name in sorted(recorded.keys() | set(_files_below(self.path(version)))):
             path = self.path(version, name)
             if name not in recorded:
@@ -187,24 +183,38 @@ class AssetStore:
         use: bool,
         check_mode: bool,
         content: Check | None = None,
+        decompress: bool = False,
+        most: int = 0,
     ) -> list[str]:
         """Have a version, undamaged, and use it when C(use) says so; what was done.
 
-        :param sums: member of the archive with further digests, as C(sha256sum) writes them; empty for none
+        :param sums: member of the archive with further digests; empty for none
         :param content: refuses a first file that is not what it should be
+        :param decompress: whether the source is one compressed file, of which the content is wanted
+        :param most: bytes that may come out of the source; 0 for the usual limit
         :raises AssetError: the source is not what was asked for; what is installed stays as it is
         """
         _check_name("version", version)
-        actions = []
+        actions = self._correct_modes(version, check_mode)
         manifest = self.manifest(version)
         damage = self.drift(version) if manifest else []
-        other = bool(manifest and checksum and manifest.get("source") != f"{checksum.algorithm}:{checksum.digest}")
-        other = other or bool(manifest and wanted and manifest.get("wanted") != _described(wanted))
+        described = _described(wanted, decompress)
+        other = bool(manifest and checksum and not _is_same(checksum, manifest))
+        other = other or bool(manifest and wanted and manifest.get("wanted") != described)
         if damage or other or not manifest:
             why = f"repair {self.name} {version} ({', '.join(damage[:5])})" if damage else f"install {self.name} {version}"
             actions.append(why if (manifest and not other) or not manifest else f"install another {self.name} {version}")
             if not check_mode:
-                self._install(version, wanted, fetch, checksum, sums, content)
+                with self._written(version), draft_directory(self.directory) as work:
+                    source = fetch(work)
+                    origin = f"{checksum.algorithm}:{checksum.digest}" if checksum else f"unverified sha256:{file_digest(source)}"
+                    tree = os.path.join(work, "tree")
+                    make_directories(tree, DIRECTORY_MODE)
+                    _unpack(source, wanted, sums, tree, decompress, most)
+                    if content:
+                        content(os.path.join(tree, wanted[0].dest))
+                    facts = {"source": origin, "wanted": described, **({"checksum": checksum.recorded} if checksum else {})}
+                    self._put(version, tree, work, facts)
         return actions + (self.use(version, check_mode) if use else [])
 
     def use(self, version: str, check_mode: bool) -> list[str]:
@@ -213,11 +223,10 @@ class AssetStore:
         if before == version:
             return []
         if not check_mode:
-            draft = os.path.join(self.directory, ".current.new")
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(draft)
-            os.symlink(version, draft)
-            os.replace(draft, os.path.join(self.directory, CURRENT))
+            with self._written(version), draft_directory(self.directory) as work:
+                draft = os.path.join(work, CURRENT)
+                os.symlink(version, draft)
+                put_in_place(draft, os.path.join(self.directory, CURRENT))
         return [f"use {self.name} {version}" + (f" instead of {before}" if before else "")]
 
     def prune(self, keep: int, spare: str, check_mode: bool) -> list[str]:
@@ -255,108 +264,103 @@ class AssetStore:
                 shutil.rmtree(self.directory, ignore_errors=True)
         return [f"remove {self.name} {name}" for name in doomed]
 
-    def _install(
-        self, version: str, wanted: list[Wanted], fetch: Fetch, checksum: Checksum | None, sums: str, content: Check | None
-    ) -> None:
-        os.makedirs(self.directory, mode=0o755, exist_ok=True)
-        work = tempfile.mkdtemp(prefix=".new-", dir=self.directory)
+    def _put(self, version: str, tree: str, work: str, facts: dict[str, Any]) -> None:
+        """Move a version to its place, with its manifest."""
+        files = {name: _recorded(os.path.join(tree, name)) for name in _files_below(tree)}
+        manifest = {"name": self.name, "version": version, "files": files, **facts}
+        replace_file(os.path.join(tree, MANIFEST), (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
+        final = self.path(version)
+        sync_tree(tree)
+        if os.path.lexists(final):
+            os.rename(final, os.path.join(work, "old"))
+        put_in_place(tree, final)
+
+    @contextlib.contextmanager
+    def _written(self, version: str) -> Iterator[None]:
+        """Errors of the disk, typed; the directory of the versions is there."""
         try:
-            source = fetch(work)
-            if checksum:
-                checksum.check(source)
-            tree = os.path.join(work, "tree")
-            os.mkdir(tree, 0o755)
-            self._unpack(source, wanted, sums, tree)
-            if content:
-                content(os.path.join(tree, wanted[0].dest))
-            manifest = {
-                "name": self.name,
-                "version": version,
-                "source": f"{checksum.algorithm}:{checksum.digest}" if checksum else f"unverified sha256:{file_digest(source)}",
-                "wanted": _described(wanted),
-                "files": {name: _recorded(os.path.join(tree, name)) for name in _files_below(tree)},
-            }
-            replace_file(os.path.join(tree, MANIFEST), (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
-            final = self.path(version)
-            if os.path.lexists(final):
-                os.rename(final, os.path.join(work, "old"))
-            os.rename(tree, final)
+            make_directories(self.directory, DIRECTORY_MODE)
+            yield
         except OSError as problem:
-            full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
-            raise HostError(
-                "the disk is full" if full else "the asset cannot be installed",
-                wanted=self.path(version),
-                answer=str(problem),
-                fix="What was installed before is still there." + (" Make room there." if full else ""),
-            ) from problem
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+            raise write_problem(problem, "the asset cannot be installed", self.path(version)) from problem
 
-    def _unpack(self, source: str, wanted: list[Wanted], sums: str, tree: str) -> None:
-        members = [file for file in wanted if file.member]
-        if members:
-            from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.archives import Archive
+    def _correct_modes(self, version: str, check_mode: bool) -> list[str]:
+        """Have the directories closed to other writers and open to readers, whatever the umask was when they were made; what was done.
 
-            with Archive.open(source) as archive:
-                digests = archive.checksums(sums) if sums else {}
-                for file in members:
-                    archive.extract(file.member, os.path.join(tree, file.dest), file.mode, digests)
-        for file in wanted:
-            if not file.member:
-                path = os.path.join(tree, file.dest)
-                os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-                shutil.copyfile(source, path)
-                os.chmod(path, file.mode if file.mode is not None else 0o644)
-        for name in _files_below(tree):
-            path = os.path.join(tree, name)
-            if not os.path.islink(path):
-                _check_architecture(path)
-                with open(path, "rb") as stream:
-                    os.fsync(stream.fileno())
+        :raises HostError: one belongs to somebody else
+        """
+        check_parents(self.root, "root", itself=False)
+        wrong = []
+        for path in (self.root, self.directory, *_directories_below(self.path(version))):
+            try:
+                found = os.stat(path)
+            except FileNotFoundError:
+                continue
+            if found.st_uid not in (0, os.geteuid()):
+                if path in (self.root, self.directory):
+                    raise HostError(
+                        f"{path} belongs to user {found.st_uid}; it must belong to root or to the user of the task",
+                        option="root",
+                        wanted=self.root,
+                        fix=f"Remove what that user put there, and correct it (chown root: {path}), or name another root.",
+                    )
+                continue  # L(drift) tells.
+            if stat.S_IMODE(found.st_mode) & 0o777 != DIRECTORY_MODE and found.st_uid == os.geteuid():
+                wrong.append(path)
+        for path in [] if check_mode else wrong:
+            os.chmod(path, DIRECTORY_MODE)
+        return [f"correct the mode of {path}" for path in wrong]
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """One play at a time: a second one waits and finds the work done.
 
         :raises LockTimeout: it waited too long
+        :raises HostError: the directory cannot be made
         """
-        try:
-            os.makedirs(self.root, mode=0o755, exist_ok=True)
-            descriptor = os.open(os.path.join(self.root, ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as problem:
-            raise HostError("the directory of the assets cannot be made", option="root", wanted=self.root, answer=str(problem)) from problem
-        try:
-            deadline = time.monotonic() + LOCK_SECONDS
-            while not _try_lock(descriptor):
-                if time.monotonic() > deadline:
-                    raise LockTimeout("another task works on the assets", option="root", wanted=self.root)
-                time.sleep(0.2)
+        with contextlib.ExitStack() as stack:
+            try:
+                make_directories(self.root, DIRECTORY_MODE)
+                stack.enter_context(locked(os.path.join(self.root, ".lock"), LOCK_SECONDS, "the assets", "root"))
+            except OSError as problem:
+                raise write_problem(problem, "the directory of the assets cannot be made", self.root, "root") from problem
             yield
-        finally:
-            os.close(descriptor)
 
 
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    except BlockingIOError:
-        return False
+def _unpack(source: str, wanted: list[Wanted], sums: str, tree: str, decompress: bool, most: int) -> None:
+    """Take what is wanted out of the source."""
+    from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.archives import Archive, Tree
 
+    target = Tree(tree)
+    members = [file for file in wanted if file.member]
+    if members:
+        with Archive.open(source, most) as archive:
+            listed = archive.listed(sums) if sums else None
+            for file in members:
+                archive.extract(file.member, target, file.dest, file.mode, listed)
+    for file in [file for file in wanted if not file.member]:
+        mode = file.mode if file.mode is not None else 0o644
+        if decompress:
+            from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.compression import (
+                Limit,
+                decompress_file,
+            )
 
-def file_digest(path: str, algorithm: str = "sha256") -> str:
-    """A file's digest in hexadecimal.
-
-    :raises AssetError: it cannot be read
-    """
-    digest = hashlib.new(algorithm)
-    try:
-        with open(path, "rb") as stream:
-            while chunk := stream.read(CHUNK):
-                digest.update(chunk)
-    except OSError as problem:
-        raise AssetError("a file cannot be read", wanted=path, answer=str(problem)) from problem
-    return digest.hexdigest()
+            with open(source, "rb") as stream, target.file(file.dest, mode) as writer:
+                decompress_file(stream, source, writer, Limit(source, os.path.getsize(source), most))
+        else:
+            target.directory(os.path.dirname(file.dest) or ".")
+            path = os.path.join(tree, file.dest)
+            if len(wanted) == 1:
+                os.rename(source, path)
+                os.chmod(path, mode)
+            else:
+                copy_file(source, path, mode)
+    target.finish()
+    for name in _files_below(tree):
+        path = os.path.join(tree, name)
+        if not os.path.islink(path):
+            _check_architecture(path)
 
 
 def programs_running() -> set[str]:
@@ -374,8 +378,18 @@ def _check_name(option: str, text: str) -> None:
         raise ConfigError(f"this cannot be a {option}", option=option, wanted=text)
 
 
-def _described(wanted: list[Wanted]) -> list[list[Any]]:
-    return [[file.member, file.dest, file.mode] for file in wanted]
+def _described(wanted: list[Wanted], decompress: bool) -> list[list[Any]]:
+    return [[file.member, file.dest, file.mode, *(["decompressed"] if decompress else [])] for file in wanted]
+
+
+def _is_same(checksum: Checksum, manifest: dict[str, Any]) -> bool:
+    """Whether a version was installed from what has this checksum; a list is only asked for when it is another one than then."""
+    return checksum.recorded == manifest.get("checksum") or f"{checksum.algorithm}:{checksum.digest}" == manifest.get("source")
+
+
+def _directories_below(directory: str) -> list[str]:
+    """A directory and those below it; links are not followed."""
+    return [folder for folder, _folders, _files in os.walk(directory)] if not os.path.islink(directory) else []
 
 
 def _files_below(directory: str) -> list[str]:
@@ -424,39 +438,6 @@ def _check_architecture(path: str) -> None:
     machine, host = MACHINES.get(number, f"machine {number}"), os.uname().machine
     if machine != host:
         raise AssetError(f"{os.path.basename(path)} is for {machine}, and this host is {host}", fix="Nothing was changed. Get the one for this host.")
-
-
-def fetch_from(url: str, source: str, root: str, checksum: Checksum | None, seconds: float = 0) -> Fetch:
-    """How the source is brought: a file of the host is used where it is, a URL is downloaded, and taken up again where it broke off.
-
-    :param seconds: how long a download may take before C(downloads.Unfinished) is raised; 0 for as long as it takes
-    """
-
-    def fetch(work: str) -> str:
-        if source:
-            if not os.path.isfile(source):
-                raise AssetError("there is no such file on the host", option="src", wanted=source)
-            return source
-        if not url:
-            raise AssetError("it is not installed undamaged, and neither url nor src say where it can be had", option="url")
-        from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.downloads import download
-
-        # By what it should be, so that a broken download is taken up by the next run and by no other.
-        key = checksum.digest if checksum else hashlib.sha256(url.encode()).hexdigest()
-        partial = os.path.join(root, f".download-{key[:32]}")
-        try:
-            download(url, partial, resume=checksum is not None, seconds=seconds)
-            if checksum:
-                checksum.check(partial)
-        except AssetError as problem:
-            if problem.option == "checksum":
-                os.unlink(partial)
-            raise
-        target = os.path.join(work, "source")
-        os.rename(partial, target)
-        return target
-
-    return fetch
 
 
 def refuse_vulnerable(name: str, version: str, wanted: list[Wanted]) -> None:

@@ -13,22 +13,35 @@ one step, so a VM that has the old one open keeps it.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
 import os
-import shutil
-import tempfile
+import stat
 from typing import Any, Callable, Iterator
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import file_digest
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.sources import file_digest
+from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import (
+    draft_directory,
+    locked,
+    make_directories,
+    put_in_place,
+    replace_file,
+    write_problem,
+)
 
 #: The options that say where an image is; doc_fragments/built_files.py describes them.
 IMAGE_SPEC: dict[str, dict[str, Any]] = {
     "path": {"type": "path", "required": True},
     "state": {"type": "str", "choices": ["absent", "present"], "default": "present"},
 }
+
+#: How long another task may work on a file of the same directory, seconds; building an image takes minutes.
+LOCK_SECONDS = 5400
+#: Bytes that a note may have.
+_MOST_NOTE = 16 << 20
+#: What a note must have to be one.
+_NOTE = {"recipe": dict, "sha256": str, "about": dict}
+#: The mode of every such file.
+MODE = 0o644
 
 #: Makes the file in a directory that is thrown away afterwards; its path there, and what is worth telling of it.
 Make = Callable[[str], "tuple[str, dict[str, Any]]"]
@@ -48,9 +61,10 @@ class BuiltFile:
         """What was noted when it was made; empty when nothing was, or when it cannot be read."""
         try:
             with open(self.note_path, encoding="utf-8") as stream:
-                note = json.load(stream)
-            return note if isinstance(note, dict) else {}
-        except (OSError, ValueError):
+                note = json.loads(stream.read(_MOST_NOTE))
+            usable = isinstance(note, dict) and all(isinstance(note.get(key), kind) for key, kind in _NOTE.items())
+            return note if usable else {}
+        except (OSError, ValueError, RecursionError):
             return {}
 
     def converge(self, recipe: dict[str, Any], make: Make, check_mode: bool) -> dict[str, Any]:
@@ -58,8 +72,11 @@ class BuiltFile:
 
         :raises HypervisorError: it cannot be made; the old one stays
         """
-        if check_mode or self._why(recipe) == "":
-            return self._result(self._why(recipe), recipe)
+        why = self._why(recipe)
+        if check_mode or not why:
+            corrected = [] if why else self._correct_mode(check_mode)
+            result = self._result(why, recipe)
+            return {**result, "changed": bool(why or corrected), "actions": [*result["actions"], *corrected]}
         with self._lock():
             why = self._why(recipe)
             return self._make(why, recipe, make) if why else self._result("", recipe)
@@ -77,39 +94,37 @@ class BuiltFile:
         if not os.path.isfile(self.path):
             return f"make {self.path}"
         if not note:
-            return f"make {self.path} anew, of which nothing tells how it was made"
+            return f"make {self.path} again, of which nothing tells how it was made"
         differing = [key for key in sorted(recipe.keys() | note.get("recipe", {}).keys()) if note.get("recipe", {}).get(key) != recipe.get(key)]
         if differing:
-            return f"make {self.path} anew, with another {', '.join(differing)}"
-        return "" if file_digest(self.path) == note.get("sha256") else f"make {self.path} anew, which was altered"
+            return f"make {self.path} again, with another {', '.join(differing)}"
+        return "" if file_digest(self.path) == note.get("sha256") else f"make {self.path} again, which was altered"
+
+    def _correct_mode(self, check_mode: bool) -> list[str]:
+        """Have a file that is there readable for all and closed to other writers; what was done."""
+        try:
+            found = os.lstat(self.path)
+        except OSError:
+            return []
+        if not stat.S_ISREG(found.st_mode) or stat.S_IMODE(found.st_mode) == MODE or found.st_uid != os.geteuid():
+            return []
+        if not check_mode:
+            os.chmod(self.path, MODE)
+        return [f"correct the mode of {self.path}"]
 
     def _make(self, why: str, recipe: dict[str, Any], make: Make) -> dict[str, Any]:
         before = self.note()
         directory = os.path.dirname(self.path)
         try:
-            work = tempfile.mkdtemp(prefix=".new-", dir=directory)
-            try:
+            with draft_directory(directory) as work:
                 made, about = make(work)
-                with open(made, "rb") as stream:
-                    os.fsync(stream.fileno())
-                os.chmod(made, 0o644)
+                os.chmod(made, MODE)
                 note = {"recipe": recipe, "sha256": file_digest(made), "about": about}
-                draft = os.path.join(work, "note.json")
-                with open(draft, "w", encoding="utf-8") as text:
-                    text.write(json.dumps(note, indent=1, sort_keys=True) + "\n")
-                os.replace(made, self.path)
-                os.replace(draft, self.note_path)
-            finally:
-                shutil.rmtree(work, ignore_errors=True)
+                # The file first: a note that tells of another one shows as an alteration, and the file is made once more.
+                put_in_place(made, self.path)
+                replace_file(self.note_path, (json.dumps(note, indent=1, sort_keys=True) + "\n").encode())
         except OSError as problem:
-            full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
-            raise HostError(
-                "the disk is full" if full else "the file cannot be made",
-                option="path",
-                wanted=self.path,
-                answer=str(problem),
-                fix="What was there before is still there." + (" Make room there." if full else ""),
-            ) from problem
+            raise write_problem(problem, "the file cannot be made", self.path, "path") from problem
         return {**self._result(why, recipe), "diff": {"before": _shown(before), "after": _shown(self.note())}}
 
     def _result(self, why: str, recipe: dict[str, Any]) -> dict[str, Any]:
@@ -128,18 +143,19 @@ class BuiltFile:
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
-        """One play at a time: a second one waits, and finds the work done."""
+        """One play at a time: a second one waits, and finds the work done.
+
+        :raises LockTimeout: it waited too long
+        :raises HostError: the directory cannot be made
+        """
         directory = os.path.dirname(self.path)
-        try:
-            os.makedirs(directory, mode=0o755, exist_ok=True)
-            descriptor = os.open(os.path.join(directory, ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as problem:
-            raise HostError("the directory cannot be made", option="path", wanted=directory, answer=str(problem)) from problem
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with contextlib.ExitStack() as stack:
+            try:
+                make_directories(directory)
+                stack.enter_context(locked(os.path.join(directory, ".lock"), LOCK_SECONDS, "the files of this directory", "path"))
+            except OSError as problem:
+                raise write_problem(problem, "the directory cannot be made", directory, "path") from problem
             yield
-        finally:
-            os.close(descriptor)
 
 
 def _shown(note: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is within a compressed file, told by its first bytes: gzip, xz, lzma, bzip2, lz4, zstd.
+"""What is within a compressed file, told by its first bytes: gzip, xz, lzma, bzip2, lz4, zstd. It comes in pieces, and never more than a limit.
 
 Python's standard library knows neither lz4 nor zstd; the host's programs do.
 """
@@ -9,96 +9,204 @@ Python's standard library knows neither lz4 nor zstd; the host's programs do.
 from __future__ import annotations
 
 import bz2
+import io
 import lzma
+import os
 import shutil
+import tempfile
 import zlib
-from typing import IO, Any
+from typing import IO, Any, Callable, Iterator
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, HostError
-from ansible_collections.kata.hypervisor.plugins.module_utils.programs import Ended, run
+from ansible_collections.kata.hypervisor.plugins.module_utils.programs import check_program, pieces_of
+from ansible_collections.kata.hypervisor.plugins.module_utils.sparse_files import Writer
+from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import write_problem
 
 #: First bytes.
 GZIP, XZ, LZMA, BZIP2 = b"\x1f\x8b\x08", b"\xfd7zXZ\x00", b"\x5d\x00\x00", b"BZh"
 LZ4, ZSTD = b"\x02\x21\x4c\x18", b"\x28\xb5\x2f\xfd"
+MAGICS = (GZIP, XZ, LZMA, BZIP2, LZ4, ZSTD)
 #: Seconds that a program gets.
-SECONDS = 600
+SECONDS = 1800
+#: Bytes that are read and written at once.
+PIECE = 1 << 20
+#: What may come out of a file: this much in any case, beyond it so many times the file's size, and never more than that; bytes.
+FREE_BYTES, MOST_RATIO, MOST_BYTES = 1 << 30, 250, 1 << 37
+#: What may come out of a kernel or a kernel module that is held in memory, bytes.
+MOST_IN_MEMORY = 1 << 30
+#: What a decoder of xz may use, bytes; C(xz -9) needs 65 MiB.
+_DECODER_MEMORY = 512 << 20
+#: The largest block of lz4's old form, before and after (LZ4_compressBound of the LZ4 project).
+_LZ4_BLOCK = 8 << 20
+_LZ4_PACKED = _LZ4_BLOCK + _LZ4_BLOCK // 255 + 16
+
+#: What decoders raise for input that is not what it should be.
+PROBLEMS = (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, IndexError)
 
 
-def decompress(data: bytes, path: str) -> bytes:
+class Limit:
+    """How much may come out of a compressed file or an archive; it counts what comes.
+
+    :param path: the file, for the error
+    :param size: of the file, bytes
+    :param most: the limit in bytes; 0 for the usual one, which grows with the file's size
+    """
+
+    def __init__(self, path: str, size: int, most: int = 0) -> None:
+        self.path = path
+        self.most = most or min(MOST_BYTES, max(FREE_BYTES, size * MOST_RATIO))
+        self.taken = 0
+
+    def take(self, count: int) -> None:
+        """Count further bytes.
+
+        :raises AssetError: these are too many
+        """
+        self.taken += count
+        if self.taken > self.most:
+            raise AssetError(
+                f"what comes out of {os.path.basename(self.path)} must have at most {self.most >> 20} MiB",
+                option="max_size_mb",
+                answer="it expands further",
+                fix="Nothing was changed. If this file is right, give a larger max_size_mb.",
+            )
+
+
+def decompress(data: bytes, path: str, most: int = MOST_IN_MEMORY) -> bytes:
     """What is in it; the data itself where it is not compressed.
 
     :param path: the file that it is from, for an error to name
-    :raises AssetError: it is damaged, or only a part
+    :param most: bytes that may come out
+    :raises AssetError: it is damaged, or only a part, or expands too far
     :raises HostError: the host lacks the program that can decompress it
     """
-    if data.startswith(ZSTD):
-        return _through("zstd", data, path)
-    if data.startswith(LZ4) and shutil.which("lz4"):
-        return _through("lz4", data, path)
-    try:
-        return _decompress(data)
-    except (zlib.error, lzma.LZMAError, OSError, EOFError, IndexError) as problem:
-        raise _damaged(path, str(problem)) from problem
-
-
-def decompress_file(path: str, target: IO[bytes]) -> None:
-    """Write what is in a file of zstd's to another, however large it is.
-
-    :raises AssetError: it is damaged, or only a part
-    :raises HostError: the host has no zstd
-    """
-    _checked(run([_program("zstd", path), "-dcq", path], SECONDS, output=target), path)
-
-
-def _decompress(data: bytes) -> bytes:
-    if data.startswith(LZ4):
-        return _unlz4(data)
-    if data.startswith(GZIP):
-        stream: Any = zlib.decompressobj(wbits=31)
-    elif data.startswith(XZ):
-        stream = lzma.LZMADecompressor(format=lzma.FORMAT_XZ)
-    elif data.startswith(LZMA):
-        stream = lzma.LZMADecompressor(format=lzma.FORMAT_ALONE)
-    elif data.startswith(BZIP2):
-        stream = bz2.BZ2Decompressor()
-    else:
+    if not data.startswith(MAGICS):
         return data
-    content: bytes = stream.decompress(data)
-    if not stream.eof:
-        raise EOFError("it ends too early")
-    return content
+    return b"".join(pieces(io.BytesIO(data), path, Limit(path, len(data), most)))
 
 
-def _through(name: str, data: bytes, path: str) -> bytes:
-    return _checked(run([_program(name, path), "-dc"], SECONDS, data=data), path).output
+def decompress_file(source: IO[bytes], path: str, writer: Writer, limit: Limit) -> None:
+    """Write what is in a compressed file to another.
+
+    :param source: the file, open at its beginning
+    :raises AssetError: it is not compressed, damaged, only a part, or expands too far
+    :raises HostError: the host lacks the program that can decompress it, or its disk is full
+    """
+    for piece in pieces(source, path, limit):
+        try:
+            writer.write(piece)
+        except OSError as problem:
+            raise write_problem(problem, "what is compressed in it cannot be written", path) from problem
+    writer.finish()
 
 
-def _program(name: str, path: str) -> str:
-    found = shutil.which(name)
-    if found is None:
+def is_compressed(head: bytes) -> bool:
+    """Whether a file with such first bytes is compressed."""
+    return head.startswith(MAGICS)
+
+
+def pieces(source: IO[bytes], path: str, limit: Limit) -> Iterator[bytes]:
+    """What is in a compressed file, piece by piece.
+
+    :raises AssetError: as L(decompress_file)
+    """
+    head = source.read(PIECE)
+    if head.startswith(ZSTD):
+        found = _through("zstd", source, head, path)
+    elif head.startswith(LZ4):
+        found = _through("lz4", source, head, path) if shutil.which("lz4") else _guarded(_unlz4(head + source.read()), path)
+    else:
+        found = _guarded(_decoded(source, head), path)
+    for piece in found:
+        limit.take(len(piece))
+        yield piece
+
+
+def _guarded(found: Iterator[bytes], path: str) -> Iterator[bytes]:
+    while True:
+        try:
+            piece = next(found, b"")
+        except PROBLEMS as problem:
+            raise _damaged(path, str(problem)) from problem
+        if not piece:
+            return
+        yield piece
+
+
+def _decoded(source: IO[bytes], data: bytes) -> Iterator[bytes]:
+    """What Python's decoders make of it: one stream, or several one after the other. What follows them is ignored."""
+    magic, make = _decoder_for(data)
+    decoder = make()
+    while True:
+        piece = decoder.decompress(data, PIECE)
+        if piece:
+            yield piece
+        if decoder.eof:
+            data = _next_stream(source, decoder.unused_data, magic)
+            if not data:
+                return
+            decoder = make()
+            continue
+        # Only zlib hands back what it did not take; the others keep it.
+        data = getattr(decoder, "unconsumed_tail", b"")
+        if not piece and not data:
+            data = source.read(PIECE)
+            if not data:
+                raise EOFError("it ends too early")
+
+
+def _next_stream(source: IO[bytes], data: bytes, magic: bytes) -> bytes:
+    """The beginning of a further stream, after zeros that some programs put between; empty when something else follows, or nothing."""
+    data = data.lstrip(b"\0")
+    while len(data) < len(magic) and (more := source.read(PIECE)):
+        data = (data + more).lstrip(b"\0")
+    return data if data.startswith(magic) else b""
+
+
+def _decoder_for(head: bytes) -> tuple[bytes, Callable[[], Any]]:
+    if head.startswith(GZIP):
+        return GZIP, lambda: zlib.decompressobj(wbits=31)
+    if head.startswith(XZ):
+        return XZ, lambda: lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=_DECODER_MEMORY)
+    if head.startswith(LZMA):
+        return LZMA, lambda: lzma.LZMADecompressor(format=lzma.FORMAT_ALONE, memlimit=_DECODER_MEMORY)
+    if head.startswith(BZIP2):
+        return BZIP2, bz2.BZ2Decompressor
+    raise ValueError("it is not compressed in a way that is known (gzip, xz, lzma, bzip2, lz4, zstd)")
+
+
+def _through(name: str, source: IO[bytes], head: bytes, path: str) -> Iterator[bytes]:
+    """What a program of the host makes of it."""
+    program = shutil.which(name)
+    if program is None:
         raise HostError(f"{path} is compressed with {name}, and the host has no such program", wanted=path, fix=f"Install the package {name}.")
-    return found
-
-
-def _checked(ended: Ended, path: str) -> Ended:
+    with tempfile.TemporaryFile() as copy:
+        if isinstance(source, io.BytesIO):
+            copy.write(head + source.read())
+            source = copy
+        source.flush()
+        os.lseek(source.fileno(), 0, os.SEEK_SET)
+        ended = yield from pieces_of([check_program(program, name), "-dcq"], SECONDS, source)
     if ended.code:
         raise _damaged(path, ended.words)
-    return ended
 
 
 def _damaged(path: str, answer: str) -> AssetError:
     return AssetError(f"what is compressed in {path} is damaged, or only a part", wanted=path, answer=answer)
 
 
-def _unlz4(payload: bytes) -> bytes:
+def _unlz4(payload: bytes) -> Iterator[bytes]:
     """What is in an LZ4 file of the old form that kernels use: blocks after their sizes. Takes seconds for a kernel."""
-    kernel = []
     place = len(LZ4)
     while place + 4 <= len(payload):
+        if payload[place : place + 4] == LZ4:
+            place += 4
+            continue
         size = int.from_bytes(payload[place : place + 4], "little")
-        kernel.append(_unlz4_block(payload[place + 4 : place + 4 + size]))
+        if size > _LZ4_PACKED or place + 4 + size > len(payload):
+            raise ValueError(f"a block of {size} bytes at {place}")
+        yield _unlz4_block(payload[place + 4 : place + 4 + size])
         place += 4 + size
-    return b"".join(kernel)
 
 
 def _unlz4_block(block: bytes) -> bytes:
@@ -116,6 +224,8 @@ def _unlz4_block(block: bytes) -> bytes:
                 length += more
                 if more != 255:
                     break
+        if place + length > end:
+            raise ValueError("it ends too early")
         out += block[place : place + length]
         place += length
         if place >= end:
@@ -132,6 +242,8 @@ def _unlz4_block(block: bytes) -> bytes:
                     break
         length += 4
         start = len(out) - offset
+        if offset == 0 or start < 0 or len(out) + length > _LZ4_BLOCK:
+            raise ValueError("a copy of what is not there")
         if offset >= length:
             out += out[start : start + length]
         else:

@@ -11,11 +11,11 @@ before the image is as small as it can be.
 from __future__ import annotations
 
 import os
-import shutil
 import struct
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.disks import DAX_BLOCK, DAX_OFFSET, DAX_SIGNATURE
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import file_digest
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.sources import file_digest
+from ansible_collections.kata.hypervisor.plugins.module_utils.sparse_files import Writer
 
 #: The block's version, and the sizes that it names, bytes.
 VERSION = (1, 4)
@@ -31,8 +31,11 @@ def with_header(image: str, work: str) -> str:
     with open(image, "rb") as source, open(made, "wb") as target:
         target.seek(DAX_BLOCK)
         target.write(header(DAX_OFFSET + length, bytes.fromhex(file_digest(image))[:16]))
-        target.seek(DAX_OFFSET)
-        shutil.copyfileobj(source, target, 1 << 20)
+        target.flush()
+        writer = Writer(target.fileno(), DAX_OFFSET)
+        while chunk := source.read(1 << 20):
+            writer.write(chunk)
+        writer.finish()
         target.truncate(DAX_OFFSET + length)
     return made
 

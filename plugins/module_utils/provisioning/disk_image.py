@@ -9,19 +9,40 @@ A format that is guessed from an image's content lets whoever wrote the content 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from typing import Any
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.answers import (
+    AnswerError,
+    ListOf,
+    Maybe,
+    Number,
+    Record,
+    Text,
+    checked,
+    parsed,
+    printable,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError
-from ansible_collections.kata.hypervisor.plugins.module_utils.programs import run
+from ansible_collections.kata.hypervisor.plugins.module_utils.programs import check_program, run
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.image_headers import HEAD, other_file
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.sources import copy_file, file_digest
+from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import check_parents
 
 #: What images come in, and what VMs take.
 SOURCE_FORMATS = ("qcow2", "raw", "vdi", "vhdx", "vmdk", "vpc")
 FORMATS = ("qcow2", "raw")
 CONVERT_SECONDS = 3600
 MIB = 1 << 20
+
+#: What C(qemu-img info) says of an image, as far as it matters.
+_DETAILS = Record(optional={"data-file": Text(), "extents": ListOf(Record(optional={"filename": Text()}))})
+INFO = Record(
+    required={"virtual-size": Number(most=2**63)},
+    optional={"backing-filename": Text(), "format-specific": Maybe(Record(optional={"data": Maybe(_DETAILS)}))},
+)
+_MOST_ANSWER = 16 << 20
 
 #: Where file systems and partition tables say what they are: offset and first bytes.
 _MAGICS = (
@@ -92,36 +113,90 @@ def convert(source: str, source_format: str, wanted_format: str, size_mb: int, w
     :raises ConfigError: it would have to shrink
     :raises HostError: the host has no qemu-img
     """
-    if shutil.which("qemu-img") is None:
+    program = shutil.which("qemu-img")
+    if program is None:
         raise HostError("this host has no qemu-img", fix="Install the package qemu-utils (Debian, Ubuntu) or qemu-img (Fedora, RHEL).")
-    facts = _facts(source, source_format)
-    size, wanted = int(facts["virtual-size"]), size_mb * MIB
+    check_program(program, "PATH")
+    refuse_other_files(source, source_format)
+    size, wanted = _size(source, source_format), size_mb * MIB
     if wanted and wanted < size:
         raise ConfigError(
             "an image is never made smaller, which would cut off what is in it", option="size_mb", wanted=size_mb, fix=f"It has {-(-size // MIB)} MiB."
         )
     target = os.path.join(work, "image")
-    _qemu_img(["convert", "-f", source_format, "-O", wanted_format, source, target], source)
+    _qemu_img(["convert", "-f", source_format, "-O", wanted_format, source, target], source, source_format)
     if wanted > size:
-        _qemu_img(["resize", "-q", "-f", wanted_format, target, str(wanted)], source)
+        _qemu_img(["resize", "-q", "-f", wanted_format, target, str(wanted)], source, source_format)
     if wanted_format == "raw":
         check_raw_image(target)
     return target
 
 
-def _facts(source: str, source_format: str) -> dict[str, Any]:
-    """What qemu-img tells of the source, with nothing in it that leads elsewhere."""
-    facts: dict[str, Any] = json.loads(_qemu_img(["info", "-f", source_format, "--output=json", source], source))
+def private_source(source: str, digest: str, work: str) -> str:
+    """The path of an image that nobody exchanges while it is read: the source itself where only root or we could, else a copy of it.
+
+    :param digest: its sha256 when it was looked at first
+    :raises AssetError: it is another one by now
+    """
+    source = os.path.abspath(source)
+    try:
+        check_parents(source, "src", shared_groups=True)
+    except HostError:
+        copied = os.path.join(work, "source")
+        copy_file(source, copied)
+        source = copied
+    if file_digest(source) != digest:
+        raise AssetError("this file was changed while it was read", option="src", wanted=source, fix="Nothing was changed. Run the task again.")
+    return source
+
+
+def refuse_other_files(source: str, source_format: str) -> None:
+    """Refuse an image whose first bytes name other files, before any program opens it and them.
+
+    :raises AssetError: it names one
+    """
+    try:
+        with open(source, "rb") as stream:
+            head = stream.read(HEAD)
+    except OSError as problem:
+        raise AssetError("the image cannot be read", option="src", wanted=source, answer=str(problem)) from problem
+    other = other_file(head, source_format)
+    if other:
+        raise _needs_others(source, f"it names {printable(other)}")
+
+
+def _size(source: str, source_format: str) -> int:
+    """The size of the disk in an image, bytes, which C(qemu-img) says has nothing in it that leads elsewhere.
+
+    :raises AssetError: something does, or it is no such image
+    """
+    answer = _qemu_img(["info", "-f", source_format, "--output=json", source], source, source_format)
+    try:
+        facts: dict[str, Any] = checked(INFO, parsed(answer, "the answer of qemu-img info", _MOST_ANSWER), "the answer of qemu-img info")
+    except AnswerError as problem:
+        raise AssetError("this image cannot be used", option="src", wanted=source, answer=str(problem)) from problem
     special = (facts.get("format-specific") or {}).get("data") or {}
     extents = [extent.get("filename", "") for extent in special.get("extents", [])]
     elsewhere = [facts.get("backing-filename"), special.get("data-file"), *(name for name in extents if os.path.realpath(name) != os.path.realpath(source))]
     if any(elsewhere):
-        raise AssetError("this image needs other files, and takes whatever is there", wanted=source, answer=f"it names {next(filter(None, elsewhere))}")
-    return facts
+        raise _needs_others(source, f"it names {next(filter(None, elsewhere))}")
+    return int(facts["virtual-size"])
 
 
-def _qemu_img(arguments: list[str], source: str) -> str:
+def _needs_others(source: str, answer: str) -> AssetError:
+    return AssetError("this image needs other files, and takes whatever is there", option="src", wanted=source, answer=answer)
+
+
+def _qemu_img(arguments: list[str], source: str, source_format: str) -> str:
     ended = run(["qemu-img", *arguments], CONVERT_SECONDS)
-    if ended.code:
-        raise AssetError("this is no image of that format", option="src_format", wanted=source, answer=ended.words, fix="Nothing was changed.")
-    return ended.text
+    if not ended.code:
+        return ended.text
+    if "lock" in ended.words and ("Failed to get" in ended.words or "another process" in ended.words):
+        raise HostError(
+            "another process has this image open for writing",
+            option="src",
+            wanted=source,
+            answer=ended.words,
+            fix="Stop the sandbox that uses it, or make a copy of the image, and name that.",
+        )
+    raise AssetError("this is no image of that format", option="src_format", wanted=source_format, answer=ended.words, fix="Nothing was changed.")

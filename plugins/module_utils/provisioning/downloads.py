@@ -1,22 +1,27 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Downloads that are taken up again where they broke off (RFC 9110, range requests)."""
+"""Downloads that go on where they broke off (RFC 9110, range requests)."""
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import http.client
 import os
+import re
+import ssl
 import time
 import urllib.error
-import urllib.request
+from typing import Any, Iterator
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.compression import MOST_BYTES
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.urls import Access, Url, request, shown
+from ansible_collections.kata.hypervisor.plugins.module_utils.sparse_files import Writer
+from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import write_problem
 
 CHUNK = 1 << 20
-#: Seconds without a byte after which a connection counts as broken, and how often it is made again.
-SILENCE_SECONDS = 60
+#: How often a connection that broke is made again.
 ATTEMPTS = 4
 
 
@@ -33,69 +38,165 @@ class Unfinished(Exception):
         self.total = total
 
 
-def download(url: str, path: str, resume: bool = True, seconds: float = 0) -> int:
+class _Refused(Exception):
+    """The server's answer cannot be used, and would not be better the next time."""
+
+
+class _Broken(Exception):
+    """The connection broke, or the server has trouble: worth another attempt."""
+
+
+def download(url: str, path: str, resume: bool = True, seconds: float = 0, access: Access | None = None) -> int:
     """Bring a URL to a file, in which what a broken download brought stays for the next one; how many bytes it has.
 
     :param resume: whether what is there already may be the beginning of it
-    :param seconds: how long it may take before it is told how far it is; 0 for as long as it takes. A server that cannot go on in the middle
+    :param seconds: how long it may take before L(Unfinished) is raised; 0 for as long as it takes. A server that cannot go on in the middle
         is not interrupted.
     :raises Unfinished: the time is over
     :raises ConfigError: it is no http or https URL
-    :raises AssetError: the server has no such thing, or the connection broke each time
+    :raises AssetError: the server has no such thing, redirects where it must not, or the connection broke each time
     :raises HostError: the file cannot be written
     """
-    if not url.startswith(("https://", "http://")):
-        raise ConfigError("this is no http or https URL", option="url", wanted=url)
-    if not resume and os.path.exists(path):
-        os.unlink(path)
+    Url.parse(url)
+    if not resume:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
     deadline = time.monotonic() + seconds if seconds and resume else 0
     problem = ""
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(attempt)
         try:
-            return _attempt(url, path, deadline)
-        except urllib.error.HTTPError as error:
-            if error.code == 416:
-                return os.path.getsize(path)  # There is no more of it; its digest will tell.
-            problem = f"{error.code} {error.reason}"
-            if error.code < 500:
-                break
-        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
-            problem = str(getattr(error, "reason", error))
-        except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            if full:
-                os.unlink(path)  # What is worth keeping on a full disk is the room.
-            raise HostError(
-                "the disk is full" if full else "the download cannot be written",
-                option="url",
-                wanted=url,
-                answer=str(error),
-                fix="What was installed before is still there." + (" Make room there." if full else ""),
-            ) from error
-    raise AssetError(
-        "it could not be downloaded", option="url", wanted=url, answer=problem, fix="Run the task again: it goes on where it broke off."
-    )
+            return _attempt(url, path, deadline, access or Access())
+        except _Broken as broken:
+            problem = str(broken)
+        except _Refused as refused:
+            problem = str(refused)
+            break
+    fix = "Run the task again: it goes on where it broke off."
+    if problem.startswith(("401", "403")):
+        fix = "Give url_username and url_password, or headers."
+    raise AssetError("it could not be downloaded", option="url", wanted=shown(url), answer=problem, fix=fix)
 
 
-def _attempt(url: str, path: str, deadline: float) -> int:
+def fetch_text(url: str, most: int, access: Access, option: str) -> bytes:
+    """A small file, such as a list of digests.
+
+    :param most: bytes that it may have
+    :raises ConfigError: as L(download)
+    :raises AssetError: as L(download), or it is larger
+    """
+    problem = ""
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(attempt)
+        try:
+            with _answer(url, access, {}, option) as answer, _broken():
+                data: bytes = answer.read(most + 1)
+        except _Broken as broken:
+            problem = str(broken)
+            continue
+        except _Refused as refused:
+            problem = str(refused)
+            break
+        if len(data) > most:
+            raise AssetError(f"must have at most {most} bytes", option=option, wanted=shown(url))
+        return data
+    raise AssetError("it could not be downloaded", option=option, wanted=shown(url), answer=problem)
+
+
+@contextlib.contextmanager
+def _broken() -> Iterator[None]:
+    """Errors of a connection within the block, as L(_Broken)."""
+    try:
+        yield
+    except (http.client.HTTPException, OSError) as problem:
+        raise _Broken(str(problem) or type(problem).__name__) from problem
+
+
+def _answer(url: str, access: Access, extra: dict[str, str], option: str = "url") -> Any:
+    """The server's answer, open."""
+    try:
+        return request(url, access, extra, option)
+    except HypervisorError:
+        raise
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and "Range" in extra:
+            raise
+        words = f"{error.code} {error.reason}"
+        error.close()
+        raise (_Broken if error.code >= 500 or error.code == 429 else _Refused)(words) from error
+    except (urllib.error.URLError, http.client.HTTPException, OSError) as problem:
+        reason = getattr(problem, "reason", problem)
+        # A certificate that is wrong stays wrong.
+        kind = _Refused if isinstance(reason, ssl.SSLCertVerificationError) else _Broken
+        raise kind(str(reason) or type(problem).__name__) from problem
+    except Exception as problem:
+        # open_url has errors of its own (certificates, missing Python modules), and hands on those of what it is given.
+        raise _Refused(str(problem) or type(problem).__name__) from problem
+
+
+def _attempt(url: str, path: str, deadline: float, access: Access) -> int:
     have = os.path.getsize(path) if os.path.exists(path) else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310 (only http and https get here)
-    with urllib.request.build_opener().open(request, timeout=SILENCE_SECONDS) as answer:
+    try:
+        answer = _answer(url, access, {"Range": f"bytes={have}-"} if have else {})
+    except urllib.error.HTTPError:
+        return have  # There is no more of it; its digest will tell.
+    with answer:
         resumed = answer.status == 206
+        if resumed and not _goes_on_at(answer, have):
+            os.unlink(path)
+            raise _Broken("the server sent another part than the one that was asked for")
         resumable = resumed or (not have and answer.headers.get("Accept-Ranges", "").lower() == "bytes")
-        left = int(answer.headers.get("Content-Length") or 0)
+        left = _content_length(answer)
         begun = have if resumed else 0
-        received = 0
-        with open(path, "ab" if resumed else "wb") as stream:
-            # What has come is taken, however little: a slow server must not hide how far it is.
-            while chunk := answer.read1(CHUNK):
-                stream.write(chunk)
-                received += len(chunk)
-                if deadline and resumable and time.monotonic() > deadline and received != left:
-                    stream.flush()
-                    raise Unfinished(begun + received, begun + left if left else 0)
-        if received < left:
-            raise http.client.IncompleteRead(b"", left - received)
-    return begun + received
+        return begun + _receive(answer, url, path, begun, left, deadline if resumable else 0)
+
+
+def _goes_on_at(answer: Any, have: int) -> bool:
+    match = re.match(r"bytes (\d{1,18})-", answer.headers.get("Content-Range") or "")
+    return match is None or int(match[1]) == have
+
+
+def _content_length(answer: Any) -> int:
+    """How many bytes come; 0 where the server does not tell."""
+    text = (answer.headers.get("Content-Length") or "0").strip()
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise _Refused(f"the server's answer has a wrong Content-Length: {text[:40]!r}")
+    return int(text)
+
+
+def _receive(answer: Any, url: str, path: str, begun: int, left: int, deadline: float) -> int:
+    """Write what comes behind what is there; how much it was."""
+    received = 0
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            writer = Writer(descriptor, begun)
+            try:
+                # What has come is taken, however little: a slow server must not hide how far it is.
+                while chunk := _next(answer):
+                    writer.write(chunk)
+                    received += len(chunk)
+                    if begun + received > MOST_BYTES:
+                        raise _Refused(f"a download must have at most {MOST_BYTES >> 30} GiB")
+                    if deadline and time.monotonic() > deadline and received != left:
+                        raise Unfinished(begun + received, begun + left if left else 0)
+            finally:
+                writer.finish()
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        problem = write_problem(error, "the download cannot be written", shown(url), "url")
+        if problem.message == "the disk is full":
+            os.unlink(path)  # What is worth keeping on a full disk is the space.
+        raise problem from error
+    if received < left:
+        raise _Broken(f"the connection ended after {received} of {left} bytes")
+    return received
+
+
+def _next(answer: Any) -> bytes:
+    with _broken():
+        data: bytes = answer.read1(CHUNK)
+        return data

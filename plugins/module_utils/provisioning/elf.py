@@ -56,7 +56,7 @@ def needs_of(path: str) -> Needs:
                     elif tag == DT_STRTAB:
                         strings = _file_offset(headers, value)
         return Needs(interpreter, [_text(data, strings + name) for name in needed])
-    except (OSError, ValueError, struct.error) as error:
+    except (OSError, ValueError, IndexError, OverflowError, struct.error) as error:
         raise AssetError("this is not a program or library of this architecture", wanted=path, answer=str(error)) from error
 
 

@@ -18,6 +18,8 @@ from typing import Iterable, Iterator
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.compression import decompress
 
+#: What a module may have, decompressed, bytes; the largest have 20 MiB.
+MOST_MODULE = 256 << 20
 _SUFFIXES = (".ko", ".ko.gz", ".ko.xz", ".ko.zst")
 
 
@@ -57,7 +59,7 @@ class ModuleTree:
             content = pathlib.Path(path).read_bytes()
         except OSError as error:
             raise AssetError("A kernel module cannot be read", wanted=path, answer=str(error)) from error
-        return decompress(content, path)
+        return decompress(content, path, MOST_MODULE)
 
     def load_order(self, names: Iterable[str]) -> list[str]:
         """The modules to load for C(names), each after what it depends on; built-in ones are left out.
@@ -84,8 +86,11 @@ class ModuleTree:
             visiting.discard(name)
             order.append(name)
 
-        for wanted in names:
-            visit(_canonical(wanted), "")
+        try:
+            for wanted in names:
+                visit(_canonical(wanted), "")
+        except RecursionError as error:
+            raise AssetError("The kernel's modules depend on each other in too many steps", wanted=self.directory) from error
         return order
 
 
@@ -115,6 +120,8 @@ def _builtin_modules(directory: str) -> Iterator[str]:
         lines = pathlib.Path(directory, "modules.builtin").read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return
+    except (OSError, ValueError) as error:
+        raise AssetError("The list of built-in modules cannot be read", wanted=directory, answer=str(error)) from error
     for line in lines:
         yield _name_of(line)
 
@@ -162,5 +169,5 @@ def _section(image: bytes, wanted: bytes, path: str) -> bytes:
             if image[start : image.index(b"\0", start)] == wanted:
                 return image[header[at_offset] : header[at_offset] + header[at_size]]
         raise ValueError(f"it has no section {wanted.decode()}")
-    except (ValueError, IndexError, struct.error) as error:
+    except (ValueError, IndexError, OverflowError, struct.error) as error:
         raise AssetError("The file is not a kernel module", wanted=path, answer=str(error)) from error

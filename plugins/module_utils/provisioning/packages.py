@@ -14,30 +14,42 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
+import stat
 import tempfile
-import time
-from typing import Any, Iterator, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Iterator, NamedTuple
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     AssetError,
     ConfigError,
     HostError,
-    LockTimeout,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.programs import Ended, run
-from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import replace_file
+from ansible_collections.kata.hypervisor.plugins.module_utils.programs import Ended, pieces_of, run
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.compression import Limit
+from ansible_collections.kata.hypervisor.plugins.module_utils.sparse_files import Writer
+from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import (
+    draft_directory,
+    locked,
+    make_directories,
+    put_in_place,
+    replace_file,
+    sync_tree,
+    write_problem,
+)
+
+if TYPE_CHECKING:
+    from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.archives import Tree
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*")
 _SUMS = "SHA256SUMS"
 _RECORD = "package.json"
 _LOCK_SECONDS = 600
 _COMMAND_SECONDS = 900
+_MOST_RECORD = 1 << 20
 
 
 class Package(NamedTuple):
@@ -102,9 +114,9 @@ class Apt:
         _run(["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", *wanted], directory=directory)
         return sorted(os.path.join(directory, file) for file in os.listdir(directory) if file.endswith(".deb"))
 
-    def unpack(self, file: str, directory: str) -> None:
+    def unpack(self, file: str, tree: Tree) -> None:
         """Put a package's files into a directory."""
-        _run(["dpkg-deb", "-x", file, directory])
+        _unpack(["dpkg-deb", "--fsys-tarfile", "/dev/stdin"], file, tree)
 
     @staticmethod
     def _show(name: str) -> dict[str, str]:
@@ -120,7 +132,7 @@ class Apt:
 
 
 class Dnf:
-    """Fedora, RHEL and their like; needs dnf's download plugin, rpm2cpio and cpio."""
+    """Fedora, RHEL and their like; needs dnf's download plugin and rpm2cpio."""
 
     def resolve(self, name: str, follow: str) -> list[Package]:
         """The package and those of its dependencies that match C(follow)."""
@@ -141,10 +153,9 @@ class Dnf:
         _run(["rpm", "--checksig", *files])
         return files
 
-    def unpack(self, file: str, directory: str) -> None:
+    def unpack(self, file: str, tree: Tree) -> None:
         """Put a package's files into a directory."""
-        archive = _run(["rpm2cpio", file])
-        _run(["cpio", "-id", "--quiet", "--no-absolute-filenames"], directory=directory, data=archive.output)
+        _unpack(["rpm2cpio", "-"], file, tree)
 
     @staticmethod
     def _query(name: str) -> Package:
@@ -188,7 +199,7 @@ class PackageStore:
         if check_mode:
             return self._converge(name, state, follow, check_mode=True)
         try:
-            os.makedirs(self.root, mode=0o755, exist_ok=True)
+            make_directories(self.root)
         except OSError as error:
             raise HostError("The directory cannot be made", wanted=self.root, answer=str(error)) from error
         with self._lock():
@@ -218,15 +229,13 @@ class PackageStore:
     def current(self, name: str) -> Unpacked | None:
         """The version in use, its files compared with what was unpacked; None when there is none."""
         directory = os.path.realpath(os.path.join(self.root, name))
-        try:
-            with open(os.path.join(directory, _RECORD), encoding="utf-8") as stream:
-                record = json.load(stream)
-            packages = [Package(**package) for package in record["packages"]]
-            return Unpacked(name, record["version"], directory, packages, _compare(directory))
-        except FileNotFoundError:
+        if not os.path.isdir(directory):
             return None
-        except (OSError, ValueError, KeyError, TypeError):
+        record = _record(directory)
+        if not record:
             return Unpacked(name, "unknown", directory, [], [_RECORD])
+        packages = [Package(**package) for package in record["packages"]]
+        return Unpacked(name, record["version"], directory, packages, _compare(directory))
 
     def _directory(self, name: str, version: str) -> str:
         return os.path.join(self.root, f"{name}_{version.replace(':', '-')}")
@@ -242,33 +251,40 @@ class PackageStore:
         return manager.resolve(name, follow)
 
     def _fetch(self, manager: Apt | Dnf, wanted: Unpacked) -> None:
-        work = tempfile.mkdtemp(prefix=".new-", dir=self.root)
+        from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.archives import Tree
+
         try:
-            downloads, tree = os.path.join(work, "downloads"), os.path.join(work, "tree")
-            os.mkdir(downloads)
-            os.mkdir(tree, 0o755)
-            try:
-                files = manager.download(wanted.packages, downloads)
-            except HostError:
-                # The lists may name a version that the archive has replaced since.
-                manager.refresh()
-                files = manager.download(wanted.packages, downloads)
-            for file in files:
-                manager.unpack(file, tree)
-            sums = "".join(f"{digest}  {path}\n" for path, digest in sorted(_digests(tree).items()))
-            replace_file(os.path.join(tree, _SUMS), sums.encode())
-            record = {"name": wanted.name, "version": wanted.version, "packages": [package._asdict() for package in wanted.packages]}
-            replace_file(os.path.join(tree, _RECORD), (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
-            if os.path.lexists(wanted.directory):
-                os.rename(wanted.directory, os.path.join(work, "old"))
-            os.rename(tree, wanted.directory)
-            link = os.path.join(work, "link")
-            os.symlink(os.path.basename(wanted.directory), link)
-            os.replace(link, os.path.join(self.root, wanted.name))
+            with draft_directory(self.root) as work:
+                downloads, directory = os.path.join(work, "downloads"), os.path.join(work, "tree")
+                os.mkdir(downloads)
+                make_directories(directory)
+                try:
+                    files = manager.download(wanted.packages, downloads)
+                except HostError:
+                    # The lists may name a version that the archive has replaced since.
+                    manager.refresh()
+                    files = manager.download(wanted.packages, downloads)
+                tree = Tree(directory)
+                for file in files:
+                    manager.unpack(file, tree)
+                tree.finish()
+                self._put(directory, wanted, work)
         except OSError as error:
-            raise HostError("The package cannot be unpacked", wanted=wanted.directory, answer=str(error)) from error
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+            raise write_problem(error, "The package cannot be unpacked", wanted.directory) from error
+
+    def _put(self, tree: str, wanted: Unpacked, work: str) -> None:
+        """Move a version to its place, with its digests, and have the link lead to it."""
+        digests = "".join(f"{digest}  {path}\n" for path, digest in sorted(_digests(tree).items()))
+        replace_file(os.path.join(tree, _SUMS), os.fsencode(digests))
+        record = {"name": wanted.name, "version": wanted.version, "packages": [package._asdict() for package in wanted.packages]}
+        replace_file(os.path.join(tree, _RECORD), (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
+        sync_tree(tree)
+        if os.path.lexists(wanted.directory):
+            os.rename(wanted.directory, os.path.join(work, "old"))
+        put_in_place(tree, wanted.directory)
+        link = os.path.join(work, "link")
+        os.symlink(os.path.basename(wanted.directory), link)
+        put_in_place(link, os.path.join(self.root, wanted.name))
 
     def _remove(self, name: str, before: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         link = os.path.join(self.root, name)
@@ -283,25 +299,67 @@ class PackageStore:
         return {"changed": changed, "actions": actions, "diff": {"before": before, "after": {}}, "name": name}
 
     def _versions(self, name: str) -> Iterator[str]:
-        if os.path.isdir(self.root):
-            for entry in sorted(os.listdir(self.root)):
-                if entry.startswith(name + "_"):
-                    yield os.path.join(self.root, entry)
+        """The directories of a package's versions. Names may have a _ too, so what a directory itself says counts."""
+        for entry in sorted(os.listdir(self.root)) if os.path.isdir(self.root) else []:
+            path = os.path.join(self.root, entry)
+            if not entry.startswith(name + "_") or not os.path.isdir(path) or os.path.islink(path):
+                continue
+            its_name = _record(path).get("name")
+            # Without a record that can be read: no version begins with anything but a digit or, of an epoch, digits and a dash.
+            if its_name == name or (its_name is None and entry[len(name) + 1 : len(name) + 2].isdigit()):
+                yield path
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
         """One play at a time: a second one finds the work done."""
-        with open(os.path.join(self.root, ".lock"), "w", encoding="ascii") as stream:
-            deadline = time.monotonic() + _LOCK_SECONDS
-            while True:
-                try:
-                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError as error:
-                    if time.monotonic() > deadline:
-                        raise LockTimeout("Another task works on the packages", wanted=self.root) from error
-                    time.sleep(0.2)
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locked(os.path.join(self.root, ".lock"), _LOCK_SECONDS, "the packages", "root"))
+            except OSError as error:
+                raise HostError("the lock cannot be made", option="root", wanted=self.root, answer=str(error)) from error
             yield
+
+
+def _record(directory: str) -> dict[str, Any]:
+    """What is noted of an unpacked version; empty when nothing is, or when it cannot be read."""
+    try:
+        with open(os.path.join(directory, _RECORD), encoding="utf-8") as stream:
+            found = json.loads(stream.read(_MOST_RECORD))
+        packages = [{"name": str(package["name"]), "version": str(package["version"])} for package in found["packages"]]
+        return {"name": str(found["name"]), "version": str(found["version"]), "packages": packages}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+
+
+def _copy_output(argv: list[str], source: IO[bytes], writer: Writer, limit: Limit) -> Ended:
+    """Run a program, and write its output; how it ended."""
+    pieces = pieces_of(argv, _COMMAND_SECONDS, source)
+    while True:
+        try:
+            piece = next(pieces)
+        except StopIteration as end:
+            writer.finish()
+            ended: Ended = end.value
+            return ended
+        limit.take(len(piece))
+        writer.write(piece)
+
+
+def _unpack(argv: list[str], file: str, tree: Tree) -> None:
+    """Put the files of a package into a directory.
+
+    :param argv: makes a plain tar or cpio archive of what it reads
+    :raises HostError: the program failed, with its own words
+    :raises AssetError: the archive is damaged, or leads outside
+    """
+    from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.archive_formats import opened
+    from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.archives import Archive
+
+    with open(file, "rb") as source, tempfile.TemporaryFile(dir=os.path.dirname(file)) as plain:
+        limit, writer = Limit(file, os.fstat(source.fileno()).st_size), Writer(plain.fileno())
+        _copy_output(argv, source, writer, limit).checked()
+        with opened(plain, file) as members:
+            Archive(members, Limit(file, os.fstat(source.fileno()).st_size)).extract_all(tree)
 
 
 def find_kernel(directory: str) -> dict[str, str]:
@@ -327,7 +385,7 @@ def find_kernel(directory: str) -> dict[str, str]:
 def _compare(directory: str) -> list[str]:
     recorded: dict[str, str] = {}
     try:
-        with open(os.path.join(directory, _SUMS), encoding="utf-8") as stream:
+        with open(os.path.join(directory, _SUMS), encoding="utf-8", errors="surrogateescape") as stream:
             for line in stream:
                 digest, _blank, path = line.rstrip("\n").partition("  ")
                 recorded[path] = digest
@@ -346,11 +404,21 @@ def _digests(directory: str) -> dict[str, str]:
             if os.path.islink(path) or name in (_SUMS, _RECORD):
                 continue
             try:
-                with open(path, "rb") as stream:
-                    digests[name] = hashlib.sha256(stream.read()).hexdigest()
+                digests[name] = _digest(path)
             except OSError as error:
                 raise AssetError("An unpacked file cannot be read", wanted=path, answer=str(error)) from error
     return digests
+
+
+def _digest(path: str) -> str:
+    """A file's digest; something that is no file has none that is right."""
+    if not stat.S_ISREG(os.lstat(path).st_mode):
+        return "no file"
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _run(argv: list[str], directory: str = "/", data: bytes = b"") -> Ended:

@@ -19,8 +19,8 @@ from typing import Any, Mapping
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError
 from ansible_collections.kata.hypervisor.plugins.module_utils.programs import run
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import file_digest
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.initrd import ExtraFile
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.sources import file_digest
 
 #: No file is newer than this (2026-01-01, UTC), and the file system was made then.
 EPOCH = 1767225600

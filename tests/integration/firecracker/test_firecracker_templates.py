@@ -15,13 +15,13 @@ import pytest
 from vmm_lab import VmmLab, double_only, needs_root, needs_tun, nothing_ran
 from vmm_lab import firecracker_driver as driver
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import network
+from ansible_collections.kata.hypervisor.plugins.module_utils import network, sparse_files
 from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import parse_template_spec
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import NetworkDevice
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, StateError, Unsupported
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import cloning, sparse
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import cloning
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import Vm
 from ansible_collections.kata.hypervisor.plugins.module_utils.template_making import converge_template
 
@@ -254,8 +254,8 @@ def test_a_difference_is_laid_over_its_base(tmp_path: pathlib.Path) -> None:
         stream.truncate(3 * 65536)
         stream.seek(65536)
         stream.write(bytes(4096) + b"b" * 4096)
-    assert not sparse.is_full(str(difference)) and sparse.is_full(str(base))
-    sparse.lay_over(str(base), str(difference), str(target))
+    assert not sparse_files.is_full(str(difference)) and sparse_files.is_full(str(base))
+    sparse_files.lay_over(str(base), str(difference), str(target))
     expected = bytearray(base.read_bytes())
     expected[65536 : 65536 + 8192] = bytes(4096) + b"b" * 4096
     assert target.read_bytes() == expected and base.read_bytes() == b"a" * 3 * 65536

@@ -17,12 +17,8 @@ from collections.abc import Iterator
 import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import (
-    AssetStore,
-    Checksum,
-    Wanted,
-    fetch_from,
-)
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import AssetStore, Wanted
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.sources import Checksum, fetch_from
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
 MIB = 1 << 20

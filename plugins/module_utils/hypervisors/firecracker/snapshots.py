@@ -13,6 +13,7 @@ import shutil
 import time
 from typing import Any
 
+from ansible_collections.kata.hypervisor.plugins.module_utils import sparse_files
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Device,
@@ -25,7 +26,6 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Stat
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
     dialect,
     jailer,
-    sparse,
     starting,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import ApiClient
@@ -100,7 +100,7 @@ def save(machine: Vm, config: HypervisorConfig, destination: str, timeout: float
         described = machine.config(machine.api())
         diff = _link_base(machine, config, os.path.join(destination, BASE_FILE))
         _create(machine, destination, memory, diff, timeout)
-        if diff and sparse.is_full(memory):
+        if diff and sparse_files.is_full(memory):
             # Nothing is gained, or this file system does not tell what was written.
             _drop([memory, os.path.join(destination, BASE_FILE)])
             diff = False
@@ -182,7 +182,7 @@ def restore(machine: Vm, config: HypervisorConfig, devices: list[Device], jail: 
     memory = saved.path(MEMORY_FILE)
     if saved.diff:
         memory = saved.path(WHOLE_FILE)
-        sparse.lay_over(saved.path(BASE_FILE), saved.path(MEMORY_FILE), memory)
+        sparse_files.lay_over(saved.path(BASE_FILE), saved.path(MEMORY_FILE), memory)
     with starting.launched(machine, config, devices, jail, deadline) as (api, host):
         machine.state.uuid = saved.state.uuid
         load(machine, config, devices, (api, host), saved, memory, deadline)
@@ -292,7 +292,7 @@ def _take_out(source: str, target: str) -> None:
         try:
             os.replace(source, target)
         except OSError:
-            sparse.copy(descriptor, target)
+            sparse_files.copy(descriptor, target)
     finally:
         os.close(descriptor)
     os.chown(target, os.geteuid(), os.getegid())

@@ -5,12 +5,18 @@
 
 from __future__ import annotations
 
+import grp
+import os
 import pathlib
+import pwd
+import signal
+import time
 
 import pytest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError
-from ansible_collections.kata.hypervisor.plugins.module_utils.programs import run
+from ansible_collections.kata.hypervisor.plugins.module_utils import programs
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, HostError
+from ansible_collections.kata.hypervisor.plugins.module_utils.programs import check_program, pieces_of, run
 
 
 def test_what_goes_in_and_what_comes_out(tmp_path: pathlib.Path) -> None:
@@ -65,3 +71,143 @@ def test_a_full_disk_is_told_from_other_failures() -> None:
     with open("/dev/full", "wb") as stream, pytest.raises(HostError, match="the disk is full") as caught:
         run(["cat"], 30, data=b"words", output=stream)
     assert "No space left on device" in caught.value.answer
+
+
+# --- the end of a program takes its descendants along --------------------------------------------------------------------
+
+#: Writes to a file for ever: itself, a child, and a grandchild in a session of its own.
+_WRITES = 'while :; do echo x >>$0/{}; sleep 0.02; done'
+FAMILY = f"setsid sh -c '{_WRITES.format('far')}' \"$0\" & sh -c '{_WRITES.format('near')}' \"$0\" & while :; do sleep 0.02; done"
+
+
+def grows(*paths: pathlib.Path) -> bool:
+    before = [path.stat().st_size for path in paths]
+    time.sleep(0.3)
+    return before != [path.stat().st_size for path in paths]
+
+
+def wait_for(*paths: pathlib.Path) -> None:
+    deadline = time.monotonic() + 30
+    while not all(path.exists() for path in paths):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("seconds", [1.0, programs.GUARDED_SECONDS + 1])
+def test_what_did_not_end_in_time_ends_with_its_descendants(tmp_path: pathlib.Path, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    if seconds > programs.GUARDED_SECONDS:
+        monkeypatch.setattr(programs, "GUARDED_SECONDS", 0.5)
+        seconds = 1.0
+    with pytest.raises(HostError, match="timed out after"):
+        run(["sh", "-c", FAMILY, str(tmp_path)], seconds)
+    assert not grows(tmp_path / "far", tmp_path / "near")
+
+
+def test_a_task_that_is_killed_takes_its_program_along(tmp_path: pathlib.Path) -> None:
+    task = os.fork()
+    if task == 0:
+        try:
+            os.setsid()
+            run(["sh", "-c", FAMILY, str(tmp_path)], programs.GUARDED_SECONDS + 100)
+        finally:
+            os._exit(1)
+    wait_for(tmp_path / "far", tmp_path / "near")
+    assert grows(tmp_path / "far", tmp_path / "near")
+    os.kill(task, signal.SIGKILL)
+    os.waitpid(task, 0)
+    deadline = time.monotonic() + 30
+    while grows(tmp_path / "far", tmp_path / "near"):
+        assert time.monotonic() < deadline
+
+
+def test_a_program_that_ends_leaves_nothing(tmp_path: pathlib.Path) -> None:
+    before = os.listdir("/proc/self/fd")
+    assert run(["true"], programs.GUARDED_SECONDS + 1).code == 0
+    assert os.listdir("/proc/self/fd") == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_pieces_come_as_they_are_written(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "in").write_bytes(b"one two")
+    with open(tmp_path / "in", "rb") as source:
+        assert b"".join(pieces_of(["cat"], 30, source)) == b"one two"
+    with open(tmp_path / "in", "rb") as source, pytest.raises(HostError, match="could not be run to its end"):
+        list(pieces_of(["sleep", "60"], 0.2, source))
+    with open("/dev/zero", "rb") as source:
+        pieces = pieces_of(["cat"], 30, source)
+        next(pieces)
+        pieces.close()  # The program is ended, not waited for.
+
+
+# --- what runs as root -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def program(tmp_path: pathlib.Path) -> pathlib.Path:
+    path = tmp_path / "opt" / "bin" / "vmm"
+    path.parent.mkdir(parents=True)
+    path.write_text("#!/bin/sh\n")
+    for one in (path, path.parent, path.parent.parent):
+        one.chmod(0o755)
+    return path
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs them as root")
+@pytest.mark.parametrize(
+    ("which", "mode", "owner", "group"),
+    [
+        ("", 0o777, 0, 0),
+        ("", 0o755, 1234, 0),
+        ("", 0o775, 0, 1234),
+        ("bin", 0o777, 0, 0),
+        ("bin", 0o755, 1234, 0),
+        ("opt", 0o757, 0, 0),
+        ("opt", 0o775, 0, 1234),
+    ],
+)
+def test_a_program_that_others_could_exchange_is_refused(
+    program: pathlib.Path, which: str, mode: int, owner: int, group: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pwd.getpwall", lambda: [pwd.struct_passwd(("eve", "x", 5000, 1234, "", "/", "/bin/sh"))])
+    assert check_program(str(program), "hypervisor_path") == str(program)
+    at_fault = {"": program, "bin": program.parent, "opt": program.parent.parent}[which]
+    os.chown(at_fault, owner, group)
+    at_fault.chmod(mode)
+    with pytest.raises(HostError, match=str(at_fault)) as caught:
+        check_program(str(program), "hypervisor_path")
+    assert caught.value.option == "hypervisor_path"
+    link = program.parent.parent.parent / "link"
+    link.symlink_to(program)
+    with pytest.raises(HostError, match=str(at_fault)):
+        check_program(str(link), "hypervisor_path")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")
+def test_a_link_of_somebody_else_is_refused(program: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(program)
+    os.lchown(link, 1234, 1234)
+    with pytest.raises(HostError, match="belongs to user 1234"):
+        check_program(str(link), "hypervisor_path")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another group")
+def test_a_group_that_nobody_is_in_may_write(program: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian's /usr/local/bin is root:staff 2775."""
+    monkeypatch.setattr("pwd.getpwall", lambda: [pwd.struct_passwd(("root", "x", 0, 0, "", "/", "/bin/sh"))])
+    monkeypatch.setattr("grp.getgrgid", lambda _: grp.struct_group(("staff", "x", 50, [])))
+    os.chown(program.parent, 0, 50)
+    program.parent.chmod(0o2775)
+    assert check_program(str(program), "hypervisor_path")
+    monkeypatch.setattr("grp.getgrgid", lambda _: grp.struct_group(("staff", "x", 50, ["eve"])))
+    with pytest.raises(HostError, match="others can write to it"):
+        check_program(str(program), "hypervisor_path")
+
+
+def test_a_program_must_be_there_and_executable(program: pathlib.Path) -> None:
+    program.chmod(0o644)
+    with pytest.raises(AssetError, match="cannot be executed"):
+        check_program(str(program), "hypervisor_path")
+    with pytest.raises(AssetError, match="no such program"):
+        check_program(f"{program}x", "hypervisor_path")

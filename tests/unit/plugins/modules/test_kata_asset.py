@@ -20,6 +20,7 @@ def options(source: pathlib.Path, **other: Any) -> dict[str, Any]:
     """What a task gives, the rest as it is when nothing is said."""
     given = {"version": "1.0", "arch": None, "url": None, "sums": None, "files": [], "src": str(source), "root": str(source.parent)}
     given |= {"checksum": "sha256:" + hashlib.sha256(source.read_bytes()).hexdigest(), "verify": True, "allow_vulnerable": False}
+    given |= {"decompress": False, "max_size_mb": None}
     return {**given, "content": "any", "use": True, "keep": None, "download_seconds": 0, **other}
 
 

@@ -28,12 +28,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     HypervisorError,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning import asset_store, compression, downloads
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import (
-    AssetStore,
-    Checksum,
-    Wanted,
-    fetch_from,
-)
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import AssetStore, Wanted
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.sources import Checksum, fetch_from
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.vmlinux import extract_vmlinux
 
 FILES = [Wanted("rel-{version}/vmm", "vmm", 0o755), Wanted("rel-{version}/share/", "share")]
@@ -206,7 +202,7 @@ def test_a_full_disk_leaves_what_was_there(store: AssetStore, tmp_path: pathlib.
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(AssetStore, "_unpack", full)
+    monkeypatch.setattr(asset_store, "_unpack", full)
     with pytest.raises(HostError, match="the disk is full"):
         install(store, archive(tmp_path, "2.0"), "2.0")
     assert (store.current(), sorted(os.listdir(store.directory))) == ("1.0", ["1.0", "current"])

@@ -16,13 +16,9 @@ from collections.abc import Iterator
 import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning import downloads
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import (
-    AssetStore,
-    Checksum,
-    Wanted,
-    fetch_from,
-)
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning import downloads, urls
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import AssetStore, Wanted
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.sources import Checksum, fetch_from
 
 
 @dataclasses.dataclass
@@ -111,7 +107,7 @@ def test_a_server_without_ranges_begins_again(server: Server, tmp_path: pathlib.
 
 
 def test_a_silent_server_is_asked_again(server: Server, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(downloads, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(urls, "SILENCE_SECONDS", 0.2)
     server.pieces, server.waits = 200_000, threading.Event()
     assert downloads.download(server.address, str(tmp_path / "x")) == len(server.content)
     assert (tmp_path / "x").read_bytes() == server.content

@@ -5,22 +5,30 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import pathlib
+import random
 import shutil
 import subprocess
 from typing import Any
 
 import pytest
+import wrong_answers
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     AssetError,
     ConfigError,
     HostError,
     HypervisorError,
+    LockTimeout,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning import disk_image
+from ansible_collections.kata.hypervisor.plugins.module_utils.programs import Ended
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning import built_files, disk_image
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.built_files import BuiltFile
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.root_image import Recipe, User
+from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import locked
 
 needs_qemu_img = pytest.mark.skipif(not shutil.which("qemu-img") or not shutil.which("mke2fs"), reason="needs qemu-img and mke2fs")
 
@@ -47,10 +55,10 @@ def test_it_is_made_again_only_for_a_reason(tmp_path: pathlib.Path) -> None:
     assert (first["changed"], first["size"], first["about"]) == (True, 5, {"packages": ["a=1"]})
     again = image.converge({"suite": "x"}, maker, check_mode=False)
     assert (again["changed"], again["sha256"], maker.times) == (False, first["sha256"], 1)
-    assert image.converge({"suite": "y"}, maker, check_mode=True)["actions"] == [f"make {path} anew, with another suite"]
+    assert image.converge({"suite": "y"}, maker, check_mode=True)["actions"] == [f"make {path} again, with another suite"]
     assert maker.times == 1
     path.write_bytes(b"evil")
-    assert image.converge({"suite": "x"}, maker, check_mode=False)["actions"] == [f"make {path} anew, which was altered"]
+    assert image.converge({"suite": "x"}, maker, check_mode=False)["actions"] == [f"make {path} again, which was altered"]
     assert path.read_bytes() == b"words"
     assert image.remove(check_mode=False)["changed"]
     assert [entry.name for entry in path.parent.iterdir()] == [".lock"]
@@ -147,3 +155,130 @@ def test_what_is_no_user(options: dict[str, Any]) -> None:
 def test_what_is_no_recipe(change: dict[str, Any]) -> None:
     with pytest.raises(HypervisorError):
         Recipe(**{"suite": "bookworm", "packages": ("systemd-sysv",), **change}).checked()
+
+
+QCOW2 = b"QFI\xfb" + (3).to_bytes(4, "big") + bytes(64) + bytes(32)
+
+
+def qcow2(backing: bytes = b"", data: bytes = b"") -> bytes:
+    """The header of an image, version 3, of 1 MiB."""
+    header = bytearray(QCOW2)
+    header[24:32] = (1 << 20).to_bytes(8, "big")
+    header[100:104] = (104).to_bytes(4, "big")
+    if data:
+        header[72:80] = (4).to_bytes(8, "big")
+        header += (0x44415441).to_bytes(4, "big") + len(data).to_bytes(4, "big") + data.ljust(-(-len(data) // 8) * 8, b"\0")
+    header += bytes(8)
+    if backing:
+        header[8:20] = len(header).to_bytes(8, "big") + len(backing).to_bytes(4, "big")
+        header += backing
+    return bytes(header)
+
+
+@pytest.mark.parametrize("name", ["/etc/shadow", "json:{}", "nbd://host/x", "\x1b[2J"])
+def test_no_program_opens_an_image_that_names_other_files(tmp_path: pathlib.Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk_image, "run", lambda *_: pytest.fail("a program was run"))
+    monkeypatch.setattr(disk_image.shutil, "which", lambda _: "/bin/true")
+    path = tmp_path / "evil"
+    vmdk = f'# Disk DescriptorFile\nversion=1\nRW 2048 FLAT "{name}" 0\n'.encode()
+    for kind, content in (("qcow2", qcow2(backing=name.encode())), ("qcow2", qcow2(data=name.encode())), ("vmdk", vmdk)):
+        path.write_bytes(content)
+        with pytest.raises(AssetError, match="needs other files") as caught:
+            disk_image.convert(str(path), kind, "raw", 0, str(tmp_path))
+        assert caught.value.answer == f"it names {name}".replace("\x1b", "\\x1b")
+    assert disk_image.other_file(qcow2(), "qcow2") == ""
+
+
+def test_whatever_is_in_a_header_nothing_else_is_raised() -> None:
+    chance = random.Random(1)
+    for number in range(5000):
+        data = bytearray((qcow2(backing=b"x" * 20), qcow2(data=b"y" * 20), b"KDMV" + bytes(600), b"# Disk DescriptorFile\nRW 1 FLAT \"x\" 0")[number % 4])
+        for _change in range(chance.randint(1, 5)):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        assert isinstance(disk_image.other_file(bytes(data[: chance.randint(0, len(data))]), ("qcow2", "vmdk", "raw")[number % 3]), str)
+
+
+@needs_qemu_img
+def test_an_image_that_is_open_elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = 'qemu-img: Could not open \'x\': Failed to get shared "write" lock\nIs another process using the image [x]?'
+    monkeypatch.setattr(disk_image, "run", lambda argv, _seconds: Ended(argv, 1, b"", words))
+    (tmp_path / "x").write_bytes(qcow2())
+    with pytest.raises(HostError, match="another process has this image open") as caught:
+        disk_image.convert(str(tmp_path / "x"), "qcow2", "raw", 0, str(tmp_path))
+    assert (caught.value.option, caught.value.wanted) == ("src", str(tmp_path / "x"))
+    monkeypatch.setattr(disk_image, "run", lambda argv, _seconds: Ended(argv, 1, b"", "Image is not in qcow2 format"))
+    with pytest.raises(AssetError, match="no image of that format") as refused:
+        disk_image.convert(str(tmp_path / "x"), "qcow2", "raw", 0, str(tmp_path))
+    assert (refused.value.option, refused.value.wanted) == ("src_format", "qcow2")
+
+
+@needs_qemu_img
+def test_wrong_answers_of_qemu_img(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x").write_bytes(qcow2())
+    chance = random.Random(2)
+    for wrong in [*(wrong_answers.wrong(disk_image.INFO, chance) for _ in range(300)), "x", [], None]:
+        answer = json.dumps(wrong).encode()
+        monkeypatch.setattr(disk_image, "run", lambda argv, _seconds, answer=answer: Ended(argv, 0, answer, ""))
+        with pytest.raises(HypervisorError):
+            disk_image.convert(str(tmp_path / "x"), "qcow2", "raw", 1, str(tmp_path))
+
+
+def test_what_is_read_is_what_was_looked_at(tmp_path: pathlib.Path) -> None:
+    """A file that only root could exchange is read where it is, another one from a copy; one that has changed is refused."""
+    source, work = tmp_path / "x", tmp_path / "work"
+    work.mkdir()
+    source.write_bytes(b"content")
+    digest = hashlib.sha256(b"content").hexdigest()
+    assert disk_image.private_source(str(source), digest, str(work)) == str(source)
+    source.chmod(0o666)
+    assert disk_image.private_source(str(source), digest, str(work)) == str(work / "source")
+    (work / "source").unlink()
+    source.write_bytes(b"other")
+    with pytest.raises(AssetError, match="changed while it was read"):
+        disk_image.private_source(str(source), digest, str(work))
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_modes_are_what_the_code_says_and_are_repaired(tmp_path: pathlib.Path, umask: int) -> None:
+    path = tmp_path / "images/deep/guest.img"
+    before = os.umask(umask)
+    try:
+        BuiltFile(str(path)).converge({"n": 1}, Maker(b"words"), check_mode=False)
+    finally:
+        os.umask(before)
+    assert [one.stat().st_mode & 0o777 for one in (path, path.parent, path.parent.parent)] == [0o644, 0o755, 0o755]
+    path.chmod(0o600)
+    assert BuiltFile(str(path)).converge({"n": 1}, Maker(b""), check_mode=True)["actions"] == [f"correct the mode of {path}"]
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert BuiltFile(str(path)).converge({"n": 1}, Maker(b""), check_mode=False)["changed"]
+    assert path.stat().st_mode & 0o777 == 0o644 and path.read_bytes() == b"words"
+
+
+def test_a_lock_that_is_held_has_a_limit_and_names_its_holder(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(built_files, "LOCK_SECONDS", 0.2)
+    with locked(str(tmp_path / ".lock"), 1, "it"), pytest.raises(LockTimeout) as caught:
+        BuiltFile(str(tmp_path / "x")).converge({"n": 1}, Maker(b""), check_mode=False)
+    assert caught.value.option == "path" and f"process {os.getpid()} " in caught.value.answer
+
+
+def test_drafts_of_tasks_that_were_killed_are_removed(tmp_path: pathlib.Path) -> None:
+    (tmp_path / ".new-killed/tree").mkdir(parents=True)
+    BuiltFile(str(tmp_path / "x")).converge({"n": 1}, Maker(b""), check_mode=False)
+    assert sorted(os.listdir(tmp_path)) == [".lock", ".x.json", "x"]
+
+
+def test_whatever_is_in_a_note_it_is_one_or_none(tmp_path: pathlib.Path) -> None:
+    image = BuiltFile(str(tmp_path / "x"))
+    image.converge({"n": 1}, Maker(b"words"), check_mode=False)
+    note = tmp_path / ".x.json"
+    good, chance = note.read_bytes(), random.Random(3)
+    changes = [b"[]", b"{", b"[" * 100000, b'{"recipe": [], "sha256": "", "about": {}}', b'{"recipe": {}, "sha256": 1, "about": {}}', b'{"recipe": {}}']
+    for _number in range(1500):
+        data = bytearray(good)
+        for _change in range(chance.randint(1, 3)):
+            data[chance.randrange(len(data))] = chance.choice(b'[]{}":,0a\xff')
+        changes.append(bytes(data))
+    for change in changes:
+        note.write_bytes(change)
+        result = image.converge({"n": 1}, Maker(b"words"), check_mode=True)
+        assert isinstance(result["about"], dict) and isinstance(result["changed"], bool)

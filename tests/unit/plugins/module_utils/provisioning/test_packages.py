@@ -7,18 +7,27 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
+import subprocess
 
 import pytest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HostError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
+    AssetError,
+    ConfigError,
+    HostError,
+    LockTimeout,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.programs import Ended
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning import packages
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.archives import Tree
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.packages import (
     Apt,
     Dnf,
     Package,
     PackageStore,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import locked
 
 NAME = "linux-image-cloud-amd64"
 RELEASE = "6.1.0-56-cloud-amd64"
@@ -49,8 +58,8 @@ class Distribution:
         self.downloads += 1
         return [os.path.join(directory, "one.deb")]
 
-    def unpack(self, file: str, directory: str) -> None:
-        root = pathlib.Path(directory)
+    def unpack(self, file: str, tree: Tree) -> None:
+        root = pathlib.Path(tree.path)
         (root / "boot").mkdir()
         (root / f"lib/modules/{RELEASE}").mkdir(parents=True)
         (root / f"boot/vmlinuz-{RELEASE}").write_text(self.version)
@@ -179,5 +188,69 @@ def test_a_package_that_rpm_cannot_read_is_an_error_with_its_words(monkeypatch: 
     (tmp_path / "rpm2cpio").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     with pytest.raises(HostError, match="rpm2cpio failed with exit code 1") as caught:
-        Dnf().unpack(str(tmp_path / "odd.rpm"), str(tmp_path))
+        (tmp_path / "odd.rpm").write_bytes(b"odd")
+        Dnf().unpack(str(tmp_path / "odd.rpm"), Tree(str(tmp_path)))
     assert caught.value.answer == "argument is not an RPM package"
+
+
+def test_names_are_compared_as_they_are(store: PackageStore, distribution: Distribution) -> None:
+    """Removing mod does not touch mod_ssl, which is another package."""
+    for name in ("mod", "mod_ssl", "mod_2"):
+        store.converge(name, "present")
+    assert store.converge("mod", "absent")["actions"] == ["remove mod_1-6.1-1"]
+    assert names(store) == ["mod_2", "mod_2_1-6.1-1", "mod_ssl", "mod_ssl_1-6.1-1"]
+    assert not store.converge("mod_ssl", "present")["changed"]
+
+
+def test_drafts_of_tasks_that_were_killed_are_removed(store: PackageStore, distribution: Distribution) -> None:
+    store.converge(NAME, "present")
+    os.makedirs(os.path.join(store.root, ".new-killed/tree/boot"))
+    distribution.version = "2"
+    store.converge(NAME, "latest")
+    assert names(store) == [NAME, f"{NAME}_1-6.1-1", f"{NAME}_2"]
+
+
+def test_modes_are_what_the_code_says_whatever_the_umask(store: PackageStore, distribution: Distribution) -> None:
+    for number, umask in enumerate((0o000, 0o077)):
+        before = os.umask(umask)
+        try:
+            distribution.version = str(number)
+            directory = store.converge(NAME, "latest")["directory"]
+        finally:
+            os.umask(before)
+        assert os.stat(store.root).st_mode & 0o777 == os.stat(directory).st_mode & 0o777 == 0o755
+
+
+def test_a_lock_that_is_held_has_a_limit_and_names_its_holder(store: PackageStore, distribution: Distribution, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages, "_LOCK_SECONDS", 0.2)
+    os.makedirs(store.root)
+    with locked(os.path.join(store.root, ".lock"), 1, "it"), pytest.raises(LockTimeout, match="works on the packages") as caught:
+        store.converge(NAME, "present")
+    assert f"process {os.getpid()} " in caught.value.answer
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="this machine has no dpkg-deb")
+def test_a_package_of_debian(tmp_path: pathlib.Path) -> None:
+    """One that is well made, and one whose links lead outside, through which its files would go."""
+    for name, target in (("good", "real"), ("evil", "../../outside")):
+        source, tree = tmp_path / name, tmp_path / f"{name}-tree"
+        (source / "DEBIAN").mkdir(parents=True)
+        (source / "DEBIAN/control").write_text(f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: x <x@example.com>\nDescription: x\n")
+        (source / "lib/real").mkdir(parents=True)
+        (source / "lib/real/file").write_text("content")
+        (source / "lib/link").symlink_to(target)
+        (source / "lib/absolute").symlink_to("/lib/real/file")
+        subprocess.run(["dpkg-deb", "--build", str(source), str(tmp_path / f"{name}.deb")], check=True, capture_output=True)
+        tree.mkdir()
+        unpacked = Tree(str(tree))
+        if name == "evil":
+            with pytest.raises(AssetError, match="leads outside"):
+                Apt().unpack(str(tmp_path / f"{name}.deb"), unpacked)
+            assert not (tmp_path / "outside").exists()
+        else:
+            Apt().unpack(str(tmp_path / f"{name}.deb"), unpacked)
+            unpacked.finish()
+            assert (tree / "lib/link/file").read_text() == (tree / "lib/absolute").read_text() == "content"
+    (tmp_path / "broken.deb").write_bytes(b"!<arch>\nbroken")
+    with pytest.raises(HostError, match="dpkg-deb failed"):
+        Apt().unpack(str(tmp_path / "broken.deb"), Tree(str(tmp_path)))
