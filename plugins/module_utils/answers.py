@@ -268,8 +268,12 @@ def brief(value: Any, most: int = 200) -> str:
     return printable(text[:most] + ("..." if len(text) > most else ""))
 
 
-def printable(text: str) -> str:
-    """Text that a terminal shows as it is: what is not printable is written as an escape (C(\\x1b)), line breaks and tabs stay."""
+def printable(text: str, lines: bool = True) -> str:
+    """Text that a terminal shows as it is: what is not printable is written as an escape (C(\\x1b)).
+
+    :param lines: line breaks and tabs stay
+    """
     if text.isprintable():
         return text
-    return "".join(one if one.isprintable() or one in "\n\t" else one.encode("unicode_escape").decode("ascii") for one in text)
+    kept = "\n\t" if lines else ""
+    return "".join(one if one.isprintable() or one in kept else one.encode("unicode_escape").decode("ascii") for one in text)

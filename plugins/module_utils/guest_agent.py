@@ -188,16 +188,20 @@ def describe(agent: GuestAgent) -> dict[str, Any]:
         except (AgentError, AnswerError):
             continue
     if "os" in facts:
-        facts["os"] = {name: printable(text) for name, text in facts["os"].items()}
+        facts["os"] = {name: printable(text, lines=False) for name, text in facts["os"].items()}
     if "host_name" in facts:
-        facts["host_name"] = printable(facts["host_name"]["host-name"])
+        facts["host_name"] = printable(facts["host_name"]["host-name"], lines=False)
     facts["interfaces"] = [_interface(one) for one in facts.get("interfaces", [])]
     return facts
 
 
 def _interface(reported: dict[str, Any]) -> dict[str, Any]:
-    addresses = [printable(one["ip-address"]) for one in reported.get("ip-addresses", [])]
-    return {"name": printable(reported["name"]), "mac": printable(reported.get("hardware-address", "")), "addresses": addresses}
+    addresses = [printable(one["ip-address"], lines=False) for one in reported.get("ip-addresses", [])]
+    return {
+        "name": printable(reported["name"], lines=False),
+        "mac": printable(reported.get("hardware-address", ""), lines=False),
+        "addresses": addresses,
+    }
 
 
 def addresses_of(facts: dict[str, Any]) -> list[str]:

@@ -277,6 +277,8 @@ def described_files(qmp: QmpClient) -> dict[str, dict[str, int]]:
     found = {}
     for device in qmp.execute("query-memory-devices"):
         data = device["data"]
+        if "id" not in data:
+            continue  # All of ours have one.
         if device["type"] == "nvdimm":
             found[data["id"]] = {"addr": int(data["addr"]), "slot": int(data["slot"])}
         elif device["type"] == "virtio-pmem":
