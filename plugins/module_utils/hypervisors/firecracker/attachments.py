@@ -24,7 +24,11 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     device_id,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StateError, Unsupported, VmmError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import dialect, jailer, resources
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
+    dialect,
+    jail_files,
+    resources,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import ApiClient
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.device_ids import (
     PLACEHOLDER,
@@ -62,7 +66,7 @@ class HostSide:
         if jail is None:
             return source
         process = self.machine.state.process
-        jailer.bring(jail, source, name, read_only, shared, process.pid if process else 0)
+        jail_files.bring(jail, source, name, read_only, shared, process.pid if process else 0)
         return f"/{name}"
 
     def provide_socket(self, name: str) -> str:
@@ -100,7 +104,7 @@ class HostSide:
         """Remove what L(provide) made."""
         state = self.machine.state
         if isinstance(device, (BlockDrive, PmemDrive)) and state.jail is not None:
-            jailer.drop(state.jail, file_name(device))
+            jail_files.drop(state.jail, file_name(device))
         if isinstance(device, NetworkDevice) and device.tap_name in state.taps:
             network.remove_tap(device.tap_name)
             state.taps.remove(device.tap_name)
@@ -240,7 +244,7 @@ def _update(machine: Vm, config: HypervisorConfig, device: Device) -> None:
     host = HostSide(machine, config)
     if state.jail is not None:
         # What is open stays open: the old file is only replaced by its name.
-        jailer.drop(state.jail, file_name(device))
+        jail_files.drop(state.jail, file_name(device))
         host.provide(device)
     lift = bool(state.devices.get(name, {}).get("rate_limit"))
     _exchange(machine, api, drive, {"drive_id": drive, "path_on_host": host.path_of(device), **_limits(device, lift)})

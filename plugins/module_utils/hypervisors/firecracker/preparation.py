@@ -37,6 +37,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base i
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
     binary,
     dialect,
+    jail_files,
     jailer,
     resources,
 )
@@ -259,7 +260,7 @@ def _check_file(path: str, read_only: bool, jail: Jail | None) -> None:
     if user:
         raise StateError("the host itself uses this disk", option="devices", wanted=path, answer=user)
     if jail is not None and not read_only:
-        jailer.check_disk(jail, path)
+        jail_files.check_disk(jail, path)
 
 
 def _check_balloon(balloon: Balloon, config: HypervisorConfig, version: Version) -> None:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
-import shutil
 import time
 from typing import Any
 
@@ -21,10 +21,10 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Vsock,
     device_id,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StateError, Unsupported, VmmError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError, StateError, Unsupported, VmmError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
     dialect,
-    jailer,
+    jail_files,
     sparse,
     starting,
 )
@@ -40,6 +40,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import API_SECONDS, POWER, Vm
 from ansible_collections.kata.hypervisor.plugins.module_utils.remembered import fingerprint
 from ansible_collections.kata.hypervisor.plugins.module_utils.run_files import make_run_dir
+from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import Directory
 
 #: Files of a saved VM. The description comes last: without it there is no saved VM.
 STATE_FILE, MEMORY_FILE, DESCRIPTION_FILE = "vmstate", "memory", "vm.json"
@@ -124,20 +125,21 @@ def _create(machine: Vm, destination: str, memory: str, diff: bool, timeout: flo
     """Have Firecracker write the two files, and bring them to their places."""
     jail = machine.state.jail
     places = {STATE_FILE: os.path.join(destination, STATE_FILE), MEMORY_FILE: memory}
-    seen = dict(places)
-    if jail is not None:
-        directory = _passage(jail)
-        seen = {name: f"/{PASSAGE}/{name}" for name in places}
+    seen = {name: f"/{PASSAGE}/{name}" for name in places} if jail else places
     body = {"snapshot_type": "Diff" if diff else "Full", "snapshot_path": seen[STATE_FILE], "mem_file_path": seen[MEMORY_FILE]}
-    try:
+    if jail is None:
         machine.api().put("/snapshot/create", body, timeout)
-        for name, path in places.items():
-            if jail is not None:
-                _take_out(os.path.join(directory, name), path)
-            _flush(path)
-    finally:
-        if jail is not None:
-            shutil.rmtree(directory, ignore_errors=True)
+    else:
+        # What Firecracker wrote is taken out of the directory that was made here, whatever has its name by then.
+        with jail_files.make_directory(jail, PASSAGE) as passage:
+            try:
+                machine.api().put("/snapshot/create", body, timeout)
+                for name, path in places.items():
+                    _take_out(jail, passage, name, path)
+            finally:
+                _drop_passage(jail)
+    for path in places.values():
+        _flush(path)
 
 
 def _link_base(machine: Vm, config: HypervisorConfig, link: str) -> bool:
@@ -214,10 +216,10 @@ def load(
     socket = host.provide_socket("vsock.sock") if config.use_vsock else ""
     seen = {STATE_FILE: saved.path(STATE_FILE), MEMORY_FILE: memory}
     if jail is not None:
-        _passage(jail)
-        _let_in(jail, seen[STATE_FILE], STATE_FILE, copy=template)
-        if not template:
-            _let_in(jail, memory, MEMORY_FILE, copy=False)
+        with jail_files.make_directory(jail, PASSAGE) as passage:
+            _let_in(jail, passage, seen[STATE_FILE], STATE_FILE, copy=template)
+            if not template:
+                _let_in(jail, passage, memory, MEMORY_FILE, copy=False)
         seen = {name: f"/{PASSAGE}/{name}" for name in seen}
         if template:
             seen[MEMORY_FILE] = host.own_path(starting.TEMPLATE_MEMORY)
@@ -233,8 +235,8 @@ def load(
     api.put("/snapshot/load", body, max(API_SECONDS, deadline - time.monotonic()))
     if jail is not None:
         # The memory is mapped; it lives on without a name.
-        jailer.drop(jail, starting.TEMPLATE_MEMORY)
-        shutil.rmtree(jail.path(PASSAGE), ignore_errors=True)
+        jail_files.drop(jail, starting.TEMPLATE_MEMORY)
+        _drop_passage(jail)
     status = machine.status(api)
     if POWER.get(status) != "paused":
         raise VmmError("Firecracker took the saved state, and its VM is not paused", answer=status, log=machine.log)
@@ -265,38 +267,48 @@ def _overrides(machine: Vm, devices: list[Device], host: HostSide, saved: Saved,
     return body
 
 
-def _passage(jail: Jail) -> str:
-    shutil.rmtree(jail.path(PASSAGE), ignore_errors=True)
-    return jailer.make_directory(jail, PASSAGE)
+def _drop_passage(jail: Jail) -> None:
+    """Remove the passage; what cannot be removed goes with the jail."""
+    with contextlib.suppress(OSError, HostError):
+        jail_files.drop(jail, PASSAGE)
 
 
-def _let_in(jail: Jail, source: str, name: str, copy: bool) -> None:
+def _let_in(jail: Jail, passage: Directory, source: str, name: str, copy: bool) -> None:
     """Let the jail have a saved file: it is ours and about to be removed, so it may be the jail's own, unless a copy is wanted."""
-    target = jail.path(f"{PASSAGE}/{name}")
+    descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        if copy:
-            raise OSError
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-    os.chown(target, jail.uid, jail.gid)
-
-
-def _take_out(source: str, target: str) -> None:
-    """Move a file out of a jail. Its user may have put anything there, so only a regular file is taken."""
-    descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        status = os.fstat(descriptor)
-        if not os.path.isfile(source) or status.st_nlink != 1:
-            raise VmmError("what was saved in the jail is no file of its own", answer=source)
         try:
-            os.replace(source, target)
+            if copy:
+                raise OSError
+            passage.link(descriptor, name)
+            os.fchown(descriptor, jail.uid, jail.gid)
         except OSError:
-            sparse.copy(descriptor, target)
+            target = passage.create(name)
+            try:
+                sparse.copy_data(descriptor, target)
+                os.fchown(target, jail.uid, jail.gid)
+            finally:
+                os.close(target)
     finally:
         os.close(descriptor)
-    os.chown(target, os.geteuid(), os.getegid())
-    os.chmod(target, 0o600)
+
+
+def _take_out(jail: Jail, passage: Directory, name: str, path: str) -> None:
+    """Move a file that the jail's user has written out of its jail. That user may have put anything there, so only a regular file is taken."""
+    try:
+        with Directory.open(os.path.dirname(path)) as target:
+            try:
+                os.close(passage.take_out(name, target, os.path.basename(path), (jail.uid,)))
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                descriptor = passage.open_file(name, owners=(jail.uid,), links=1)
+                try:
+                    sparse.copy(descriptor, path)
+                finally:
+                    os.close(descriptor)
+    except OSError as error:
+        raise VmmError("what was saved in the jail cannot be taken out of it", wanted=jail.path(f"{PASSAGE}/{name}"), answer=str(error)) from error
 
 
 def _drop(paths: list[str]) -> None:

@@ -26,7 +26,11 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     StateError,
     VmmError,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import jailer, resources
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
+    jail_files,
+    jailer,
+    resources,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import (
     ApiClient,
     ApiConnectionError,
@@ -52,6 +56,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.params import kern
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import identify, spawn_detached
 from ansible_collections.kata.hypervisor.plugins.module_utils.run_files import keep_previous, make_run_dir
 from ansible_collections.kata.hypervisor.plugins.module_utils.supervision import scope_command
+from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import Directory
 
 #: Seconds between two looks at a Firecracker that is starting; its API is there after a few milliseconds.
 POLL = 0.005
@@ -143,15 +148,26 @@ def launched(
 
 
 def _make_own_files(machine: Vm, config: HypervisorConfig) -> None:
-    """Logs, which old versions want to find there, and empty disks."""
-    files = {VMM_LOG: 0, **({METRICS: 0} if wants_metrics(config) else {})}
-    files.update({f"{PLACEHOLDER}{number}": PLACEHOLDER_BYTES for number in range(config.placeholder_drives)})
-    for name, size in files.items():
-        if machine.state.jail is not None:
-            jailer.make_file(machine.state.jail, name, size)
-        else:
-            with open(machine.context.run_path(name), "wb") as stream:
-                stream.truncate(size)
+    """Logs, which old versions want to find there, and empty disks.
+
+    Logs lie in the run directory, which is ours alone; a jail has them under another name, by a link or a mount. So nobody reads a log through a
+    name that the jail's user can exchange.
+    """
+    jail, context = machine.state.jail, machine.context
+    uid, gid = (jail.uid, jail.gid) if jail else (-1, -1)
+    with Directory.open(context.run_dir) as directory:
+        for name in (VMM_LOG, METRICS) if wants_metrics(config) else (VMM_LOG,):
+            directory.remove(name)
+            os.close(directory.create(name, 0o600, uid, gid))
+            if jail is not None:
+                jail_files.bring(jail, context.run_path(name), name, read_only=False)
+        for number in range(config.placeholder_drives):
+            name = f"{PLACEHOLDER}{number}"
+            if jail is not None:
+                jail_files.make_file(jail, name, PLACEHOLDER_BYTES)
+            else:
+                directory.remove(name)
+                os.close(directory.create(name, size=PLACEHOLDER_BYTES))
 
 
 def _launch(machine: Vm, config: HypervisorConfig, deadline: float) -> ApiClient:
@@ -163,7 +179,7 @@ def _launch(machine: Vm, config: HypervisorConfig, deadline: float) -> ApiClient
         raise LaunchError("Firecracker cannot be run", argv=words, answer=str(error)) from error
     machine.state.process = identify(child.pid)
     machine.context.checkpoint()
-    api = ApiClient(machine.socket, API_SECONDS, ".".join(map(str, machine.version)))
+    api = machine.client()
     # A jailer that makes a PID namespace has a child become Firecracker, and writes down who that is.
     jail = machine.state.jail if can(machine.version, "pid_namespace") else None
     while True:
@@ -189,7 +205,7 @@ def _launch(machine: Vm, config: HypervisorConfig, deadline: float) -> ApiClient
     if found != machine.state.process:
         machine.state.process = found
         machine.context.checkpoint()
-    return api
+    return machine.api()
 
 
 def argv(machine: Vm, config: HypervisorConfig) -> list[str]:
