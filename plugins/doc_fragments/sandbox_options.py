@@ -455,6 +455,20 @@ class ModuleDocFragment:
       - Not with O(hypervisor=qemu).
       - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
     type: bool
+  vmm_log_level:
+    description:
+      - How much Firecracker writes into its own log (C(vmm_log)), V(warning) when not given, V(debug) with O(debug).
+      - From V(info) on, each request of a task adds two lines to it.
+      - Not with O(hypervisor=qemu).
+      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+    type: str
+    choices: [error, warning, info, debug, trace]
+  mmds_size_limit:
+    description:
+      - Bytes that the metadata service keeps (Firecracker 1.1 and later), 51200 when not given.
+      - Not with O(hypervisor=qemu).
+      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+    type: int
   placeholder_drives:
     description:
       - Empty disks that the VM starts with. While it runs, a disk that is added takes the place of one of them.

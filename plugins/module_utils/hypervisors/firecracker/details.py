@@ -20,8 +20,15 @@ def of(machine: Vm) -> dict[str, Any]:
     if state.jail is not None:
         found["jail"] = state.jail.root
     metrics = machine.context.run_path(METRICS)
+    if state.vsock:
+        found["vsock_socket"] = state.vsock
     if os.path.exists(metrics):
         found["metrics_log"] = metrics
+        if machine.process() is not None:
+            try:  # By itself Firecracker writes them every minute.
+                machine.api().put("/actions", {"action_type": "FlushMetrics"})
+            except VmmError:
+                pass
     if "balloon" in state.singles and machine.process() is not None:
         try:
             found["balloon"] = _balloon(machine)

@@ -75,6 +75,8 @@ def argv(config: HypervisorConfig, jailer: str, firecracker: str, version: Versi
         words += ["--netns", config.network_namespace]
     if can(version, "cgroup_version"):
         words += ["--cgroup-version", str(cgroup_version())]
+    if can(version, "parent_cgroup"):
+        words += ["--parent-cgroup", jail.cgroup_parent]
     for setting in serialize_params(config.jailer_cgroups):
         words += ["--cgroup", setting]
     for limit in serialize_params(config.jailer_limits):
@@ -145,6 +147,10 @@ def remove(jail: Jail) -> None:
     """
     for group in cgroups(jail):
         _remove_cgroup(group)
+    for parent in _places(jail.cgroup_parent):
+        _remove_cgroup(parent)
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(parent))  # The last one.
     jail_files.remove(jail)
 
 
@@ -165,5 +171,10 @@ def _remove_cgroup(path: str) -> None:
 
 def cgroups(jail: Jail, root: str = CGROUP_ROOT) -> list[str]:
     """The cgroups that the jailer made for a jail: one in each of version 1's hierarchies, or one in version 2's."""
+    return [path for parent in (jail.cgroup_parent, jail.program) for path in _places(os.path.join(parent, jail.id), root)]
+
+
+def _places(group: str, root: str = CGROUP_ROOT) -> list[str]:
+    """Where there is a cgroup of that name."""
     places = [root, *sorted(glob.glob(os.path.join(glob.escape(root), "*")))]
-    return [path for path in (os.path.join(place, jail.program, jail.id) for place in places) if os.path.isdir(path)]
+    return [path for path in (os.path.join(place, group) for place in places) if os.path.isdir(path)]

@@ -101,6 +101,8 @@ def _check_features(config: HypervisorConfig, version: Version) -> None:
         (config.track_dirty_pages, "dirty_pages", "track_dirty_pages"),
         (config.huge_pages, "huge_pages", "huge_pages"),
         (config.enable_pci, "pci", "enable_pci"),
+        (config.mmds_size_limit, "mmds_size_limit", "mmds_size_limit"),
+        (config.vmm_log_level, "log_arguments", "vmm_log_level"),
     ):
         if wanted:
             dialect.require(version, feature, option, wanted)
@@ -225,7 +227,7 @@ def check_device(device: Device, config: HypervisorConfig, version: Version, jai
     elif isinstance(device, Balloon):
         _check_balloon(device, config, version)
     elif isinstance(device, MetadataService):
-        _check_metadata(device, version)
+        _check_metadata(device, version, config.mmds_size_limit or LARGEST_REQUEST)
     elif isinstance(device, VhostUserDevice) and device.type == "vhost-user-blk-pci":
         dialect.require(version, "vhost_user_block", "devices", name)
         if jail is not None:
@@ -273,14 +275,17 @@ def _check_balloon(balloon: Balloon, config: HypervisorConfig, version: Version)
         )
 
 
-def _check_metadata(service: MetadataService, version: Version) -> None:
+def _check_metadata(service: MetadataService, version: Version, most: int) -> None:
     dialect.require(version, "metadata", "devices", service.id)
     if service.imds_compat:
         dialect.require(version, "imds_compat", "imds_compat", True)
     size = len(json.dumps(service.contents))
-    if size > LARGEST_REQUEST:
+    if size > most:
         raise ConfigError(
-            f"these are {size} bytes, and the metadata service keeps {LARGEST_REQUEST}", option="contents", wanted=f"{size} bytes"
+            f"the metadata service keeps {most} bytes, and these are {size}",
+            option="contents",
+            wanted=f"{size} bytes",
+            fix="Raise mmds_size_limit, which needs a restart, or give less.",
         )
 
 

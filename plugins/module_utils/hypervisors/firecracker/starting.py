@@ -38,8 +38,12 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.attachments import HostSide
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.device_ids import PLACEHOLDER
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.dialect import can, dialect_for
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.endings import exit_words
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.kernel_params import kernel_params
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.preparation import read_cpu_config
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.preparation import (
+    LARGEST_REQUEST,
+    read_cpu_config,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.resources import Request
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import Jail, as_record
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import (
@@ -62,19 +66,12 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files im
 POLL = 0.005
 #: Bytes of an empty disk that waits to be exchanged for another.
 PLACEHOLDER_BYTES = 4096
+#: What of Firecracker's own words is kept where the task does not say: below this come two lines for each of our requests.
+LOG_LEVEL = "warning"
 #: A template's memory in a clone's jail, until it is mapped.
 TEMPLATE_MEMORY = "template_memory"
 #: Guest CID where nobody asks for one; each Firecracker has CIDs of its own.
 USUAL_CID = 3
-#: What Firecracker's exit codes mean (its sources, FcExitCode).
-EXIT_CODES = {
-    148: "the seccomp filter caught a forbidden system call",
-    149: "a bus error: a file that backs memory is too short",
-    150: "a segmentation fault",
-    151: "a file grew beyond its limit (jailer_limits fsize)",
-    152: "a bad configuration",
-    153: "arguments that this version does not know",
-}
 
 
 def start(machine: Vm, config: HypervisorConfig, devices: list[Device], jail: Jail | None, timeout: float) -> None:
@@ -212,6 +209,16 @@ def argv(machine: Vm, config: HypervisorConfig) -> list[str]:
     """The whole command line, program first."""
     jail = machine.state.jail
     arguments = ["--api-sock", f"/{API_SOCKET}" if jail else machine.socket]
+    if can(machine.version, "log_arguments"):
+        # From its first word on, so that nothing but the guest's console goes to its standard output.
+        level = config.vmm_log_level or ("debug" if config.debug else LOG_LEVEL)
+        arguments += ["--log-path", f"/{VMM_LOG}" if jail else machine.log, "--level", level.capitalize(), "--show-level"]
+        if config.debug:
+            arguments.append("--show-log-origin")
+    if config.mmds_size_limit:
+        # A request's body has the contents, and a little around them.
+        size = config.mmds_size_limit
+        arguments += ["--mmds-size-limit", str(size), "--http-api-max-payload-size", str(max(size, LARGEST_REQUEST) + 1024)]
     if config.enable_pci:
         arguments.append("--enable-pci")
     firecracker = os.path.realpath(config.hypervisor_path)
@@ -224,9 +231,7 @@ def argv(machine: Vm, config: HypervisorConfig) -> list[str]:
 def _launch_error(machine: Vm, child: subprocess.Popen[bytes], words: list[str]) -> LaunchError:
     code = child.returncode
     program = "the jailer" if machine.state.jail else "Firecracker"
-    how = f"{program} ended with exit code {code}" if code >= 0 else f"{program} was killed by signal {-code}"
-    if code in EXIT_CODES:
-        how += f" ({EXIT_CODES[code]})"
+    how = f"{program} {exit_words(code)}"
     if code == 0:
         how += " and left no Firecracker behind; a jailed one has to be linked statically"
     answer = machine.last_words(10)
@@ -268,12 +273,10 @@ def requests(machine: Vm, config: HypervisorConfig, devices: list[Device], host:
 
 
 def output_requests(machine: Vm, config: HypervisorConfig, host: HostSide) -> list[Request]:
-    """Where Firecracker's words and numbers go. It is asked for before anything else, and again before a load: no snapshot keeps it."""
+    """Where Firecracker's numbers go. It is asked for before anything else, and again before a load: no snapshot keeps it."""
     made = []
-    if not dialect_for(machine.version).logger_fifos:
-        made.append(resources.logger(host.own_path(VMM_LOG), config.debug))
-        if wants_metrics(config):
-            made.append(Request("/metrics", {"metrics_path": host.own_path(METRICS)}))
+    if wants_metrics(config) and not dialect_for(machine.version).logger_fifos:
+        made.append(Request("/metrics", {"metrics_path": host.own_path(METRICS)}))
     if config.console_rate_limit:
         made.append(resources.console_limit(config.console_rate_limit))
     return made

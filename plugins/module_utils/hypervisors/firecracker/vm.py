@@ -19,6 +19,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
     ApiConnectionError,
     ApiError,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.endings import reason_in
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import (
     FirecrackerState,
     Jail,
@@ -38,6 +39,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.process import (
 API_SECONDS = 5.0
 #: Seconds that SIGTERM and SIGKILL get, each.
 STEP_SECONDS = 5.0
+#: Seconds in which a VMM that broke a connection has ended, if that is why.
+ENDED_SECONDS = 0.5
 #: How often a jail is searched for processes that were started while others were ended.
 ROUNDS = 50
 #: A jailed one is the first process of its PID namespace: of a SIGTERM from outside it does not hear (pid_namespaces(7)).
@@ -94,6 +97,21 @@ class Vm(ProcessVm):
         """The ends of both logs."""
         return "\n".join(filter(None, (tail(path, lines).strip() for path in (self.console_log, self.log))))
 
+    @contextlib.contextmanager
+    def named_errors(self) -> Iterator[None]:
+        """Every error that leaves the driver names the sandbox and its log; a broken connection to a VMM that has ended says why it has."""
+        with super().named_errors():
+            try:
+                yield
+            except ApiConnectionError as error:
+                process = self.state.process
+                if process is not None and wait_gone(process, ENDED_SECONDS):
+                    reason = reason_in(tail(self.log))
+                    error.message = f"Firecracker ended{f' by {reason}' if reason else ''}, so {error.message}"
+                    error.answer = self.last_words() or error.answer
+                    error.args = (error.message,)
+                raise
+
     # --- the process -----------------------------------------------------------------------------------------------
 
     def process(self) -> ProcessIdentity | None:
@@ -139,7 +157,9 @@ class Vm(ProcessVm):
 
     def why_off(self) -> str:
         """What is known of the end of a VM that was not stopped."""
-        return why_gone("Firecracker", self.state.process, self.last_words(3))
+        words = why_gone("Firecracker", self.state.process, self.last_words(3))
+        reason = reason_in(tail(self.log)) if words else ""
+        return f"{words}; it ended by {reason}" if reason else words
 
     # --- looking ---------------------------------------------------------------------------------------------------
 
@@ -164,6 +184,7 @@ class Vm(ProcessVm):
                 memory_mb=machine["mem_size_mib"] + self.plugged_memory_mb(api),
                 min_memory_mb=self.state.boot_memory_mb,
                 devices=self.plugged_devices(config),
+                outdated=self.outdated(api, config),
             )
         except VmmError as error:
             return Observed("failed", pid=process.pid, reason=f"Firecracker does not answer: {error}")
@@ -196,6 +217,14 @@ class Vm(ProcessVm):
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.device_ids import ids_in
 
         return ids_in(config, self.state)
+
+    def outdated(self, api: ApiClient, config: dict[str, Any]) -> list[str]:
+        """The user's ids of the devices that are otherwise than they were last set."""
+        if self.version < TELLS_CONFIG or not self.state.devices:
+            return []
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.comparison import outdated
+
+        return outdated(config, self.state, lambda: api.get("/mmds"))
 
     def leftovers(self) -> list[str]:
         """What a VM that is gone has left on the host."""
@@ -274,7 +303,7 @@ class Vm(ProcessVm):
             from ansible_collections.kata.hypervisor.plugins.module_utils.network import remove_tap
 
             for tap in state.taps:
-                remove_tap(tap)
+                remove_tap(tap)  # One that another VM has taken by now is that one's.
         if state.jail is not None:
             from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
                 jail_files,
@@ -289,6 +318,7 @@ class Vm(ProcessVm):
                 os.unlink(path)
         state.process, state.launching, state.jail = None, False, None
         state.taps, state.sockets, state.devices, state.placeholders, state.singles, state.base = [], [], {}, [], {}, []
+        state.vsock = ""
 
 
 def in_jail(pid: int, jail: Jail) -> bool:
