@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import os
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import network
+from ansible_collections.kata.hypervisor.plugins.module_utils import disk_users, network
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Balloon,
@@ -174,14 +174,15 @@ def attach(machine: Vm, config: HypervisorConfig, device: Device) -> None:
             machine.state.placeholders[place] = name
             machine.context.checkpoint()
         machine.state.devices[name] = as_record(device)
-        host.provide(device)
-        if place is None:
-            request = resources.device(device, host.path_of(device))
-            api.put(request.path, request.body)
-        else:
-            drive = f"{PLACEHOLDER}{place}"
-            body = {"drive_id": drive, "path_on_host": host.path_of(device), **_limits(device)}
-            _exchange(machine, api, drive, body)
+        with _claimed(machine, device):
+            host.provide(device)
+            if place is None:
+                request = resources.device(device, host.path_of(device))
+                api.put(request.path, request.body)
+            else:
+                drive = f"{PLACEHOLDER}{place}"
+                body = {"drive_id": drive, "path_on_host": host.path_of(device), **_limits(device)}
+                _exchange(machine, api, drive, body)
     except BaseException:
         del machine.state.devices[name]
         if place is not None:
@@ -191,6 +192,15 @@ def attach(machine: Vm, config: HypervisorConfig, device: Device) -> None:
         machine.context.checkpoint()
         raise
     machine.context.checkpoint()
+
+
+def _claimed(machine: Vm, device: Device) -> contextlib.AbstractContextManager[None]:
+    """Keep other VMs from a disk's file until Firecracker has it open."""
+    if not isinstance(device, (BlockDrive, PmemDrive)):
+        return contextlib.nullcontext()
+    process = machine.process()
+    use = disk_users.Use(device.file, not device.read_only, device_id(device))
+    return disk_users.claimed([use], (process.pid,) if process else ())
 
 
 def detach(machine: Vm, config: HypervisorConfig, device: Device) -> None:
@@ -265,11 +275,12 @@ def _update(machine: Vm, config: HypervisorConfig, device: Device) -> None:
         return
     host = HostSide(machine, config)
     # What is open stays open: the old file is only replaced by its name, and gets that back when the new one is refused.
-    host.provide(device)
     if not dialect.can(machine.version, "limits_alone"):
         limits = _limits(device, lift=bool(state.devices.get(name, {}).get("rate_limit")))
     try:
-        _exchange(machine, api, drive, {"drive_id": drive, "path_on_host": host.path_of(device), **limits})
+        with _claimed(machine, device):
+            host.provide(device)
+            _exchange(machine, api, drive, {"drive_id": drive, "path_on_host": host.path_of(device), **limits})
     except VmmError:
         if known and state.jail is not None:
             with contextlib.suppress(HypervisorError, OSError):

@@ -62,7 +62,15 @@ MACHINE = Record(
 )
 MMDS_CONFIG = Record({}, {"version": WORD, "ipv4_address": Maybe(WORD), "imds_compat": Flag(), "network_interfaces": ListOf(ID, most=256)})
 BALLOON = Record(
-    {}, {"amount_mib": MIB, "amount_mb": MIB, "deflate_on_oom": Flag(), "stats_polling_interval_s": Number(most=65535)}
+    {},
+    {
+        "amount_mib": MIB,
+        "amount_mb": MIB,
+        "deflate_on_oom": Flag(),
+        "free_page_hinting": Flag(),
+        "free_page_reporting": Flag(),
+        "stats_polling_interval_s": Number(most=65535),
+    },
 )
 BALLOON_STATISTICS = MapOf(Maybe(Number()), most=64)
 

@@ -10,14 +10,30 @@ import dataclasses
 import errno
 import json
 import os
+import platform
+import stat
 import time
-from typing import Any
+from typing import Any, Callable
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.answers import (
+    AnswerError,
+    Anything,
+    Flag,
+    ListOf,
+    MapOf,
+    Number,
+    Record,
+    Text,
+    checked,
+    parsed,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
+    BlockDrive,
     Device,
     MetadataService,
     NetworkDevice,
+    PmemDrive,
     Vsock,
     device_id,
 )
@@ -28,7 +44,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
     sparse,
     starting,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import ApiClient
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import ApiClient, ApiError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.attachments import HostSide
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.device_ids import api_id
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import (
@@ -46,6 +62,14 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files im
 STATE_FILE, MEMORY_FILE, DESCRIPTION_FILE = "vmstate", "memory", "vm.json"
 #: What a memory file that has only what is different is laid over, and what comes of that.
 BASE_FILE, WHOLE_FILE = "base", "whole"
+#: Bytes of a description, and its shape.
+DESCRIPTION_LIMIT = 1 << 20
+DESCRIPTION = Record(
+    {"version": ListOf(Number(most=1 << 20), most=4), "state": MapOf(Anything(depth=40, most=1 << 20))},
+    {"vcpus": Number(most=64), "vsock": Text(most=4096), "diff": Flag(), "files": MapOf(Text(most=8192))},
+)
+#: What the image is called among a saved VM's files; no device's id begins so.
+IMAGE = "/image"
 #: Directory in a jail through which those files go in and out.
 PASSAGE = "snapshot"
 
@@ -58,6 +82,7 @@ class Saved:
     :param vcpus: how many it has; 0 where nobody wrote that down
     :param vsock: its vsock's socket, as Firecracker saw it
     :param diff: its memory file has only what is different from its base
+    :param files: what its disks and its image were when it was saved, by device, see L(file_marks)
     """
 
     directory: str
@@ -66,6 +91,7 @@ class Saved:
     vcpus: int = 0
     vsock: str = ""
     diff: bool = False
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def path(self, name: str) -> str:
         """One of its files."""
@@ -114,11 +140,56 @@ def save(machine: Vm, config: HypervisorConfig, destination: str, timeout: float
             "vcpus": int((described.get("machine-config") or {}).get("vcpu_count") or 0),
             "vsock": str((described.get("vsock") or {}).get("uds_path") or ""),
             "diff": diff,
+            "files": file_marks(config, [from_record(record) for record in machine.state.devices.values()]),
         }
         _write_description(destination, content)
     except BaseException:
         _drop(files)
         raise
+
+
+def file_marks(config: HypervisorConfig, devices: list[Device]) -> dict[str, str]:
+    """What tells the files behind a VM from others, and from themselves after a change: its image, disks and persistent memory, by device.
+
+    A restored guest has in its memory what it knows of them, so another file, or a changed one, is lost data.
+    """
+    found = {IMAGE: _mark(config.image_asset_path())} if config.image_asset_path() else {}
+    for device in devices:
+        if isinstance(device, BlockDrive):
+            found[device_id(device)] = _mark(device.file)
+        elif isinstance(device, PmemDrive):
+            # The kernel writes what is mapped, and its time, when it likes.
+            found[device_id(device)] = _mark(device.file, times=device.read_only)
+    return found
+
+
+def _mark(path: str, times: bool = True) -> str:
+    """Inode, size and time of change of a file, or the number of a block device. Not its file system's number, which a reboot may change."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        return f"missing ({error.strerror})"
+    if stat.S_ISBLK(status.st_mode):
+        return f"device {os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+    return f"inode {status.st_ino}, {status.st_size} bytes" + (f", changed at {status.st_mtime_ns}" if times else "")
+
+
+def _check_files(saved: Saved, config: HypervisorConfig, devices: list[Device]) -> None:
+    """Refuse a restore over files that are not those with which the VM was saved.
+
+    :raises StateError: names the file, what it was and what it is
+    """
+    paths = {device_id(device): device.file for device in devices if isinstance(device, (BlockDrive, PmemDrive))}
+    for name, now in file_marks(config, devices).items():
+        before = saved.files.get(name, now)
+        if before != now:
+            path = config.image_asset_path() if name == IMAGE else paths[name]
+            raise StateError(
+                f"{path} must be as it was when the sandbox was saved: it was {before}, and is {now}",
+                option="image_path" if name == IMAGE else "devices",
+                wanted=path,
+                fix="Put the old file back, or give the saved state up: state stopped with disruption: restart, which boots the guest from the file.",
+            )
 
 
 def _create(machine: Vm, destination: str, memory: str, diff: bool, timeout: float) -> None:
@@ -180,14 +251,34 @@ def restore(machine: Vm, config: HypervisorConfig, devices: list[Device], jail: 
     # What it has from its template is listed nowhere but there.
     kept = {name: from_record(record) for name, record in saved.state.devices.items() if record}
     devices = list({**kept, **given}.values())
+    _check_files(saved, config, devices)
     deadline = time.monotonic() + timeout
     memory = saved.path(MEMORY_FILE)
     if saved.diff:
         memory = saved.path(WHOLE_FILE)
         sparse.lay_over(saved.path(BASE_FILE), saved.path(MEMORY_FILE), memory)
-    with starting.launched(machine, config, devices, jail, deadline) as (api, host):
-        machine.state.uuid = saved.state.uuid
-        load(machine, config, devices, (api, host), saved, memory, deadline)
+
+    def attempt(clock: bool) -> None:
+        with starting.launched(machine, config, devices, jail, deadline) as (api, host):
+            machine.state.uuid = saved.state.uuid
+            load(machine, config, devices, (api, host), saved, memory, deadline, clock=clock)
+
+    with_clock(machine, attempt)
+
+
+def with_clock(machine: Vm, attempt: Callable[[bool], None]) -> None:
+    """Load a saved VM with its clock moved on by the time since, where this version can do that and the saved VM says when it was saved.
+
+    :param attempt: loads it from nothing, with or without that
+    """
+    wanted = dialect.can(machine.version, "clock_realtime") and platform.machine() == "x86_64"
+    try:
+        attempt(wanted)
+    except ApiError as error:
+        # Its host's kernel had no such clock (Linux 5.16).
+        if not wanted or "clock_realtime" not in error.answer:
+            raise
+        attempt(False)
 
 
 def load(
@@ -199,12 +290,14 @@ def load(
     memory: str,
     deadline: float,
     template: bool = False,
+    clock: bool = False,
 ) -> None:
     """Have a Firecracker that was just launched take a saved VM over, which is paused then.
 
     :param devices: those of the VM, with what they have on the host now
     :param memory: path of its memory
     :param template: the files are those of a template, and stay what they are; the memory is in the jail already
+    :param clock: move the guest's clock on by the time since it was saved
     """
     api, host = launched
     state, jail = machine.state, machine.state.jail
@@ -230,6 +323,8 @@ def load(
         body["mem_file_path"] = seen[MEMORY_FILE]
     if config.track_dirty_pages:
         body[dialect.dirty_pages_word(machine.version)] = True
+    if clock:
+        body["clock_realtime"] = True
     for request in starting.output_requests(machine, config, host):
         api.put(request.path, request.body)
     api.put("/snapshot/load", body, max(API_SECONDS, deadline - time.monotonic()))
@@ -341,9 +436,10 @@ def read(source: str) -> Saved:
     """
     try:
         with open(os.path.join(source, DESCRIPTION_FILE), encoding="utf-8") as stream:
-            value = json.load(stream)
+            value = parsed(stream.read(DESCRIPTION_LIMIT + 1), f"the description of the saved VM in {source}", DESCRIPTION_LIMIT)
         os.stat(os.path.join(source, STATE_FILE))
-        rest = {name: value[name] for name in ("vcpus", "vsock", "diff") if name in value}
+        value = checked(DESCRIPTION, value, f"the description of the saved VM in {source}")
+        rest = {name: value[name] for name in ("vcpus", "vsock", "diff", "files") if name in value}
         return Saved(source, list(value["version"]), FirecrackerState.from_dict(value["state"]), **rest)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AnswerError) as error:
         raise StateError(f"there is no saved VM in {source}", answer=str(error)) from error

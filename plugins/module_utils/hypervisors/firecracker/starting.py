@@ -11,6 +11,7 @@ import subprocess
 import time
 from typing import Iterator
 
+from ansible_collections.kata.hypervisor.plugins.module_utils import disk_users
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Balloon,
@@ -42,6 +43,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.kernel_params import kernel_params
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.preparation import (
     LARGEST_REQUEST,
+    file_uses,
     read_cpu_config,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.resources import Request
@@ -117,7 +119,18 @@ def launched(
     state.placeholders = [""] * config.placeholder_drives
     state.launching = True
     machine.context.checkpoint()
+    with contextlib.ExitStack() as claims:
+        yield from _launched(machine, config, devices, jail, deadline, template, claims)
+    # The process is written down; that nothing is under way any more is written with what the engine writes next.
+    state.launching = False
+
+
+def _launched(
+    machine: Vm, config: HypervisorConfig, devices: list[Device], jail: Jail | None, deadline: float, template: str, claims: contextlib.ExitStack
+) -> Iterator[tuple[ApiClient, HostSide]]:
     try:
+        # No other VM gets the files until Firecracker has them open, or has ended.
+        claims.enter_context(disk_users.claimed(file_uses(config, devices)))
         make_run_dir(machine.context.run_dir)
         for log in (CONSOLE_LOG, VMM_LOG):
             keep_previous(machine.context.run_path(log))
@@ -140,8 +153,6 @@ def launched(
         machine.kill()
         machine.context.checkpoint()
         raise
-    # The process is written down; that nothing is under way any more is written with what the engine writes next.
-    state.launching = False
 
 
 def _make_own_files(machine: Vm, config: HypervisorConfig) -> None:

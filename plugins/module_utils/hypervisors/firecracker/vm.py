@@ -313,7 +313,7 @@ class Vm(ProcessVm):
             if not os.path.lexists(self.log):
                 jail_files.keep_log(state.jail, VMM_LOG, self.log)  # An earlier version of the engine had the log in the jail.
             jailer.remove(state.jail)
-        for path in self.leftovers():
+        for path in (self.context.run_path(API_SOCKET), *state.sockets):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
         state.process, state.launching, state.jail = None, False, None

@@ -51,6 +51,18 @@ def outside(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
     assert path.read_text() == "root's own" and (found.st_uid, stat.S_IMODE(found.st_mode)) == (0, 0o600)
 
 
+def put(path: str, what: str, target: object = None) -> None:
+    """Something of a kind at a path."""
+    if what == "link":
+        os.symlink(str(target), path)
+    elif what == "fifo":
+        os.mkfifo(path)
+    elif what == "directory":
+        os.mkdir(path)
+    else:
+        pathlib.Path(path).touch()
+
+
 def disk(tmp_path: pathlib.Path, name: str = "disk", mode: int = 0o666) -> str:
     path = tmp_path / name
     path.write_bytes(b"disk" * 1024)
@@ -97,7 +109,7 @@ def test_what_has_a_disks_name_is_replaced(jail: Jail, tmp_path: pathlib.Path, o
             (path / "deep").mkdir(parents=True)
             (path / "deep/link").symlink_to(outside)
         else:
-            {"fifo": lambda: os.mkfifo(path), "link": lambda: path.symlink_to(outside), "file": path.touch}[what]()
+            put(str(path), what, outside)
     jail_files.bring(jail, disk(tmp_path), "disk_d", read_only=False)
     assert os.path.samefile(jail.path("disk_d"), tmp_path / "disk")
     jail_files.drop(jail, "disk_d")
@@ -223,7 +235,7 @@ def test_files_exchanged_in_a_loop_lead_nowhere(jail: Jail, outside: pathlib.Pat
             path = jail.path(names[turn % len(names)])
             try:
                 shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
-                (lambda: os.symlink(outside, path), lambda: os.symlink(tmp_path, path), lambda: os.mkfifo(path), lambda: os.mkdir(path))[turn % 4]()
+                put(path, ("link", "directory", "fifo", "link")[turn // 4 % 4], (outside, tmp_path)[turn % 2])
             except OSError:
                 pass
 
