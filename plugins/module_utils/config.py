@@ -85,6 +85,7 @@ class HypervisorConfig:
     hypervisor_path: str = option("", "hypervisor_path", "path", type="path")
     hypervisor_ctl_path: str = option("", "hypervisor_ctl_path", "ctlpath", type="path", only=ACRN)
     jailer_path: str = option("", "jailer_path", type="path", only=FIRECRACKER)
+    jailer: str = option("", "jailer", choices=("auto", "none"), only=FIRECRACKER)
     block_device_driver: str = option(
         "",
         "block_device_driver",

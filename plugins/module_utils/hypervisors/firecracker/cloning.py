@@ -83,6 +83,12 @@ def check(config: HypervisorConfig, version: Version, jail: Jail | None) -> None
             option="template",
             fix=ANEW,
         )
+    if (saved.state.jail is None) != (jail is None):
+        raise StateError(
+            f"the template was made {'outside of' if jail else 'in'} a jail, and its clones must be there too",
+            option="jailer" if jail else "jailer_path",
+            fix="Make the template again with kata_template, or give jailer: none." if jail else ANEW,
+        )
     for option, wanted, least in (("vcpus", config.num_vcpus, saved.vcpus), ("memory_mb", config.memory_size, saved.state.boot_memory_mb)):
         if wanted != least:
             raise Unsupported(

@@ -73,6 +73,8 @@ class FirecrackerHypervisor(ProcessHypervisor):
         )
 
         with self.vm.named_errors():
+            if not self.config.jailer_path and snapshots.read(source).state.jail is None:
+                self.config.jailer = "none"  # It was saved before a jailer was installed, or with jailer: none.
             self.config, version, self._jail = preparation.prepare(self.config, self.context)
             self.vm.state.version = list(version)
             snapshots.restore(self.vm, self.config, self._cold, self._jail, source, timeout)
@@ -148,8 +150,8 @@ class FirecrackerHypervisor(ProcessHypervisor):
         self.vm.state.new_identity()
         device = attachments.complete(device, preparation.own_name(self.config, self.context), self.vm.state)
         others = [one for one in others if device_id(one) != device_id(device)]
-        jail = self.vm.state.jail or self._jail
         process = self.vm.process()
+        jail = self.vm.state.jail if process else self._jail
         preparation.check_device(device, self.config, self.vm.version, jail, others, (process.pid,) if process else ())
         return device
 

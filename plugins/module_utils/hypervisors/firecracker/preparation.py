@@ -153,14 +153,23 @@ def _plan_memory(config: HypervisorConfig, version: Version, context: Context) -
 
 
 def _plan_jail(config: HypervisorConfig, version: Version, context: Context) -> Jail | None:
-    if not config.jailer_asset_path():
+    found = find_jailer(config)
+    if not found:
         for option in JAIL_OPTIONS:
             if getattr(config, option):
                 raise ConfigError(
                     "this only means something in a jail", option=option, wanted=getattr(config, option), fix="Give jailer_path too."
                 )
+        if os.geteuid() == 0 and config.jailer != "none":
+            raise ConfigError(
+                "Firecracker would run as root and outside of a jail: there is no jailer beside it",
+                option="jailer_path",
+                wanted=config.hypervisor_path,
+                fix="Install the jailer beside Firecracker (role kata_vmm does), name it with jailer_path, or accept that with jailer: none.",
+            )
         return None
-    path = check_program(config.jailer_asset_path(), "jailer_path")
+    path = check_program(found, "jailer_path")
+    config.jailer_path = path
     own = binary.version_of(path, "Jailer", "jailer_path")
     if not config.allow_vulnerable_vmm:
         binary.refuse_holes(own, "jailer_path", path, jailer=True)
@@ -186,6 +195,24 @@ def _plan_jail(config: HypervisorConfig, version: Version, context: Context) -> 
     config.chroot_base_dir = config.chroot_base_dir or default_base(context)
     jailer.check_base(config.chroot_base_dir)
     return jailer.plan_jail(config, own_name(config, context), config.chroot_base_dir, os.path.basename(firecracker))
+
+
+def find_jailer(config: HypervisorConfig) -> str:
+    """The jailer that a VM gets: the one that the task names, else one beside Firecracker where the task is root's; empty for none.
+
+    :raises ConfigError: one is named and none is wanted
+    """
+    named = config.jailer_asset_path()
+    if config.jailer == "none":
+        if named:
+            raise ConfigError("jailer: none and jailer_path exclude each other", option="jailer_path", wanted=named, fix="Leave one of them out.")
+        return ""
+    if named or os.geteuid() != 0:
+        return named
+    directory, name = os.path.split(os.path.realpath(config.hypervisor_path))
+    # In a release, both have the version in their names.
+    beside = (os.path.join(directory, other) for other in dict.fromkeys((name.replace("firecracker", "jailer"), "jailer")) if other != name)
+    return next((path for path in beside if os.access(path, os.X_OK)), "")
 
 
 def own_name(config: HypervisorConfig, context: Context) -> str:
