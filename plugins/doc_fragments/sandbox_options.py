@@ -186,10 +186,19 @@ class ModuleDocFragment:
     aliases: [ctlpath]
   jailer_path:
     description:
-      - The jailer that locks the VMM in. Empty for none.
+      - The jailer that locks the VMM in. When not given, the one beside O(hypervisor_path), see O(jailer).
       - Not with O(hypervisor=qemu).
       - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
     type: path
+  jailer:
+    description:
+      - V(auto), the default, locks the VMM in with O(jailer_path), else with the jailer that is installed beside O(hypervisor_path).
+        Where root finds neither, a sandbox does not start.
+      - V(none) runs the VMM without a jail, as the user of the task. A VMM that its guest breaks out of then has all rights of that user.
+      - Not with O(hypervisor=qemu).
+      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+    type: str
+    choices: [auto, none]
   block_device_driver:
     description:
       - How block devices reach the guest, unless a device says otherwise.
@@ -455,6 +464,20 @@ class ModuleDocFragment:
       - Not with O(hypervisor=qemu).
       - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
     type: bool
+  vmm_log_level:
+    description:
+      - How much Firecracker writes into its own log (C(vmm_log)), V(warning) when not given, V(debug) with O(debug).
+      - From V(info) on, each request of a task adds two lines to it.
+      - Not with O(hypervisor=qemu).
+      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+    type: str
+    choices: [error, warning, info, debug, trace]
+  mmds_size_limit:
+    description:
+      - Bytes that the metadata service keeps (Firecracker 1.1 and later), 51200 when not given.
+      - Not with O(hypervisor=qemu).
+      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+    type: int
   placeholder_drives:
     description:
       - Empty disks that the VM starts with. While it runs, a disk that is added takes the place of one of them.
@@ -720,7 +743,7 @@ class ModuleDocFragment:
   hypervisor:
     description:
       - What runs the VM. A new sandbox gets V(qemu).
-      - V(firecracker) runs microVMs, in a jail where O(jailer_path) is given, as it should be in production.
+      - V(firecracker) runs microVMs, in a jail unless O(jailer=none).
       - V(acrn) needs a host that runs on the ACRN hypervisor.
       - V(mock) only pretends, for tests without a VMM. Its VM is a file.
       - A change needs a new VM, see O(disruption).

@@ -89,6 +89,7 @@ class HypervisorConfig:
     hypervisor_path: str = option("", "hypervisor_path", "path", type="path")
     hypervisor_ctl_path: str = option("", "hypervisor_ctl_path", "ctlpath", type="path", only=ACRN)
     jailer_path: str = option("", "jailer_path", type="path", only=FIRECRACKER)
+    jailer: str = option("", "jailer", choices=("auto", "none"), only=FIRECRACKER)
     block_device_driver: str = option(
         "",
         "block_device_driver",
@@ -152,6 +153,8 @@ class HypervisorConfig:
     entropy_device: bool = option(False, "entropy_device", type="bool", only=FIRECRACKER)
     console_rate_limit: int = option(0, "console_rate_limit", type="int", unit="bytes", only=FIRECRACKER)
     vmm_metrics: bool = option(False, "vmm_metrics", type="bool", only=FIRECRACKER)
+    vmm_log_level: str = option("", "vmm_log_level", choices=("error", "warning", "info", "debug", "trace"), only=FIRECRACKER)
+    mmds_size_limit: int = option(0, "mmds_size_limit", type="int", unit="bytes", only=FIRECRACKER)
     #: Empty disks that a VM starts with, and that are exchanged for others while it runs.
     placeholder_drives: int = option(0, "placeholder_drives", type="int", unit="count", only=FIRECRACKER)
     allow_vulnerable_vmm: bool = option(False, "allow_vulnerable_vmm", type="bool", only=FIRECRACKER)

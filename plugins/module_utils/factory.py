@@ -32,6 +32,7 @@ NOT_COMPARED = frozenset(
         "allow_vulnerable_vmm",
         "console_rate_limit",
         "vmm_metrics",
+        "vmm_log_level",
         "track_dirty_pages",
     }
 )

@@ -115,16 +115,19 @@ def provide_tap(name: str, owner: tuple[int, int], mtu: int, bridge: str, announ
     bring_up(name, mtu, bridge)
 
 
-def remove_tap(name: str) -> None:
-    """Remove a persistent tap. Idempotent. Who held it may have ended a moment ago and still be closing it.
+def remove_tap(name: str) -> bool:
+    """Remove a persistent tap whose VMM has ended. Idempotent. Who held it may have ended a moment ago and still be closing it.
 
-    :raises HostError: it is in use
+    :returns: False where another process has it open; that one keeps it
+    :raises HostError: it cannot be opened
     """
     deadline = time.monotonic() + RELEASE_SECONDS
     while exists(name):
         try:
             (descriptor,) = open_tap(name)
         except HostError:
+            if holders(name):
+                return False
             if time.monotonic() >= deadline:
                 raise
             time.sleep(0.01)
@@ -133,6 +136,22 @@ def remove_tap(name: str) -> None:
             fcntl.ioctl(descriptor, TUNSETPERSIST, 0)
         finally:
             close_all([descriptor])
+    return True
+
+
+def holders(name: str) -> list[int]:
+    """Pids of the processes that have a tap open (Linux, tun_chr_show_fdinfo)."""
+    wanted = f"iff:\t{name}\n"
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            for number in os.listdir(f"/proc/{pid}/fd"):
+                if os.readlink(f"/proc/{pid}/fd/{number}") == TUN_DEVICE:
+                    with open(f"/proc/{pid}/fdinfo/{number}", encoding="ascii", errors="replace") as stream:
+                        if wanted in stream.read(4096):
+                            found.append(int(pid))
+                            break
+    return found
 
 
 def open_macvtap(name: str, queues: int = 1) -> list[int]:

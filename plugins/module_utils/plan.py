@@ -346,7 +346,7 @@ class _Existing:
         changes = []
         for identity, device in recorded.items():
             new = listed.get(identity)
-            if new is not None and same_device(device, new):
+            if new is not None and same_device(device, new) and not (self.has_guest and identity in self.observed.outdated):
                 continue
             changes.append(self._device_change(device, new))
         for identity, device in listed.items():
@@ -358,6 +358,8 @@ class _Existing:
     def _device_change(self, old: dict[str, Any] | None, new: dict[str, Any] | None) -> Change:
         if old and new and self.has_guest and old["id"] in self.observed.devices:
             needed = _update_needs(old, new)
+            if old["id"] in self.observed.outdated and not needed and old["type"] == new["type"]:
+                needed = set(UPDATABLE.get(new["type"], {}).values())  # A task was killed, or somebody else changed it.
             if needed and all(getattr(self.capabilities(), name) for name in needed):
                 step = Step("modify", f"change {new['type']} {new['id']}", {"device": new})
                 name = f"{new['type']} {new['id']}"

@@ -246,11 +246,11 @@ def why_gone(program: str, process: ProcessIdentity | None, words: str) -> str:
 
 def tail(path: str, lines: int = 20, size: int = 16384) -> str:
     """The last lines of a log, empty when there is none. Reads at most C(size) bytes."""
+    from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import Directory
+
     try:
-        with open(path, "rb") as stream:
-            stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, stream.tell() - size))
-            text = stream.read().decode("utf-8", "replace")
+        with Directory.open(os.path.dirname(path) or ".") as directory:
+            text = directory.tail(os.path.basename(path), size).decode("utf-8", "replace")
     except OSError:
         return ""
     return "\n".join(text.splitlines()[-lines:])

@@ -10,6 +10,7 @@ import os
 import stat
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError
+from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import Directory
 
 #: Permission to go through a directory, for its group and for everybody.
 THROUGH = stat.S_IXGRP | stat.S_IXOTH
@@ -23,15 +24,28 @@ def make_run_dir(path: str, option: str = "run_dir", group: int | None = None) -
     :raises HostError: it cannot be made, or somebody else owns it
     """
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        owner = os.lstat(path)
-        if owner.st_uid == os.geteuid() and not os.path.islink(path):
-            os.chown(path, -1, os.getegid() if group is None else group)
-            os.chmod(path, 0o700 if group is None else 0o710)
+        _make_directories(path)
+        with Directory.open(path) as directory:
+            owner = os.fstat(directory.descriptor).st_uid
+            if owner == os.geteuid():
+                os.fchown(directory.descriptor, -1, os.getegid() if group is None else group)
+                os.fchmod(directory.descriptor, 0o700 if group is None else 0o710)
     except OSError as error:
-        raise HostError(f"the directory {path} cannot be made", option=option, answer=str(error)) from error
-    if owner.st_uid != os.geteuid() or not os.path.isdir(path) or os.path.islink(path):
-        raise HostError(f"the directory {path} belongs to somebody else or is a link", option=option)
+        raise HostError(f"the directory {path} must be the task's user's own and no link", option=option, answer=str(error)) from error
+    if owner != os.geteuid():
+        raise HostError(f"the directory {path} must be the task's user's own and no link", option=option, answer=f"it belongs to user {owner}")
+
+
+def _make_directories(path: str) -> None:
+    """Make a directory and those above it that are missing; their modes do not depend on the umask."""
+    missing = []
+    while not os.path.lexists(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for directory in reversed(missing):
+        with contextlib.suppress(FileExistsError):  # Another task makes it in this moment.
+            os.mkdir(directory, 0o700)
+            os.chmod(directory, 0o700 if directory == missing[0] else 0o755)
 
 
 def let_through(path: str) -> None:
@@ -40,7 +54,8 @@ def let_through(path: str) -> None:
     :raises HostError: it is not ours
     """
     try:
-        os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) | THROUGH)
+        with Directory.open(path) as directory:
+            os.fchmod(directory.descriptor, stat.S_IMODE(os.fstat(directory.descriptor).st_mode) | THROUGH)
     except OSError as error:
         raise HostError(f"the directory {path} cannot be opened to others", answer=str(error)) from error
 
@@ -51,18 +66,15 @@ def file_of(path: str, uid: int, gid: int) -> None:
     :raises HostError: it cannot be made
     """
     try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            os.fchown(descriptor, uid, gid)
-        finally:
-            os.close(descriptor)
+        with Directory.open(os.path.dirname(path)) as directory:
+            directory.unlink(os.path.basename(path))
+            os.close(directory.create(os.path.basename(path), 0o600, uid, gid))
     except OSError as error:
         raise HostError(f"the file {path} cannot be made", answer=str(error)) from error
 
 
 def keep_previous(path: str) -> None:
     """Put the last run's log aside, so that a new one starts empty."""
-    with contextlib.suppress(FileNotFoundError):
-        os.replace(path, path + ".old")
+    name = os.path.basename(path)
+    with contextlib.suppress(FileNotFoundError), Directory.open(os.path.dirname(path)) as directory:
+        directory.rename(name, directory, name + ".old")

@@ -99,10 +99,15 @@ def copy(source: int, target: str) -> None:
     """Make a file like an open one, holes included, its owner's alone."""
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        os.ftruncate(descriptor, os.fstat(source).st_size)
-        _copy_data(source, descriptor)
+        copy_data(source, descriptor)
     finally:
         os.close(descriptor)
+
+
+def copy_data(source: int, target: int) -> None:
+    """Give an empty file the size and the data of an open one, holes included."""
+    os.ftruncate(target, os.fstat(source).st_size)
+    _copy_data(source, target)
 
 
 def lay_over(base: str, difference: str, target: str) -> None:

@@ -13,6 +13,7 @@ Each name is a single component, so no name leads out of its directory; that is 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -148,6 +149,22 @@ class Directory:
             return stream.read(size)
         return b""
 
+    @contextlib.contextmanager
+    def socket(self, name: str, owners: tuple[int, ...] = ()) -> Iterator[str]:
+        """A path that leads to a unix socket and to nothing else, whatever happens to its name meanwhile.
+
+        :param owners: uids that may own it; empty for any
+        :raises FileNotFoundError: it does not exist
+        :raises UntrustedFile: it is a link or of another type, or somebody else's
+        """
+        with self.held(name) as descriptor:
+            found = os.fstat(descriptor)
+            if not stat.S_ISSOCK(found.st_mode):
+                raise UntrustedFile(f"{self._join(name)} must be a socket", answer=f"it is {kind_name(found.st_mode)}")
+            if owners and found.st_uid not in owners:
+                raise UntrustedFile(f"{self._join(name)} must belong to user {owners[0]}", answer=f"it belongs to user {found.st_uid}")
+            yield through(descriptor)
+
     # --- making ------------------------------------------------------------------------------------------------------
 
     def create(self, name: str, mode: int = 0o600, uid: int = -1, gid: int = -1, size: int = 0) -> int:
@@ -237,8 +254,41 @@ class Directory:
         """Move an entry to another directory, over what has that name there. What was moved must be checked there."""
         os.rename(_component(name), _component(new_name), src_dir_fd=self.descriptor, dst_dir_fd=target.descriptor)
 
+    def take_out(self, name: str, target: Directory, new_name: str, owners: tuple[int, ...]) -> int:
+        """Move a regular file of somebody's out of this directory and make it ours; returns its descriptor, open for reading.
+
+        It is the file that was checked, and nobody has another name for it.
+
+        :param target: a directory that only we can write to
+        :param owners: uids that may own the file
+        :raises UntrustedFile: it is of another type, somebody else's, or has other names
+        :raises OSError: it cannot be moved; with EXDEV, it lies on another file system
+        """
+        descriptor = self.open_file(name, owners=owners, links=1)
+        try:
+            self.rename(name, target, new_name)
+            moved, found = target.status(new_name), os.fstat(descriptor)
+            if moved is None or not os.path.samestat(moved, found) or found.st_nlink != 1:
+                target.remove(new_name)
+                raise UntrustedFile(f"{self._join(name)} was exchanged while it was taken")
+            os.fchown(descriptor, os.geteuid(), os.getegid())
+            os.fchmod(descriptor, 0o600)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def close_to_others(self) -> None:
+        """Make this directory ours alone, so that whoever could write to it cannot any more."""
+        with contextlib.suppress(PermissionError):
+            os.fchown(self.descriptor, os.geteuid(), os.getegid())
+        with contextlib.suppress(PermissionError):
+            os.fchmod(self.descriptor, 0o700)
+
     def remove(self, name: str) -> None:
         """Remove an entry with all that is below it. Idempotent; links are removed, not followed, and depth costs no memory.
+
+        What is removed is first closed to others, so that nobody can add to it for ever.
 
         :raises OSError: something cannot be removed, such as a mount point
         """
@@ -254,9 +304,9 @@ class Directory:
             self.unlink(name)  # It was exchanged since; the new one goes too.
             return
         with top:
+            top.close_to_others()
             top.clear()
-        with contextlib.suppress(FileNotFoundError):
-            os.rmdir(_component(name), dir_fd=self.descriptor)
+        self._remove_empty(name)
 
     def clear(self) -> None:
         """Remove all entries and what is below them.
@@ -277,15 +327,32 @@ class Directory:
         if not stat.S_ISDIR(found.st_mode):
             self.unlink(name)
             return
-        with self.enter(name) as inner:
+        try:
+            entered = self.enter(name)
+        except NotADirectoryError:
+            self.unlink(name)
+            return
+        with entered as inner:
+            inner.close_to_others()
             for entry in os.listdir(inner.descriptor):
                 below = inner.status(entry)
                 if below is not None and stat.S_ISDIR(below.st_mode):
                     inner.rename(entry, self, f".removed-{secrets.token_hex(8)}")
                 else:
                     inner.unlink(entry)
-        with contextlib.suppress(FileNotFoundError):
-            os.rmdir(name, dir_fd=self.descriptor)
+        self._remove_empty(name)
+
+    def _remove_empty(self, name: str) -> None:
+        """Remove an empty directory, or what somebody has put in its place; one that is not empty stays for the next look."""
+        try:
+            os.rmdir(_component(name), dir_fd=self.descriptor)
+        except FileNotFoundError:
+            return
+        except NotADirectoryError:
+            self.unlink(name)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
 
 
 def through(descriptor: int) -> str:

@@ -181,6 +181,11 @@ sandbox:
       type: str
       returned: with O(hypervisor=firecracker) and O(vmm_metrics), while it runs
       sample: /run/kata-hypervisor/web-1/metrics.log
+    vsock_socket:
+      description: Unix socket of the host's end of the guest's vsock; a program of the host connects to it and names a port.
+      type: str
+      returned: with O(hypervisor=firecracker), while it runs and has a vsock
+      sample: /run/kata-hypervisor/web-1/vsock.sock
     balloon:
       description: What the balloon shall hold and what it does hold, in MiB, and what the guest tells of its memory.
       type: dict

@@ -48,7 +48,16 @@ FAULTS = {
     "busy": "every third request is answered with 503",
     "snapshot_fails": "snapshots cannot be written",
     "hangs_on_pause": "pausing takes for ever",
+    "file_limit": "a save grows a file beyond its limit, which ends the process as a real one's signal handler does",
+    "no_realtime": "a snapshot does not say when it was taken",
+    "nonsense": "once the VM has started, every answer is something else",
 }
+
+#: What comes in the place of an answer.
+NONSENSE = (
+    None, [], {}, "x", 5, {"state": 5}, {"state": "\x1b[2J"}, {"machine-config": []}, {"fault_message": {}}, {"state": "Running", "drives": {}},
+    {"machine-config": {"vcpu_count": -1, "mem_size_mib": "much"}}, {"machine-config": {"vcpu_count": 1, "mem_size_mib": 1}, "drives": [{}]},
+)
 
 OK, NO_CONTENT, BAD = 200, 204, 400
 NOT_STARTED, RUNNING, PAUSED = "Not started", "Running", "Paused"
@@ -111,14 +120,14 @@ SINCE = {
 #: The version that first had a field of a body.
 FIELDS_SINCE = {
     "free_page_hinting": (1, 14), "free_page_reporting": (1, 14), "imds_compat": (1, 13), "network_overrides": (1, 12), "vsock_override": (1, 16),
-    "mtu": (1, 16), "io_engine": (1, 0), "cache_type": (0, 25),
+    "clock_realtime": (1, 16), "mtu": (1, 16), "io_engine": (1, 0), "cache_type": (0, 25),
 }
 PRE_BOOT_ONLY = (
     "boot-source", "machine-config", "vsock", "entropy", "logger", "metrics", "snapshot/load", "hotplug/memory", "balloon", "mmds/config", "serial",
     "cpu-config",
 )
 #: Bytes of the metadata store, and of a request.
-STORE_LIMIT = 51200
+STORE_LIMIT = PAYLOAD_LIMIT = 51200
 
 
 NO_BALLOON = "Internal VMM error: Error finding device: Device not found"
@@ -215,6 +224,7 @@ class Machine:
         self.boot_path = False
         self.written: list[str] = []
         self.log: object = None
+        self.level = "Info" if version() >= (0, 22) else "Error"
         self.taps: dict[str, int] = {}
         self.backing: list[object] = []
 
@@ -510,6 +520,7 @@ class Machine:
 
     def put_logger(self, body: dict) -> None:
         path = body.get("log_path")
+        self.level = body.get("level", self.level)
         if path:
             flags = os.O_RDWR | os.O_NONBLOCK | (os.O_CREAT if version() >= (1, 14) else 0)
             try:
@@ -589,6 +600,8 @@ class Machine:
         drive = self.drives.get(body["drive_id"])
         if drive is None:
             raise Refused(f"Drive error: Unable to patch the block device: Device not found: {body['drive_id']}")
+        if "path_on_host" not in body and version() < (0, 24):
+            raise Refused("An error occurred when deserializing the json body of a request: missing field `path_on_host`.")
         if "path_on_host" in body:
             self.open_disk(body["path_on_host"], drive.get("is_read_only", False))
         drive.update(body)
@@ -647,6 +660,9 @@ class Machine:
             "entropy": self.entropy, "region": self.region, "plugged": self.plugged, "requested": self.requested, "pci": self.pci,
             "balloon": self.balloon, "ballooned": self.ballooned, "pmem": self.pmem, "mmds_config": self.mmds_config,
         }
+        if "file_limit" in self.told:
+            self.say(f"[{self.identity}:fc_vmm] Shutting down VM after intercepting signal 25, code 0.", error=True)
+            os._exit(151)
         kind = body.get("snapshot_type", "Full")
         if kind not in ("Full", "Diff"):
             raise Refused(f"An error occurred when deserializing the json body of a request: unknown variant `{kind}`, expected `Diff` or `Full`.")
@@ -670,6 +686,8 @@ class Machine:
             raise Fatal(f"Load snapshot error: Failed to restore from snapshot: {problem}") from problem
 
     def load(self, body: dict) -> None:
+        if body.get("clock_realtime") and "no_realtime" in self.told:
+            raise Refused("Failed to build microVM from snapshot: clock_realtime requested but not present in the snapshot state")
         memory = body["mem_backend"]["backend_path"] if version() >= (1, 0) else body["mem_file_path"]
         with open(body["snapshot_path"], encoding="utf-8") as stream:
             kept = json.load(stream)
@@ -706,9 +724,10 @@ class Machine:
         self.state = RUNNING if body.get("resume_vm") else PAUSED
         self.run_vcpus()
 
-    def say(self, words: str) -> None:
-        if self.log is not None:
-            print(words, file=self.log)
+    def say(self, words: str, error: bool = False) -> None:
+        """A line of its log: of level Info, or Error."""
+        if error or self.level in ("Info", "Debug", "Trace"):
+            print(words, file=self.log or sys.stdout, flush=True)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -727,8 +746,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def answer(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         content = self.rfile.read(length)
-        if length > STORE_LIMIT:
-            problem = f"Request payload with size {length} is larger than the limit of {STORE_LIMIT} allowed by server."
+        if length > PAYLOAD_LIMIT:
+            problem = f"Request payload with size {length} is larger than the limit of {PAYLOAD_LIMIT} allowed by server."
             self.reply(BAD, {"error": problem + "\nAll previous unanswered requests will be dropped."})
             return
         Handler.count += 1
@@ -747,6 +766,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 stream.write(json.dumps({"method": self.command, "path": self.path, "body": body, "state": self.machine.state}) + "\n")
         try:
             result = self.machine.handle(self.command, self.path, body)
+            if "nonsense" in self.machine.told and self.machine.state == RUNNING and self.command == "GET":
+                self.reply(OK, NONSENSE[Handler.count % len(NONSENSE)], always=True)
+                return
             self.reply(NO_CONTENT if result is None else OK, result)
         except Fatal as problem:
             self.reply(BAD, {"fault_message": str(problem)})
@@ -759,8 +781,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     do_GET = do_PUT = do_PATCH = do_DELETE = answer
 
-    def reply(self, status: int, value: object) -> None:
-        content = b"" if value is None else json.dumps(value, indent=2 if version() < (0, 22) else None).encode()
+    def reply(self, status: int, value: object, always: bool = False) -> None:
+        content = b"" if value is None and not always else json.dumps(value, indent=2 if version() < (0, 22) else None).encode()
         self.send_response(status)
         if content:
             self.send_header("Content-Type", "application/json")
@@ -781,7 +803,7 @@ class Server(socketserver.UnixStreamServer):
 ARGUMENTS = {
     "--api-sock": 1, "--id": 1, "--seccomp-filter": 1, "--no-seccomp": 0, "--start-time-us": 1, "--start-time-cpu-us": 1,
     "--parent-cpu-time-us": 1, "--log-path": 1, "--level": 1, "--show-level": 0, "--show-log-origin": 0, "--metrics-path": 1, "--boot-timer": 0,
-    "--version": 0, "--snapshot-version": 0, "--enable-pci": 0, "--http-api-max-payload-size": 1,
+    "--version": 0, "--snapshot-version": 0, "--enable-pci": 0, "--http-api-max-payload-size": 1, "--mmds-size-limit": 1,
 }
 
 
@@ -791,7 +813,7 @@ def parse(arguments: list[str]) -> dict[str, str]:
     while position < len(arguments):
         word = arguments[position]
         count = ARGUMENTS.get(word)
-        if count is None or (word == "--enable-pci" and version() < (1, 13)):
+        if count is None or version() < {"--enable-pci": (1, 13), "--mmds-size-limit": (1, 1), "--log-path": (0, 22)}.get(word, (0,)):
             print(f"Arguments parsing error: Found argument '{word.lstrip('-')}' which wasn't expected, or isn't valid in this context.", file=sys.stderr)
             raise SystemExit(153)
         if count and position + 1 >= len(arguments):
@@ -822,6 +844,10 @@ def main(arguments: list[str]) -> int:
         return 1
     path = given.get("--api-sock", "/run/firecracker.socket")
     Handler.machine = Machine(identity, "--enable-pci" in given, told)
+    if "--log-path" in given:
+        Handler.machine.put_logger({"log_path": given["--log-path"], "level": given.get("--level", "Info")})
+    global STORE_LIMIT, PAYLOAD_LIMIT
+    STORE_LIMIT, PAYLOAD_LIMIT = (int(given.get(name, 51200)) for name in ("--mmds-size-limit", "--http-api-max-payload-size"))
     try:
         server = Server(path, Handler)
     except OSError:

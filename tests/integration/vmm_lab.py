@@ -158,7 +158,7 @@ def firecracker_lab(jailed: bool = False, **options: Any) -> VmmLab:
         "hypervisor_path": FIRECRACKER,
         "vcpus": 1,
         "memory_mb": 128,
-        **({"jailer_path": JAILER} if jailed else {}),
+        **({"jailer_path": JAILER} if jailed else {"jailer": "none"}),
         **options,
     }
     return lab

@@ -108,6 +108,7 @@ class Observed:
     :param min_vcpus: the fewest vCPUs that this run of the VM can be resized to, 0 where there is no such limit; of a saved VM, once it is restored
     :param min_memory_mb: the least memory that this run of the VM can be resized to, likewise
     :param devices: ids of the devices that are plugged
+    :param outdated: ids of devices that the VMM has otherwise than the driver set them last, where it can tell
     :param leftovers: files, sockets, processes, mounts or interfaces of a VM that is gone; cleanup removes them
     :param reason: why the state is what it is, for people
     :param autostart: whether the host will bring the sandbox back after a reboot; the engine knows that, not the driver
@@ -122,6 +123,7 @@ class Observed:
     min_vcpus: int = 0
     min_memory_mb: int = 0
     devices: list[str] = dataclasses.field(default_factory=list)
+    outdated: list[str] = dataclasses.field(default_factory=list)
     leftovers: list[str] = dataclasses.field(default_factory=list)
     reason: str = ""
     autostart: bool = False

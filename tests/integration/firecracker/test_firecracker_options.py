@@ -216,7 +216,7 @@ def test_firecrackers_own_words_about_a_cpu_configuration(plain: VmmLab) -> None
 
 
 def test_metrics_and_log_go_on_after_a_restore(lab: VmmLab) -> None:
-    lab.start(vmm_metrics=True, console_rate_limit=4096)
+    lab.start(vmm_metrics=True, console_rate_limit=4096, vmm_log_level="info")
     for _twice in range(2):
         facts = lab.facts()
         machine = driver(lab).vm

@@ -1,21 +1,25 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Firecracker's API: HTTP over a unix socket. One connection a request, and each with a limit of time."""
+"""Firecracker's API: HTTP over a unix socket. One connection a request, each with a limit of time; answers have a declared shape (C(shapes.py))."""
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import socket
+import struct
 import time
 from typing import Any
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.answers import AnswerError, checked, parsed, printable
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded, VmmError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import shapes
+from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import Directory, UntrustedFile
 
 #: Bytes of an answer that are read; the largest one is a configuration of some KiB.
 ANSWER_LIMIT = 4 * 1024 * 1024
+#: Characters of a refusal that are shown.
+MOST_WORDS = 4096
 #: The server has room for ten clients, and says so with this status (api_server, "Too many open connections").
 BUSY = 503
 BUSY_PAUSE = 0.02
@@ -42,16 +46,25 @@ class ApiClient:
     :param path: its API socket
     :param seconds: for a request that names no limit of its own
     :param version: what the server is known to be, for the texts of errors
+    :param owner: the uid that must own the socket and listen on it, -1 for any
+    :param pid: the process that must listen on it, 0 for any
     """
 
-    def __init__(self, path: str, seconds: float, version: str = "") -> None:
+    def __init__(self, path: str, seconds: float, version: str = "", owner: int = -1, pid: int = 0) -> None:
         self.path = path
         self.seconds = seconds
         self.version = version
+        self.owner = owner
+        self.pid = pid
 
     def get(self, endpoint: str, seconds: float = 0) -> Any:
-        """Ask for something."""
-        return self.request("GET", endpoint, None, seconds)
+        """Ask for something; what comes back has the shape that is declared for it.
+
+        :raises AnswerError: the answer has another shape
+        """
+        content = self.request("GET", endpoint, None, seconds)
+        source = f"Firecracker's answer to GET {endpoint}"
+        return checked(shapes.ANSWERS[endpoint], parsed(content, source, ANSWER_LIMIT), source)
 
     def put(self, endpoint: str, body: dict[str, Any], seconds: float = 0) -> None:
         """Set something."""
@@ -65,8 +78,8 @@ class ApiClient:
         """Remove something."""
         self.request("DELETE", endpoint, None, seconds)
 
-    def request(self, method: str, endpoint: str, body: dict[str, Any] | None = None, seconds: float = 0) -> Any:
-        """Send one request and return the decoded answer, None for an empty one.
+    def request(self, method: str, endpoint: str, body: dict[str, Any] | None = None, seconds: float = 0) -> bytes:
+        """Send one request and return the content of the answer.
 
         :param seconds: until the whole answer is there
         :raises ApiError: it was refused; names the endpoint, the VM's state and the version
@@ -80,7 +93,7 @@ class ApiClient:
                 break
             time.sleep(BUSY_PAUSE)
         if 200 <= status < 300:
-            return _decoded(content)
+            return content
         raise ApiError(
             f"Firecracker{' ' + self.version if self.version else ''} refused {method} {endpoint} ({status})"
             + self._while(endpoint, deadline),
@@ -93,86 +106,56 @@ class ApiClient:
         if endpoint == "/":
             return ""
         try:
-            status, content = self._exchange("GET", "/", None, min(deadline, time.monotonic() + 1))
-            answer = _decoded(content)
-        except VmmError:
+            state = self.get("/", max(0.001, min(deadline - time.monotonic(), 1)))["state"]
+        except ApiConnectionError:
             return " and is gone"
-        return f" while it was {answer['state']}" if status == 200 and isinstance(answer, dict) and "state" in answer else ""
+        except VmmError:
+            return ""
+        return f" while it was {printable(state)}"
 
     def _exchange(self, method: str, endpoint: str, body: dict[str, Any] | None, deadline: float) -> tuple[int, bytes]:
-        connection = _Connection(self.path, deadline)
-        headers = {"Accept": "application/json"}
-        content = None
-        if body is not None:
-            content = json.dumps(body).encode()
-            headers["Content-Type"] = "application/json"
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import http_exchange
+
         try:
-            connection.request(method, endpoint, content, headers)
-            response = connection.getresponse()
-            return response.status, response.read(ANSWER_LIMIT)
+            with self._connected(deadline) as connection:
+                return http_exchange.exchange(connection, method, endpoint, body, deadline)
         except TimeoutError as error:
             raise DeadlineExceeded(f"Firecracker did not answer {method} {endpoint} in time", answer=str(error)) from error
-        except (OSError, http.client.HTTPException) as error:
+        except UntrustedFile as error:
+            raise ApiConnectionError(f"there was no answer to {method} {endpoint}", answer=str(error)) from error
+        except (OSError, ValueError) as error:
             words = str(error) or type(error).__name__
             raise ApiConnectionError(f"there was no answer to {method} {endpoint}", answer=words) from error
-        finally:
+
+    def _connected(self, deadline: float) -> socket.socket:
+        """A connection to the socket itself, not to what a link in its place leads to.
+
+        A path through a descriptor also stays within the kernel's 107 bytes, however deep a jail lies.
+
+        :raises OSError: nobody listens
+        :raises UntrustedFile: it is no socket, or somebody else's, or somebody else listens
+        """
+        owners = (self.owner,) if self.owner >= 0 else ()
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            connection.settimeout(max(0.001, deadline - time.monotonic()))
+            with Directory.open(os.path.dirname(self.path)) as directory, directory.socket(os.path.basename(self.path), owners) as path:
+                connection.connect(path)
+            pid, uid, _gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            if (owners and uid != self.owner) or (self.pid and pid != self.pid):
+                raise UntrustedFile(f"somebody else listens on {self.path}", answer=f"it is process {pid} of user {uid}")
+        except BaseException:
             connection.close()
+            raise
+        return connection
 
 
 def fault_message(content: bytes) -> str:
-    """The server's words in the body of a refusal."""
-    answer = _decoded(content)
-    if isinstance(answer, dict):
-        return str(answer.get("fault_message") or answer.get("error") or content.decode("utf-8", "replace"))
-    return content.decode("utf-8", "replace").strip()
-
-
-def _decoded(content: bytes) -> Any:
+    """The server's words in the body of a refusal, made printable."""
+    words = content[:MOST_WORDS].decode("utf-8", "replace").strip()
     try:
-        return json.loads(content) if content.strip() else None
-    except ValueError:
-        return None
-
-
-class _DeadlineSocket(socket.socket):
-    """A socket all of whose reads together have to be done by a point in time."""
-
-    deadline = 0.0
-
-    def _limit(self) -> None:
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("timed out")
-        self.settimeout(left)
-
-    def recv_into(self, *arguments: Any, **named: Any) -> int:
-        self._limit()
-        return super().recv_into(*arguments, **named)
-
-    def sendall(self, *arguments: Any, **named: Any) -> None:
-        self._limit()
-        super().sendall(*arguments, **named)
-
-
-class _Connection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: str, deadline: float) -> None:
-        super().__init__("localhost")
-        self._path = path
-        self._deadline = deadline
-
-    def connect(self) -> None:
-        # A path below a directory's descriptor stays within the kernel's 107 bytes, however deep a jail lies.
-        directory = os.open(os.path.dirname(self._path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        sock = _DeadlineSocket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.deadline = self._deadline
-        try:
-            sock.settimeout(max(0.001, self._deadline - time.monotonic()))
-            sock.connect(f"/proc/self/fd/{directory}/{os.path.basename(self._path)}")
-        except BaseException:
-            sock.close()
-            raise
-        finally:
-            os.close(directory)
-        self.sock = sock
+        answer = checked(shapes.FAULT, parsed(content, "the refusal", ANSWER_LIMIT), "the refusal")
+        words = answer.get("fault_message") or answer.get("error") or words
+    except AnswerError:
+        pass
+    return printable(words[:MOST_WORDS])

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import os
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import network
+from ansible_collections.kata.hypervisor.plugins.module_utils import disk_users, network
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Balloon,
@@ -23,8 +23,17 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Vsock,
     device_id,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StateError, Unsupported, VmmError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import dialect, jailer, resources
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
+    HypervisorError,
+    StateError,
+    Unsupported,
+    VmmError,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
+    dialect,
+    jail_files,
+    resources,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import ApiClient
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.device_ids import (
     PLACEHOLDER,
@@ -62,17 +71,19 @@ class HostSide:
         if jail is None:
             return source
         process = self.machine.state.process
-        jailer.bring(jail, source, name, read_only, shared, process.pid if process else 0)
+        jail_files.bring(jail, source, name, read_only, shared, process.pid if process else 0)
         return f"/{name}"
 
     def provide_socket(self, name: str) -> str:
         """A place for a socket that Firecracker will make; returns its path as Firecracker sees it."""
         state = self.machine.state
         if state.jail is not None:
+            state.vsock = state.jail.path(name)
             return f"/{name}"
         path = name if os.path.isabs(name) else self.machine.context.run_path(name)
         if path not in state.sockets:
             state.sockets.append(path)
+            state.vsock = path
             self.machine.context.checkpoint()
         return path
 
@@ -100,7 +111,7 @@ class HostSide:
         """Remove what L(provide) made."""
         state = self.machine.state
         if isinstance(device, (BlockDrive, PmemDrive)) and state.jail is not None:
-            jailer.drop(state.jail, file_name(device))
+            jail_files.drop(state.jail, file_name(device))
         if isinstance(device, NetworkDevice) and device.tap_name in state.taps:
             network.remove_tap(device.tap_name)
             state.taps.remove(device.tap_name)
@@ -163,14 +174,15 @@ def attach(machine: Vm, config: HypervisorConfig, device: Device) -> None:
             machine.state.placeholders[place] = name
             machine.context.checkpoint()
         machine.state.devices[name] = as_record(device)
-        host.provide(device)
-        if place is None:
-            request = resources.device(device, host.path_of(device))
-            api.put(request.path, request.body)
-        else:
-            drive = f"{PLACEHOLDER}{place}"
-            body = {"drive_id": drive, "path_on_host": host.path_of(device), **_limits(device)}
-            _exchange(machine, api, drive, body)
+        with _claimed(machine, device):
+            host.provide(device)
+            if place is None:
+                request = resources.device(device, host.path_of(device))
+                api.put(request.path, request.body)
+            else:
+                drive = f"{PLACEHOLDER}{place}"
+                body = {"drive_id": drive, "path_on_host": host.path_of(device), **_limits(device)}
+                _exchange(machine, api, drive, body)
     except BaseException:
         del machine.state.devices[name]
         if place is not None:
@@ -182,15 +194,26 @@ def attach(machine: Vm, config: HypervisorConfig, device: Device) -> None:
     machine.context.checkpoint()
 
 
+def _claimed(machine: Vm, device: Device) -> contextlib.AbstractContextManager[None]:
+    """Keep other VMs from a disk's file until Firecracker has it open."""
+    if not isinstance(device, (BlockDrive, PmemDrive)):
+        return contextlib.nullcontext()
+    process = machine.process()
+    use = disk_users.Use(device.file, not device.read_only, device_id(device))
+    return disk_users.claimed([use], (process.pid,) if process else ())
+
+
 def detach(machine: Vm, config: HypervisorConfig, device: Device) -> None:
     """Take a device out of a running VM and remove what it had on the host. A device that is not there is success.
 
     :raises Unsupported: this VM cannot let go of it while it runs
     """
     api, name, state = machine.api(), device_id(device), machine.state
-    if name not in machine.plugged(api):
-        return
     host = HostSide(machine, config)
+    if name not in machine.plugged(api):
+        # A task may have been killed after Firecracker let go of it.
+        _forget(machine, host, device)
+        return
     if name in state.placeholders:
         drive = f"{PLACEHOLDER}{state.placeholders.index(name)}"
         lift = bool(getattr(device, "rate_limit", None))
@@ -200,7 +223,15 @@ def detach(machine: Vm, config: HypervisorConfig, device: Device) -> None:
         api.delete(resources.device(device).path)
     else:
         raise _no_hotplug(machine, device)
+    _forget(machine, host, device)
+
+
+def _forget(machine: Vm, host: HostSide, device: Device) -> None:
+    """Remove what a device that is not plugged any more had on the host."""
+    name, state = device_id(device), machine.state
     state.devices.pop(name, None)
+    if name in state.placeholders:
+        state.placeholders[state.placeholders.index(name)] = ""
     host.withdraw(device)
     machine.context.checkpoint()
 
@@ -237,13 +268,24 @@ def _update(machine: Vm, config: HypervisorConfig, device: Device) -> None:
     if not isinstance(device, BlockDrive):
         raise _no_hotplug(machine, device)
     drive = f"{PLACEHOLDER}{state.placeholders.index(name)}" if name in state.placeholders else api_id(name)
+    limits = _limits(device, lift=True)
+    known = state.devices.get(name, {}).get("file")
+    if known == device.file and dialect.can(machine.version, "limits_alone"):
+        api.patch(f"/drives/{drive}", {"drive_id": drive, **limits})
+        return
     host = HostSide(machine, config)
-    if state.jail is not None:
-        # What is open stays open: the old file is only replaced by its name.
-        jailer.drop(state.jail, file_name(device))
-        host.provide(device)
-    lift = bool(state.devices.get(name, {}).get("rate_limit"))
-    _exchange(machine, api, drive, {"drive_id": drive, "path_on_host": host.path_of(device), **_limits(device, lift)})
+    # What is open stays open: the old file is only replaced by its name, and gets that back when the new one is refused.
+    if not dialect.can(machine.version, "limits_alone"):
+        limits = _limits(device, lift=bool(state.devices.get(name, {}).get("rate_limit")))
+    try:
+        with _claimed(machine, device):
+            host.provide(device)
+            _exchange(machine, api, drive, {"drive_id": drive, "path_on_host": host.path_of(device), **limits})
+    except VmmError:
+        if known and state.jail is not None:
+            with contextlib.suppress(HypervisorError, OSError):
+                host.provide_file(known, file_name(device), device.read_only)
+        raise
 
 
 def _update_metadata(api: ApiClient, service: MetadataService) -> None:
@@ -299,13 +341,15 @@ def _free_placeholder(machine: Vm, device: BlockDrive) -> int:
 
     :raises StateError: all of them are taken
     """
-    if "" not in machine.state.placeholders:
+    if not {"", device_id(device)} & set(machine.state.placeholders):
         raise StateError(
             f"all {len(machine.state.placeholders)} placeholder drives are taken",
             option="placeholder_drives",
             wanted=device.id,
             fix="Raise placeholder_drives, which needs a restart.",
         )
+    if device_id(device) in machine.state.placeholders:
+        return machine.state.placeholders.index(device_id(device))  # A task was killed before Firecracker had the disk.
     # The one that stands where the disk is counted, if it is free.
     free = [number for number, name in enumerate(machine.state.placeholders) if not name]
     return device.index if device.index in free else free[0]

@@ -83,6 +83,12 @@ def check(config: HypervisorConfig, version: Version, jail: Jail | None) -> None
             option="template",
             fix=ANEW,
         )
+    if (saved.state.jail is None) != (jail is None):
+        raise StateError(
+            f"the template was made {'outside of' if jail else 'in'} a jail, and its clones must be there too",
+            option="jailer" if jail else "jailer_path",
+            fix="Make the template again with kata_template, or give jailer: none." if jail else ANEW,
+        )
     for option, wanted, least in (("vcpus", config.num_vcpus, saved.vcpus), ("memory_mb", config.memory_size, saved.state.boot_memory_mb)):
         if wanted != least:
             raise Unsupported(
@@ -160,18 +166,22 @@ def start(machine: Vm, config: HypervisorConfig, devices: list[Device], jail: Ja
     listed = {device_id(device): device for device in devices}
     inherited = [listed.get(name) or _own(device, machine) for name, device in kept.items()]
     deadline = time.monotonic() + timeout
-    with starting.launched(machine, config, inherited, jail, deadline, config.memory_path) as (api, host):
-        snapshots.load(machine, config, inherited, (api, host), saved, config.memory_path, deadline, template=True)
-        if config.track_dirty_pages:
-            machine.state.base = [config.memory_path, fingerprint(config.memory_path)]
-        for device in inherited:
-            was = kept[device_id(device)]
-            if any(getattr(device, field) != getattr(was, field) for field in LIVE.get(type(device), ())):
-                attachments.update(machine, config, device)
-        for name, device in listed.items():
-            if name not in kept:
-                attachments.attach(machine, config, device)
-        machine.set_state("running")
+
+    def attempt(clock: bool) -> None:
+        with starting.launched(machine, config, inherited, jail, deadline, config.memory_path) as (api, host):
+            snapshots.load(machine, config, inherited, (api, host), saved, config.memory_path, deadline, template=True, clock=clock)
+            if config.track_dirty_pages:
+                machine.state.base = [config.memory_path, fingerprint(config.memory_path)]
+            for device in inherited:
+                was = kept[device_id(device)]
+                if any(getattr(device, field) != getattr(was, field) for field in LIVE.get(type(device), ())):
+                    attachments.update(machine, config, device)
+            for name, device in listed.items():
+                if name not in kept:
+                    attachments.attach(machine, config, device)
+            machine.set_state("running")
+
+    snapshots.with_clock(machine, attempt)
 
 
 def _own(device: Device, machine: Vm) -> Device:

@@ -19,9 +19,16 @@ def of(machine: Vm) -> dict[str, Any]:
     found: dict[str, Any] = {"vmm_version": dialect.shown(machine.version) if state.version else "", "uuid": state.uuid}
     if state.jail is not None:
         found["jail"] = state.jail.root
-    metrics = state.jail.path(METRICS) if state.jail else machine.context.run_path(METRICS)
+    metrics = machine.context.run_path(METRICS)
+    if state.vsock:
+        found["vsock_socket"] = state.vsock
     if os.path.exists(metrics):
         found["metrics_log"] = metrics
+        if machine.process() is not None:
+            try:  # By itself Firecracker writes them every minute.
+                machine.api().put("/actions", {"action_type": "FlushMetrics"})
+            except VmmError:
+                pass
     if "balloon" in state.singles and machine.process() is not None:
         try:
             found["balloon"] = _balloon(machine)
@@ -33,6 +40,6 @@ def of(machine: Vm) -> dict[str, Any]:
 def _balloon(machine: Vm) -> dict[str, Any]:
     """What the balloon shall hold and, where the guest tells of its memory, what it does hold and what that memory is used for."""
     api = machine.api()
-    config = api.get("/balloon") or {}
+    config = api.get("/balloon")
     told = api.get("/balloon/statistics") if config.get("stats_polling_interval_s") else {}
-    return {"target_mb": config.get(dialect.balloon_word(machine.version)), "actual_mb": (told or {}).get("actual_mib"), "statistics": told or {}}
+    return {"target_mb": config.get(dialect.balloon_word(machine.version)), "actual_mb": told.get("actual_mib"), "statistics": told}

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
@@ -58,7 +59,9 @@ def ids_in(config: dict[str, Any], state: FirecrackerState) -> list[str]:
     for drive in config.get("drives") or []:
         number = placeholder_number(str(drive["drive_id"]))
         if number is not None:
-            names.append(state.placeholders[number] if number < len(state.placeholders) else "")
+            # Its own file is behind it until Firecracker has taken the device's.
+            own = os.path.basename(str(drive.get("path_on_host") or "")) == drive["drive_id"]
+            names.append(state.placeholders[number] if number < len(state.placeholders) and not own else "")
         elif drive["drive_id"] != ROOT_DRIVE:
             names.append(user_id(str(drive["drive_id"])))
     names += [user_id(str(interface["iface_id"])) for interface in config.get("network-interfaces") or []]

@@ -73,6 +73,8 @@ class FirecrackerHypervisor(ProcessHypervisor):
         )
 
         with self.vm.named_errors():
+            if not self.config.jailer_path and snapshots.read(source).state.jail is None:
+                self.config.jailer = "none"  # It was saved before a jailer was installed, or with jailer: none.
             self.config, version, self._jail = preparation.prepare(self.config, self.context)
             self.vm.state.version = list(version)
             snapshots.restore(self.vm, self.config, self._cold, self._jail, source, timeout)
@@ -108,13 +110,13 @@ class FirecrackerHypervisor(ProcessHypervisor):
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import attachments
 
         with self.vm.named_errors():
-            attachments.check_hot(self.vm, self._checked(device, []))
+            attachments.check_hot(self.vm, self._checked(device, self._plugged()))
 
     def hotplug_add_device(self, device: Device) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import attachments
 
         with self.vm.named_errors():
-            attachments.attach(self.vm, self.config, self._checked(device, []))
+            attachments.attach(self.vm, self.config, self._checked(device, self._plugged()))
 
     def hotplug_remove_device(self, device: Device) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import attachments
@@ -127,7 +129,15 @@ class FirecrackerHypervisor(ProcessHypervisor):
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import attachments
 
         with self.vm.named_errors():
-            attachments.update(self.vm, self.config, self._checked(device, []))
+            attachments.update(self.vm, self.config, self._checked(device, self._plugged()))
+
+    def _plugged(self) -> list[Device]:
+        """The disks that a running VM has; what there is one of is only checked at a start."""
+        from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive, PmemDrive
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import from_record
+
+        made = [from_record(record) for record in self.vm.state.devices.values() if record]
+        return [device for device in made if isinstance(device, (BlockDrive, PmemDrive))]
 
     def _checked(self, device: Device, others: list[Device]) -> Device:
         """The device, complete, once this Firecracker and this host are known to be able to have it."""
@@ -140,8 +150,9 @@ class FirecrackerHypervisor(ProcessHypervisor):
         self.vm.state.new_identity()
         device = attachments.complete(device, preparation.own_name(self.config, self.context), self.vm.state)
         others = [one for one in others if device_id(one) != device_id(device)]
-        jail = self.vm.state.jail or self._jail
-        preparation.check_device(device, self.config, self.vm.version, jail, others)
+        process = self.vm.process()
+        jail = self.vm.state.jail if process else self._jail
+        preparation.check_device(device, self.config, self.vm.version, jail, others, (process.pid,) if process else ())
         return device
 
     # --- sizes -----------------------------------------------------------------------------------------------------

@@ -41,5 +41,8 @@ def kernel_params(config: HypervisorConfig, partitioned: bool = True) -> list[Pa
     image = bool(config.image_asset_path())
     root = list(ROOT) if partitioned else [Param("root", "/dev/vda"), Param("ro")]
     own = [param for param in DEFAULTS if param.key not in CLASSIC_ONLY and not (param.key == "pci" and config.enable_pci)]
+    if config.max_memory_mb > config.memory_size:
+        # What is plugged in can be given back later (Firecracker, docs/memory-hotplug.md).
+        own.append(Param("memhp_default_state", "online_movable"))
     words = [Param("console", "ttyS0"), *mode_params(config.debug, image)]
     return [*(root if image else []), *own, *words, *config.kernel_params]

@@ -63,7 +63,7 @@ def resize_balloon(machine: Vm, balloon: Balloon) -> None:
     :raises VmmError: the guest does not give, or take back, all of it
     """
     api = machine.api()
-    now = api.get("/balloon") or {}
+    now = api.get("/balloon")
     seconds = int(now.get("stats_polling_interval_s") or 0)
     if bool(seconds) != bool(balloon.stats_seconds):
         raise Unsupported(
@@ -97,7 +97,7 @@ def resize_balloon(machine: Vm, balloon: Balloon) -> None:
 
 def balloon_size(machine: Vm) -> int:
     """MiB that a balloon with statistics really holds."""
-    return int((machine.api().get("/balloon/statistics") or {}).get("actual_mib") or 0)
+    return int(machine.api().get("/balloon/statistics").get("actual_mib") or 0)
 
 
 def _settled(read: Callable[[], int], now: int, wanted: int) -> int:

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import os
 import re
-from typing import Any
+from typing import Any, Collection
 
 from ansible_collections.kata.hypervisor.plugins.module_utils import disk_users, host
 from ansible_collections.kata.hypervisor.plugins.module_utils.boot_files import check_boot_files
@@ -37,6 +37,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base i
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
     binary,
     dialect,
+    jail_files,
     jailer,
     resources,
 )
@@ -100,6 +101,8 @@ def _check_features(config: HypervisorConfig, version: Version) -> None:
         (config.track_dirty_pages, "dirty_pages", "track_dirty_pages"),
         (config.huge_pages, "huge_pages", "huge_pages"),
         (config.enable_pci, "pci", "enable_pci"),
+        (config.mmds_size_limit, "mmds_size_limit", "mmds_size_limit"),
+        (config.vmm_log_level, "log_arguments", "vmm_log_level"),
     ):
         if wanted:
             dialect.require(version, feature, option, wanted)
@@ -150,14 +153,23 @@ def _plan_memory(config: HypervisorConfig, version: Version, context: Context) -
 
 
 def _plan_jail(config: HypervisorConfig, version: Version, context: Context) -> Jail | None:
-    if not config.jailer_asset_path():
+    found = find_jailer(config)
+    if not found:
         for option in JAIL_OPTIONS:
             if getattr(config, option):
                 raise ConfigError(
                     "this only means something in a jail", option=option, wanted=getattr(config, option), fix="Give jailer_path too."
                 )
+        if os.geteuid() == 0 and config.jailer != "none":
+            raise ConfigError(
+                "Firecracker would run as root and outside of a jail: there is no jailer beside it",
+                option="jailer_path",
+                wanted=config.hypervisor_path,
+                fix="Install the jailer beside Firecracker (role kata_vmm does), name it with jailer_path, or accept that with jailer: none.",
+            )
         return None
-    path = check_program(config.jailer_asset_path(), "jailer_path")
+    path = check_program(found, "jailer_path")
+    config.jailer_path = path
     own = binary.version_of(path, "Jailer", "jailer_path")
     if not config.allow_vulnerable_vmm:
         binary.refuse_holes(own, "jailer_path", path, jailer=True)
@@ -185,6 +197,24 @@ def _plan_jail(config: HypervisorConfig, version: Version, context: Context) -> 
     return jailer.plan_jail(config, own_name(config, context), config.chroot_base_dir, os.path.basename(firecracker))
 
 
+def find_jailer(config: HypervisorConfig) -> str:
+    """The jailer that a VM gets: the one that the task names, else one beside Firecracker where the task is root's; empty for none.
+
+    :raises ConfigError: one is named and none is wanted
+    """
+    named = config.jailer_asset_path()
+    if config.jailer == "none":
+        if named:
+            raise ConfigError("jailer: none and jailer_path exclude each other", option="jailer_path", wanted=named, fix="Leave one of them out.")
+        return ""
+    if named or os.geteuid() != 0:
+        return named
+    directory, name = os.path.split(os.path.realpath(config.hypervisor_path))
+    # In a release, both have the version in their names.
+    beside = (os.path.join(directory, other) for other in dict.fromkeys((name.replace("firecracker", "jailer"), "jailer")) if other != name)
+    return next((path for path in beside if os.access(path, os.X_OK)), "")
+
+
 def own_name(config: HypervisorConfig, context: Context) -> str:
     """What its jail and its taps are called after. A template may have the id of a sandbox, whose ids begin with no dot."""
     return f".template-{context.sandbox_id}" if config.boot_to_be_template else context.sandbox_id
@@ -195,12 +225,20 @@ def default_base(context: Context) -> str:
     return os.path.join(os.path.dirname(os.path.dirname(context.state_dir)), "jails")
 
 
-def check_device(device: Device, config: HypervisorConfig, version: Version, jail: Jail | None, others: list[Device]) -> None:
+def check_device(
+    device: Device, config: HypervisorConfig, version: Version, jail: Jail | None, others: list[Device], own: Collection[int] = ()
+) -> None:
     """Refuse a device that Firecracker, this version of it, or the host does not have. Changes nothing.
 
     :param others: the VM's other devices
+    :param own: pids of the VM, if it runs
     """
     name, kind = device_id(device), single_kind(device)
+    if isinstance(device, (BlockDrive, PmemDrive)) and os.path.exists(device.file):
+        disk_users.check_distinct(file_uses(config, [*others, device]))
+        for use in file_uses(config, [device]):
+            if use.path == device.file:
+                disk_users.check_free(use, own)
     shorthand = {"vsock": config.use_vsock, "entropy": config.entropy_device}.get(kind, False)
     if kind and (shorthand or any(single_kind(other) == kind for other in others)):
         raise ConfigError(f"Firecracker gives a VM one {KINDS[kind]}", option="devices", wanted=name)
@@ -224,7 +262,7 @@ def check_device(device: Device, config: HypervisorConfig, version: Version, jai
     elif isinstance(device, Balloon):
         _check_balloon(device, config, version)
     elif isinstance(device, MetadataService):
-        _check_metadata(device, version)
+        _check_metadata(device, version, config.mmds_size_limit or LARGEST_REQUEST)
     elif isinstance(device, VhostUserDevice) and device.type == "vhost-user-blk-pci":
         dialect.require(version, "vhost_user_block", "devices", name)
         if jail is not None:
@@ -232,6 +270,16 @@ def check_device(device: Device, config: HypervisorConfig, version: Version, jai
     else:
         what = device.type if isinstance(device, VhostUserDevice) else type(device).__name__
         raise Unsupported(f"Firecracker has no device for {what} {name}", option="devices", wanted=name)
+
+
+def file_uses(config: HypervisorConfig, devices: list[Device]) -> list[disk_users.Use]:
+    """The files that a VM has open while it runs. Its image is never written to."""
+    image = config.image_asset_path()
+    uses = [disk_users.Use(image, False, "image_path")] if image else []
+    return [
+        *uses,
+        *(disk_users.Use(device.file, not device.read_only, device_id(device)) for device in devices if isinstance(device, (BlockDrive, PmemDrive))),
+    ]
 
 
 def _check_disk(drive: BlockDrive, version: Version, jail: Jail | None) -> None:
@@ -259,7 +307,7 @@ def _check_file(path: str, read_only: bool, jail: Jail | None) -> None:
     if user:
         raise StateError("the host itself uses this disk", option="devices", wanted=path, answer=user)
     if jail is not None and not read_only:
-        jailer.check_disk(jail, path)
+        jail_files.check_disk(jail, path)
 
 
 def _check_balloon(balloon: Balloon, config: HypervisorConfig, version: Version) -> None:
@@ -272,14 +320,17 @@ def _check_balloon(balloon: Balloon, config: HypervisorConfig, version: Version)
         )
 
 
-def _check_metadata(service: MetadataService, version: Version) -> None:
+def _check_metadata(service: MetadataService, version: Version, most: int) -> None:
     dialect.require(version, "metadata", "devices", service.id)
     if service.imds_compat:
         dialect.require(version, "imds_compat", "imds_compat", True)
     size = len(json.dumps(service.contents))
-    if size > LARGEST_REQUEST:
+    if size > most:
         raise ConfigError(
-            f"these are {size} bytes, and the metadata service keeps {LARGEST_REQUEST}", option="contents", wanted=f"{size} bytes"
+            f"the metadata service keeps {most} bytes, and these are {size}",
+            option="contents",
+            wanted=f"{size} bytes",
+            fix="Raise mmds_size_limit, which needs a restart, or give less.",
         )
 
 

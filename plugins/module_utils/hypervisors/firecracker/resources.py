@@ -204,12 +204,6 @@ def memory_region(size_mb: int) -> Request:
     return Request("/hotplug/memory", {"total_size_mib": size_mb, "slot_size_mib": SLOT_MB, "block_size_mib": BLOCK_MB})
 
 
-def logger(path: str, debug: bool) -> Request:
-    """Where Firecracker's own words go."""
-    body = {"log_path": path, "level": "Debug" if debug else "Info", "show_level": True, "show_log_origin": debug}
-    return Request("/logger", body)
-
-
 def console_limit(rate: int) -> Request:
     """Let the guest print so many bytes a second and no more; what is beyond is lost."""
     return Request("/serial", {"rate_limiter": {"size": rate, "refill_time": REFILL_MS}})

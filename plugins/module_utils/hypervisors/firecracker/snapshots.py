@@ -7,28 +7,44 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
-import shutil
+import platform
+import stat
 import time
-from typing import Any
+from typing import Any, Callable
 
 from ansible_collections.kata.hypervisor.plugins.module_utils import sparse_files
+from ansible_collections.kata.hypervisor.plugins.module_utils.answers import (
+    AnswerError,
+    Anything,
+    Flag,
+    ListOf,
+    MapOf,
+    Number,
+    Record,
+    Text,
+    checked,
+    parsed,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
+    BlockDrive,
     Device,
     MetadataService,
     NetworkDevice,
+    PmemDrive,
     Vsock,
     device_id,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StateError, Unsupported, VmmError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError, StateError, Unsupported, VmmError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
     dialect,
-    jailer,
+    jail_files,
     starting,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import ApiClient
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import ApiClient, ApiError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.attachments import HostSide
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.device_ids import api_id
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import (
@@ -40,11 +56,20 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import API_SECONDS, POWER, Vm
 from ansible_collections.kata.hypervisor.plugins.module_utils.remembered import fingerprint
 from ansible_collections.kata.hypervisor.plugins.module_utils.run_files import make_run_dir
+from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import Directory
 
 #: Files of a saved VM. The description comes last: without it there is no saved VM.
 STATE_FILE, MEMORY_FILE, DESCRIPTION_FILE = "vmstate", "memory", "vm.json"
 #: What a memory file that has only what is different is laid over, and what comes of that.
 BASE_FILE, WHOLE_FILE = "base", "whole"
+#: Bytes of a description, and its shape.
+DESCRIPTION_LIMIT = 1 << 20
+DESCRIPTION = Record(
+    {"version": ListOf(Number(most=1 << 20), most=4), "state": MapOf(Anything(depth=40, most=1 << 20))},
+    {"vcpus": Number(most=64), "vsock": Text(most=4096), "diff": Flag(), "files": MapOf(Text(most=8192))},
+)
+#: What the image is called among a saved VM's files; no device's id begins so.
+IMAGE = "/image"
 #: Directory in a jail through which those files go in and out.
 PASSAGE = "snapshot"
 
@@ -57,6 +82,7 @@ class Saved:
     :param vcpus: how many it has; 0 where nobody wrote that down
     :param vsock: its vsock's socket, as Firecracker saw it
     :param diff: its memory file has only what is different from its base
+    :param files: what its disks and its image were when it was saved, by device, see L(file_marks)
     """
 
     directory: str
@@ -65,6 +91,7 @@ class Saved:
     vcpus: int = 0
     vsock: str = ""
     diff: bool = False
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def path(self, name: str) -> str:
         """One of its files."""
@@ -113,6 +140,7 @@ def save(machine: Vm, config: HypervisorConfig, destination: str, timeout: float
             "vcpus": int((described.get("machine-config") or {}).get("vcpu_count") or 0),
             "vsock": str((described.get("vsock") or {}).get("uds_path") or ""),
             "diff": diff,
+            "files": file_marks(config, [from_record(record) for record in machine.state.devices.values()]),
         }
         _write_description(destination, content)
     except BaseException:
@@ -120,24 +148,69 @@ def save(machine: Vm, config: HypervisorConfig, destination: str, timeout: float
         raise
 
 
+def file_marks(config: HypervisorConfig, devices: list[Device]) -> dict[str, str]:
+    """What tells the files behind a VM from others, and from themselves after a change: its image, disks and persistent memory, by device.
+
+    A restored guest has in its memory what it knows of them, so another file, or a changed one, is lost data.
+    """
+    found = {IMAGE: _mark(config.image_asset_path())} if config.image_asset_path() else {}
+    for device in devices:
+        if isinstance(device, BlockDrive):
+            found[device_id(device)] = _mark(device.file)
+        elif isinstance(device, PmemDrive):
+            # The kernel writes what is mapped, and its time, when it likes.
+            found[device_id(device)] = _mark(device.file, times=device.read_only)
+    return found
+
+
+def _mark(path: str, times: bool = True) -> str:
+    """Inode, size and time of change of a file, or the number of a block device. Not its file system's number, which a reboot may change."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        return f"missing ({error.strerror})"
+    if stat.S_ISBLK(status.st_mode):
+        return f"device {os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+    return f"inode {status.st_ino}, {status.st_size} bytes" + (f", changed at {status.st_mtime_ns}" if times else "")
+
+
+def _check_files(saved: Saved, config: HypervisorConfig, devices: list[Device]) -> None:
+    """Refuse a restore over files that are not those with which the VM was saved.
+
+    :raises StateError: names the file, what it was and what it is
+    """
+    paths = {device_id(device): device.file for device in devices if isinstance(device, (BlockDrive, PmemDrive))}
+    for name, now in file_marks(config, devices).items():
+        before = saved.files.get(name, now)
+        if before != now:
+            path = config.image_asset_path() if name == IMAGE else paths[name]
+            raise StateError(
+                f"{path} must be as it was when the sandbox was saved: it was {before}, and is {now}",
+                option="image_path" if name == IMAGE else "devices",
+                wanted=path,
+                fix="Put the old file back, or give the saved state up: state stopped with disruption: restart, which boots the guest from the file.",
+            )
+
+
 def _create(machine: Vm, destination: str, memory: str, diff: bool, timeout: float) -> None:
     """Have Firecracker write the two files, and bring them to their places."""
     jail = machine.state.jail
     places = {STATE_FILE: os.path.join(destination, STATE_FILE), MEMORY_FILE: memory}
-    seen = dict(places)
-    if jail is not None:
-        directory = _passage(jail)
-        seen = {name: f"/{PASSAGE}/{name}" for name in places}
+    seen = {name: f"/{PASSAGE}/{name}" for name in places} if jail else places
     body = {"snapshot_type": "Diff" if diff else "Full", "snapshot_path": seen[STATE_FILE], "mem_file_path": seen[MEMORY_FILE]}
-    try:
+    if jail is None:
         machine.api().put("/snapshot/create", body, timeout)
-        for name, path in places.items():
-            if jail is not None:
-                _take_out(os.path.join(directory, name), path)
-            _flush(path)
-    finally:
-        if jail is not None:
-            shutil.rmtree(directory, ignore_errors=True)
+    else:
+        # What Firecracker wrote is taken out of the directory that was made here, whatever has its name by then.
+        with jail_files.make_directory(jail, PASSAGE) as passage:
+            try:
+                machine.api().put("/snapshot/create", body, timeout)
+                for name, path in places.items():
+                    _take_out(jail, passage, name, path)
+            finally:
+                _drop_passage(jail)
+    for path in places.values():
+        _flush(path)
 
 
 def _link_base(machine: Vm, config: HypervisorConfig, link: str) -> bool:
@@ -178,14 +251,34 @@ def restore(machine: Vm, config: HypervisorConfig, devices: list[Device], jail: 
     # What it has from its template is listed nowhere but there.
     kept = {name: from_record(record) for name, record in saved.state.devices.items() if record}
     devices = list({**kept, **given}.values())
+    _check_files(saved, config, devices)
     deadline = time.monotonic() + timeout
     memory = saved.path(MEMORY_FILE)
     if saved.diff:
         memory = saved.path(WHOLE_FILE)
         sparse_files.lay_over(saved.path(BASE_FILE), saved.path(MEMORY_FILE), memory)
-    with starting.launched(machine, config, devices, jail, deadline) as (api, host):
-        machine.state.uuid = saved.state.uuid
-        load(machine, config, devices, (api, host), saved, memory, deadline)
+
+    def attempt(clock: bool) -> None:
+        with starting.launched(machine, config, devices, jail, deadline) as (api, host):
+            machine.state.uuid = saved.state.uuid
+            load(machine, config, devices, (api, host), saved, memory, deadline, clock=clock)
+
+    with_clock(machine, attempt)
+
+
+def with_clock(machine: Vm, attempt: Callable[[bool], None]) -> None:
+    """Load a saved VM with its clock moved on by the time since, where this version can do that and the saved VM says when it was saved.
+
+    :param attempt: loads it from nothing, with or without that
+    """
+    wanted = dialect.can(machine.version, "clock_realtime") and platform.machine() == "x86_64"
+    try:
+        attempt(wanted)
+    except ApiError as error:
+        # Its host's kernel had no such clock (Linux 5.16).
+        if not wanted or "clock_realtime" not in error.answer:
+            raise
+        attempt(False)
 
 
 def load(
@@ -197,12 +290,14 @@ def load(
     memory: str,
     deadline: float,
     template: bool = False,
+    clock: bool = False,
 ) -> None:
     """Have a Firecracker that was just launched take a saved VM over, which is paused then.
 
     :param devices: those of the VM, with what they have on the host now
     :param memory: path of its memory
     :param template: the files are those of a template, and stay what they are; the memory is in the jail already
+    :param clock: move the guest's clock on by the time since it was saved
     """
     api, host = launched
     state, jail = machine.state, machine.state.jail
@@ -214,10 +309,10 @@ def load(
     socket = host.provide_socket("vsock.sock") if config.use_vsock else ""
     seen = {STATE_FILE: saved.path(STATE_FILE), MEMORY_FILE: memory}
     if jail is not None:
-        _passage(jail)
-        _let_in(jail, seen[STATE_FILE], STATE_FILE, copy=template)
-        if not template:
-            _let_in(jail, memory, MEMORY_FILE, copy=False)
+        with jail_files.make_directory(jail, PASSAGE) as passage:
+            _let_in(jail, passage, seen[STATE_FILE], STATE_FILE, copy=template)
+            if not template:
+                _let_in(jail, passage, memory, MEMORY_FILE, copy=False)
         seen = {name: f"/{PASSAGE}/{name}" for name in seen}
         if template:
             seen[MEMORY_FILE] = host.own_path(starting.TEMPLATE_MEMORY)
@@ -228,13 +323,15 @@ def load(
         body["mem_file_path"] = seen[MEMORY_FILE]
     if config.track_dirty_pages:
         body[dialect.dirty_pages_word(machine.version)] = True
+    if clock:
+        body["clock_realtime"] = True
     for request in starting.output_requests(machine, config, host):
         api.put(request.path, request.body)
     api.put("/snapshot/load", body, max(API_SECONDS, deadline - time.monotonic()))
     if jail is not None:
         # The memory is mapped; it lives on without a name.
-        jailer.drop(jail, starting.TEMPLATE_MEMORY)
-        shutil.rmtree(jail.path(PASSAGE), ignore_errors=True)
+        jail_files.drop(jail, starting.TEMPLATE_MEMORY)
+        _drop_passage(jail)
     status = machine.status(api)
     if POWER.get(status) != "paused":
         raise VmmError("Firecracker took the saved state, and its VM is not paused", answer=status, log=machine.log)
@@ -265,38 +362,48 @@ def _overrides(machine: Vm, devices: list[Device], host: HostSide, saved: Saved,
     return body
 
 
-def _passage(jail: Jail) -> str:
-    shutil.rmtree(jail.path(PASSAGE), ignore_errors=True)
-    return jailer.make_directory(jail, PASSAGE)
+def _drop_passage(jail: Jail) -> None:
+    """Remove the passage; what cannot be removed goes with the jail."""
+    with contextlib.suppress(OSError, HostError):
+        jail_files.drop(jail, PASSAGE)
 
 
-def _let_in(jail: Jail, source: str, name: str, copy: bool) -> None:
+def _let_in(jail: Jail, passage: Directory, source: str, name: str, copy: bool) -> None:
     """Let the jail have a saved file: it is ours and about to be removed, so it may be the jail's own, unless a copy is wanted."""
-    target = jail.path(f"{PASSAGE}/{name}")
+    descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        if copy:
-            raise OSError
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-    os.chown(target, jail.uid, jail.gid)
-
-
-def _take_out(source: str, target: str) -> None:
-    """Move a file out of a jail. Its user may have put anything there, so only a regular file is taken."""
-    descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        status = os.fstat(descriptor)
-        if not os.path.isfile(source) or status.st_nlink != 1:
-            raise VmmError("what was saved in the jail is no file of its own", answer=source)
         try:
-            os.replace(source, target)
+            if copy:
+                raise OSError
+            passage.link(descriptor, name)
+            os.fchown(descriptor, jail.uid, jail.gid)
         except OSError:
-            sparse_files.copy(descriptor, target)
+            target = passage.create(name)
+            try:
+                sparse_files.copy_data(descriptor, target)
+                os.fchown(target, jail.uid, jail.gid)
+            finally:
+                os.close(target)
     finally:
         os.close(descriptor)
-    os.chown(target, os.geteuid(), os.getegid())
-    os.chmod(target, 0o600)
+
+
+def _take_out(jail: Jail, passage: Directory, name: str, path: str) -> None:
+    """Move a file that the jail's user has written out of its jail. That user may have put anything there, so only a regular file is taken."""
+    try:
+        with Directory.open(os.path.dirname(path)) as target:
+            try:
+                os.close(passage.take_out(name, target, os.path.basename(path), (jail.uid,)))
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                descriptor = passage.open_file(name, owners=(jail.uid,), links=1)
+                try:
+                    sparse_files.copy(descriptor, path)
+                finally:
+                    os.close(descriptor)
+    except OSError as error:
+        raise VmmError("what was saved in the jail cannot be taken out of it", wanted=jail.path(f"{PASSAGE}/{name}"), answer=str(error)) from error
 
 
 def _drop(paths: list[str]) -> None:
@@ -329,9 +436,10 @@ def read(source: str) -> Saved:
     """
     try:
         with open(os.path.join(source, DESCRIPTION_FILE), encoding="utf-8") as stream:
-            value = json.load(stream)
+            value = parsed(stream.read(DESCRIPTION_LIMIT + 1), f"the description of the saved VM in {source}", DESCRIPTION_LIMIT)
         os.stat(os.path.join(source, STATE_FILE))
-        rest = {name: value[name] for name in ("vcpus", "vsock", "diff") if name in value}
+        value = checked(DESCRIPTION, value, f"the description of the saved VM in {source}")
+        rest = {name: value[name] for name in ("vcpus", "vsock", "diff", "files") if name in value}
         return Saved(source, list(value["version"]), FirecrackerState.from_dict(value["state"]), **rest)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AnswerError) as error:
         raise StateError(f"there is no saved VM in {source}", answer=str(error)) from error

@@ -11,6 +11,7 @@ import subprocess
 import time
 from typing import Iterator
 
+from ansible_collections.kata.hypervisor.plugins.module_utils import disk_users
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Balloon,
@@ -26,7 +27,11 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     StateError,
     VmmError,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import jailer, resources
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
+    jail_files,
+    jailer,
+    resources,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import (
     ApiClient,
     ApiConnectionError,
@@ -34,8 +39,13 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.attachments import HostSide
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.device_ids import PLACEHOLDER
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.dialect import can, dialect_for
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.endings import exit_words
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.kernel_params import kernel_params
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.preparation import read_cpu_config
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.preparation import (
+    LARGEST_REQUEST,
+    file_uses,
+    read_cpu_config,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.resources import Request
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import Jail, as_record
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import (
@@ -52,24 +62,18 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.params import kern
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import identify, spawn_detached
 from ansible_collections.kata.hypervisor.plugins.module_utils.run_files import keep_previous, make_run_dir
 from ansible_collections.kata.hypervisor.plugins.module_utils.supervision import scope_command
+from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import Directory
 
 #: Seconds between two looks at a Firecracker that is starting; its API is there after a few milliseconds.
 POLL = 0.005
 #: Bytes of an empty disk that waits to be exchanged for another.
 PLACEHOLDER_BYTES = 4096
+#: What of Firecracker's own words is kept where the task does not say: below this come two lines for each of our requests.
+LOG_LEVEL = "warning"
 #: A template's memory in a clone's jail, until it is mapped.
 TEMPLATE_MEMORY = "template_memory"
 #: Guest CID where nobody asks for one; each Firecracker has CIDs of its own.
 USUAL_CID = 3
-#: What Firecracker's exit codes mean (its sources, FcExitCode).
-EXIT_CODES = {
-    148: "the seccomp filter caught a forbidden system call",
-    149: "a bus error: a file that backs memory is too short",
-    150: "a segmentation fault",
-    151: "a file grew beyond its limit (jailer_limits fsize)",
-    152: "a bad configuration",
-    153: "arguments that this version does not know",
-}
 
 
 def start(machine: Vm, config: HypervisorConfig, devices: list[Device], jail: Jail | None, timeout: float) -> None:
@@ -115,7 +119,18 @@ def launched(
     state.placeholders = [""] * config.placeholder_drives
     state.launching = True
     machine.context.checkpoint()
+    with contextlib.ExitStack() as claims:
+        yield from _launched(machine, config, devices, jail, deadline, template, claims)
+    # The process is written down; that nothing is under way any more is written with what the engine writes next.
+    state.launching = False
+
+
+def _launched(
+    machine: Vm, config: HypervisorConfig, devices: list[Device], jail: Jail | None, deadline: float, template: str, claims: contextlib.ExitStack
+) -> Iterator[tuple[ApiClient, HostSide]]:
     try:
+        # No other VM gets the files until Firecracker has them open, or has ended.
+        claims.enter_context(disk_users.claimed(file_uses(config, devices)))
         make_run_dir(machine.context.run_dir)
         for log in (CONSOLE_LOG, VMM_LOG):
             keep_previous(machine.context.run_path(log))
@@ -138,20 +153,29 @@ def launched(
         machine.kill()
         machine.context.checkpoint()
         raise
-    # The process is written down; that nothing is under way any more is written with what the engine writes next.
-    state.launching = False
 
 
 def _make_own_files(machine: Vm, config: HypervisorConfig) -> None:
-    """Logs, which old versions want to find there, and empty disks."""
-    files = {VMM_LOG: 0, **({METRICS: 0} if wants_metrics(config) else {})}
-    files.update({f"{PLACEHOLDER}{number}": PLACEHOLDER_BYTES for number in range(config.placeholder_drives)})
-    for name, size in files.items():
-        if machine.state.jail is not None:
-            jailer.make_file(machine.state.jail, name, size)
-        else:
-            with open(machine.context.run_path(name), "wb") as stream:
-                stream.truncate(size)
+    """Logs, which old versions want to find there, and empty disks.
+
+    Logs lie in the run directory, which is ours alone; a jail has them under another name, by a link or a mount. So nobody reads a log through a
+    name that the jail's user can exchange.
+    """
+    jail, context = machine.state.jail, machine.context
+    uid, gid = (jail.uid, jail.gid) if jail else (-1, -1)
+    with Directory.open(context.run_dir) as directory:
+        for name in (VMM_LOG, METRICS) if wants_metrics(config) else (VMM_LOG,):
+            directory.remove(name)
+            os.close(directory.create(name, 0o600, uid, gid))
+            if jail is not None:
+                jail_files.bring(jail, context.run_path(name), name, read_only=False)
+        for number in range(config.placeholder_drives):
+            name = f"{PLACEHOLDER}{number}"
+            if jail is not None:
+                jail_files.make_file(jail, name, PLACEHOLDER_BYTES)
+            else:
+                directory.remove(name)
+                os.close(directory.create(name, size=PLACEHOLDER_BYTES))
 
 
 def _launch(machine: Vm, config: HypervisorConfig, deadline: float) -> ApiClient:
@@ -163,7 +187,7 @@ def _launch(machine: Vm, config: HypervisorConfig, deadline: float) -> ApiClient
         raise LaunchError("Firecracker cannot be run", argv=words, answer=str(error)) from error
     machine.state.process = identify(child.pid)
     machine.context.checkpoint()
-    api = ApiClient(machine.socket, API_SECONDS, ".".join(map(str, machine.version)))
+    api = machine.client()
     # A jailer that makes a PID namespace has a child become Firecracker, and writes down who that is.
     jail = machine.state.jail if can(machine.version, "pid_namespace") else None
     while True:
@@ -189,13 +213,23 @@ def _launch(machine: Vm, config: HypervisorConfig, deadline: float) -> ApiClient
     if found != machine.state.process:
         machine.state.process = found
         machine.context.checkpoint()
-    return api
+    return machine.api()
 
 
 def argv(machine: Vm, config: HypervisorConfig) -> list[str]:
     """The whole command line, program first."""
     jail = machine.state.jail
     arguments = ["--api-sock", f"/{API_SOCKET}" if jail else machine.socket]
+    if can(machine.version, "log_arguments"):
+        # From its first word on, so that nothing but the guest's console goes to its standard output.
+        level = config.vmm_log_level or ("debug" if config.debug else LOG_LEVEL)
+        arguments += ["--log-path", f"/{VMM_LOG}" if jail else machine.log, "--level", level.capitalize(), "--show-level"]
+        if config.debug:
+            arguments.append("--show-log-origin")
+    if config.mmds_size_limit:
+        # A request's body has the contents, and a little around them.
+        size = config.mmds_size_limit
+        arguments += ["--mmds-size-limit", str(size), "--http-api-max-payload-size", str(max(size, LARGEST_REQUEST) + 1024)]
     if config.enable_pci:
         arguments.append("--enable-pci")
     firecracker = os.path.realpath(config.hypervisor_path)
@@ -208,9 +242,7 @@ def argv(machine: Vm, config: HypervisorConfig) -> list[str]:
 def _launch_error(machine: Vm, child: subprocess.Popen[bytes], words: list[str]) -> LaunchError:
     code = child.returncode
     program = "the jailer" if machine.state.jail else "Firecracker"
-    how = f"{program} ended with exit code {code}" if code >= 0 else f"{program} was killed by signal {-code}"
-    if code in EXIT_CODES:
-        how += f" ({EXIT_CODES[code]})"
+    how = f"{program} {exit_words(code)}"
     if code == 0:
         how += " and left no Firecracker behind; a jailed one has to be linked statically"
     answer = machine.last_words(10)
@@ -252,12 +284,10 @@ def requests(machine: Vm, config: HypervisorConfig, devices: list[Device], host:
 
 
 def output_requests(machine: Vm, config: HypervisorConfig, host: HostSide) -> list[Request]:
-    """Where Firecracker's words and numbers go. It is asked for before anything else, and again before a load: no snapshot keeps it."""
+    """Where Firecracker's numbers go. It is asked for before anything else, and again before a load: no snapshot keeps it."""
     made = []
-    if not dialect_for(machine.version).logger_fifos:
-        made.append(resources.logger(host.own_path(VMM_LOG), config.debug))
-        if wants_metrics(config):
-            made.append(Request("/metrics", {"metrics_path": host.own_path(METRICS)}))
+    if wants_metrics(config) and not dialect_for(machine.version).logger_fifos:
+        made.append(Request("/metrics", {"metrics_path": host.own_path(METRICS)}))
     if config.console_rate_limit:
         made.append(resources.console_limit(config.console_rate_limit))
     return made

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import uuid
 from typing import Any
@@ -40,6 +41,12 @@ class Jail:
         """What the jailed process sees as /."""
         return os.path.join(self.directory, "root")
 
+    @property
+    def cgroup_parent(self) -> str:
+        """The cgroup in which the jail's own lies; no other jail has one there, since a cgroup with processes can have no further settings."""
+        place = hashlib.sha256(os.path.join(self.base, self.program).encode()).hexdigest()[:8]
+        return f"kata-hypervisor/{self.id}.{place}"
+
     def path(self, name: str) -> str:
         """A file in the jail, as the host sees it."""
         return os.path.join(self.root, name)
@@ -63,6 +70,7 @@ class FirecrackerState:
     :param base: where its memory began, and the file's fingerprint, for a VM that keeps account of what it has changed since
     :param taps: interfaces that were made for it
     :param sockets: further sockets on the host that are its own
+    :param vsock: the host's path of its vsock's socket
     """
 
     uuid: str = ""
@@ -79,6 +87,7 @@ class FirecrackerState:
     base: list[str] = dataclasses.field(default_factory=list)
     taps: list[str] = dataclasses.field(default_factory=list)
     sockets: list[str] = dataclasses.field(default_factory=list)
+    vsock: str = ""
 
     def new_identity(self) -> None:
         """Give the VM a UUID, once."""

@@ -11,6 +11,7 @@ import platform
 import time
 from typing import Any, Iterator
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.answers import AnswerError
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError, StateError, VmmError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context, Observed
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import (
@@ -18,6 +19,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
     ApiConnectionError,
     ApiError,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.endings import reason_in
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import (
     FirecrackerState,
     Jail,
@@ -37,6 +39,10 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.process import (
 API_SECONDS = 5.0
 #: Seconds that SIGTERM and SIGKILL get, each.
 STEP_SECONDS = 5.0
+#: Seconds in which a VMM that broke a connection has ended, if that is why.
+ENDED_SECONDS = 0.5
+#: How often a jail is searched for processes that were started while others were ended.
+ROUNDS = 50
 #: A jailed one is the first process of its PID namespace: of a SIGTERM from outside it does not hear (pid_namespaces(7)).
 JAILED_PATIENCE = 0.02
 API_SOCKET = "api.sock"
@@ -57,7 +63,7 @@ class Vm(ProcessVm):
     :param context: the sandbox's directories
     """
 
-    spoken = (ApiError, ApiConnectionError)
+    spoken = (ApiError, ApiConnectionError, AnswerError)
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -84,13 +90,27 @@ class Vm(ProcessVm):
 
     @property
     def log(self) -> str:
-        """Firecracker's own log: in the jail as long as there is one."""
-        jailed = self.state.jail.path(VMM_LOG) if self.state.jail else ""
-        return jailed if jailed and os.path.exists(jailed) else self.context.run_path(VMM_LOG)
+        """Firecracker's own log. A jailed one writes to it under another name."""
+        return self.context.run_path(VMM_LOG)
 
     def last_words(self, lines: int = 5) -> str:
         """The ends of both logs."""
         return "\n".join(filter(None, (tail(path, lines).strip() for path in (self.console_log, self.log))))
+
+    @contextlib.contextmanager
+    def named_errors(self) -> Iterator[None]:
+        """Every error that leaves the driver names the sandbox and its log; a broken connection to a VMM that has ended says why it has."""
+        with super().named_errors():
+            try:
+                yield
+            except ApiConnectionError as error:
+                process = self.state.process
+                if process is not None and wait_gone(process, ENDED_SECONDS):
+                    reason = reason_in(tail(self.log))
+                    error.message = f"Firecracker ended{f' by {reason}' if reason else ''}, so {error.message}"
+                    error.answer = self.last_words() or error.answer
+                    error.args = (error.message,)
+                raise
 
     # --- the process -----------------------------------------------------------------------------------------------
 
@@ -122,13 +142,24 @@ class Vm(ProcessVm):
 
         :raises StateError: it does not run
         """
-        if self.process() is None:
+        process = self.process()
+        if process is None:
             raise StateError("the VM does not run", answer=self.why_off(), log=self.log)
-        return ApiClient(self.socket, seconds, ".".join(map(str, self.version)))
+        return self.client(seconds, process.pid)
+
+    def client(self, seconds: float = API_SECONDS, pid: int = 0) -> ApiClient:
+        """Requests to this VM's socket, whoever listens there.
+
+        :param pid: who must listen there, 0 where that is not known yet
+        """
+        jail = self.state.jail
+        return ApiClient(self.socket, seconds, ".".join(map(str, self.version)), jail.uid if jail else -1, pid)
 
     def why_off(self) -> str:
         """What is known of the end of a VM that was not stopped."""
-        return why_gone("Firecracker", self.state.process, self.last_words(3))
+        words = why_gone("Firecracker", self.state.process, self.last_words(3))
+        reason = reason_in(tail(self.log)) if words else ""
+        return f"{words}; it ended by {reason}" if reason else words
 
     # --- looking ---------------------------------------------------------------------------------------------------
 
@@ -144,36 +175,36 @@ class Vm(ProcessVm):
             if power == "failed":
                 return Observed(power, status, process.pid, reason=f"Firecracker says {status}, its VM was not started")
             config = self.config(api)
-            machine = config.get("machine-config") or {}
+            machine = config["machine-config"]
             return Observed(
                 power=power,
                 vmm_status=status,
                 pid=process.pid,
-                vcpus=int(machine.get("vcpu_count") or 0),
-                memory_mb=int(machine.get("mem_size_mib") or 0) + self.plugged_memory_mb(api),
+                vcpus=machine["vcpu_count"],
+                memory_mb=machine["mem_size_mib"] + self.plugged_memory_mb(api),
                 min_memory_mb=self.state.boot_memory_mb,
                 devices=self.plugged_devices(config),
+                outdated=self.outdated(api, config),
             )
         except VmmError as error:
             return Observed("unresponsive", pid=process.pid, reason=f"Firecracker does not answer: {error}")
 
     def status(self, api: ApiClient) -> str:
         """Firecracker's word for the VM's state."""
-        answer = api.get("/")
-        return str(answer.get("state", "")) if isinstance(answer, dict) else ""
+        return str(api.get("/")["state"])
 
     def config(self, api: ApiClient) -> dict[str, Any]:
         """What Firecracker says the VM is made of; old versions only tell vCPUs and memory."""
         if self.version >= TELLS_CONFIG:
-            answer = api.get("/vm/config")
-            return answer if isinstance(answer, dict) else {}
+            found: dict[str, Any] = api.get("/vm/config")
+            return found
         return {"machine-config": api.get("/machine-config")}
 
     def plugged_memory_mb(self, api: ApiClient) -> int:
         """MiB that the guest has taken of its memory region."""
         if not self.state.region_mb:
             return 0
-        return int((api.get("/hotplug/memory") or {}).get("plugged_size_mib") or 0)
+        return int(api.get("/hotplug/memory")["plugged_size_mib"])
 
     def plugged(self, api: ApiClient) -> list[str]:
         """The user's ids of the devices that are there, asked for where the version can tell."""
@@ -186,6 +217,14 @@ class Vm(ProcessVm):
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.device_ids import ids_in
 
         return ids_in(config, self.state)
+
+    def outdated(self, api: ApiClient, config: dict[str, Any]) -> list[str]:
+        """The user's ids of the devices that are otherwise than they were last set."""
+        if self.version < TELLS_CONFIG or not self.state.devices:
+            return []
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.comparison import outdated
+
+        return outdated(config, self.state, lambda: api.get("/mmds"))
 
     def leftovers(self) -> list[str]:
         """What a VM that is gone has left on the host."""
@@ -241,6 +280,25 @@ class Vm(ProcessVm):
         if self.state.jail is None:
             self.state.jail = jailer.find_jail(preparation.default_base(self.context), self.context.sandbox_id)
 
+    def _end_processes(self) -> None:
+        """End the VMM and, in a jail, everything that runs there and may start more.
+
+        :raises VmmError: a process does not end
+        """
+        jail, stuck = self.state.jail, None
+        for _round in range(ROUNDS):
+            found = {identity.pid: identity for identity in (self.process(), *(self.processes() if jail else ())) if identity}
+            if not found:
+                return
+            stuck = None
+            for identity in found.values():
+                if terminate(identity, STEP_SECONDS, JAILED_PATIENCE if jail else None) == "stuck":
+                    stuck = identity
+            if stuck is not None:
+                break
+        pid = stuck.pid if stuck else next(iter(found))
+        raise VmmError(f"Firecracker (pid {pid}) does not end, not even by SIGKILL", log=self.log)
+
     def kill(self) -> None:
         """End every process of the VM and remove everything that was made for it.
 
@@ -248,34 +306,27 @@ class Vm(ProcessVm):
         :raises HostError: something cannot be removed
         """
         state = self.state
-        found = {identity.pid: identity for identity in (self.process(), *(self.processes() if state.jail else ())) if identity}
-        for identity in found.values():
-            if terminate(identity, STEP_SECONDS, JAILED_PATIENCE if state.jail else None) == "stuck":
-                raise VmmError(f"Firecracker (pid {identity.pid}) does not end, not even by SIGKILL", log=self.log)
+        self._end_processes()
         if state.taps:
             from ansible_collections.kata.hypervisor.plugins.module_utils.network import remove_tap
 
             for tap in state.taps:
-                remove_tap(tap)
+                remove_tap(tap)  # One that another VM has taken by now is that one's.
         if state.jail is not None:
-            from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import jailer
+            from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
+                jail_files,
+                jailer,
+            )
 
-            self._keep_log(state.jail)
+            if not os.path.lexists(self.log):
+                jail_files.keep_log(state.jail, VMM_LOG, self.log)  # An earlier version of the engine had the log in the jail.
             jailer.remove(state.jail)
-        for path in self.leftovers():
+        for path in (self.context.run_path(API_SOCKET), *state.sockets):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
         state.process, state.launching, state.jail = None, False, None
         state.taps, state.sockets, state.devices, state.placeholders, state.singles, state.base = [], [], {}, [], {}, []
-
-    def _keep_log(self, jail: Jail) -> None:
-        """Take Firecracker's log out of a jail that is about to go. Its owner was locked in, so a link is not followed."""
-        with contextlib.suppress(OSError):
-            descriptor = os.open(jail.path(VMM_LOG), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-            with open(descriptor, "rb") as source, open(self.context.run_path(VMM_LOG), "wb") as target:
-                import shutil
-
-                shutil.copyfileobj(source, target)
+        state.vsock = ""
 
 
 def in_jail(pid: int, jail: Jail) -> bool:
@@ -288,12 +339,10 @@ def in_jail(pid: int, jail: Jail) -> bool:
 
 def jailed_pid(jail: Jail) -> int:
     """The pid that the jailer wrote into the jail, 0 when it has not, or when that process does not live there."""
-    try:
-        with open(jail.path(f"{jail.program}.pid"), encoding="ascii") as stream:
-            pid = int(stream.read(16))
-    except (OSError, ValueError):
-        return 0
-    return pid if in_jail(pid, jail) else 0
+    from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import jail_files
+
+    pid = jail_files.recorded_pid(jail)
+    return pid if pid > 0 and in_jail(pid, jail) else 0
 
 
 def _enters(words: list[str], jail: Jail) -> bool:

@@ -10,7 +10,7 @@ import pathlib
 import socket
 import threading
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from sandbox_lab import BOOT, Lab, LabHypervisor
@@ -23,7 +23,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base i
 class Guest(LabHypervisor):
     """A mock whose guest prints and reports what a test says."""
 
-    facts: dict[str, Any] = {}
+    facts: ClassVar[dict[str, Any]] = {}
     has_agent = True
 
     def guest_facts(self) -> dict[str, Any]:

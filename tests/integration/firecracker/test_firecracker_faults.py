@@ -1,0 +1,354 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What goes wrong beside Firecracker: files that two VMs have, changes behind our back, tasks that are killed half way, strange endings."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+import time
+from typing import Any
+
+import pytest
+from vmm_lab import VmmLab, double_only, needs_guest, needs_root, needs_tun, nothing_ran
+from vmm_lab import firecracker_driver as driver
+
+from ansible_collections.kata.hypervisor.plugins.module_utils import network
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
+    ConfigError,
+    HostError,
+    HypervisorError,
+    StateError,
+    VmmError,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import jail_files
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import ApiConnectionError
+
+
+def block(path: str, name: str = "data", **more: Any) -> dict[str, Any]:
+    return {"id": name, "type": "block", "file": path, **more}
+
+
+# --- one file for two ----------------------------------------------------------------------------------------------------
+
+
+def other_name(lab: VmmLab, path: str, how: str) -> str:
+    name = str(lab.root / how)
+    if how == "symlink":
+        os.symlink(path, name)
+    elif how == "hardlink":
+        os.link(path, name)
+    else:
+        return path
+    return name
+
+
+@pytest.mark.parametrize("how", ["same", "symlink", "hardlink"])
+def test_two_sandboxes_with_one_writable_disk(lab: VmmLab, how: str) -> None:
+    path = lab.file("data")
+    lab.start("one", devices=[block(path)])
+    again = [block(other_name(lab, path, how))]
+    for run in (lab.check, lab.run):
+        with pytest.raises(StateError, match=r"is in use: sandbox one \((firecracker|jailer), pid \d+\) writes to it"):
+            run("two", state="started", **lab.options, devices=again)
+    nothing = lab.facts("two")["state"]
+    assert nothing == "absent"
+    # As long as nobody writes to it, two may read one.
+    lab.run("one", state="absent", stop_timeout=0)
+    for name in ("one", "two"):
+        lab.start(name, devices=[block(path, read_only=True)])
+    if "jailer_path" not in lab.options:  # A jail has a copy of what its user could write to.
+        with pytest.raises(StateError, match=r"in use: sandbox (one|two) .* reads it"):
+            lab.start("three", devices=[block(path)])
+
+
+def test_a_disk_that_another_sandbox_boots_from(lab: VmmLab) -> None:
+    lab.start("one")
+    os.chmod(lab.options["image_path"], 0o666)
+    with pytest.raises((StateError, ConfigError)):
+        lab.start("two", image_path=lab.file("image2", 1 << 20, 0o644), devices=[block(lab.options["image_path"])])
+
+
+@pytest.mark.parametrize("second", ["block", "pmem"])
+@pytest.mark.parametrize("how", ["same", "symlink", "hardlink"])
+def test_two_devices_with_one_writable_file(lab: VmmLab, how: str, second: str) -> None:
+    path = lab.file("data", 2 << 20)
+    devices = [block(path), {"id": "again", "type": second, "file": other_name(lab, path, how)}]
+    for run in (lab.check, lab.run):
+        with pytest.raises(ConfigError, match="are the same file"):
+            run(state="started", **lab.options, devices=devices)
+    nothing_ran(lab)
+    with pytest.raises(ConfigError, match="image_path are the same file"):
+        lab.start(devices=[block(lab.options["image_path"])])
+
+
+def test_a_disk_that_is_plugged_twice(lab: VmmLab) -> None:
+    disk = block(lab.file("data"))
+    lab.start(placeholder_drives=2, devices=[disk])
+    with pytest.raises(ConfigError, match="are the same file"):
+        lab.run(devices=[disk, block(lab.file("data"), "again")])
+    lab.run(devices=[disk, block(lab.file("other"), "again")])
+    assert lab.run(devices=[{**disk, "file": lab.file("third")}, block(lab.file("other"), "again")])["changed"]
+
+
+# --- what changes while nobody looks -------------------------------------------------------------------------------------
+
+
+def test_limits_that_were_changed_behind_our_back_are_set_again(lab: VmmLab) -> None:
+    disk = block(lab.file("data"), rate_limit={"ops": 100, "bandwidth": 4096, "bandwidth_burst": 512})
+    lab.start(devices=[disk])
+    assert not lab.run(devices=[disk])["changed"]
+    driver(lab).vm.api().patch("/drives/data", {"drive_id": "data", "rate_limiter": {"ops": {"size": 7, "refill_time": 1000}}})
+    assert not lab.run()["changed"]
+    assert lab.check(devices=[disk])["actions"] == ["change block data"]
+    assert lab.run(devices=[disk])["actions"] == ["change block data"]
+    assert not lab.run(devices=[disk])["changed"]
+    machine = driver(lab).vm
+    (found,) = [drive for drive in machine.config(machine.api())["drives"] if drive["drive_id"] == "data"]
+    assert found["rate_limiter"]["ops"]["size"] == 100
+
+
+@needs_tun
+@needs_root
+def test_metadata_and_interfaces_that_were_changed_behind_our_back(lab: VmmLab) -> None:
+    devices = [
+        {"id": "eth0", "type": "net", "kind": "tap", "tx_rate_limit": {"bandwidth": 1000}},
+        {"id": "md", "type": "mmds", "interfaces": ["eth0"], "contents": {"a": {"b": "c"}}},
+    ]
+    lab.start(devices=devices)
+    assert not lab.run(devices=devices)["changed"]
+    api = driver(lab).vm.api()
+    api.patch("/mmds", {"a": {"b": "other"}})
+    api.patch("/network-interfaces/eth0", {"iface_id": "eth0", "tx_rate_limiter": {"bandwidth": {"size": 5, "refill_time": 1000}}})
+    assert lab.run(devices=devices)["actions"] == ["change net eth0", "change mmds md"]
+    assert not lab.run(devices=devices)["changed"]
+    assert driver(lab).vm.api().get("/mmds") == {"a": {"b": "c"}}
+
+
+def test_limits_alone_do_not_touch_the_file(jailed: VmmLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = block(jailed.file("data"))
+    jailed.start(devices=[disk])
+
+    def never(*_arguments: Any, **_named: Any) -> None:
+        raise AssertionError("the file was touched")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(jail_files, "bring", never)
+        patched.setattr(jail_files, "drop", never)
+        assert jailed.run(devices=[{**disk, "rate_limit": {"ops": 5}}])["changed"]
+        assert jailed.run(devices=[disk])["changed"]
+
+
+def test_a_disk_that_is_refused_leaves_the_old_one(jailed: VmmLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another file system, and mounts that a jail does not see: what was there stays there."""
+    disk = block(jailed.file("data"))
+    jailed.start(devices=[disk])
+    found = driver(jailed)
+    monkeypatch.setattr(jail_files, "_bring_draft", lambda *_arguments: False)
+    monkeypatch.setattr(jail_files, "_sees", lambda *_arguments: False)
+    with pytest.raises(HostError, match="not seen in a jail"):
+        jailed.run(devices=[{**disk, "file": jailed.file("other")}])
+    assert os.path.samefile(found.vm.state.jail.path("disk_data"), jailed.file("data"))
+
+
+@pytest.mark.parametrize("options", [{"enable_pci": True}, {"placeholder_drives": 1}])
+def test_a_plug_and_an_unplug_that_were_killed_half_way_converge(lab: VmmLab, options: dict[str, Any]) -> None:
+    lab.start(**options)
+    disk = block(lab.file("data"))
+    found = driver(lab)
+    jail = found.vm.state.jail
+    if jail is not None:
+        os.link(lab.file("data"), jail.path("disk_data"))  # Between the link and the request.
+    assert lab.run(devices=[disk])["actions"] == ["plug block data"]
+    found = driver(lab)
+    # Between the request and the removal of the link.
+    drive = "drive_0" if "placeholder_drives" in options else "data"
+    if drive == "data":
+        found.vm.api().delete("/drives/data")
+    else:
+        path = "/drive_0" if jail else str(lab.run_path("drive_0"))
+        found.vm.api().patch("/drives/drive_0", {"drive_id": "drive_0", "path_on_host": path})
+    assert not [device["id"] for device in lab.facts()["devices"] if device["plugged"]]
+    lab.run(devices=[])
+    if jail is not None:
+        assert not os.path.lexists(jail.path("disk_data"))
+    assert lab.run(devices=[disk])["actions"] == ["plug block data"]
+    assert [device["id"] for device in lab.facts()["devices"] if device["plugged"]] == ["data"]
+
+
+@needs_tun
+@needs_root
+def test_a_tap_that_another_vm_took_is_left_to_it(lab: VmmLab) -> None:
+    net = {"id": "eth0", "type": "net", "kind": "tap", "tap_name": f"kt{os.getpid() % 100000}"}
+    lab.start("one", devices=[net])
+    os.kill(driver(lab, "one").pid(), signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while driver(lab, "one").pid() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if lab.options.get("jailer_path"):
+        # A tap belongs to the user it was made for.
+        descriptor = network.open_tap(net["tap_name"])
+    else:
+        lab.start("two", devices=[net])
+        descriptor = []
+    try:
+        if descriptor:
+            child = os.fork()
+            if child == 0:
+                time.sleep(30)
+                os._exit(0)
+        begun = time.monotonic()
+        assert lab.run("one", state="absent")["sandbox"]["state"] == "absent"
+        assert time.monotonic() - begun < 5 and network.exists(net["tap_name"])
+        if not descriptor:
+            assert lab.facts("two")["state"] == "started"
+    finally:
+        network.close_all(descriptor)
+        if descriptor:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        lab.run("two", state="absent", stop_timeout=0)
+        network.remove_tap(net["tap_name"])
+
+
+# --- saved ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", ["replaced", "written", "grown", "image", "missing"])
+def test_a_file_that_changed_while_its_sandbox_was_saved(lab: VmmLab, change: str) -> None:
+    path = pathlib.Path(lab.options["image_path"] if change == "image" else lab.file("data"))
+    lab.start(devices=[block(lab.file("data"))])
+    lab.run(state="saved")
+    kept = path.read_bytes()
+    if change == "grown":
+        os.truncate(path, 8192)
+    elif change == "written":
+        path.write_bytes(b"x" * 4096)
+    elif change == "missing":
+        path.rename(str(path) + ".away")
+    else:
+        path.rename(str(path) + ".away")
+        path.write_bytes(kept)
+        path.chmod(0o666)
+    with pytest.raises(HypervisorError, match=r"as it was when the sandbox was saved|no such disk") as caught:
+        lab.run(state="started")
+    assert str(path) in str(caught.value) and lab.facts()["state"] == "saved" and lab.processes() == []
+    if change in ("replaced", "image", "missing"):
+        os.replace(str(path) + ".away", path)
+        assert lab.run(state="started")["sandbox"]["state"] == "started"
+    else:
+        assert lab.run(state="stopped", disruption="restart")["sandbox"]["state"] == "stopped"
+
+
+@double_only
+@pytest.mark.parametrize("lacking", [False, True])
+def test_the_clock_of_a_restored_guest_is_moved_on_where_that_can_be(
+    plain: VmmLab, told: Any, monkeypatch: pytest.MonkeyPatch, lacking: bool
+) -> None:
+    monkeypatch.setenv("FIRECRACKER_DOUBLE_REQUESTS", str(plain.root / "requests"))
+    plain.start()
+    plain.run(state="saved")
+    if lacking:
+        told("no_realtime")
+    assert plain.run(state="started")["sandbox"]["state"] == "started"
+    seen = [json.loads(line) for line in (plain.root / "requests").read_text().splitlines()]
+    assert [request["body"].get("clock_realtime") for request in seen if request["path"] == "/snapshot/load"] == ([True, None] if lacking else [True])
+
+
+# --- endings and answers -------------------------------------------------------------------------------------------------
+
+
+@double_only
+def test_a_firecracker_that_a_limit_ended_during_a_save_says_so(lab: VmmLab, told: Any) -> None:
+    told("file_limit")
+    lab.start()
+    with pytest.raises(ApiConnectionError, match="Firecracker ended by a file grew beyond its limit") as caught:
+        lab.run(state="saved")
+    assert "intercepting signal 25" in caught.value.answer and caught.value.log.endswith("vmm.log")
+    assert "beyond its limit" in lab.facts()["reason"]
+
+
+def test_a_real_limit_of_a_jail(jailed: VmmLab) -> None:
+    """The memory of a VM is larger than its files may become."""
+    jailed.start(jailer_limits=["fsize=8388608"])
+    with pytest.raises(VmmError):
+        jailed.run(state="saved")
+    assert jailed.facts()["state"] in ("crashed", "started")
+
+
+@double_only
+def test_absent_removes_a_sandbox_whatever_its_firecracker_answers(lab: VmmLab, told: Any) -> None:
+    told("nonsense")
+    with pytest.raises(VmmError):
+        lab.start()
+    nothing_ran(lab)
+    os.environ.pop("FIRECRACKER_DOUBLE_FAULTS", None)
+    lab.start()
+    for _turn in range(3):
+        told("nonsense")
+        try:
+            lab.run("odd", state="started", **lab.options)
+        except VmmError:
+            pass
+        assert lab.run("odd", state="absent", stop_timeout=1)["sandbox"]["state"] == "absent"
+
+
+def test_the_guests_console_has_nothing_of_firecrackers(lab: VmmLab) -> None:
+    made = lab.start(wait_for={"console": "stub: running|guest: ready", "timeout": 20})
+    for _look in range(20):
+        lab.facts()
+    assert "fc_api" not in lab.console() and "Running Firecracker" not in lab.console()
+    log = pathlib.Path(made["sandbox"]["vmm_log"])
+    assert log == lab.run_path("vmm.log") and "GET" not in log.read_text() and "Get" not in log.read_text()
+    lab.run(state="restarted", vmm_log_level="info", disruption="restart", stop_timeout=0)
+    assert "Running Firecracker" in log.read_text() and "Running Firecracker" not in lab.console()
+
+
+def test_the_socket_of_a_vsock_is_in_the_facts(lab: VmmLab) -> None:
+    lab.start(devices=[{"id": "vs", "type": "vsock", "cid": 7}])
+    assert pathlib.Path(lab.facts()["vsock_socket"]).is_socket()
+    lab.run(state="stopped", stop_timeout=0)
+    assert "vsock_socket" not in lab.facts()
+    lab.run("two", state="started", **lab.options, use_vsock=True)
+    assert pathlib.Path(lab.facts("two")["vsock_socket"]).is_socket()
+
+
+@needs_tun
+@needs_root
+@needs_guest
+def test_more_metadata_than_usual(lab: VmmLab) -> None:
+    contents = {"x": "y" * 60_000}
+    devices = [{"id": "eth0", "type": "net", "kind": "tap"}, {"id": "md", "type": "mmds", "interfaces": ["eth0"], "contents": contents}]
+    with pytest.raises(ConfigError, match="keeps 51200 bytes"):
+        lab.start(devices=devices)
+    lab.start(devices=devices, mmds_size_limit=100_000)
+    assert driver(lab).vm.api().get("/mmds") == contents
+
+
+# --- cgroups -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", [(True, False), (False, True)])
+def test_sandboxes_with_and_without_cgroup_settings(jailed: VmmLab, order: tuple[bool, bool]) -> None:
+    from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import jailer
+
+    base = pathlib.Path("/sys/fs/cgroup") / ("cpu" if jailer.cgroup_version() == 1 else "")
+    try:
+        (base / "kata-probe").mkdir()
+        (base / "kata-probe").rmdir()
+    except OSError as problem:
+        pytest.skip(f"cgroups cannot be made here: {problem}")
+    setting = "cpu.shares=512" if jailer.cgroup_version() == 1 else "cpu.weight=50"
+    parents = []
+    for number, with_settings in enumerate(order):
+        jailed.start(f"s{number}", **({"jailer_cgroups": [setting]} if with_settings else {}))
+        jail = driver(jailed, f"s{number}").vm.state.jail
+        assert jail is not None and bool(jailer.cgroups(jail)) == with_settings
+        parents.append(base / jail.cgroup_parent)
+    for number in (0, 1):
+        jailed.run(f"s{number}", state="restarted", stop_timeout=0)
+        jailed.run(f"s{number}", state="absent", stop_timeout=0)
+    assert not [str(path) for path in parents if path.exists()]

@@ -1,0 +1,125 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Code that works in directories that a VMM or a jail can write to does so through C(untrusted_files.py) alone.
+
+Every call in the checked files that touches the file system by name is listed here with the reason why its path is ours alone. A call that is
+not listed is a fault: go through L(Directory), or add it with its reason. To check more files, add them to CHECKED.
+"""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+
+import pytest
+
+MODULE_UTILS = pathlib.Path(__file__).resolve().parents[3] / "plugins/module_utils"
+
+#: Files that are checked, below C(plugins/module_utils).
+CHECKED = sorted(
+    str(path.relative_to(MODULE_UTILS))
+    for path in [*(MODULE_UTILS / "hypervisors/firecracker").glob("*.py"), MODULE_UTILS / "mounts.py", MODULE_UTILS / "run_files.py"]
+)
+
+#: Calls that touch the file system by name.
+BY_NAME = {
+    "open", "os.open", "os.unlink", "os.remove", "os.rename", "os.replace", "os.link", "os.symlink", "os.mkdir", "os.makedirs", "os.rmdir", "os.mknod",
+    "os.mkfifo", "os.chmod", "os.lchown", "os.chown", "os.stat", "os.lstat", "os.listdir", "os.scandir", "os.walk", "os.readlink", "os.truncate",
+    "os.utime", "os.access", "os.statvfs", "os.path.exists", "os.path.lexists", "os.path.isfile", "os.path.isdir", "os.path.islink",
+    "os.path.getsize", "os.path.getmtime", "os.path.samefile", "os.path.realpath", "shutil.rmtree", "shutil.copy", "shutil.copy2",
+    "shutil.copyfile", "shutil.copytree", "shutil.move", "shutil.chown", "glob.glob", "glob.iglob", "tempfile.mkstemp", "tempfile.mkdtemp",
+}
+
+USERS = "a file that the task names"
+PROC = "the kernel's"
+JAILS = "the directory of all jails, or one above it: root's and closed to others (check_base)"
+STATE = "the state directory, which is the task's user's alone"
+RUN = "the run directory, which is the task's user's alone"
+
+#: By file and function: the calls that may be there, and why.
+ALLOWED: dict[tuple[str, str], tuple[set[str], str]] = {
+    ("hypervisors/firecracker/details.py", "of"): ({"os.path.exists"}, RUN),
+    ("hypervisors/firecracker/jail_files.py", "_make_parents"): ({"os.path.isdir", "os.mkdir", "os.chmod"}, JAILS),
+    ("hypervisors/firecracker/jail_files.py", "bring"): ({"os.path.realpath", "os.open"}, USERS),
+    ("hypervisors/firecracker/jail_files.py", "_bring_draft"): ({"os.open"}, "a descriptor, by /proc/self/fd"),
+    ("hypervisors/firecracker/jail_files.py", "check_disk"): ({"os.stat"}, USERS),
+    ("hypervisors/firecracker/jail_files.py", "remove"): ({"os.path.lexists", "os.rmdir"}, JAILS),
+    ("hypervisors/firecracker/jail_files.py", "keep_log"): ({"open"}, "a descriptor"),
+    ("hypervisors/firecracker/jailer.py", "free_uid"): ({"glob.glob", "os.lstat"}, JAILS),
+    ("hypervisors/firecracker/jailer.py", "find_jail"): ({"glob.glob", "os.lstat"}, JAILS),
+    ("hypervisors/firecracker/jailer.py", "check_base"): ({"os.lstat", "os.statvfs"}, JAILS),
+    ("hypervisors/firecracker/jailer.py", "cgroup_version"): ({"os.path.exists"}, PROC),
+    ("hypervisors/firecracker/jailer.py", "remove"): ({"os.rmdir"}, "a cgroup"),
+    ("hypervisors/firecracker/jailer.py", "_remove_cgroup"): ({"os.rmdir"}, "a cgroup"),
+    ("hypervisors/firecracker/jailer.py", "_places"): ({"glob.glob", "os.path.isdir"}, "cgroups"),
+    ("hypervisors/firecracker/preparation.py", "read_cpu_config"): ({"os.path.getsize", "open"}, USERS),
+    ("hypervisors/firecracker/preparation.py", "_plan_jail"): ({"os.path.realpath", "os.path.exists"}, USERS),
+    ("hypervisors/firecracker/preparation.py", "find_jailer"): ({"os.path.realpath", "os.access"}, USERS),
+    ("hypervisors/firecracker/preparation.py", "check_device"): ({"os.path.exists"}, USERS),
+    ("hypervisors/firecracker/preparation.py", "_check_file"): ({"os.path.exists", "os.path.isdir"}, USERS),
+    ("hypervisors/firecracker/snapshots.py", "save"): ({"os.makedirs", "os.chmod"}, STATE),
+    ("hypervisors/firecracker/snapshots.py", "_link_base"): ({"os.link"}, STATE),
+    ("hypervisors/firecracker/snapshots.py", "_mark"): ({"os.stat"}, USERS),
+    ("hypervisors/firecracker/snapshots.py", "_let_in"): ({"os.open"}, STATE),
+    ("hypervisors/firecracker/snapshots.py", "_drop"): ({"os.unlink"}, STATE),
+    ("hypervisors/firecracker/snapshots.py", "_flush"): ({"os.open"}, STATE),
+    ("hypervisors/firecracker/snapshots.py", "_write_description"): ({"open", "os.open", "os.replace"}, STATE),
+    ("hypervisors/firecracker/snapshots.py", "read"): ({"open", "os.stat"}, STATE),
+    ("sparse_files.py", "is_full"): ({"os.open"}, STATE),
+    ("sparse_files.py", "copy"): ({"os.open"}, STATE),
+    ("sparse_files.py", "lay_over"): ({"os.open"}, STATE),
+    ("hypervisors/firecracker/starting.py", "argv"): ({"os.path.realpath"}, USERS),
+    ("hypervisors/firecracker/threads.py", "vcpu_threads"): ({"os.listdir", "open"}, PROC),
+    ("hypervisors/firecracker/vm.py", "leftovers"): ({"os.path.lexists"}, "the run directory, a jail's own directory, and the kernel's"),
+    ("hypervisors/firecracker/vm.py", "kill"): ({"os.unlink", "os.path.lexists"}, RUN),
+    ("hypervisors/firecracker/vm.py", "in_jail"): ({"os.stat"}, "the jail's root directory itself, which lies in a directory of root's"),
+    ("run_files.py", "_make_directories"): ({"os.path.lexists", "os.mkdir", "os.chmod"}, "the run directory and those above it, before there is a VMM"),
+    ("mounts.py", "points_below"): ({"open"}, PROC),
+    ("mounts.py", "mount_number"): ({"open"}, PROC),
+}
+
+
+def calls_by_name(source: str) -> dict[str, set[str]]:
+    """By function: the calls in it that touch the file system by name. A call relative to a descriptor (C(dir_fd)) does not."""
+    found: dict[str, set[str]] = {}
+
+    def visit(node: ast.AST, function: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            inner = child.name if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)) and not function else function
+            if isinstance(child, ast.Call):
+                name = ast.unparse(child.func)
+                relative = any(keyword.arg and keyword.arg.endswith("dir_fd") for keyword in child.keywords)
+                if name in BY_NAME and not relative:
+                    found.setdefault(inner, set()).add(name)
+            visit(child, inner)
+
+    visit(ast.parse(source), "")
+    return found
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_files_that_others_can_write_to_are_reached_through_the_door(name: str) -> None:
+    for function, calls in calls_by_name((MODULE_UTILS / name).read_text(encoding="utf-8")).items():
+        allowed, _reason = ALLOWED.get((name, function), (set(), ""))
+        assert calls <= allowed, f"{name}: {function or 'the module'} calls {', '.join(sorted(calls - allowed))} with a path"
+
+
+def test_the_list_has_nothing_that_is_not_there() -> None:
+    for (name, function), (calls, reason) in ALLOWED.items():
+        found = calls_by_name((MODULE_UTILS / name).read_text(encoding="utf-8")).get(function, set())
+        assert calls == found, f"{name}: {function} has {found}"
+        assert reason
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("def f(jail):\n    os.chown(jail.path('x'), 1, 1)", {"f": {"os.chown"}}),
+        ("def f(jail):\n    def g():\n        shutil.rmtree(jail.root)", {"f": {"shutil.rmtree"}}),
+        ("class C:\n    def f(self):\n        with open(self.path) as s: pass", {"f": {"open"}}),
+        ("def f(d):\n    os.mkdir('x', dir_fd=d)", {}),
+    ],
+)
+def test_the_search_finds_what_it_must(source: str, found: dict[str, set[str]]) -> None:
+    assert calls_by_name(source) == found
