@@ -284,6 +284,9 @@ def image(plan: VmPlan) -> list[Argument]:
         return _image_as_memory(plan, driver)
     file = {"driver": "file", "filename": config.image_path, "read-only": True}
     node = Argument("blockdev", config.image_format or "raw", {"node-name": "image", "read-only": True, "file": file})
+    if node.head != "raw":
+        # Whatever the header names is not opened.
+        node.properties["backing"] = None
     if driver == "virtio-scsi":
         disk = Argument("device", "scsi-hd", {"id": "image0", "drive": "image", "bus": "scsi0.0", "scsi-id": IMAGE_SCSI_ID, "lun": 0})
         return [node, *_scsi_bus(plan), disk]

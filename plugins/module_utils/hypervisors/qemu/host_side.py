@@ -10,7 +10,7 @@ import dataclasses
 import os
 from typing import Callable
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import disk_users, network
+from ansible_collections.kata.hypervisor.plugins.module_utils import disk_users, network, qcow2
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     BlockDrive,
@@ -122,8 +122,9 @@ def check(device: Device, config: HypervisorConfig) -> None:
 
 def _check_kind(device: Device, config: HypervisorConfig) -> None:
     if isinstance(device, (BlockDrive, PmemDrive)):
-        _check_disk(device)
-        if is_memory(device, config.block_device_driver):
+        in_memory = is_memory(device, config.block_device_driver)
+        _check_disk(device, "raw" if in_memory or isinstance(device, PmemDrive) else device.format)
+        if in_memory:
             _check_length(device.file)
     elif isinstance(device, NetworkDevice):
         if device.vhost and config.disable_vhost_net:
@@ -178,13 +179,17 @@ def _check_length(path: str) -> None:
         )
 
 
-def _check_disk(drive: BlockDrive | PmemDrive) -> None:
-    if not os.path.exists(drive.file):
-        raise AssetError("there is no such disk", option="devices", wanted=drive.file)
-    if os.path.isdir(drive.file):
-        raise AssetError("this is a directory, not a disk", option="devices", wanted=drive.file)
-    if not os.access(drive.file, os.R_OK if drive.read_only else os.R_OK | os.W_OK):
-        raise AssetError("this disk cannot be opened", option="devices", wanted=drive.file)
+def _check_disk(drive: BlockDrive | PmemDrive, image_format: str) -> None:
+    """Refuse a disk that cannot be opened, that names other files, or that the host itself uses."""
+    # A block device that was open for writing is looked at anew by udev, so whether it can be written to is only asked.
+    block = qcow2.is_block_device(drive.file)
+    if block and not drive.read_only and not os.access(drive.file, os.W_OK):
+        raise AssetError("this disk cannot be opened", option="devices", wanted=drive.file, answer="it cannot be written to", fix="Set read_only.")
+    descriptor = qcow2.open_disk(drive.file, drive.read_only or block, "devices")
+    try:
+        qcow2.check_open_image(descriptor, drive.file, image_format, "devices")
+    finally:
+        os.close(descriptor)
     user = disk_users.user_of(drive.file)
     if user:
         raise StateError(

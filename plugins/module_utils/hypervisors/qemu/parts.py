@@ -155,6 +155,11 @@ def _block(drive: BlockDrive, place: Place, driver: str) -> list[Part]:
         properties["file"]["aio"] = {"sync": "threads", "async": "io_uring"}[drive.io_engine]
     if drive.cache:
         properties["cache"] = {"direct": drive.cache.startswith("none"), "no-flush": drive.cache.endswith("unsafe")}
+    if drive.format not in ("raw", "qcow2"):
+        raise ConfigError("the format of a disk must be raw or qcow2", option="devices", wanted=drive.format)
+    if drive.format != "raw":
+        # Whatever the header names is not opened.
+        properties["backing"] = None
     backend = [Part("blockdev", node, drive.format, properties), *limiter(drive)]
     front: dict[str, Any] = {"drive": backend[-1].id}
     if drive.serial:

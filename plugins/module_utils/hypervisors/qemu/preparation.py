@@ -60,6 +60,10 @@ def prepare(config: HypervisorConfig, context: Context) -> tuple[HypervisorConfi
     config.check_consistent()
     _check_words(config)
     check_boot_files(config)
+    if config.image_path and config.image_format == "qcow2":
+        from ansible_collections.kata.hypervisor.plugins.module_utils.qcow2 import check_image
+
+        check_image(config.image_path, config.image_format, "image_path")
     _check_places(config)
     _check_unserved(config)
     _check_user(config, context)
