@@ -10,28 +10,47 @@ import os
 import stat
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError
+from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import Directory
 
 #: Permission to go through a directory, for its group and for everybody.
 THROUGH = stat.S_IXGRP | stat.S_IXOTH
 
 
 def make_run_dir(path: str, option: str = "run_dir", group: int | None = None) -> None:
-    """The directory for sockets and logs, the owner's alone.
+    """The directory for sockets and logs, the owner's alone, whatever the umask. Nobody else can make or exchange a name in it.
 
     :param option: the task's option that says where
     :param group: a group that may reach the files in it that it knows by name, and neither list nor make any
     :raises HostError: it cannot be made, or somebody else owns it
     """
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        owner = os.lstat(path)
-        if owner.st_uid == os.geteuid() and not os.path.islink(path):
-            os.chown(path, -1, os.getegid() if group is None else group)
-            os.chmod(path, 0o700 if group is None else 0o710)
+        _make_above(path)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+        directory = Directory.open(path)
     except OSError as error:
+        if isinstance(error, NotADirectoryError) or os.path.islink(path):
+            raise HostError(f"the directory {path} belongs to somebody else or is a link", option=option) from error
         raise HostError(f"the directory {path} cannot be made", option=option, answer=str(error)) from error
-    if owner.st_uid != os.geteuid() or not os.path.isdir(path) or os.path.islink(path):
-        raise HostError(f"the directory {path} belongs to somebody else or is a link", option=option)
+    with directory:
+        if os.fstat(directory.descriptor).st_uid != os.geteuid():
+            raise HostError(f"the directory {path} belongs to somebody else or is a link", option=option)
+        try:
+            os.fchown(directory.descriptor, -1, os.getegid() if group is None else group)
+            os.fchmod(directory.descriptor, 0o700 if group is None else 0o710)
+        except OSError as error:
+            raise HostError(f"the directory {path} cannot be made", option=option, answer=str(error)) from error
+
+
+def _make_above(path: str) -> None:
+    """Make the directories above a path that are missing, with mode 0755 whatever the umask."""
+    missing = []
+    while not os.path.isdir(path := os.path.dirname(path)):
+        missing.append(path)
+    for directory in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(directory, 0o700)
+            os.chmod(directory, 0o755)
 
 
 def let_through(path: str) -> None:
@@ -51,18 +70,29 @@ def file_of(path: str, uid: int, gid: int) -> None:
     :raises HostError: it cannot be made
     """
     try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            os.fchown(descriptor, uid, gid)
-        finally:
-            os.close(descriptor)
+        with Directory.open(os.path.dirname(path)) as directory:
+            directory.unlink(os.path.basename(path))
+            os.close(directory.create(os.path.basename(path), uid=uid, gid=gid))
     except OSError as error:
         raise HostError(f"the file {path} cannot be made", answer=str(error)) from error
 
 
 def keep_previous(path: str) -> None:
     """Put the last run's log aside, so that a new one starts empty."""
-    with contextlib.suppress(FileNotFoundError):
-        os.replace(path, path + ".old")
+    name = os.path.basename(path)
+    with contextlib.suppress(FileNotFoundError), Directory.open(os.path.dirname(path)) as directory:
+        directory.rename(name, directory, f"{name}.old")
+
+
+def remove_run_dir(path: str) -> None:
+    """Remove a run directory with all that is in it. Idempotent; links are removed and not followed.
+
+    :raises HostError: something cannot be removed
+    """
+    try:
+        with Directory.open(os.path.dirname(path)) as parent:
+            parent.remove(os.path.basename(path))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise HostError(f"the directory {path} cannot be removed", answer=str(error)) from error

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 from typing import Iterator
 
@@ -281,7 +280,7 @@ class Directory:
             for entry in os.listdir(inner.descriptor):
                 below = inner.status(entry)
                 if below is not None and stat.S_ISDIR(below.st_mode):
-                    inner.rename(entry, self, f".removed-{secrets.token_hex(8)}")
+                    inner.rename(entry, self, f".removed-{os.urandom(8).hex()}")
                 else:
                     inner.unlink(entry)
         with contextlib.suppress(FileNotFoundError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import socket
 import stat
 import subprocess
 from typing import Any, Callable, Iterator
@@ -144,3 +145,49 @@ def test_an_image_that_names_another_file_is_refused_everywhere(host: Any, tmp_p
         with pytest.raises(HypervisorError, match=refused):
             host.converge(check_mode, state="started")
     assert host.facts()["state"] == "stopped" and host.processes() == []
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "somebody's socket"])
+def test_a_socket_takes_nothing_of_the_hosts(host: Any, tmp_path: pathlib.Path, kind: str) -> None:
+    place = host.root / "place.sock"
+    theirs = socket.socket(socket.AF_UNIX)
+    if kind == "file":
+        place.write_text("data of the host")
+    elif kind == "link":
+        place.symlink_to(host.root / "elsewhere")
+    else:
+        theirs.bind(str(place))
+    before = os.lstat(place)
+    boot = {"kernel_path": str(host.assets.kernel), "initrd_path": str(host.assets.initrd), "accelerator": "tcg", "state": "started"}
+    port = {"id": "port0", "type": "serial", "name": "org.example.port", "path": str(place)}
+    refused = "nothing must be at the path of a socket but an earlier one of this sandbox"
+    for check_mode in (True, False):
+        with pytest.raises(HypervisorError, match=refused):
+            host.converge(check_mode, **boot, devices=[port])
+    assert host.processes() == []
+    host.converge(**boot)
+    for check_mode in (True, False):
+        with pytest.raises(HypervisorError, match=refused):
+            host.converge(check_mode, devices=[port])
+    host.converge(state="absent", stop_timeout=0)
+    assert (before.st_ino, before.st_size) == (os.lstat(place).st_ino, os.lstat(place).st_size)
+    theirs.close()
+
+
+def test_a_sandboxes_own_socket_is_replaced_and_no_other_ones(host: Any) -> None:
+    place = host.root / "place.sock"
+    port = {"id": "port0", "type": "serial", "name": "org.example.port", "path": str(place)}
+    boot = {"kernel_path": str(host.assets.kernel), "initrd_path": str(host.assets.initrd), "accelerator": "tcg", "state": "started"}
+    made = host.converge(**boot, devices=[port])["sandbox"]
+    with pytest.raises(HypervisorError, match="nothing must be at the path of a socket"):
+        host.converge(devices=[port, {**port, "id": "port1"}])
+    with pytest.raises(HypervisorError, match="nothing must be at the path of a socket"):
+        host.converge(devices=[port, {**port, "id": "port1", "path": str(host.run_path("qmp.sock"))}])
+    os.kill(made["pid"], 9)
+    host.converge(state="started")
+    assert stat.S_ISSOCK(place.stat().st_mode)
+    os.kill(host.facts()["pid"], 9)
+    place.unlink()
+    place.write_text("put there since")
+    host.converge(state="absent")
+    assert place.read_text() == "put there since"

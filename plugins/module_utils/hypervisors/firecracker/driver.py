@@ -141,7 +141,7 @@ class FirecrackerHypervisor(ProcessHypervisor):
         device = attachments.complete(device, preparation.own_name(self.config, self.context), self.vm.state)
         others = [one for one in others if device_id(one) != device_id(device)]
         jail = self.vm.state.jail or self._jail
-        preparation.check_device(device, self.config, self.vm.version, jail, others)
+        preparation.check_device(device, self.config, self.vm.version, jail, others, self.vm.state.sockets)
         return device
 
     # --- sizes -----------------------------------------------------------------------------------------------------

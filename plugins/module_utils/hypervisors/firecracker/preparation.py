@@ -9,7 +9,7 @@ import dataclasses
 import json
 import os
 import re
-from typing import Any
+from typing import Any, Collection
 
 from ansible_collections.kata.hypervisor.plugins.module_utils import disk_users, host
 from ansible_collections.kata.hypervisor.plugins.module_utils.boot_files import check_boot_files
@@ -47,6 +47,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
 from ansible_collections.kata.hypervisor.plugins.module_utils.network import check_bridge, check_name
 from ansible_collections.kata.hypervisor.plugins.module_utils.programs import check_program, find_program
+from ansible_collections.kata.hypervisor.plugins.module_utils.sockets import check_socket_place
 
 #: Placeholder drives of one VM; more would leave a guest without names that people expect.
 MAX_PLACEHOLDERS = 16
@@ -195,10 +196,11 @@ def default_base(context: Context) -> str:
     return os.path.join(os.path.dirname(os.path.dirname(context.state_dir)), "jails")
 
 
-def check_device(device: Device, config: HypervisorConfig, version: Version, jail: Jail | None, others: list[Device]) -> None:
+def check_device(device: Device, config: HypervisorConfig, version: Version, jail: Jail | None, others: list[Device], sockets: Collection[str] = ()) -> None:
     """Refuse a device that Firecracker, this version of it, or the host does not have. Changes nothing.
 
     :param others: the VM's other devices
+    :param sockets: paths of those that are this sandbox's
     """
     name, kind = device_id(device), single_kind(device)
     shorthand = {"vsock": config.use_vsock, "entropy": config.entropy_device}.get(kind, False)
@@ -214,6 +216,7 @@ def check_device(device: Device, config: HypervisorConfig, version: Version, jai
             raise ConfigError("a vsock's socket lies in the jail", option="devices", wanted=device.uds_path, fix="Leave its path out.")
         if jail is None and device.uds_path:
             socket_path(device.uds_path)
+            check_socket_place(device.uds_path, device.uds_path in sockets)
     elif isinstance(device, PmemDrive):
         dialect.require_endpoint(version, "PUT", "/pmem/x", "persistent memory", "devices", name)
         if device.rate_limit:

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
@@ -30,6 +28,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu i
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import machine_named
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity, terminate
+from ansible_collections.kata.hypervisor.plugins.module_utils.sockets import check_socket_place, remove_socket
 
 #: Seconds the guest gets to release a device.
 RELEASE_SECONDS = 15.0
@@ -47,7 +46,7 @@ def attach(machine: vm.Vm, config: HypervisorConfig, device: Device) -> None:
         return
     device = host_side.complete(device, config, machine.context, machine.state.uuid)
     host_side.check_hot(device, config, machine.state.shared_memory)
-    host_side.check(device, config)
+    host_side.check(device, config, machine.own_socket(identifier))
     side = None
     try:
         where = place(machine, config, device, hot=True)
@@ -139,7 +138,11 @@ def place(machine: vm.Vm, config: HypervisorConfig, device: Device, hot: bool) -
 def open_side(machine: vm.Vm, config: HypervisorConfig, device: Device) -> host_side.HostSide:
     """Open or start what the device needs on the host; a daemon is written down before and after it runs."""
 
+    ours = True
     if isinstance(device, SerialPort):
+        ours = machine.own_socket(device_id(device)) == device.host_path
+        # What is not this sandbox's is refused before the path is written down as its own.
+        check_socket_place(device.host_path, ours)
         machine.state.sockets[device_id(device)] = device.host_path
         machine.context.checkpoint()
 
@@ -152,7 +155,7 @@ def open_side(machine: vm.Vm, config: HypervisorConfig, device: Device) -> host_
             machine.state.daemons[device_id(device)] = process
         machine.context.checkpoint()
 
-    return host_side.open_host_side(device, config, machine.context, started)
+    return host_side.open_host_side(device, config, machine.context, started, ours)
 
 
 def give_back(machine: vm.Vm, identifier: str) -> None:
@@ -161,8 +164,7 @@ def give_back(machine: vm.Vm, identifier: str) -> None:
         bridges.release(machine.state.bridges, identifier)
     path = machine.state.sockets.pop(identifier, "")
     if path:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+        remove_socket(path)
     daemon = machine.state.daemons.pop(identifier, None)
     if daemon is not None:
         terminate(daemon, vm.STEP_SECONDS)

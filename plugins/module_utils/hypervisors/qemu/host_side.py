@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 from typing import Callable
@@ -32,7 +31,6 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import vfio, virtiofsd
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.launch import listening_socket
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.parts import (
     MEMORY_BLOCK,
     Descriptors,
@@ -42,6 +40,12 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.layout import sock
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity
 from ansible_collections.kata.hypervisor.plugins.module_utils.programs import version_text
 from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import Wanted, check_access, user_named
+from ansible_collections.kata.hypervisor.plugins.module_utils.sockets import (
+    check_socket_place,
+    is_socket,
+    listening_socket,
+    remove_socket,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.supervision import scope_command
 
 #: The caches of disks by block_device_cache_direct and block_device_cache_noflush.
@@ -108,19 +112,20 @@ def _address_of(interface: str) -> str:
         return ""
 
 
-def check(device: Device, config: HypervisorConfig) -> None:
+def check(device: Device, config: HypervisorConfig, own_socket: str = "") -> None:
     """Refuse what the host does not have or must not give away. Changes nothing.
 
+    :param own_socket: path of the socket that this sandbox has made for the device before
     :raises AssetError: a file, directory or daemon is missing
     :raises HostError: a kernel feature or device is missing
     :raises StateError: the host itself uses it
     """
-    _check_kind(device, config)
+    _check_kind(device, config, own_socket)
     if config.vmm_user:
         _check_user(device, config)
 
 
-def _check_kind(device: Device, config: HypervisorConfig) -> None:
+def _check_kind(device: Device, config: HypervisorConfig, own_socket: str) -> None:
     if isinstance(device, (BlockDrive, PmemDrive)):
         in_memory = is_memory(device, config.block_device_driver)
         _check_disk(device, "raw" if in_memory or isinstance(device, PmemDrive) else device.format)
@@ -132,6 +137,7 @@ def _check_kind(device: Device, config: HypervisorConfig) -> None:
         _check_interface(device)
     elif isinstance(device, SerialPort):
         socket_path(device.host_path)
+        check_socket_place(device.host_path, device.host_path == own_socket)
     elif isinstance(device, Volume):
         if not os.path.isdir(device.host_path):
             raise AssetError("there is no such directory to share", option="devices", wanted=device.host_path)
@@ -144,7 +150,7 @@ def _check_kind(device: Device, config: HypervisorConfig) -> None:
             )
     elif isinstance(device, VfioDevice):
         vfio.check(device)
-    elif isinstance(device, VhostUserDevice) and not os.path.exists(device.socket_path):
+    elif isinstance(device, VhostUserDevice) and not is_socket(os.path.realpath(device.socket_path)):
         raise AssetError(
             "nobody serves this vhost-user socket",
             option="devices",
@@ -211,11 +217,12 @@ def _check_interface(interface: NetworkDevice) -> None:
 
 
 def open_host_side(
-    device: Device, config: HypervisorConfig, context: Context, started: Callable[[ProcessIdentity | None], None]
+    device: Device, config: HypervisorConfig, context: Context, started: Callable[[ProcessIdentity | None], None], ours: bool = True
 ) -> HostSide:
     """Open or start what the device needs on the host. On failure nothing stays open.
 
     :param started: told of the daemon that serves the device, if one is started
+    :param ours: a socket that is where the device's will be is an earlier one of this sandbox
     """
     side = HostSide()
     try:
@@ -228,7 +235,7 @@ def open_host_side(
         elif isinstance(device, (BlockDrive, PmemDrive)):
             side.size = size_of(device.file)
         elif isinstance(device, SerialPort):
-            side.listener = [listening_socket(device.host_path).detach()]
+            side.listener = [listening_socket(device.host_path, ours, "devices").detach()]
         elif isinstance(device, Vsock):
             side.vhost = [_reserve_cid(device.context_id)]
         elif isinstance(device, Volume) and config.shared_fs != "virtio-9p":
@@ -252,8 +259,7 @@ def _start_virtiofsd(
     through: list[str],
 ) -> None:
     daemon = virtiofsd.find_daemon(config.virtio_fs_daemon)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
+    remove_socket(path)
     argv = virtiofsd.arguments(
         daemon, version_text(daemon), path, volume.host_path, config.virtio_fs_cache, volume.read_only
     )

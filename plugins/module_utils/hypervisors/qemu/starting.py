@@ -32,6 +32,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.run_files import (
     let_through,
     make_run_dir,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.sockets import listening_socket
 from ansible_collections.kata.hypervisor.plugins.module_utils.supervision import scope_command
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def start(
         state.shared_memory = config.shared_fs == "virtio-fs" or _served_by_others(config, devices)
         state.generation_id = config.boot_to_be_template
     state.launching = True
+    state.program = os.path.realpath(config.hypervisor_path)
     machine.context.checkpoint()
     make_run_dir(machine.context.run_dir, group=user.gid if user else None)
     for log in (vm.CONSOLE_LOG, vm.VMM_LOG):
@@ -88,7 +90,7 @@ def start(
     sides: list[HostSide] = []
     try:
         for name in vm.SOCKETS:
-            listeners.append(launch.listening_socket(run_path(name)))
+            listeners.append(listening_socket(run_path(name)))
         pieces = _parts(machine, config, devices, sides)
         for piece in pieces:
             piece.properties.update((description or {}).get("files", {}).get(piece.id, {}))

@@ -22,6 +22,7 @@ class QemuState:
 
     :param accelerator: what the VM was started with, and C(accelerator_reason) why
     :param process: the QEMU that was started, None before and after
+    :param program: real path of the QEMU that is started
     :param launching: a QEMU may run that C(process) does not name yet
     :param boot_vcpus: vCPUs at launch
     :param boot_memory_mb: MiB at launch
@@ -40,6 +41,7 @@ class QemuState:
     accelerator_reason: str = ""
     process: ProcessIdentity | None = None
     launching: bool = False
+    program: str = ""
     boot_vcpus: int = 0
     boot_memory_mb: int = 0
     max_memory_mb: int = 0
