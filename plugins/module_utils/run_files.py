@@ -14,6 +14,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files im
 
 #: Permission to go through a directory, for its group and for everybody.
 THROUGH = stat.S_IXGRP | stat.S_IXOTH
+#: Mode of the directories above run directories.
+ABOVE = 0o755
 
 
 def make_run_dir(path: str, option: str = "run_dir", group: int | None = None) -> None:
@@ -43,14 +45,14 @@ def make_run_dir(path: str, option: str = "run_dir", group: int | None = None) -
 
 
 def _make_above(path: str) -> None:
-    """Make the directories above a path that are missing, with mode 0755 whatever the umask."""
+    """Make the directories above a path that are missing, whatever the umask."""
     missing = []
     while not os.path.isdir(path := os.path.dirname(path)):
         missing.append(path)
     for directory in reversed(missing):
         with contextlib.suppress(FileExistsError):
             os.mkdir(directory, 0o700)
-            os.chmod(directory, 0o755)
+            os.chmod(directory, ABOVE)
 
 
 def let_through(path: str) -> None:
