@@ -140,6 +140,11 @@ def open_disk(path: str, read_only: bool, option: str, what: str = "disk") -> in
     return descriptor
 
 
+def is_block(descriptor: int) -> bool:
+    """Is what is open a block device?"""
+    return stat.S_ISBLK(os.fstat(descriptor).st_mode)
+
+
 def is_block_device(path: str) -> bool:
     """Is it a block device, through links or not?"""
     try:

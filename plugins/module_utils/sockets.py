@@ -63,6 +63,20 @@ def listening_socket(path: str, ours: bool = True, option: str = "run_dir") -> s
     return listener
 
 
+def connected_socket(path: str, option: str = "devices") -> int:
+    """A descriptor of a connection to a unix socket.
+
+    :raises HostError: nobody listens there
+    """
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        client.connect(path)
+    except OSError as error:
+        client.close()
+        raise HostError("nobody serves this socket", option=option, wanted=path, answer=str(error), fix="Start its back end first.") from error
+    return client.detach()
+
+
 def remove_socket(path: str) -> None:
     """Remove a socket. What is no socket stays. Idempotent."""
     try:

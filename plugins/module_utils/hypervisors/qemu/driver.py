@@ -210,6 +210,7 @@ class QemuHypervisor(ProcessHypervisor):
             host_side.check_hot(device, self.config, self.vm.state.shared_memory)
             host_side.check(device, self.config, self.vm.own_socket(device_id(device)))
             parts.parts_of(device, parts.Place.on(self._machine()), self.config.block_device_driver)
+            host_side.check_named(device, self.config, self.vm.state.uid)
 
     # --- sizes -----------------------------------------------------------------------------------------------------
 
@@ -287,6 +288,7 @@ class QemuHypervisor(ProcessHypervisor):
         return {
             "accelerator": state.accelerator,
             "accelerator_reason": state.accelerator_reason,
+            **({"vmm_uid": state.uid} if state.process is not None else {}),
             "uuid": state.uuid,
             "vmm_version": ".".join(map(str, state.qemu_version)),
         }

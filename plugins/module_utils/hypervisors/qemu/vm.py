@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from typing import Iterator
 
@@ -30,6 +31,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.process import (
     identify,
     lock_owner,
     owner_of,
+    send_signal,
     tail,
     terminate,
     wait_gone,
@@ -173,10 +175,24 @@ class Vm(ProcessVm):
         process = self.process()
         if process is not None and terminate(process, STEP_SECONDS) == "stuck":
             raise VmmError(f"QEMU (pid {process.pid}) does not end, not even by SIGKILL", log=self.log)
+        self._end_own_processes()
         self.end_daemons()
         self.state.process = None
         self.state.launching = False
         self.remove_leftovers()
+
+    def _end_own_processes(self) -> None:
+        """End what a QEMU with a uid of its own may have started: nobody else has processes of that uid."""
+        if not self.state.uid:
+            return
+        from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import is_own_uid, owners_of_processes
+
+        if is_own_uid(self.state.uid) and self.state.uid == self.state.own_uid:
+            for pid, uid in owners_of_processes().items():
+                found = identify(pid) if uid == self.state.uid else None
+                if found is not None and send_signal(found, signal.SIGKILL):
+                    wait_gone(found, STEP_SECONDS)
+        self.state.uid = 0
 
     def powerdown(self, process: ProcessIdentity, timeout: float) -> bool:
         """Ask the guest to power off; True when the process has ended in time. A paused guest is resumed, or it could not obey."""
