@@ -23,8 +23,8 @@ KILLED = 137
 #: What a sandbox cannot be made without.
 BOOT = {"kernel_path": "/k", "initrd_path": "/i"}
 
-#: Audit events (PEP 578) of calls that change files, and which of their arguments is the path.
-CHANGES = {"os.rename": 1, "os.remove": 0, "os.mkdir": 0, "os.rmdir": 0, "os.truncate": 0}
+#: Audit events (PEP 578) of calls that change files, and which of their arguments are the path and the directory that it is relative to.
+CHANGES = {"os.rename": (1, 3), "os.remove": (0, 1), "os.mkdir": (0, 2), "os.rmdir": (0, 1), "os.truncate": (0, None)}
 
 
 class LabHypervisor(MockHypervisor):
@@ -116,6 +116,12 @@ def run_killed(root: pathlib.Path, before_change: int, work: Callable[[], Any]) 
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def _changed_path(arguments: tuple[Any, ...], path: int, directory: int | None) -> str:
+    """The path of an audit event, from its arguments of these numbers."""
+    place = arguments[directory] if directory is not None else -1
+    return os.path.join(os.readlink(f"/proc/self/fd/{place}") if isinstance(place, int) and place >= 0 else "/", str(arguments[path]))
+
+
 def _kill_before_change(root: str, number: int) -> None:
     count = 0
 
@@ -124,8 +130,10 @@ def _kill_before_change(root: str, number: int) -> None:
         if event == "open":
             path, flags = arguments[0], arguments[2]
             changes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)
+            # The event does not name the directory of a relative path; nothing but our own directories is changed so.
+            path = os.path.join(root, str(path))
         else:
-            changes, path = event in CHANGES, arguments[CHANGES[event]] if event in CHANGES else ""
+            changes, path = event in CHANGES, _changed_path(arguments, *CHANGES[event]) if event in CHANGES else ""
         if changes and str(path).startswith(root):
             count += 1
             if count == number:

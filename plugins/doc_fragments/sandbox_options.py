@@ -385,6 +385,7 @@ class ModuleDocFragment:
   image_format:
     description:
       - The format of O(image_path). It is never guessed from the file's content.
+      - A V(qcow2) image that names a backing file or a data file is refused, since the VMM would open that file of the host for the guest.
       - With O(hypervisor=qemu), a change needs a restart.
       - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: str
@@ -561,7 +562,9 @@ class ModuleDocFragment:
     description: The disk (C(block)), or what the guest sees as persistent memory (C(pmem)), a file or a block device of the host. Required.
     type: path
   format:
-    description: Format of the disk (C(block)), V(raw) when not given. It is never guessed from the file's content.
+    description:
+      - Format of the disk (C(block)), V(raw) when not given. It is never guessed from the file's content.
+      - A V(qcow2) disk that names a backing file or a data file is refused, since the VMM would open that file of the host for the guest.
     type: str
     choices: [raw, qcow2]
   driver:

@@ -3,13 +3,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Start, identify, signal and outlive: what there is to know about a VMM's process.
 
-A pid alone identifies nothing, since pids are reused: it counts with its start time and its executable.
+A pid alone identifies nothing, since pids are reused: it counts with its start time, its executable and the boot of the host. Signals go through a
+descriptor of the process (pidfd_open(2)), after which its identity is checked again: what gets the signal is what was checked.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import fcntl
+import functools
 import os
 import select
 import signal
@@ -18,6 +22,8 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any, Iterator
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import Directory, UntrustedFile
+
 if TYPE_CHECKING:
     from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import User
 
@@ -25,6 +31,7 @@ if TYPE_CHECKING:
 SUPERVISOR_SECONDS = 10.0
 #: Seconds that the unit of a process which has ended may take to go away.
 UNIT_GONE_SECONDS = 3.0
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +40,14 @@ class ProcessIdentity:
 
     :param start_time: clock ticks since boot (proc(5), stat field 22)
     :param executable: path of the program it runs
+    :param boot: of the host (random(4), boot_id); empty in records of earlier versions. One more criterion, not the only one: containers that
+        start again keep it
     """
 
     pid: int
     start_time: int
     executable: str
+    boot: str = dataclasses.field(default="", compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """The identity as a JSON-able value."""
@@ -47,13 +57,24 @@ class ProcessIdentity:
     def from_dict(cls, value: Any) -> ProcessIdentity | None:
         """The identity from its JSON value; None where the value is none."""
         try:
-            return cls(int(value["pid"]), int(value["start_time"]), str(value["executable"]))
-        except (TypeError, KeyError, ValueError):
+            return cls(int(value["pid"]), int(value["start_time"]), str(value["executable"]), str(value.get("boot", "")))
+        except (AttributeError, TypeError, KeyError, ValueError):
             return None
 
     def is_alive(self) -> bool:
         """Does exactly this process still run? A zombie does not, nor does another process with its pid."""
-        return identify(self.pid) == self
+        found = identify(self.pid)
+        return found == self and found is not None and (not self.boot or not found.boot or found.boot == self.boot)
+
+
+@functools.lru_cache(maxsize=1)
+def boot_id() -> str:
+    """What tells this boot of the host from others, empty where the kernel does not say."""
+    try:
+        with open(BOOT_ID, encoding="ascii") as stream:
+            return stream.read(64).strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def _stat(pid: int) -> tuple[str, int] | None:
@@ -78,35 +99,53 @@ def identify(pid: int) -> ProcessIdentity | None:
     except OSError:
         return None
     # The kernel marks a program that was replaced on disk; it is still the same process.
-    return ProcessIdentity(pid, stat[1], executable[: -len(" (deleted)")] if executable.endswith(" (deleted)") else executable)
+    executable = executable[: -len(" (deleted)")] if executable.endswith(" (deleted)") else executable
+    return ProcessIdentity(pid, stat[1], executable, boot_id())
 
 
-def lock_owner(path: str) -> int:
+def lock_owner(directory: Directory, name: str) -> int:
     """The pid that holds a POSIX lock on a file (QEMU locks its pid file this way), 0 when nobody does.
 
-    A question to the kernel, so it can't be fooled by a reused pid (fcntl(2), F_GETLK).
+    A hint and no proof: whoever can open the file can lock it, and so name any process that it is. What is found is identified by its caller.
     """
     layout = "hhqqi4x"
     try:
-        with open(path, "rb+") as stream:
-            question = struct.pack(layout, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-            answer = struct.unpack(layout, fcntl.fcntl(stream, fcntl.F_GETLK, question))
+        descriptor = directory.open_file(name)
+    except (OSError, UntrustedFile):
+        return 0
+    try:
+        question = struct.pack(layout, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        answer = struct.unpack(layout, fcntl.fcntl(descriptor, fcntl.F_GETLK, question))
     except (OSError, struct.error):
         return 0
+    finally:
+        os.close(descriptor)
     return 0 if answer[0] == fcntl.F_UNLCK else int(answer[4])
+
+
+def command_line(pid: int) -> list[str]:
+    """The command line of a process, empty where it has none or does not let us see it. A process can change its own."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as stream:
+            return [os.fsdecode(word) for word in stream.read().split(b"\0")[:-1]]
+    except OSError:
+        return []
+
+
+def owner_of(pid: int) -> int:
+    """The effective uid of a process, -1 where there is none."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return -1
 
 
 def command_lines() -> Iterator[tuple[int, list[str]]]:
     """Pid and command line of every process that lets us see it."""
     for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/cmdline", "rb") as stream:
-                    words = stream.read().split(b"\0")[:-1]
-            except OSError:
-                continue
-            if words:
-                yield int(name), [os.fsdecode(word) for word in words]
+        words = command_line(int(name)) if name.isdigit() else []
+        if words:
+            yield int(name), words
 
 
 def spawn_detached(
@@ -143,6 +182,21 @@ def spawn_detached(
         time.sleep(0.05)
 
 
+def open_log(path: str) -> int:
+    """A descriptor that appends to a log, which is made where there is none; the owner's alone.
+
+    :raises OSError: it cannot be opened, or its name is taken by something else than a file
+    """
+    with Directory.open(os.path.dirname(path)) as directory:
+        name = os.path.basename(path)
+        with contextlib.suppress(FileExistsError):
+            os.close(directory.create(name))
+        try:
+            return directory.open_file(name, os.O_WRONLY | os.O_APPEND)
+        except UntrustedFile as error:
+            raise OSError(errno.EINVAL, str(error)) from error
+
+
 def _wait_for_exec(child: subprocess.Popen[bytes], first: str, deadline: float) -> None:
     """Wait until a process runs another program than the first, or has ended.
 
@@ -166,7 +220,7 @@ def _spawn(
     switch: dict[str, Any] = {}
     if user is not None:
         switch = {"extra_groups": list(user.groups), **({} if later else {"user": user.uid, "group": user.gid})}
-    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    log = open_log(log_path)
     try:
         return subprocess.Popen(
             argv,
@@ -209,6 +263,26 @@ def wait_gone(identity: ProcessIdentity, timeout: float) -> bool:
 
 def send_signal(identity: ProcessIdentity, number: int) -> bool:
     """Signal exactly this process; False when it does not run any more."""
+    try:
+        descriptor = os.pidfd_open(identity.pid)
+    except (OSError, AttributeError) as error:
+        if getattr(error, "errno", errno.ENOSYS) not in (errno.ENOSYS, errno.EPERM):
+            return False
+        return _signal_by_pid(identity, number)
+    try:
+        # Only now is it sure that the process which is looked at is the one that the descriptor stands for.
+        if not identity.is_alive():
+            return False
+        signal.pidfd_send_signal(descriptor, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _signal_by_pid(identity: ProcessIdentity, number: int) -> bool:
+    """Signal a process on a kernel before 5.3, which has no descriptors of processes."""
     if not identity.is_alive():
         return False
     try:
@@ -245,12 +319,10 @@ def why_gone(program: str, process: ProcessIdentity | None, words: str) -> str:
 
 
 def tail(path: str, lines: int = 20, size: int = 16384) -> str:
-    """The last lines of a log, empty when there is none. Reads at most C(size) bytes."""
-    from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import Directory
-
+    """The last lines of a log, empty when there is none. Reads at most C(size) bytes, of nothing but a regular file."""
     try:
         with Directory.open(os.path.dirname(path) or ".") as directory:
             text = directory.tail(os.path.basename(path), size).decode("utf-8", "replace")
-    except OSError:
+    except (OSError, UntrustedFile):
         return ""
     return "\n".join(text.splitlines()[-lines:])

@@ -1,12 +1,18 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The user that a VMM runs as where that is not the task's own, and what that user may open."""
+"""The user that a VMM runs as where that is not the task's own, and what that user may open.
+
+Where a task of root's names nobody, a sandbox has a uid of its own, which no other sandbox has and no file of the host's belongs to.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import glob
 import os
+import stat
 import subprocess
 from typing import NamedTuple
 
@@ -16,6 +22,9 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Asse
 TEST = 'n=0; while [ $# -gt 0 ]; do case $1 in *r*) [ -r "$2" ];; esac && case $1 in *w*) [ -w "$2" ];; esac &&'
 TEST += ' case $1 in *x*) [ -x "$2" ];; esac || echo $n; n=$((n + 1)); shift 2; done'
 TEST_SECONDS = 30
+#: The first of 2^28 uids that no distribution and no systemd hands out (systemd, UIDS-GIDS); those of jails are among them.
+FIRST_UID = 0x70000000
+UIDS = 1 << 28
 MODES = {"r": "read", "w": "write to", "x": "enter or execute"}
 
 
@@ -30,6 +39,92 @@ class User:
     uid: int
     gid: int
     groups: tuple[int, ...]
+
+    @property
+    def is_own(self) -> bool:
+        """Is it the uid of one sandbox alone?"""
+        return is_own_uid(self.uid)
+
+
+def is_own_uid(uid: int) -> bool:
+    """Is it a uid that sandboxes have of their own?"""
+    return FIRST_UID <= uid < FIRST_UID + UIDS
+
+
+def own_user(sandbox: str, uid: int, nodes: tuple[str, ...] = ()) -> User:
+    """The user that one sandbox has for itself; its group has the same number.
+
+    :param nodes: device nodes that the VMM opens by name; the groups that may use them are among the user's
+    """
+    groups = [uid]
+    for node in nodes:
+        with contextlib.suppress(OSError):
+            found = os.stat(node)
+            if found.st_mode & 0o060 == 0o060 and found.st_gid:
+                groups.append(found.st_gid)
+    return User(f"of sandbox {sandbox}", uid, uid, tuple(dict.fromkeys(groups)))
+
+
+def own_uid(run_dir: str, jails: str, recorded: int = 0) -> int:
+    """The uid that a sandbox has for itself: the recorded one, or one that follows from where it lives, unless somebody else has it by now.
+
+    :param run_dir: the sandbox's; those beside it belong to the groups of the sandboxes that run
+    :param jails: directory of the jails of the same sandboxes' host
+    :param recorded: the one it had before, 0 for none
+    """
+    import hashlib
+
+    taken = set(owners_of_processes().values())
+    for pattern, own in ((os.path.join(glob.escape(os.path.dirname(run_dir)), "*"), run_dir), (os.path.join(glob.escape(jails), "*", "*", "root"), "")):
+        for path in glob.glob(pattern):
+            with contextlib.suppress(OSError):
+                if path != own:
+                    taken.add(os.lstat(path).st_gid)
+    start = int.from_bytes(hashlib.sha256(os.fsencode(run_dir)).digest()[:8], "big")
+    first = (recorded,) if is_own_uid(recorded) else ()
+    candidates: list[int] = [*first, *(FIRST_UID + (start + step) % UIDS for step in range(len(taken) + 1))]
+    return next(uid for uid in candidates if uid not in taken)
+
+
+def owners_of_processes() -> dict[int, int]:
+    """The real uid of every process that has not ended, by its pid (proc(5)). The owner of its directory there is root for one that gave its rights up."""
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                with open(f"/proc/{name}/status", "rb") as stream:
+                    words = dict(line.split(b":", 1) for line in stream.read(4096).splitlines() if b":" in line)
+                if words[b"State"].split()[0] not in (b"Z", b"X"):
+                    found[int(name)] = int(words[b"Uid"].split()[0])
+    return found
+
+
+def denied(modes: str) -> str:
+    """What somebody may not do, in words."""
+    return " and ".join(MODES[mode] for mode in modes)
+
+
+def may_use(user: User, path: str, modes: str) -> bool:
+    """May a user use a file by its name, as far as the modes of it and of the directories above tell? Changes nothing.
+
+    :param modes: of the letters r, w and x
+    """
+    above = os.path.dirname(os.path.realpath(path))
+    try:
+        while True:
+            if not _allows(user, os.stat(above), "x"):
+                return False
+            if above == "/":
+                return _allows(user, os.stat(path), modes)
+            above = os.path.dirname(above)
+    except OSError:
+        return False
+
+
+def _allows(user: User, status: os.stat_result, modes: str) -> bool:
+    shift = 6 if status.st_uid == user.uid else 3 if status.st_gid in user.groups else 0
+    wanted = sum({"r": stat.S_IROTH, "w": stat.S_IWOTH, "x": stat.S_IXOTH}[mode] for mode in set(modes))
+    return (status.st_mode >> shift) & wanted == wanted
 
 
 class Wanted(NamedTuple):
@@ -50,10 +145,10 @@ def user_named(name: str, option: str = "vmm_user") -> User | None:
     :raises ConfigError: there is no such user
     :raises HostError: only root can become somebody else
     """
-    import pwd
-
     if not name:
         return None
+    import pwd
+
     try:
         known = pwd.getpwnam(name)
     except KeyError:
@@ -90,7 +185,7 @@ def check_access(user: User | None, wanted: list[Wanted]) -> None:
     for number in done.stdout.split():
         file = wanted[int(number)]
         raise AssetError(
-            f"the user {user.name} may not {' and '.join(MODES[mode] for mode in file.modes)} this",
+            f"the user {user.name} may not {denied(file.modes)} this",
             option=file.option,
             wanted=file.path,
             fix="Give that user access to it and to the directories above it (chmod, chgrp or setfacl), or choose another vmm_user.",

@@ -14,10 +14,12 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files im
 
 #: Permission to go through a directory, for its group and for everybody.
 THROUGH = stat.S_IXGRP | stat.S_IXOTH
+#: Mode of the directories above run directories.
+ABOVE = 0o755
 
 
 def make_run_dir(path: str, option: str = "run_dir", group: int | None = None) -> None:
-    """The directory for sockets and logs, the owner's alone.
+    """The directory for sockets and logs, the owner's alone, whatever the umask. Nobody else can make or exchange a name in it.
 
     :param option: the task's option that says where
     :param group: a group that may reach the files in it that it knows by name, and neither list nor make any
@@ -45,7 +47,7 @@ def _make_directories(path: str) -> None:
     for directory in reversed(missing):
         with contextlib.suppress(FileExistsError):  # Another task makes it in this moment.
             os.mkdir(directory, 0o700)
-            os.chmod(directory, 0o700 if directory == missing[0] else 0o755)
+            os.chmod(directory, 0o700 if directory == missing[0] else ABOVE)
 
 
 def let_through(path: str) -> None:
@@ -77,4 +79,18 @@ def keep_previous(path: str) -> None:
     """Put the last run's log aside, so that a new one starts empty."""
     name = os.path.basename(path)
     with contextlib.suppress(FileNotFoundError), Directory.open(os.path.dirname(path)) as directory:
-        directory.rename(name, directory, name + ".old")
+        directory.rename(name, directory, f"{name}.old")
+
+
+def remove_run_dir(path: str) -> None:
+    """Remove a run directory with all that is in it. Idempotent; links are removed and not followed.
+
+    :raises HostError: something cannot be removed
+    """
+    try:
+        with Directory.open(os.path.dirname(path)) as parent:
+            parent.remove(os.path.basename(path))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise HostError(f"the directory {path} cannot be removed", answer=str(error)) from error

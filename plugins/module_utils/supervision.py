@@ -9,10 +9,12 @@ outlives the ssh session and the task, can be limited, and shows in C(systemctl 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import shutil
+import stat
 import subprocess
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
@@ -20,6 +22,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Conf
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import RUN_ROOT, STATE_ROOT, SandboxLayout
 from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import User
+from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import Directory
 
 #: All VMMs' units are below this one, so that a host can limit them together.
 SLICE = "kata.slice"
@@ -113,9 +116,10 @@ def scope_command(context: Context, config: HypervisorConfig, part: str = "", us
 def log_command(layout: SandboxLayout, pid: int, log: str, offset: int) -> list[str]:
     """What copies a VMM's log into the journal for as long as the VMM's unit is there.
 
-    The log stays a file, which is whole at any moment. What is copied counts as the words of the VMM's unit (systemd.journal-fields(7), OBJECT_*),
+    The log stays a file. What is copied counts as the words of the VMM's unit (systemd.journal-fields(7), OBJECT_*),
     so C(journalctl -u kata-sandbox-ID.scope) has them.
 
+    :param log: a path that leads to the log and to no other file, see L(log_of)
     :param offset: where this VMM's words begin in the log, in bytes
     """
     stem = unit_stem(layout)
@@ -137,16 +141,40 @@ def log_command(layout: SandboxLayout, pid: int, log: str, offset: int) -> list[
         f"--property=ExecStop={shutil.which('sleep') or '/bin/sleep'} 0.2",
         shutil.which("tail") or "/usr/bin/tail",
         f"--bytes=+{offset + 1}",
-        "--follow=name",
+        "--follow=descriptor",
         log,
     ]
 
 
+def log_of(pid: int, log: str) -> str:
+    """A path that leads to a VMM's log through the descriptor that the VMM has of it, empty where it has none.
+
+    A log may lie where the VMM's user can exchange names. What the VMM has open is at most what it may read anyway, so nothing else of the host's
+    gets into the journal.
+    """
+    try:
+        with Directory.open(os.path.dirname(log)) as directory:
+            wanted = directory.status(os.path.basename(log))
+        if wanted is None or not stat.S_ISREG(wanted.st_mode):
+            return ""
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            path = f"/proc/{pid}/fd/{name}"
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(path), wanted):
+                    return path
+    except OSError:
+        pass
+    return ""
+
+
 def follow_log(layout: SandboxLayout, config: HypervisorConfig, pid: int | None, log: str, offset: int) -> None:
     """Have a VMM's log in the journal too, where systemd looks after it. Nothing waits for that, and nothing fails by it."""
-    if log and pid and resolve(config.supervisor) == "systemd":
+    if not log or not pid or resolve(config.supervisor) != "systemd":
+        return
+    path = log_of(pid, log)
+    if path:
         subprocess.Popen(
-            log_command(layout, pid, log, offset),
+            log_command(layout, pid, path, offset),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

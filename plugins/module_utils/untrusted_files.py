@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 from typing import Iterator
 
@@ -337,7 +336,7 @@ class Directory:
             for entry in os.listdir(inner.descriptor):
                 below = inner.status(entry)
                 if below is not None and stat.S_ISDIR(below.st_mode):
-                    inner.rename(entry, self, f".removed-{secrets.token_hex(8)}")
+                    inner.rename(entry, self, f".removed-{os.urandom(8).hex()}")
                 else:
                     inner.unlink(entry)
         self._remove_empty(name)

@@ -9,7 +9,6 @@ import contextlib
 import math
 import os
 import re
-import stat
 import subprocess
 import sys
 import time
@@ -206,10 +205,12 @@ while os.getppid() == parent:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         descriptor = -1
-    if descriptor >= 0:
+    if descriptor >= 0 and not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+    elif descriptor >= 0:
         with open(descriptor, "rb") as stream:
             status = os.fstat(descriptor)
-            if stat.S_ISREG(status.st_mode) and status.st_size != seen:
+            if status.st_size != seen:
                 seen = status.st_size
                 stream.seek(max(start if start <= seen else 0, seen - most))
                 if pattern.search(stream.read(most)):
@@ -281,15 +282,16 @@ def _listens(host: str, port: int, interface: str = "") -> bool:
 
 def _printed(path: str, start: int) -> bytes:
     """What the guest printed since it started; a log that is shorter than it was has been begun anew."""
+    from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import Directory, UntrustedFile
+
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
+        with Directory.open(os.path.dirname(path)) as directory:
+            descriptor = directory.open_file(os.path.basename(path))
+    except (OSError, UntrustedFile):
         return b""
     with open(descriptor, "rb") as stream:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            return b""
-        stream.seek(max(start if start <= status.st_size else 0, status.st_size - SEARCHED))
+        size = os.fstat(descriptor).st_size
+        stream.seek(max(start if start <= size else 0, size - SEARCHED))
         return stream.read(SEARCHED)
 
 

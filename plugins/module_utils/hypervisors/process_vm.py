@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from typing import TYPE_CHECKING, Iterator
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError, StateError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context, Hypervisor, Observed
+from ansible_collections.kata.hypervisor.plugins.module_utils.run_files import remove_run_dir
 
 if TYPE_CHECKING:
     from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device
@@ -50,6 +50,10 @@ class ProcessVm:
         """End the VMM and remove everything that was made for it."""
         raise NotImplementedError
 
+    def adopt(self) -> None:
+        """See L(Hypervisor.adopt)."""
+        raise NotImplementedError
+
     @contextlib.contextmanager
     def named_errors(self) -> Iterator[None]:
         """Every error that leaves the driver names the sandbox and, where the VMM spoke, its log."""
@@ -86,7 +90,7 @@ class ProcessHypervisor(Hypervisor):
     def cleanup(self) -> None:
         with self.vm.named_errors():
             self.vm.kill()
-            shutil.rmtree(self.context.run_dir, ignore_errors=True)
+            remove_run_dir(self.context.run_dir)
 
     def adopt(self) -> None:
         self.vm.adopt()

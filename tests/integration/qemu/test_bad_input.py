@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import socket
 import stat
 import subprocess
 from typing import Any, Callable, Iterator
@@ -103,3 +104,90 @@ def test_a_sandbox_that_runs_survives_a_wish_that_cannot_be(host: Any) -> None:
             host.converge(**wish)
     after = host.facts()
     assert (after["pid"], after["state"], after["memory_mb"]) == (before["pid"], "started", before["memory_mb"])
+
+
+def an_overlay(path: pathlib.Path, *words: str) -> str:
+    """A qcow2 image that names a file of the host."""
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *words, str(path), "8M"], check=True)
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", ["backing file", "data file"])
+def test_an_image_that_names_another_file_is_refused_everywhere(host: Any, tmp_path: pathlib.Path, kind: str) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"secret of the host".ljust(8 << 20, b"\0"))
+    words = ("-b", str(secret), "-F", "raw") if kind == "backing file" else ("-o", f"data_file={tmp_path / 'elsewhere'}")
+    bad = an_overlay(tmp_path / "bad.qcow2", *words)
+    boot = {"kernel_path": str(host.assets.kernel), "initrd_path": str(host.assets.initrd), "accelerator": "tcg", "state": "started"}
+    disk = {"id": "data", "type": "block", "file": bad, "format": "qcow2"}
+    refused = rf"must not name other files.*it names the {kind} {tmp_path}"
+    for check_mode in (True, False):
+        with pytest.raises(HypervisorError, match=refused) as error:
+            host.converge(check_mode, **boot, devices=[disk])
+        assert error.value.option == "devices"
+        with pytest.raises(HypervisorError, match=refused) as error:
+            host.converge(check_mode, **{**boot, "initrd_path": "", "image_path": bad, "image_format": "qcow2"})
+        assert error.value.option == "image_path"
+    assert list(host.root.iterdir()) == [] and host.processes() == []
+
+    host.start(kernel_params=["kata.shell=ttyS0"], wait_for=None)
+    good = {**disk, "file": an_overlay(tmp_path / "good.qcow2"), "driver": "virtio-blk"}
+    host.converge(devices=[good])
+    for check_mode in (True, False):
+        with pytest.raises(HypervisorError, match=refused):
+            host.converge(check_mode, devices=[good, {**disk, "id": "more"}])
+        with pytest.raises(HypervisorError, match=refused):
+            host.device(check_mode, **{**disk, "id": "more"})
+    # One that was exchanged while the sandbox was off.
+    host.converge(state="stopped", stop_timeout=0)
+    os.replace(bad, good["file"])
+    for check_mode in (True, False):
+        with pytest.raises(HypervisorError, match=refused):
+            host.converge(check_mode, state="started")
+    assert host.facts()["state"] == "stopped" and host.processes() == []
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "somebody's socket"])
+def test_a_socket_takes_nothing_of_the_hosts(host: Any, tmp_path: pathlib.Path, kind: str) -> None:
+    place = host.root / "place.sock"
+    theirs = socket.socket(socket.AF_UNIX)
+    if kind == "file":
+        place.write_text("data of the host")
+    elif kind == "link":
+        place.symlink_to(host.root / "elsewhere")
+    else:
+        theirs.bind(str(place))
+    before = os.lstat(place)
+    boot = {"kernel_path": str(host.assets.kernel), "initrd_path": str(host.assets.initrd), "accelerator": "tcg", "state": "started"}
+    port = {"id": "port0", "type": "serial", "name": "org.example.port", "path": str(place)}
+    refused = "nothing must be at the path of a socket but an earlier one of this sandbox"
+    for check_mode in (True, False):
+        with pytest.raises(HypervisorError, match=refused):
+            host.converge(check_mode, **boot, devices=[port])
+    assert host.processes() == []
+    host.converge(**boot)
+    for check_mode in (True, False):
+        with pytest.raises(HypervisorError, match=refused):
+            host.converge(check_mode, devices=[port])
+    host.converge(state="absent", stop_timeout=0)
+    assert (before.st_ino, before.st_size) == (os.lstat(place).st_ino, os.lstat(place).st_size)
+    theirs.close()
+
+
+def test_a_sandboxes_own_socket_is_replaced_and_no_other_ones(host: Any) -> None:
+    place = host.root / "place.sock"
+    port = {"id": "port0", "type": "serial", "name": "org.example.port", "path": str(place)}
+    boot = {"kernel_path": str(host.assets.kernel), "initrd_path": str(host.assets.initrd), "accelerator": "tcg", "state": "started"}
+    made = host.converge(**boot, devices=[port])["sandbox"]
+    with pytest.raises(HypervisorError, match="nothing must be at the path of a socket"):
+        host.converge(devices=[port, {**port, "id": "port1"}])
+    with pytest.raises(HypervisorError, match="nothing must be at the path of a socket"):
+        host.converge(devices=[port, {**port, "id": "port1", "path": str(host.run_path("qmp.sock"))}])
+    os.kill(made["pid"], 9)
+    host.converge(state="started")
+    assert stat.S_ISSOCK(place.stat().st_mode)
+    os.kill(host.facts()["pid"], 9)
+    place.unlink()
+    place.write_text("put there since")
+    host.converge(state="absent")
+    assert place.read_text() == "put there since"

@@ -79,6 +79,12 @@ def test_a_9p_share_is_there_from_the_start_or_not_at_all(host: Any, guest_with_
     (shared / "greeting").write_text("hello from the host")
     share = {"id": "share0", "type": "fs", "tag": "work", "path": str(shared)}
     host.start(shared_fs="virtio-9p", kernel_path=str(guest_with_9p.kernel), initrd_path=str(guest_with_9p.initrd))
+    if os.geteuid() == 0:
+        host.converge(state="stopped", stop_timeout=0)
+        for check_mode in (True, False):
+            with pytest.raises(HypervisorError, match=r"own user, who may not read and write to and enter or execute this.*vmm_user: root"):
+                host.converge(check_mode, state="started", devices=[share])
+        host.converge(state="started", vmm_user="root")
     with pytest.raises(HypervisorError, match="restart"):
         host.converge(devices=[share])
     host.converge(devices=[share], disruption="restart", wait_for={"console": "kata-guest: ready", "timeout": 120})
@@ -137,7 +143,15 @@ def test_files_in_the_guests_memory(host: Any) -> None:
         path.write_bytes(f"file {number}".encode().ljust(64 << 20, b"\0"))
         driver = {"driver": "nvdimm", "read_only": number == 2} if kind == "block" else {}
         files.append({"id": f"memory{number}", "type": kind, "file": str(path), **driver})
-    host.start(memory_mb=256, max_memory_mb=512, memory_offset_mb=8192, devices=files[:2])
+    made = host.start(memory_mb=256, max_memory_mb=512, memory_offset_mb=8192, devices=files[:2])["sandbox"]
+    if os.geteuid() == 0:
+        # QEMU has opened the first two as root, and opens others as the sandbox's own user.
+        for check_mode in (True, False):
+            with pytest.raises(HypervisorError, match=rf"own user .{made['vmm_uid']}. may not read this.*disruption: restart"):
+                host.converge(check_mode, devices=files)
+        host.root.chmod(0o711)
+        for file in files[2:]:
+            os.chmod(file["file"], 0o666)
     assert host.converge(devices=files)["actions"] == ["plug block memory2", "plug pmem memory3"]
     assert host.converge(devices=files)["changed"] is False
     guest = host.shell()

@@ -47,6 +47,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.process import (
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.programs import check_program, version_text
 from ansible_collections.kata.hypervisor.plugins.module_utils.run_files import keep_previous, make_run_dir
+from ansible_collections.kata.hypervisor.plugins.module_utils.sockets import check_socket_place
 from ansible_collections.kata.hypervisor.plugins.module_utils.supervision import scope_command
 
 DEFAULT_DM = "/usr/bin/acrn-dm"
@@ -158,6 +159,7 @@ def checked_device(machine: Vm, config: HypervisorConfig, device: Device) -> Dev
         device = dataclasses.replace(device, host_path=machine.context.run_path(f"port-{name}.sock"))
     if isinstance(device, SerialPort):
         socket_path(device.host_path)
+        check_socket_place(device.host_path, device.host_path in (*machine.state.sockets, machine.context.run_path(f"port-{name}.sock")))
     if isinstance(device, NetworkDevice) and (device.queues > 1 or device.vhost or device.rx_rate_limit or device.tx_rate_limit):
         raise Unsupported("ACRN has no queues, no vhost and no limits for interfaces", option="devices", wanted=name)
     if isinstance(device, BlockDrive):

@@ -25,6 +25,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.process import (
     wait_gone,
     why_gone,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.sockets import is_socket
 
 CONSOLE_SOCKET, CONSOLE_LOG = "console.sock", "console.log"
 #: Seconds for one call of acrnctl.
@@ -153,8 +154,8 @@ class Vm(ProcessVm):
 
     def leftovers(self) -> list[str]:
         """What a VM that is gone has left on the host."""
-        places = [self.console, *self.state.sockets, *(f"/sys/class/net/{tap}" for tap in self.state.taps)]
-        return [path for path in places if os.path.lexists(path)]
+        taps = [f"/sys/class/net/{tap}" for tap in self.state.taps]
+        return [path for path in (self.console, *self.state.sockets) if is_socket(path)] + [path for path in taps if os.path.lexists(path)]
 
     def stop(self, timeout: float, force: bool) -> None:
         """End the VM: SIGINT, which has acrn-dm ask its guest, then SIGKILL; then remove what it leaves."""

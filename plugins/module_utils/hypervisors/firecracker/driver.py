@@ -152,7 +152,7 @@ class FirecrackerHypervisor(ProcessHypervisor):
         others = [one for one in others if device_id(one) != device_id(device)]
         process = self.vm.process()
         jail = self.vm.state.jail if process else self._jail
-        preparation.check_device(device, self.config, self.vm.version, jail, others, (process.pid,) if process else ())
+        preparation.check_device(device, self.config, self.vm.version, jail, others, (process.pid,) if process else (), self.vm.state.sockets)
         return device
 
     # --- sizes -----------------------------------------------------------------------------------------------------

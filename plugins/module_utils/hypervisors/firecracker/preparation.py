@@ -48,6 +48,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
 from ansible_collections.kata.hypervisor.plugins.module_utils.network import check_bridge, check_name
 from ansible_collections.kata.hypervisor.plugins.module_utils.programs import check_program, find_program
+from ansible_collections.kata.hypervisor.plugins.module_utils.sockets import check_socket_place
 
 #: Placeholder drives of one VM; more would leave a guest without names that people expect.
 MAX_PLACEHOLDERS = 16
@@ -226,12 +227,19 @@ def default_base(context: Context) -> str:
 
 
 def check_device(
-    device: Device, config: HypervisorConfig, version: Version, jail: Jail | None, others: list[Device], own: Collection[int] = ()
+    device: Device,
+    config: HypervisorConfig,
+    version: Version,
+    jail: Jail | None,
+    others: list[Device],
+    own: Collection[int] = (),
+    sockets: Collection[str] = (),
 ) -> None:
     """Refuse a device that Firecracker, this version of it, or the host does not have. Changes nothing.
 
     :param others: the VM's other devices
     :param own: pids of the VM, if it runs
+    :param sockets: paths of those that are this sandbox's
     """
     name, kind = device_id(device), single_kind(device)
     if isinstance(device, (BlockDrive, PmemDrive)) and os.path.exists(device.file):
@@ -252,6 +260,7 @@ def check_device(
             raise ConfigError("a vsock's socket lies in the jail", option="devices", wanted=device.uds_path, fix="Leave its path out.")
         if jail is None and device.uds_path:
             socket_path(device.uds_path)
+            check_socket_place(device.uds_path, device.uds_path in sockets)
     elif isinstance(device, PmemDrive):
         dialect.require_endpoint(version, "PUT", "/pmem/x", "persistent memory", "devices", name)
         if device.rate_limit:

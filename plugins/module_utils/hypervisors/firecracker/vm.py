@@ -34,6 +34,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.process import (
     wait_gone,
     why_gone,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.sockets import is_socket
 
 #: Seconds for one request to a VMM that is well.
 API_SECONDS = 5.0
@@ -228,7 +229,7 @@ class Vm(ProcessVm):
 
     def leftovers(self) -> list[str]:
         """What a VM that is gone has left on the host."""
-        places = [self.context.run_path(API_SOCKET), *self.state.sockets]
+        places = [path for path in (self.context.run_path(API_SOCKET), *self.state.sockets) if is_socket(path)]
         places += [self.state.jail.directory] if self.state.jail else []
         places += [f"/sys/class/net/{tap}" for tap in self.state.taps]
         return [path for path in places if os.path.lexists(path)]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
@@ -19,7 +18,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     VfioDevice,
     device_id,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Unsupported
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Unsupported, VmmError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import (
     bridges,
     host_side,
@@ -29,7 +28,9 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu i
     vm,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import machine_named
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity, terminate
+from ansible_collections.kata.hypervisor.plugins.module_utils.sockets import check_socket_place, remove_socket
 
 #: Seconds the guest gets to release a device.
 RELEASE_SECONDS = 15.0
@@ -47,7 +48,8 @@ def attach(machine: vm.Vm, config: HypervisorConfig, device: Device) -> None:
         return
     device = host_side.complete(device, config, machine.context, machine.state.uuid)
     host_side.check_hot(device, config, machine.state.shared_memory)
-    host_side.check(device, config)
+    host_side.check(device, config, machine.own_socket(identifier))
+    host_side.check_named(device, config, machine.state.uid)
     side = None
     try:
         where = place(machine, config, device, hot=True)
@@ -56,8 +58,13 @@ def attach(machine: vm.Vm, config: HypervisorConfig, device: Device) -> None:
         descriptors, named = side.by_name(identifier)
         for name, descriptor in named.items():
             qmp.execute("getfd", {"fdname": name}, fds=[descriptor])
-        hotplug.plug(qmp, parts.parts_of(device, where, config.block_device_driver, descriptors))
+        for descriptor in side.disk:
+            number = qmp.execute("add-fd", {"opaque": file_name(device)}, fds=[descriptor])["fdset-id"]
+            descriptors.file = f"/dev/fdset/{number}"
+        with vfio.lent_node(device, machine.state.uid):
+            hotplug.plug(qmp, parts.parts_of(device, where, config.block_device_driver, descriptors))
     except BaseException:
+        forget_files(qmp, device)
         give_back(machine, identifier)
         raise
     finally:
@@ -80,10 +87,31 @@ def detach(machine: vm.Vm, config: HypervisorConfig, device: Device) -> None:
     if isinstance(device, BlockDrive) and device.rate_limit is None:
         # A change of limits that was killed half-way may have left a limiter.
         device = dataclasses.replace(device, rate_limit=RateLimit())
-    descriptors = parts.Descriptors(socket_path="served" if served else "")
+    descriptors = parts.Descriptors(socket="served" if served else "")
     pieces = parts.parts_of(device, parts.Place.on(kind), config.block_device_driver, descriptors)
     hotplug.unplug(machine.qmp(), pieces, RELEASE_SECONDS)
+    forget_files(machine.qmp(), device)
     give_back(machine, identifier)
+
+
+def file_name(device: Device) -> str:
+    """What QEMU tells of the open file of a disk: whose it is, and its path."""
+    return f"{device_id(device)} {device.file}" if isinstance(device, (BlockDrive, PmemDrive)) else device_id(device)
+
+
+def forget_files(qmp: QmpClient, device: Device) -> None:
+    """Close QEMU's copies of the open files of a device that is not there any more."""
+    if not isinstance(device, BlockDrive):
+        return
+    with contextlib.suppress(VmmError):
+        for number, names in descriptor_sets(qmp).items():
+            if any(name.startswith(f"{device_id(device)} ") for name in names):
+                qmp.execute("remove-fd", {"fdset-id": number})
+
+
+def descriptor_sets(qmp: QmpClient) -> dict[int, list[str]]:
+    """What QEMU tells of its open files, by the number of the set."""
+    return {one["fdset-id"]: [file.get("opaque", "") for file in one["fds"]] for one in qmp.execute("query-fdsets")}
 
 
 def limit(machine: vm.Vm, drive: BlockDrive) -> None:
@@ -94,7 +122,11 @@ def limit(machine: vm.Vm, drive: BlockDrive) -> None:
     """
     qmp = machine.qmp()
     plugged = {node["node-name"]: node.get("file") for node in qmp.execute("query-named-block-nodes", {"flat": True})}
-    if plugged.get(parts.node_id(drive)) != drive.file:
+    path = str(plugged.get(parts.node_id(drive)))
+    if path.startswith("/dev/fdset/"):
+        names = descriptor_sets(qmp).get(int(path.rpartition("/")[2]), [])
+        path = drive.file if file_name(drive) in names else ""
+    if path != drive.file:
         raise Unsupported("only the limits of a plugged disk can change", option="devices", wanted=drive.file, fix="Unplug it first.")
     front = f"/machine/peripheral/{parts.frontend_id(drive)}"
     wanted = parts.limiter(drive)
@@ -139,11 +171,15 @@ def place(machine: vm.Vm, config: HypervisorConfig, device: Device, hot: bool) -
 def open_side(machine: vm.Vm, config: HypervisorConfig, device: Device) -> host_side.HostSide:
     """Open or start what the device needs on the host; a daemon is written down before and after it runs."""
 
+    ours = True
     if isinstance(device, SerialPort):
+        ours = machine.own_socket(device_id(device)) == device.host_path
+        # What is not this sandbox's is refused before the path is written down as its own.
+        check_socket_place(device.host_path, ours)
         machine.state.sockets[device_id(device)] = device.host_path
         machine.context.checkpoint()
 
-    if isinstance(device, VfioDevice) and config.vmm_user:
+    if isinstance(device, VfioDevice) and machine.state.uid:
         running = machine.process()
         vfio.let_lock(running.pid if running else 0, max(machine.state.max_memory_mb, config.memory_size))
 
@@ -152,7 +188,7 @@ def open_side(machine: vm.Vm, config: HypervisorConfig, device: Device) -> host_
             machine.state.daemons[device_id(device)] = process
         machine.context.checkpoint()
 
-    return host_side.open_host_side(device, config, machine.context, started)
+    return host_side.open_host_side(device, config, machine.context, started, ours)
 
 
 def give_back(machine: vm.Vm, identifier: str) -> None:
@@ -161,8 +197,7 @@ def give_back(machine: vm.Vm, identifier: str) -> None:
         bridges.release(machine.state.bridges, identifier)
     path = machine.state.sockets.pop(identifier, "")
     if path:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+        remove_socket(path)
     daemon = machine.state.daemons.pop(identifier, None)
     if daemon is not None:
         terminate(daemon, vm.STEP_SECONDS)

@@ -147,7 +147,7 @@ def clone(machine: vm.Vm, config: HypervisorConfig, timeout: float) -> None:
     description = migration.read_description(source)
     boot = QemuState.from_dict(description["state"])
     machine.state = dataclasses.replace(
-        boot, uuid=machine.state.uuid, qemu_version=machine.state.qemu_version, process=None, launching=False, daemons={}
+        boot, uuid=machine.state.uuid, own_uid=machine.state.own_uid, qemu_version=machine.state.qemu_version, process=None, launching=False, daemons={}
     )
     config = dataclasses.replace(config, accelerator=boot.accelerator)
     try:

@@ -56,6 +56,9 @@ class VmPlan:
     :param agent_fd: listening socket of the guest agent's port
     :param image_partitioned: the image starts with a partition table
     :param image_size: bytes
+    :param image_fd: the image, opened; -1 where QEMU opens it by its path
+    :param becomes: uid and gid that QEMU takes before the guest runs, C(UID:GID); empty where it has them from its start
+    :param run_with: this QEMU takes that with -run-with; -runas is deprecated from 9.1 on
     :param image_mapped: the guest can map the image instead of reading it
     :param incoming: the state comes from elsewhere
     :param hotplugged_vcpus: properties of the vCPUs plugged in before (a restore needs the same)
@@ -79,6 +82,9 @@ class VmPlan:
     host_khz: int = 0
     image_partitioned: bool = False
     image_size: int = 0
+    image_fd: int = -1
+    becomes: str = ""
+    run_with: bool = False
     image_mapped: bool = False
     incoming: bool = False
     hotplugged_vcpus: list[dict[str, Scalar]] = dataclasses.field(default_factory=list)
@@ -119,7 +125,7 @@ def command_line(plan: VmPlan, dialect: Dialect) -> list[str]:
         Argument("nodefaults"),
         Argument("no-reboot"),
         Argument("overcommit", None, {"mem-lock": config.realtime and config.mlock}),
-        Argument("sandbox", "on", dict(SECCOMP)),
+        *user(plan),
         *boot(plan),
         *([Argument("incoming", "defer")] if plan.incoming else []),
         Argument("S"),
@@ -283,11 +289,18 @@ def image(plan: VmPlan) -> list[Argument]:
     if driver in IMAGE_AS_MEMORY:
         return _image_as_memory(plan, driver)
     file = {"driver": "file", "filename": config.image_path, "read-only": True}
+    handed = []
+    if plan.image_fd >= 0:
+        file["filename"] = f"/dev/fdset/{plan.image_fd}"
+        handed = [Argument("add-fd", None, {"fd": plan.image_fd, "set": plan.image_fd, "opaque": f"image {config.image_path}"})]
     node = Argument("blockdev", config.image_format or "raw", {"node-name": "image", "read-only": True, "file": file})
+    if node.head != "raw":
+        # Whatever the header names is not opened.
+        node.properties["backing"] = None
     if driver == "virtio-scsi":
         disk = Argument("device", "scsi-hd", {"id": "image0", "drive": "image", "bus": "scsi0.0", "scsi-id": IMAGE_SCSI_ID, "lun": 0})
-        return [node, *_scsi_bus(plan), disk]
-    return [node, Argument("device", virtio(plan, "virtio-blk"), {"id": "image0", "drive": "image"})]
+        return [*handed, node, *_scsi_bus(plan), disk]
+    return [*handed, node, Argument("device", virtio(plan, "virtio-blk"), {"id": "image0", "drive": "image"})]
 
 
 def _image_as_memory(plan: VmPlan, driver: str) -> list[Argument]:
@@ -414,6 +427,15 @@ def kernel_command_line(plan: VmPlan) -> str:
             option="kernel_params",
         )
     return line
+
+
+def user(plan: VmPlan) -> list[Argument]:
+    """What QEMU may still do. One that becomes another user by itself cannot be denied to; it has no privileges after that."""
+    if not plan.becomes:
+        return [Argument("sandbox", "on", dict(SECCOMP))]
+    filters = {name: value for name, value in SECCOMP.items() if name != "elevateprivileges"}
+    become = Argument("run-with", None, {"user": plan.becomes}) if plan.run_with else Argument("runas", plan.becomes)
+    return [Argument("sandbox", "on", filters), become]
 
 
 def boot(plan: VmPlan) -> list[Argument]:

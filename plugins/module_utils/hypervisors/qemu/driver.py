@@ -173,7 +173,7 @@ class QemuHypervisor(ProcessHypervisor):
                 self.unsupported("add_device", "a template has no devices in QEMU", "Plug them into its clones.")
             self.vm.state.new_identity()
             device = host_side.complete(device, self.config, self.context, self.vm.state.uuid)
-            host_side.check(device, self.config)
+            host_side.check(device, self.config, self.vm.own_socket(device_id(device)))
             # Made once without the host's side, so that what QEMU lacks is refused before anything is touched.
             parts.parts_of(device, parts.Place.on(self._machine()), self.config.block_device_driver)
             self._take_cold(device)
@@ -202,13 +202,15 @@ class QemuHypervisor(ProcessHypervisor):
             attachments.limit(self.vm, device)
 
     def check_device(self, device: Device) -> None:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.devices import device_id
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import host_side, parts
 
         with self.vm.named_errors():
             device = host_side.complete(device, self.config, self.context, self.vm.state.uuid)
             host_side.check_hot(device, self.config, self.vm.state.shared_memory)
-            host_side.check(device, self.config)
+            host_side.check(device, self.config, self.vm.own_socket(device_id(device)))
             parts.parts_of(device, parts.Place.on(self._machine()), self.config.block_device_driver)
+            host_side.check_named(device, self.config, self.vm.state.uid)
 
     # --- sizes -----------------------------------------------------------------------------------------------------
 
@@ -286,6 +288,7 @@ class QemuHypervisor(ProcessHypervisor):
         return {
             "accelerator": state.accelerator,
             "accelerator_reason": state.accelerator_reason,
+            **({"vmm_uid": state.uid} if state.process is not None else {}),
             "uuid": state.uuid,
             "vmm_version": ".".join(map(str, state.qemu_version)),
         }

@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 from typing import Callable
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import disk_users, network
+from ansible_collections.kata.hypervisor.plugins.module_utils import disk_users, network, qcow2
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     BlockDrive,
@@ -32,16 +31,32 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import vfio, virtiofsd
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.launch import listening_socket
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.parts import (
     MEMORY_BLOCK,
     Descriptors,
+    Part,
     is_memory,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity
 from ansible_collections.kata.hypervisor.plugins.module_utils.programs import version_text
-from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import Wanted, check_access, user_named
+from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import (
+    FIRST_UID,
+    Wanted,
+    check_access,
+    denied,
+    is_own_uid,
+    may_use,
+    own_user,
+    user_named,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.sockets import (
+    check_socket_place,
+    connected_socket,
+    is_socket,
+    listening_socket,
+    remove_socket,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.supervision import scope_command
 
 #: The caches of disks by block_device_cache_direct and block_device_cache_noflush.
@@ -57,24 +72,42 @@ class HostSide:
     tap: list[int] = dataclasses.field(default_factory=list)
     vhost: list[int] = dataclasses.field(default_factory=list)
     listener: list[int] = dataclasses.field(default_factory=list)
+    socket: list[int] = dataclasses.field(default_factory=list)
+    disk: list[int] = dataclasses.field(default_factory=list)
+    disk_is_block: bool = False
     size: int = 0
-    socket_path: str = ""
 
     def descriptors(self) -> list[int]:
         """All of them."""
-        return [*self.tap, *self.vhost, *self.listener]
+        return [*self.tap, *self.vhost, *self.listener, *self.socket, *self.disk]
 
     def by_number(self) -> Descriptors:
         """Their names on a command line: QEMU inherits the numbers."""
-        return Descriptors([str(fd) for fd in self.tap], [str(fd) for fd in self.vhost], self.socket_path, "".join(map(str, self.listener)), self.size)
+        return Descriptors(
+            [str(fd) for fd in self.tap],
+            [str(fd) for fd in self.vhost],
+            "".join(map(str, self.listener)),
+            "".join(map(str, self.socket)),
+            "".join(f"/dev/fdset/{fd}" for fd in self.disk),
+            self.disk_is_block,
+            self.size,
+        )
+
+    def inherited_files(self, name: str) -> list[Part]:
+        """The open files that QEMU shall know by a path, as options of a command line.
+
+        :param name: what QEMU tells of each
+        """
+        return [Part("fdset", name, "", {"fd": fd, "set": fd, "opaque": name}) for fd in self.disk]
 
     def by_name(self, device: str) -> tuple[Descriptors, dict[str, int]]:
         """Their names over QMP, and which descriptor each name stands for."""
         taps = {f"{device}-tap{number}": fd for number, fd in enumerate(self.tap)}
         vhosts = {f"{device}-vhost{number}": fd for number, fd in enumerate(self.vhost)}
         listeners = {f"{device}-port": fd for fd in self.listener}
-        names = Descriptors(list(taps), list(vhosts), self.socket_path, "".join(listeners), self.size)
-        return names, {**taps, **vhosts, **listeners}
+        sockets = {f"{device}-socket": fd for fd in self.socket}
+        names = Descriptors(list(taps), list(vhosts), "".join(listeners), "".join(sockets), "", self.disk_is_block, self.size)
+        return names, {**taps, **vhosts, **listeners, **sockets}
 
     def close(self) -> None:
         """Close our copies; QEMU has its own."""
@@ -108,22 +141,26 @@ def _address_of(interface: str) -> str:
         return ""
 
 
-def check(device: Device, config: HypervisorConfig) -> None:
+def check(device: Device, config: HypervisorConfig, own_socket: str = "") -> None:
     """Refuse what the host does not have or must not give away. Changes nothing.
 
+    :param own_socket: path of the socket that this sandbox has made for the device before
     :raises AssetError: a file, directory or daemon is missing
     :raises HostError: a kernel feature or device is missing
     :raises StateError: the host itself uses it
     """
-    _check_kind(device, config)
+    _check_kind(device, config, own_socket)
     if config.vmm_user:
         _check_user(device, config)
+    elif isinstance(device, Volume) and config.shared_fs == "virtio-9p" and os.geteuid() == 0:
+        _check_shared(device)
 
 
-def _check_kind(device: Device, config: HypervisorConfig) -> None:
+def _check_kind(device: Device, config: HypervisorConfig, own_socket: str) -> None:
     if isinstance(device, (BlockDrive, PmemDrive)):
-        _check_disk(device)
-        if is_memory(device, config.block_device_driver):
+        in_memory = is_memory(device, config.block_device_driver)
+        _check_disk(device, "raw" if in_memory or isinstance(device, PmemDrive) else device.format)
+        if in_memory:
             _check_length(device.file)
     elif isinstance(device, NetworkDevice):
         if device.vhost and config.disable_vhost_net:
@@ -131,6 +168,7 @@ def _check_kind(device: Device, config: HypervisorConfig) -> None:
         _check_interface(device)
     elif isinstance(device, SerialPort):
         socket_path(device.host_path)
+        check_socket_place(device.host_path, device.host_path == own_socket)
     elif isinstance(device, Volume):
         if not os.path.isdir(device.host_path):
             raise AssetError("there is no such directory to share", option="devices", wanted=device.host_path)
@@ -143,7 +181,7 @@ def _check_kind(device: Device, config: HypervisorConfig) -> None:
             )
     elif isinstance(device, VfioDevice):
         vfio.check(device)
-    elif isinstance(device, VhostUserDevice) and not os.path.exists(device.socket_path):
+    elif isinstance(device, VhostUserDevice) and not is_socket(os.path.realpath(device.socket_path)):
         raise AssetError(
             "nobody serves this vhost-user socket",
             option="devices",
@@ -167,6 +205,18 @@ def _check_user(device: Device, config: HypervisorConfig) -> None:
         check_access(user_named(config.vmm_user), wanted)
 
 
+def _check_shared(volume: Volume) -> None:
+    """Refuse a 9p share of which a sandbox's own user could use nothing: QEMU opens its files by name, all the time."""
+    modes = "rx" if volume.read_only else "rwx"
+    if not may_use(own_user("", FIRST_UID), volume.host_path, modes):
+        raise AssetError(
+            f"QEMU serves a 9p share as the sandbox's own user, who may not {denied(modes)} this",
+            option="devices",
+            wanted=volume.host_path,
+            fix="Share it with shared_fs virtio-fs, let others use it (chmod), or run QEMU as root (vmm_user: root).",
+        )
+
+
 def _check_length(path: str) -> None:
     size = size_of(path)
     if not size or size % MEMORY_BLOCK:
@@ -178,18 +228,22 @@ def _check_length(path: str) -> None:
         )
 
 
-def _check_disk(drive: BlockDrive | PmemDrive) -> None:
-    if not os.path.exists(drive.file):
-        raise AssetError("there is no such disk", option="devices", wanted=drive.file)
-    if os.path.isdir(drive.file):
-        raise AssetError("this is a directory, not a disk", option="devices", wanted=drive.file)
-    if not os.access(drive.file, os.R_OK if drive.read_only else os.R_OK | os.W_OK):
-        raise AssetError("this disk cannot be opened", option="devices", wanted=drive.file)
+def _check_disk(drive: BlockDrive | PmemDrive, image_format: str) -> None:
+    """Refuse a disk that cannot be opened, that names other files, or that the host itself uses."""
     user = disk_users.user_of(drive.file)
     if user:
         raise StateError(
             "the host itself uses this disk", option="devices", wanted=drive.file, answer=user, fix="Release it on the host first."
         )
+    # A block device that was open for writing is looked at anew by udev, so whether it can be written to is only asked.
+    block = qcow2.is_block_device(drive.file)
+    if block and not drive.read_only and not os.access(drive.file, os.W_OK):
+        raise AssetError("this disk cannot be opened", option="devices", wanted=drive.file, answer="it cannot be written to", fix="Set read_only.")
+    descriptor = qcow2.open_disk(drive.file, drive.read_only or block, "devices")
+    try:
+        qcow2.check_open_image(descriptor, drive.file, image_format, "devices")
+    finally:
+        os.close(descriptor)
 
 
 def _check_interface(interface: NetworkDevice) -> None:
@@ -206,11 +260,12 @@ def _check_interface(interface: NetworkDevice) -> None:
 
 
 def open_host_side(
-    device: Device, config: HypervisorConfig, context: Context, started: Callable[[ProcessIdentity | None], None]
+    device: Device, config: HypervisorConfig, context: Context, started: Callable[[ProcessIdentity | None], None], ours: bool = True
 ) -> HostSide:
     """Open or start what the device needs on the host. On failure nothing stays open.
 
     :param started: told of the daemon that serves the device, if one is started
+    :param ours: a socket that is where the device's will be is an earlier one of this sandbox
     """
     side = HostSide()
     try:
@@ -220,19 +275,23 @@ def open_host_side(
             network.bring_up(device.tap_name, device.mtu, device.bridge)
             if device.vhost:
                 side.vhost = network.open_vhost_net(device.queues)
+        elif isinstance(device, BlockDrive) and not is_memory(device, config.block_device_driver):
+            side.disk = [qcow2.open_disk(device.file, device.read_only, "devices")]
+            qcow2.check_open_image(side.disk[0], device.file, device.format, "devices")
+            side.disk_is_block = qcow2.is_block(side.disk[0])
         elif isinstance(device, (BlockDrive, PmemDrive)):
             side.size = size_of(device.file)
         elif isinstance(device, SerialPort):
-            side.listener = [listening_socket(device.host_path).detach()]
+            side.listener = [listening_socket(device.host_path, ours, "devices").detach()]
         elif isinstance(device, Vsock):
             side.vhost = [_reserve_cid(device.context_id)]
         elif isinstance(device, Volume) and config.shared_fs != "virtio-9p":
-            side.socket_path = socket_path(context.run_dir, f"fs-{device.id}.sock")
+            path = socket_path(context.run_dir, f"fs-{device.id}.sock")
             through = scope_command(context, config, f"fs-{device.id}")
-            _start_virtiofsd(device, config, side.socket_path, started, through)
-            user = user_named(config.vmm_user)
-            if user is not None:
-                os.chown(side.socket_path, user.uid, user.gid)
+            _start_virtiofsd(device, config, path, started, through)
+            side.socket = [connected_socket(path)]
+        elif isinstance(device, VhostUserDevice):
+            side.socket = [connected_socket(device.socket_path)]
     except BaseException:
         side.close()
         raise
@@ -247,8 +306,7 @@ def _start_virtiofsd(
     through: list[str],
 ) -> None:
     daemon = virtiofsd.find_daemon(config.virtio_fs_daemon)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
+    remove_socket(path)
     argv = virtiofsd.arguments(
         daemon, version_text(daemon), path, volume.host_path, config.virtio_fs_cache, volume.read_only
     )
@@ -279,6 +337,25 @@ def _reserve_cid(cid: int) -> int:
 def needs_shared_memory(device: Device, config: HypervisorConfig) -> bool:
     """Does another process on the host have to see the guest's memory for it?"""
     return isinstance(device, VhostUserDevice) or (isinstance(device, Volume) and config.shared_fs != "virtio-9p")
+
+
+def check_named(drive: Device, config: HypervisorConfig, uid: int) -> None:
+    """Refuse a file for the guest's memory that the user of a QEMU which runs may not open: QEMU takes no descriptor of one.
+
+    :param uid: that QEMU runs as
+    :raises AssetError: names the file
+    """
+    if not isinstance(drive, (BlockDrive, PmemDrive)) or not is_memory(drive, config.block_device_driver) or not is_own_uid(uid):
+        return
+    modes = "r" if drive.read_only else "rw"
+    if not may_use(own_user("", uid), drive.file, modes):
+        raise AssetError(
+            f"QEMU opens a file for the guest's memory by its name, and the sandbox's own user ({uid}) may not {denied(modes)} this",
+            option="devices",
+            wanted=drive.file,
+            fix="Restart it with the device in its list (disruption: restart), let that user use the file and the directories above it,"
+            " or run QEMU as root (vmm_user: root).",
+        )
 
 
 def check_hot(device: Device, config: HypervisorConfig, memory_is_shared: bool) -> None:

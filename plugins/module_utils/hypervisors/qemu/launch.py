@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import subprocess
 from typing import Callable
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded, HostError, LaunchError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded, LaunchError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient, QmpConnectionError
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import (
     ProcessIdentity,
@@ -23,24 +22,6 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import User
 
 #: Seconds after a broken handshake in which a dying QEMU's exit code is waited for.
 EXIT_GRACE = 2.0
-
-
-def listening_socket(path: str) -> socket.socket:
-    """A unix socket that listens at a path, whose file only the owner can use. A stale file there is replaced.
-
-    :raises HostError: it cannot be made
-    """
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        listener.bind(path)
-        os.chmod(path, 0o600)
-        listener.listen(4)
-    except OSError as error:
-        listener.close()
-        raise HostError(f"the socket {path} cannot be made", answer=str(error)) from error
-    return listener
 
 
 def launch(

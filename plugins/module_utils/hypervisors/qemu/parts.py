@@ -41,7 +41,7 @@ MEMORY_BLOCK = 2 << 20
 class Part:
     """One part of a device.
 
-    :param kind: blockdev, netdev, chardev, object, fsdev or device
+    :param kind: blockdev, netdev, chardev, object, fsdev or device; fdset is an open file that QEMU inherits
     :param id: its id in QEMU
     :param type: its driver or type
     :param properties: the rest, as QMP takes it
@@ -54,6 +54,8 @@ class Part:
 
     def argument(self) -> Argument:
         """The part as an option of the command line."""
+        if self.kind == "fdset":
+            return Argument("add-fd", None, self.properties)
         key = "node-name" if self.kind == "blockdev" else "id"
         if self.kind == "chardev":
             return Argument("chardev", "socket", {"id": self.id, **self.properties})
@@ -114,7 +116,7 @@ def parts_of(device: Device, place: Place, driver: str = "", descriptors: Descri
     if isinstance(device, (BlockDrive, PmemDrive)) and is_memory(device, driver):
         return _memory(device, place, descriptors)
     if isinstance(device, BlockDrive):
-        return _block(device, place, device.driver or driver)
+        return _block(device, place, device.driver or driver, descriptors)
     if isinstance(device, NetworkDevice):
         return _network(device, place, descriptors)
     if isinstance(device, SerialPort):
@@ -126,7 +128,7 @@ def parts_of(device: Device, place: Place, driver: str = "", descriptors: Descri
     if isinstance(device, VfioDevice):
         return _vfio(device, place)
     if isinstance(device, VhostUserDevice):
-        return _vhost_user(device, place)
+        return _vhost_user(device, place, descriptors)
     raise Unsupported(f"the qemu driver has no device of kind {type(device).__name__}")
 
 
@@ -134,27 +136,38 @@ def parts_of(device: Device, place: Place, driver: str = "", descriptors: Descri
 class Descriptors:
     """Names by which QEMU knows open files: numbers on a command line, names given with getfd over QMP.
 
+    :param socket: a connection to the process that serves it
+    :param file: path by which QEMU knows the open file of a disk
+    :param block: that is a block device
     :param size: of the device's file, bytes
     """
 
     tap: list[str] = dataclasses.field(default_factory=list)
     vhost: list[str] = dataclasses.field(default_factory=list)
-    socket_path: str = ""
     listener: str = ""
+    socket: str = ""
+    file: str = ""
+    block: bool = False
     size: int = 0
 
 
-def _block(drive: BlockDrive, place: Place, driver: str) -> list[Part]:
+def _block(drive: BlockDrive, place: Place, driver: str, descriptors: Descriptors) -> list[Part]:
     node = node_id(drive)
+    block = descriptors.block if descriptors.file else drive.file.startswith("/dev/")
     properties: dict[str, Any] = {
         "read-only": drive.read_only,
         "discard": "unmap" if drive.discard else "ignore",
-        "file": {"driver": "host_device" if drive.file.startswith("/dev/") else "file", "filename": drive.file},
+        "file": {"driver": "host_device" if block else "file", "filename": descriptors.file or drive.file},
     }
     if drive.io_engine:
         properties["file"]["aio"] = {"sync": "threads", "async": "io_uring"}[drive.io_engine]
     if drive.cache:
         properties["cache"] = {"direct": drive.cache.startswith("none"), "no-flush": drive.cache.endswith("unsafe")}
+    if drive.format not in ("raw", "qcow2"):
+        raise ConfigError("the format of a disk must be raw or qcow2", option="devices", wanted=drive.format)
+    if drive.format != "raw":
+        # Whatever the header names is not opened.
+        properties["backing"] = None
     backend = [Part("blockdev", node, drive.format, properties), *limiter(drive)]
     front: dict[str, Any] = {"drive": backend[-1].id}
     if drive.serial:
@@ -275,8 +288,8 @@ def _serial_port(port: SerialPort, descriptors: Descriptors) -> list[Part]:
 
 
 def _shared_directory(volume: Volume, place: Place, descriptors: Descriptors) -> list[Part]:
-    if descriptors.socket_path:
-        return _vhost_user_fs(volume.id, volume.mount_tag, descriptors.socket_path, place)
+    if descriptors.socket:
+        return _vhost_user_fs(volume.id, volume.mount_tag, descriptors, "", place)
     # mapped-xattr: what a guest calls root owns nothing of the host's.
     export = Part("fsdev", f"fs-{volume.id}", "local", {"path": volume.host_path, "security_model": "mapped-xattr"})
     if volume.read_only:
@@ -285,11 +298,16 @@ def _shared_directory(volume: Volume, place: Place, descriptors: Descriptors) ->
     return [export, Part("device", frontend_id(volume), f"virtio-9p-{place.transport}", front)]
 
 
-def _vhost_user_fs(identifier: str, tag: str, socket_path: str, place: Place, cache_size: int = 0) -> list[Part]:
+def _connection(identifier: str, descriptors: Descriptors, path: str) -> Part:
+    """The chardev of a device that another process serves: a connection that we have made, where there is one."""
+    return Part("chardev", identifier, "socket", {"fd": descriptors.socket} if descriptors.socket else {"path": path})
+
+
+def _vhost_user_fs(identifier: str, tag: str, descriptors: Descriptors, path: str, place: Place) -> list[Part]:
     chardev = f"char-{identifier}"
     front: dict[str, Any] = {"chardev": chardev, "tag": tag, **place.properties()}
     return [
-        Part("chardev", chardev, "socket", {"path": socket_path}),
+        _connection(chardev, descriptors, path),
         Part("device", DEVICE_PREFIX + identifier, f"vhost-user-fs-{place.transport}", front),
     ]
 
@@ -315,13 +333,13 @@ def _need_pci(identity: str, place: Place) -> None:
         raise Unsupported("this machine type has no PCI, which this device needs", option="devices", wanted=identity)
 
 
-def _vhost_user(device: VhostUserDevice, place: Place) -> list[Part]:
+def _vhost_user(device: VhostUserDevice, place: Place, descriptors: Descriptors) -> list[Part]:
     if not place.vhost_user:
         raise Unsupported("no other process can serve a device of this machine type", option="devices", wanted=device.dev_id)
     if device.type == "vhost-user-fs-pci":
-        return _vhost_user_fs(device.dev_id, device.tag, device.socket_path, place)
+        return _vhost_user_fs(device.dev_id, device.tag, descriptors, device.socket_path, place)
     chardev = f"char-{device.dev_id}"
-    parts = [Part("chardev", chardev, "socket", {"path": device.socket_path})]
+    parts = [_connection(chardev, descriptors, device.socket_path)]
     front: dict[str, Any] = dict(place.properties())
     if device.type == "virtio-net-pci":
         netdev = f"net-{device.dev_id}"

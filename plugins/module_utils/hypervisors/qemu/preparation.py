@@ -23,7 +23,11 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base i
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import Machine, machine_named
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.binary import find_binary, version_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.bridges import MOST_BRIDGES
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.cmdline import boot_memory_mb
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.cmdline import (
+    IMAGE_AS_MEMORY,
+    boot_memory_mb,
+    image_driver,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.vm import SOCKETS
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
 from ansible_collections.kata.hypervisor.plugins.module_utils.remembered import fingerprint, recall, remember
@@ -60,6 +64,10 @@ def prepare(config: HypervisorConfig, context: Context) -> tuple[HypervisorConfi
     config.check_consistent()
     _check_words(config)
     check_boot_files(config)
+    if config.image_path and config.image_format == "qcow2" and image_driver(config) not in IMAGE_AS_MEMORY:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.qcow2 import check_image
+
+        check_image(config.image_path, config.image_format, "image_path")
     _check_places(config)
     _check_unserved(config)
     _check_user(config, context)

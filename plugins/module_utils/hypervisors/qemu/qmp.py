@@ -124,8 +124,8 @@ class QmpClient:
             if "return" in message:
                 return checked(shape or shape_for(command, arguments), message["return"], f"QEMU's answer to {command}")
             if "error" in message:
-                error = checked(ERROR, message["error"], f"QEMU's refusal of {command}")
-                raise QmpError(command, error["class"], error["desc"])
+                refusal = checked(ERROR, message["error"], f"QEMU's refusal of {command}")
+                raise QmpError(command, refusal["class"], refusal["desc"])
             raise AnswerError(f"QEMU's answer to {command} has neither a return nor an error", answer=brief(message))
 
     def wait_event(

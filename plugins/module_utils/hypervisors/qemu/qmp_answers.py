@@ -69,6 +69,9 @@ ANSWERS: dict[str, Any] = {
     "query-balloon": Record({"actual": BYTES}),
     "query-chardev": ListOf(Record({"label": NAME}, {"frontend-open": Flag(), "filename": NAME})),
     "query-cpus-fast": ListOf(Record({"cpu-index": Number(0, 2**31 - 1), "thread-id": Number(0, 2**31 - 1)})),
+    "query-fdsets": ListOf(
+        Record({"fdset-id": Number(0, 2**63 - 1), "fds": ListOf(Record({"fd": Number(0, 2**31 - 1)}, {"opaque": NAME}))}),
+    ),
     "query-hotpluggable-cpus": ListOf(
         Record({"type": NAME, "props": MapOf(Number(0, 2**63 - 1), most=32)}, {"qom-path": NAME, "vcpus-count": Number(0, 2**31 - 1)})
     ),

@@ -20,19 +20,33 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu i
     cmdline,
     launch,
     preparation,
+    vfio,
     vm,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import Machine, machine_named
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.argv import dialect_for
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity
-from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import Wanted, check_access, user_named
+from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import (
+    User,
+    Wanted,
+    check_access,
+    may_use,
+    own_uid,
+    own_user,
+    user_named,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.run_files import (
     file_of,
     keep_previous,
     let_through,
     make_run_dir,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.sockets import listening_socket
 from ansible_collections.kata.hypervisor.plugins.module_utils.supervision import scope_command
+
+KVM = "/dev/kvm"
+#: From this QEMU on -runas is deprecated.
+RUN_WITH = (9, 1)
 
 if TYPE_CHECKING:
     from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device
@@ -53,10 +67,10 @@ def start(
     if machine.process() is not None:
         raise StateError("its QEMU runs already")
     state, run_path = machine.state, machine.context.run_path
-    user = user_named(config.vmm_user)
     _choose_accelerator(machine, config)
-    if state.accelerator == "kvm":
-        check_access(user, [Wanted("vmm_user", "/dev/kvm", "rw")])
+    user = user_of(machine, config)
+    if user is not None and not user.is_own and state.accelerator == "kvm":
+        check_access(user, [Wanted("vmm_user", KVM, "rw")])
     preparation.keep_version(config.hypervisor_path, state.qemu_version, machine.context)
     state.new_identity()
     if description is None:
@@ -71,6 +85,8 @@ def start(
         state.shared_memory = config.shared_fs == "virtio-fs" or _served_by_others(config, devices)
         state.generation_id = config.boot_to_be_template
     state.launching = True
+    state.uid = user.uid if user else os.geteuid()
+    state.program = os.path.realpath(config.hypervisor_path)
     machine.context.checkpoint()
     make_run_dir(machine.context.run_dir, group=user.gid if user else None)
     for log in (vm.CONSOLE_LOG, vm.VMM_LOG):
@@ -86,15 +102,21 @@ def start(
 
     listeners: list[socket.socket] = []
     sides: list[HostSide] = []
+    image = -1
     try:
         for name in vm.SOCKETS:
-            listeners.append(launch.listening_socket(run_path(name)))
+            listeners.append(listening_socket(run_path(name)))
         pieces = _parts(machine, config, devices, sides)
         for piece in pieces:
             piece.properties.update((description or {}).get("files", {}).get(piece.id, {}))
         fds = tuple(listener.fileno() for listener in listeners)
-        argv = command_line(machine, config, fds, pieces, description)
-        inherited = tuple(descriptor for side in sides for descriptor in side.descriptors())
+        image = open_image(config)
+        drops = late_user(machine, config, user, pieces)
+        argv = command_line(machine, config, fds, pieces, description, image, drops)
+        inherited = (*(descriptor for side in sides for descriptor in side.descriptors()), *((image,) if image >= 0 else ()))
+        first = None if drops else user
+        if config.realtime and config.mlock and user is not None and user.is_own:
+            vfio.let_lock(0, -1)
         machine.control = launch.launch(
             argv,
             run_path(vm.VMM_LOG),
@@ -103,8 +125,8 @@ def start(
             inherited,
             started,
             timeout,
-            scope_command(machine.context, config, user=user),
-            user,
+            scope_command(machine.context, config, user=first),
+            first,
         )
         if description is None and config.memory_hotplug == "balloon":
             # Its guest takes no more than this as soon as it has the driver.
@@ -118,6 +140,67 @@ def start(
     finally:
         for side in sides:
             side.close()
+        if image >= 0:
+            os.close(image)
+
+
+def user_of(machine: vm.Vm, config: HypervisorConfig) -> User | None:
+    """Whom QEMU runs as: the one whom the task names, else a user of this sandbox alone. None for the task's own.
+
+    :raises ConfigError: there is no such user
+    :raises HostError: only root can become somebody else
+    """
+    state = machine.state
+    if config.vmm_user or os.geteuid() != 0:
+        return user_named(config.vmm_user)
+    context = machine.context
+    jails = os.path.join(os.path.dirname(os.path.dirname(context.state_dir)), "jails")
+    state.own_uid = own_uid(context.run_dir, jails, state.own_uid)
+    return own_user(context.sandbox_id, state.own_uid, (KVM,) if state.accelerator == "kvm" else ())
+
+
+def late_user(machine: vm.Vm, config: HypervisorConfig, user: User | None, pieces: list[Part]) -> User | None:
+    """The user that QEMU becomes by itself, after it has opened what it takes by name only; None where it starts as that user.
+
+    Only a sandbox's own user needs that, and only where it may not open by itself what the task's user may: a kernel, memory in a file, a device
+    node. Nothing of the guest has run by then.
+    """
+    if user is None or not user.is_own:
+        return None
+    files = [
+        (config.hypervisor_path, "x"),
+        (config.kernel_path, "r"),
+        (config.initrd_path or config.initramfs_path, "r"),
+        (config.firmware_path, "r"),
+        (config.entropy_source, "r"),
+        (KVM if machine.state.accelerator == "kvm" else "", "rw"),
+        (config.file_backed_mem_root_dir, "rwx"),
+        ("/dev/hugepages" if config.huge_pages else "", "rwx"),
+        (config.memory_path if config.boot_to_be_template or config.boot_from_template else "", "rw"),
+        (config.image_path if cmdline.image_driver(config) in cmdline.IMAGE_AS_MEMORY else "", "r" if cmdline.image_driver(config) == "nvdimm" else "rw"),
+        (machine.context.run_dir, "x"),
+        *((part.properties["mem-path"], "r" if part.properties.get("readonly") else "rw") for part in pieces if part.type == "memory-backend-file"),
+        *(("/dev/vfio", "none") for part in pieces if part.type == "vfio-pci"),
+    ]
+    return user if any(path and (modes == "none" or not may_use(user, path, modes)) for path, modes in files) else None
+
+
+def open_image(config: HypervisorConfig) -> int:
+    """The image opened for QEMU, where it takes a descriptor of it; -1 where there is none.
+
+    :raises AssetError: it cannot be opened, or names other files
+    """
+    if not config.image_path or config.initrd_path or cmdline.image_driver(config) in cmdline.IMAGE_AS_MEMORY:
+        return -1
+    from ansible_collections.kata.hypervisor.plugins.module_utils import qcow2
+
+    descriptor = qcow2.open_disk(config.image_path, True, "image_path", "image")
+    try:
+        qcow2.check_open_image(descriptor, config.image_path, config.image_format, "image_path")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def command_line(
@@ -126,12 +209,19 @@ def command_line(
     fds: tuple[int, ...] = (-1, -1, -1, -1),
     pieces: list[Part] | None = None,
     description: dict[str, Any] | None = None,
+    image: int = -1,
+    drops: User | None = None,
 ) -> list[str]:
     """The whole command line, program first; with a saved VM's description, one that waits for its state.
 
+    :param image: descriptor of the image
+    :param drops: whom QEMU becomes after it has opened its files
     :raises ConfigError: it cannot be built
     """
-    plan = _vm_plan(machine, config, fds, pieces, description)
+    plan = dataclasses.replace(
+        _vm_plan(machine, config, fds, pieces, description), image_fd=image, becomes=f"{drops.uid}:{drops.gid}" if drops else ""
+    )
+    plan.run_with = tuple(machine.state.qemu_version) >= RUN_WITH
     return [config.hypervisor_path, *cmdline.command_line(plan, dialect_for(tuple(machine.state.qemu_version)))]
 
 
@@ -238,5 +328,6 @@ def _parts(
         place = attachments.place(machine, config, device, hot=False)
         side = attachments.open_side(machine, config, device)
         sides.append(side)
+        pieces += side.inherited_files(attachments.file_name(device))
         pieces += parts.parts_of(device, place, config.block_device_driver, side.by_number())
     return pieces

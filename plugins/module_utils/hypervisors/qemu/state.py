@@ -29,6 +29,9 @@ class QemuState:
 
     :param accelerator: what the VM was started with, and C(accelerator_reason) why
     :param process: the QEMU that was started, None before and after
+    :param own_uid: the uid that the sandbox has for itself, 0 before it needed one
+    :param uid: whom its QEMU runs as since its last start
+    :param program: real path of the QEMU that is started
     :param launching: a QEMU may run that C(process) does not name yet
     :param boot_vcpus: vCPUs at launch
     :param boot_memory_mb: MiB at launch
@@ -47,6 +50,9 @@ class QemuState:
     accelerator_reason: str = ""
     process: ProcessIdentity | None = None
     launching: bool = False
+    program: str = ""
+    own_uid: int = 0
+    uid: int = 0
     boot_vcpus: int = 0
     boot_memory_mb: int = 0
     max_memory_mb: int = 0

@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from typing import Iterator
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import VfioDevice, VfioType
+from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device, VfioDevice, VfioType
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError
+from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import is_own_uid
+from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import Directory, through
 
 PCI_DEVICES = "/sys/bus/pci/devices"
 #: Drivers that leave a device to whom its group is given; those of VFIO have it in their names.
@@ -56,17 +60,45 @@ def check(device: VfioDevice, pci_devices: str = PCI_DEVICES) -> None:
         )
 
 
+@contextlib.contextmanager
+def lent_node(device: Device, uid: int) -> Iterator[None]:
+    """Let a QEMU that runs as a sandbox's own user open the node of a device's group by its name, and nobody after that: it keeps it open.
+
+    :param uid: QEMU's
+    """
+    if not isinstance(device, VfioDevice) or not is_own_uid(uid):
+        yield
+        return
+    with open_node(node_of(device)) as node:
+        before = os.stat(node)
+        os.chown(node, uid, -1)
+        try:
+            yield
+        finally:
+            os.chown(node, before.st_uid, -1)
+
+
+@contextlib.contextmanager
+def open_node(path: str) -> Iterator[str]:
+    """A path that leads to a device node whatever becomes of its name."""
+    with Directory.open(os.path.dirname(path)) as directory, directory.held(os.path.basename(path)) as descriptor:
+        yield through(descriptor)
+
+
 def let_lock(pid: int, memory_mb: int) -> None:
     """Let a process lock as much memory as a guest can have, which all is mapped for its devices, and 1 GiB for what devices map. Root's is not limited.
 
     :param pid: of a QEMU that runs; 0 for ourselves, of whom the QEMU that is started next has the limit
-    :param memory_mb: the most that the guest can have, MiB
+    :param memory_mb: the most that the guest can have, MiB; -1 for no limit
     :raises HostError: the kernel refuses
     """
     import resource
 
-    wanted = (memory_mb + 1024) << 20
+    wanted = (memory_mb + 1024) << 20 if memory_mb >= 0 else resource.RLIM_INFINITY
     try:
+        if wanted == resource.RLIM_INFINITY:
+            resource.prlimit(pid, resource.RLIMIT_MEMLOCK, (wanted, wanted))
+            return
         soft, hard = resource.prlimit(pid, resource.RLIMIT_MEMLOCK)
         if soft != resource.RLIM_INFINITY and soft < wanted:
             hard = hard if hard == resource.RLIM_INFINITY else max(hard, wanted)

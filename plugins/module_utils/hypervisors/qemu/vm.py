@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from typing import Iterator
 
@@ -25,14 +26,19 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.q
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.state import QemuState
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import (
     ProcessIdentity,
+    command_line,
     command_lines,
     identify,
     lock_owner,
+    owner_of,
+    send_signal,
     tail,
     terminate,
     wait_gone,
     why_gone,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.sockets import is_socket, remove_socket
+from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import Directory
 
 MIB = 1024 * 1024
 #: Seconds for one question to a VMM that is well, on a host that has much to do: one that does not answer counts as lost.
@@ -88,39 +94,79 @@ class Vm(ProcessVm):
         """The QEMU of this sandbox, if one runs: the one remembered, or one that was started and not yet written down."""
         if self.state.process is not None and self.state.process.is_alive():
             return self.state.process
-        pidfile = self.context.run_path(PIDFILE)
-        found = identify(lock_owner(pidfile)) if os.path.exists(pidfile) else None
-        if found is None and self.state.launching:
-            # Between its start and its pid file only the command line tells it.
-            for pid, words in command_lines():
-                if pidfile in words and (not self.state.uuid or self.state.uuid in words):
-                    found = identify(pid)
+        found = self._unrecorded_process()
         if found is not None:
             self.state.process = found
         return found
+
+    def _unrecorded_process(self) -> ProcessIdentity | None:
+        """A QEMU of this sandbox that a task has started and was killed before it could write down.
+
+        The pid file is written by QEMU, which may be anybody's by now, so it is a hint: a process is this QEMU by its program and its command line.
+        """
+        with contextlib.suppress(OSError), Directory.open(self.context.run_dir) as directory:
+            found = self._checked_process(lock_owner(directory, PIDFILE))
+            if found is not None:
+                return found
+        if self.state.launching:
+            # Between its start and its pid file only the command line tells it.
+            for pid, words in command_lines():
+                found = self._checked_process(pid) if self._is_command_line(words) else None
+                if found is not None:
+                    return found
+        return None
+
+    def _checked_process(self, pid: int) -> ProcessIdentity | None:
+        """The identity of a process if it is this sandbox's QEMU, None for any other."""
+        found = identify(pid)
+        if found is None or not self._is_command_line(command_line(pid)):
+            return None
+        # Records of earlier versions do not tell the program.
+        mine = found.executable == self.state.program if self.state.program else "qemu" in os.path.basename(found.executable)
+        return found if mine else None
+
+    def _is_command_line(self, words: list[str]) -> bool:
+        # Without a UUID the record was lost, and the run directory alone tells (see adopt).
+        named = self.state.uuid in words if self.state.uuid else self.state.launching
+        return named and self.context.run_path(PIDFILE) in words
+
+    def own_socket(self, device: str) -> str:
+        """The path of the socket that was made for a device, or would be where the task names none."""
+        return self.state.sockets.get(device) or self.context.run_path(f"port-{device}.sock")
 
     def why_off(self) -> str:
         return why_gone("QEMU", self.state.process, tail(self.log, 3))
 
     def leftovers(self) -> list[str]:
-        made = {path for path in self.state.sockets.values() if os.path.lexists(path)}
+        made = {path for path in self.state.sockets.values() if is_socket(path)}
         with contextlib.suppress(OSError):
             for name in os.listdir(self.context.run_dir):
-                if name.endswith((".sock", ".sock.pid")) or name == PIDFILE:
+                if is_leftover(name):
                     made.add(self.context.run_path(name))
         return sorted(made)
 
     def remove_leftovers(self) -> None:
-        for path in self.leftovers():
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+        for path in self.state.sockets.values():
+            remove_socket(path)
+        with contextlib.suppress(FileNotFoundError), Directory.open(self.context.run_dir) as directory:
+            for name in directory.names():
+                if is_leftover(name):
+                    directory.remove(name)
+        self.state.sockets = {}
 
     def end_daemons(self) -> None:
-        """End the processes that serve devices; those that were started and not written down are known by their socket."""
+        """End the processes that serve devices; those that were started and not written down are known by their socket.
+
+        virtiofsd runs as the task's user: nobody else's process is taken for one, whatever its command line.
+        """
         prefix = os.path.join(self.context.run_dir, "fs-")
         for pid, words in command_lines() if self.state.launching else ():
-            found = identify(pid)
-            if found is not None and any(word.startswith((prefix, f"--socket-path={prefix}")) for word in words):
+            named = any(
+                word.startswith(f"--socket-path={prefix}") or (word == "--socket-path" and after.startswith(prefix))
+                for word, after in zip(words, [*words[1:], ""])
+            )
+            found = identify(pid) if named and owner_of(pid) == os.geteuid() else None
+            if found is not None:
                 self.state.daemons[f"pid-{pid}"] = found
         for daemon in self.state.daemons.values():
             terminate(daemon, STEP_SECONDS)
@@ -135,10 +181,24 @@ class Vm(ProcessVm):
         process = self.process()
         if process is not None and terminate(process, STEP_SECONDS) == "stuck":
             raise VmmError(f"QEMU (pid {process.pid}) does not end, not even by SIGKILL", log=self.log)
+        self._end_own_processes()
         self.end_daemons()
         self.state.process = None
         self.state.launching = False
         self.remove_leftovers()
+
+    def _end_own_processes(self) -> None:
+        """End what a QEMU with a uid of its own may have started: nobody else has processes of that uid."""
+        if not self.state.uid:
+            return
+        from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import is_own_uid, owners_of_processes
+
+        if is_own_uid(self.state.uid) and self.state.uid == self.state.own_uid:
+            for pid, uid in owners_of_processes().items():
+                found = identify(pid) if uid == self.state.uid else None
+                if found is not None and send_signal(found, signal.SIGKILL):
+                    wait_gone(found, STEP_SECONDS)
+        self.state.uid = 0
 
     def powerdown(self, process: ProcessIdentity, timeout: float) -> bool:
         """Ask the guest to power off; True when the process has ended in time. A paused guest is resumed, or it could not obey."""
@@ -249,6 +309,11 @@ class Vm(ProcessVm):
     def _lost_daemons(self) -> str:
         lost = [name for name, daemon in self.state.daemons.items() if not daemon.is_alive()]
         return f"the daemon of device {', '.join(lost)} is gone" if lost else ""
+
+
+def is_leftover(name: str) -> bool:
+    """Is it the name of a socket or a pid file, which a VM that ended without ceremony leaves in its run directory?"""
+    return name.endswith((".sock", ".sock.pid")) or name == PIDFILE
 
 
 def has_agent(qmp: QmpClient) -> bool:

@@ -149,7 +149,24 @@ def test_a_log_is_copied_into_the_journal_of_the_unit(systemd: pathlib.Path) -> 
     assert "--unit=kata-sandbox-web:log-42.service" in command
     assert "--property=BindsTo=kata-sandbox-web.scope" in command
     assert "--property=LogExtraFields=OBJECT_SYSTEMD_UNIT=kata-sandbox-web.scope" in command
-    assert command[-4:] == [supervision.shutil.which("tail"), "--bytes=+101", "--follow=name", "/run/x/vmm.log"]
+    assert command[-4:] == [supervision.shutil.which("tail"), "--bytes=+101", "--follow=descriptor", "/run/x/vmm.log"]
+
+
+def test_only_the_log_that_the_vmm_has_open_gets_into_the_journal(tmp_path: pathlib.Path) -> None:
+    log = tmp_path / "vmm.log"
+    child = process.spawn_detached(["/bin/sleep", "60"], str(log))
+    try:
+        path = supervision.log_of(child.pid, str(log))
+        assert path.startswith(f"/proc/{child.pid}/fd/") and os.path.samefile(path, log)
+        log.rename(tmp_path / "kept")
+        log.symlink_to("/etc/shadow")
+        assert supervision.log_of(child.pid, str(log)) == ""
+        log.unlink()
+        log.write_text("another one")
+        assert supervision.log_of(child.pid, str(log)) == ""
+    finally:
+        child.kill()
+        child.wait()
 
 
 def test_the_program_runs_without_ansible_and_converges(tmp_path: pathlib.Path) -> None:

@@ -1,0 +1,151 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A user for each sandbox: what its QEMU is, what it has open, and that no file of anybody's changes for it."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import shutil
+import stat
+import subprocess
+from typing import Any
+
+import pytest
+
+from ansible_collections.kata.hypervisor.plugins.module_utils import run_as
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import jailer
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a VMM as another user")
+
+
+def a_disk(host: Any, name: str, image_format: str = "raw") -> dict[str, Any]:
+    """A disk of root's alone."""
+    path = host.root / f"{name}.{image_format}"
+    path.write_bytes(f"this is {name}".encode().ljust(1 << 20, b"\0"))
+    if image_format == "qcow2":
+        shutil.move(path, host.root / "raw")
+        subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(host.root / "raw"), str(path)], check=True)
+    path.chmod(0o600)
+    return {"id": name, "type": "block", "file": str(path), "driver": "virtio-blk", "serial": name, "format": image_format}
+
+
+def check_process(pid: int, uid: int) -> None:
+    """The process has that user's ids alone, no capability, and confines itself."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    for name in ("Uid", "Gid"):
+        assert re.search(rf"^{name}:(\s+{uid}){{4}}$", status, re.MULTILINE), status
+    groups = re.search(r"^Groups:(.*)$", status, re.MULTILINE)
+    assert groups and groups[1].split() == [str(uid)], status
+    assert re.search(r"^CapEff:\s+0+$", status, re.MULTILINE) and re.search(r"^CapPrm:\s+0+$", status, re.MULTILINE)
+    assert "Seccomp:\t2" in status and "NoNewPrivs:\t1" in status
+
+
+def owners(host: Any) -> dict[str, tuple[int, int, int]]:
+    """Owner, group and mode of every file that a user has named."""
+    return {path.name: (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode) for path in host.root.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize("readable", [True, False], ids=["guest files that all can read", "guest files of root alone"])
+def test_it_lives_as_a_user_of_its_own(host: Any, readable: bool) -> None:
+    """It starts as that user where it may read what it takes by name only, and becomes it before the guest runs where not."""
+    host.root.chmod(0o711 if readable else 0o700)
+    files = {}
+    for option, source in (("kernel_path", host.assets.kernel), ("initrd_path", host.assets.initrd)):
+        files[option] = str(shutil.copyfile(source, host.root / option))
+        os.chmod(files[option], 0o644 if readable else 0o600)
+    shared = host.root / "shared"
+    shared.mkdir(mode=0o700)
+    (shared / "greeting").write_text("hello")
+    cold = [a_disk(host, "cold"), {**a_disk(host, "image", "qcow2"), "read_only": True}, {"id": "port0", "type": "serial", "name": "org.example.cold"}]
+    hot = [a_disk(host, "hot"), {"id": "net0", "type": "net", "kind": "tap"}, {"id": "share0", "type": "fs", "tag": "work", "path": str(shared)}]
+    before = owners(host)
+    facts = host.start(shared_fs="virtio-fs", max_vcpus=2, max_memory_mb=512, devices=cold, **files)["sandbox"]
+    uid = facts["vmm_uid"]
+    assert run_as.is_own_uid(uid)
+    check_process(facts["pid"], uid)
+    words = pathlib.Path(f"/proc/{facts['pid']}/cmdline").read_text().split("\0")
+    assert ("-runas" in words or "-run-with" in words) == (not readable)
+    assert host.converge(state="started")["changed"] is False
+    guest = host.shell()
+    assert guest.run("head -c 12 /dev/vda; head -c 13 /dev/vdb") == "this is coldthis is image"
+    host.converge(vcpus=2, memory_mb=320, devices=[*cold, *hot])
+    guest.eventually("cat /sys/block/vdc/serial", "hot")
+    assert guest.run("head -c 11 /dev/vdc; printf written | dd of=/dev/vdc conv=fsync 2>/dev/null") == "this is hot"
+    assert (host.root / "hot.raw").read_bytes().startswith(b"written")
+    guest.eventually("ls /sys/class/net", "eth0")
+    guest.eventually("mkdir -p /mnt/w && mount -t virtiofs work /mnt/w && cat /mnt/w/greeting", "hello")
+    guest.run("umount /mnt/w")
+    host.converge(devices=[*cold, hot[0]])
+    guest.close()
+
+    host.converge(state="saved")
+    restored = host.converge(state="started")["sandbox"]
+    check_process(restored["pid"], uid)
+    guest = host.shell()
+    assert guest.run("nproc; head -c 7 /dev/vdc") == "2\nwritten"
+    assert host.device(**{**hot[0], "rate_limit": {"ops": 1000}})["actions"] and host.device(**hot[0])["actions"]
+    assert owners(host) == before
+    # Nobody but root can make a name in its directory, and nobody else reads what is in it.
+    run = host.run_path("")
+    assert run.stat().st_uid == 0 and stat.S_IMODE(run.stat().st_mode) == 0o710
+    assert {path.name for path in run.iterdir() if path.stat().st_uid} == {"console.log", "console.log.old", "pid"}
+    assert all(path.stat().st_mode & 0o077 == 0 for path in run.iterdir())
+    assert host.converge(devices=[])["sandbox"]["devices"] == []
+    host.converge(state="stopped", stop_timeout=0)
+    again = host.converge(state="started")["sandbox"]
+    assert again["vmm_uid"] == uid
+    assert host.converge(state="started", vmm_user="root", disruption="restart")["sandbox"]["vmm_uid"] == 0
+
+
+def test_each_has_another_user_and_one_disk_serves_one(host: Any) -> None:
+    disk = a_disk(host, "data")
+    one = host.start("one", wait_for=None, devices=[disk])["sandbox"]
+    two = host.start("two", wait_for=None)["sandbox"]
+    assert len({one["vmm_uid"], two["vmm_uid"]} | {0}) == 3
+    with pytest.raises(HypervisorError, match=r"data\.raw|lock"):
+        host.converge(id="two", devices=[disk])
+    # What a VMM has started, or become, ends with it.
+    child = subprocess.Popen(["/bin/sleep", "60"], user=two["vmm_uid"], group=two["vmm_uid"], extra_groups=[])
+    host.converge(id="two", state="absent", stop_timeout=0)
+    assert child.wait(10) == -9 and host.converge(id="one")["sandbox"]["pid"] == one["pid"]
+
+
+def test_the_numbers(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (run_as.FIRST_UID, run_as.UIDS) == (jailer.FIRST_UID, jailer.UIDS)
+    run, jails = tmp_path / "run" / "web", tmp_path / "jails"
+    first = run_as.own_uid(str(run), str(jails))
+    assert run_as.is_own_uid(first) and run_as.own_uid(str(run), str(jails)) == first
+    assert run_as.own_uid(str(tmp_path / "elsewhere" / "web"), str(jails)) != first
+    # A jail, a sandbox beside it or a process has it.
+    root = jails / "firecracker" / "x" / "root"
+    root.mkdir(parents=True)
+    os.chown(root, first, first)
+    second = run_as.own_uid(str(run), str(jails), first)
+    assert second == first + 1
+    (run.parent / "other").mkdir(parents=True)
+    os.chown(run.parent / "other", 0, second)
+    assert run_as.own_uid(str(run), str(jails)) == second + 1
+    assert os.getpid() in run_as.owners_of_processes()
+    monkeypatch.setattr(run_as, "owners_of_processes", lambda: {1: 0, 7: second + 1})
+    assert run_as.own_uid(str(run), str(jails)) == second + 2
+    assert not run_as.is_own_uid(run_as.own_uid(str(run), str(jails), 65534) - run_as.UIDS)
+
+
+def test_what_the_modes_allow(tmp_path: pathlib.Path) -> None:
+    user = run_as.own_user("web", run_as.FIRST_UID)
+    file = tmp_path / "file"
+    file.write_text("x")
+    for above in (tmp_path, *tmp_path.parents):
+        if above != pathlib.Path("/") and not above.stat().st_mode & 0o001:
+            assert not run_as.may_use(user, str(file), "r")
+            above.chmod(above.stat().st_mode | 0o001)
+    for mode, modes, allowed in ((0o604, "r", True), (0o604, "rw", False), (0o660, "r", False), (0o646, "rw", True)):
+        file.chmod(mode)
+        assert run_as.may_use(user, str(file), modes) is allowed
+    os.chown(file, -1, run_as.FIRST_UID)
+    file.chmod(0o640)
+    assert run_as.may_use(user, str(file), "r") and not run_as.may_use(user, str(tmp_path / "gone"), "r")
