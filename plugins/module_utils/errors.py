@@ -77,6 +77,10 @@ class ConfigError(HypervisorError):
     """The wish itself is wrong: a missing, contradictory or impossible option. Nothing was changed."""
 
 
+class NeedsRestart(ConfigError):
+    """The VM would have had to be started with this, or prepared for it; it works after a restart."""
+
+
 class AssetError(HypervisorError):
     """A kernel, image, initrd, firmware or binary is missing, unreadable, empty or has another digest."""
 

@@ -17,6 +17,9 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.params import spli
 MEMINFO = "/proc/meminfo"
 CPUINFO = "/proc/cpuinfo"
 
+#: How many huge pages of the usual size the kernel may add when asked.
+OVERCOMMIT = "/proc/sys/vm/nr_overcommit_hugepages"
+
 #: A line of that many bytes is not read any more.
 LINE_LIMIT = 64 * 1024
 
@@ -129,3 +132,41 @@ def read_cpu_khz(path: str = CPUINFO) -> int:
     except (OSError, ValueError):
         pass
     return 0
+
+
+def read_cpu_vendor(path: str = CPUINFO) -> str:
+    """The vendor of the host's first CPU as cpuinfo has it (C(vendor_id)), empty when it does not tell."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return next((line.partition(":")[2].strip() for line in stream if line.startswith("vendor_id")), "")
+    except OSError:
+        return ""
+
+
+def check_huge_pages(needed_mb: int, pid: int = 0, meminfo: str = MEMINFO, overcommit: str = OVERCOMMIT) -> None:
+    """Refuse memory in huge pages that the host does not have free.
+
+    :param needed_mb: MiB
+    :param pid: a process that ends before, and gives back what it has; 0 for none
+    :raises HostError: there are too few
+    """
+    found = {words[0]: parse_unsigned(words[1]) or 0 for words in _lines_of_words(_read(meminfo), meminfo) if len(words) >= 2}
+    size_kb = found.get("Hugepagesize:", 0)
+    free_kb = max(0, found.get("HugePages_Free:", 0) - found.get("HugePages_Rsvd:", 0)) * size_kb
+    if pid:
+        try:
+            status = _read(f"/proc/{pid}/status")
+        except HostError:
+            status = ""
+        free_kb += next((parse_unsigned(words[1]) or 0 for words in _lines_of_words(status, "status") if words[:1] == ["HugetlbPages:"]), 0)
+    try:
+        more = parse_unsigned(_read(overcommit).strip()) or 0
+    except HostError:
+        more = 0
+    if needed_mb * 1024 > free_kb + more * size_kb:
+        raise HostError(
+            f"the VM needs {needed_mb} MiB in huge pages, and the host has {free_kb // 1024} MiB of them free",
+            option="huge_pages",
+            wanted=True,
+            fix="Reserve more (role kata_host, kata_host_hugepages; or sysctl vm.nr_hugepages), or leave huge_pages out.",
+        )

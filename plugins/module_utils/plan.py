@@ -9,7 +9,7 @@ Check mode shows these steps and a real run takes them; there is no second opini
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Callable
+from typing import Any, Callable, Mapping
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     ConfigError,
@@ -105,10 +105,12 @@ def make_plan(
     record: SandboxRecord | None,
     observed: Observed,
     capabilities: Callable[[], Capabilities] = Capabilities,
+    cold: Mapping[str, str] | None = None,
 ) -> Plan:
     """The steps from what is to what is wished.
 
     :param capabilities: asked only when it matters, since asking may cost
+    :param cold: devices that this VM cannot get while it runs, by id, and why
     :raises DisruptionError: a change needs more than the task allows
     :raises Unsupported: the hypervisor has no such option
     :raises ConfigError: a new size is more than the sandbox's maximum
@@ -136,7 +138,7 @@ def make_plan(
     if record is None:
         _plan_creation(plan, spec, observed)
     else:
-        _Existing(plan, spec, record, observed, capabilities).fill()
+        _Existing(plan, spec, record, observed, capabilities, cold or {}).fill()
     _plan_autostart(plan, observed)
     plan.after["state"] = plan.desired
     if plan.has("stop", "cleanup") and plan.has("start"):
@@ -232,11 +234,13 @@ class _Existing:
         record: SandboxRecord,
         observed: Observed,
         capabilities: Callable[[], Capabilities],
+        cold: Mapping[str, str],
     ) -> None:
         self.plan = plan
         self.spec = spec
         self.record = record
         self.capabilities = capabilities
+        self.cold = cold
         self.now = situation(record, observed)
         self.unresponsive = self.now == "unresponsive"
         self.broken = self.now == "broken"
@@ -379,6 +383,8 @@ class _Existing:
                 kind = self._plugged_as(device) if device else ""
                 if kind and (kind not in table or not getattr(self.capabilities(), table[kind])):
                     cost, why = Cost.RESTART, f"this VM cannot plug or unplug a {kind} device while it runs"
+            if new and new["id"] in self.cold:
+                cost, why = Cost.RESTART, self.cold[new["id"]]
         shown = [f"{device['type']} {device['id']}" if device else None for device in (old, new)]
         return Change("devices", shown[0], shown[1], cost, tuple(steps), why)
 

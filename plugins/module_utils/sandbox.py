@@ -13,10 +13,20 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Callable
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.answers import AnswerError
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HypervisorError, StoreError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
+    ConfigError,
+    HypervisorError,
+    NeedsRestart,
+    StoreError,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.fields import HYPERVISORS
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context, Hypervisor, Observed
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import (
+    Capabilities,
+    Context,
+    Hypervisor,
+    Observed,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.plan import STEP_CAPABILITIES, make_plan
 from ansible_collections.kata.hypervisor.plugins.module_utils.situation import state_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.spec import (
@@ -133,6 +143,8 @@ class Sandbox:
     def preview(self) -> dict[str, Any]:
         """What L(apply) would do, found without touching anything."""
         try:
+            if self.spec.state != "absent" or os.path.lexists(self.layout.state_dir) or os.path.lexists(self.layout.run_dir):
+                self.store.check_lockable()
             self.load()
             self._make_plan()
             if self.plan.steps and self.plan.desired in ("stopped", "saved"):
@@ -312,7 +324,7 @@ class Sandbox:
                 raise
             self.unsaved = problem
 
-    def prepare(self, with_devices: bool = True) -> Hypervisor:
+    def prepare(self) -> Hypervisor:
         """A driver with the plan's options validated and its devices added, ready to start.
 
         :raises ConfigError: they are wrong
@@ -323,8 +335,7 @@ class Sandbox:
         if self.record is not None and self.record.hypervisor == self.plan.hypervisor:
             driver.load(self.record.driver, config)
         driver.create_sandbox(config)
-        if with_devices:
-            add_devices(driver, self.plan.devices)
+        add_devices(driver, self.plan.devices)
         return driver
 
     def _configuration_to_start(self) -> HypervisorConfig:
@@ -357,18 +368,46 @@ class Sandbox:
     # --- planning --------------------------------------------------------------------------------------------------
 
     def _make_plan(self) -> None:
-        capabilities = self.driver.capabilities if self.driver is not None else None
-        self.plan = make_plan(self.spec, self.record, self.observed, *([capabilities] if capabilities else []))
+        self._adopt_template()
+        capabilities = self.driver.capabilities if self.driver is not None else Capabilities
+        self.plan = make_plan(self.spec, self.record, self.observed, capabilities)
+        cold = self._cold_devices()
+        if cold:
+            self.plan = make_plan(self.spec, self.record, self.observed, capabilities, cold)
         self._check_supervision()
         if self.plan.has("create", "recreate", "start") or any(
             "everything" in step.arguments for step in self.plan.steps
         ):
-            self.prepared = self.prepare(with_devices=self.observed.power == "off")
+            # Also beside a VM that runs: what cannot be started must be known before that one is stopped.
+            self.prepared = self.prepare()
         self._check_capabilities(self.prepared or self.driver)
         self._check_steps()
         self._check_wait(self.prepared or self.driver)
         if self.prepared and self.plan.has("stop", "cleanup", "remove"):
             self.prepared = None  # It was asked while another VM was there.
+
+    def _cold_devices(self) -> dict[str, str]:
+        """The devices that would be plugged into a VM which cannot get them while it runs, by id, and why; where the task allows a restart."""
+        cold: dict[str, str] = {}
+        if self.driver is None or self.plan.has("start") or self.spec.disruption == "none":
+            return cold
+        from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import make_device
+
+        for step in self.plan.steps:
+            if step.name == "plug":
+                try:
+                    self.driver.check_device(make_device(step.arguments["device"]))
+                except NeedsRestart as problem:
+                    cold[step.arguments["device"]["id"]] = problem.message
+        return cold
+
+    def _adopt_template(self) -> None:
+        """A new clone is made by its template's hypervisor, where the task names none."""
+        name = self.spec.options.get("template")
+        if name and self.record is None and self.spec.hypervisor is None and self.spec.state != "absent":
+            from ansible_collections.kata.hypervisor.plugins.module_utils.template import Template
+
+            self.spec = dataclasses.replace(self.spec, hypervisor=Template.open(name, self.spec).record.hypervisor)
 
     def _check_capabilities(self, driver: Hypervisor | None) -> None:
         """Refuse what the VM cannot be taken through, before anything is changed.

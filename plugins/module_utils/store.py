@@ -345,6 +345,32 @@ class Store:
         except OSError as problem:
             raise self._error("remove", path, problem) from problem
 
+    def check_lockable(self) -> None:
+        """Refuse what L(lock) would refuse, as far as that can be known. Changes nothing.
+
+        :raises HostError: see L(check_place)
+        :raises StoreError: the directories or the lock cannot be made
+        """
+        self.check_place()
+        path = self.layout.state_dir
+        problem = ""
+        while not os.path.isdir(path):
+            if os.path.lexists(path):
+                raise self._error("lock", self.layout.lock_path, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path))
+            problem, path = path, os.path.dirname(path)
+        if not problem and not os.path.lexists(self.layout.lock_path):
+            problem = self.layout.lock_path
+        if not problem:
+            if not os.access(self.layout.lock_path, os.R_OK | os.W_OK):
+                raise self._error("lock", self.layout.lock_path, self._denied(path, self.layout.lock_path))
+        elif not os.access(path, os.W_OK | os.X_OK):
+            raise self._error("lock", self.layout.lock_path, self._denied(path, problem))
+
+    @staticmethod
+    def _denied(directory: str, path: str) -> OSError:
+        code = errno.EROFS if os.statvfs(directory).f_flag & os.ST_RDONLY else errno.EACCES
+        return OSError(code, os.strerror(code), path)
+
     def is_held(self) -> bool:
         """Whether a task works on the sandbox at this moment."""
         try:

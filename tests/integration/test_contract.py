@@ -151,6 +151,33 @@ def test_stale_files_are_no_hindrance(lab: VmmLab) -> None:
     assert lab.run(state="started")["sandbox"]["state"] == "started"
 
 
+def test_a_restart_that_cannot_be_is_refused_before_the_vm_is_stopped(lab: VmmLab) -> None:
+    lab.start()
+    pid = lab.facts()["pid"]
+    if lab.hypervisor == "mock":
+        pytest.skip("the mock takes every device")
+    good = {"id": "good", "type": "block", "file": lab.file("good", 2 << 20)}
+    bad: list[dict[str, Any]] = [
+        {"id": "gone", "type": "block", "file": str(lab.root / "gone")},
+        {"id": "eth0", "type": "net", "kind": "tap", "bridge": "nobridge0"},
+        {"id": "share", "type": "fs", "tag": "t", "path": str(lab.root / "gone")},
+        {"id": "pmem", "type": "pmem", "file": str(lab.root / "gone")},
+        {"id": "twice", "type": "block", "file": good["file"]},
+    ]
+    wishes: list[dict[str, Any]] = [{"devices": [good, device]} for device in bad]
+    wishes += [{"kernel_path": str(lab.root / "gone")}, {"memory_mb": 1 << 26}, {"huge_pages": True, "memory_mb": 1 << 19}]
+    for wish in wishes:
+        texts = []
+        for run in (lab.check, lab.run):
+            for state in ("started", "restarted"):
+                with pytest.raises(HypervisorError) as caught:
+                    run(state=state, disruption="restart", **wish)
+                texts.append(str(caught.value))
+        assert len(set(texts)) == 1, texts
+        seen = lab.facts()
+        assert (seen["state"], seen["pid"], seen["devices"]) == ("started", pid, []), wish
+
+
 def test_two_at_once(lab: VmmLab) -> None:
     names = ["one", "two"]
     with concurrent.futures.ThreadPoolExecutor() as pool:

@@ -255,7 +255,10 @@ class Hypervisor:
     # --- devices and sizes -----------------------------------------------------------------------------------------
 
     def add_device(self, device: Device) -> None:
-        """Add a device to a VM that does not run yet. Unknown kinds are refused, never dropped."""
+        """Add a device to the VM that the next start makes; one that runs now does not get it. Unknown kinds are refused, never dropped.
+
+        It is checked as far as it can be, also while the sandbox's VM runs, which ends before that start: what this VM holds counts as free.
+        """
         self.unsupported(f"add_device {type(device).__name__}")
 
     def check_device(self, device: Device) -> None:

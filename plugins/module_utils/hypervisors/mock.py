@@ -182,8 +182,6 @@ class MockHypervisor(Hypervisor):
     # --- devices and sizes -----------------------------------------------------------------------------------------
 
     def add_device(self, device: Device) -> None:
-        if self._alive():
-            raise StateError("the VM runs already; this device must be hot-plugged", sandbox=self.context.sandbox_id)
         self.cold_devices[device_id(device)] = kind_of(device).name.lower()
 
     def hotplug_add_device(self, device: Device) -> Any:

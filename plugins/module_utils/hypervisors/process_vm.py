@@ -6,15 +6,45 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Iterator
+import os
+from typing import TYPE_CHECKING, Collection, Iterator, Sequence
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError, StateError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context, Hypervisor, Observed
 from ansible_collections.kata.hypervisor.plugins.module_utils.run_files import remove_run_dir
 
 if TYPE_CHECKING:
+    from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
     from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device
+    from ansible_collections.kata.hypervisor.plugins.module_utils.disk_users import Use
     from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity
+
+
+def file_uses(config: HypervisorConfig, devices: Sequence[Device]) -> list[Use]:
+    """The files that a VM has open while it runs. Its image is never written to."""
+    from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive, PmemDrive, device_id
+    from ansible_collections.kata.hypervisor.plugins.module_utils.disk_users import Use
+
+    image = config.image_asset_path()
+    uses = [Use(image, False, "image_path")] if image else []
+    disks = [device for device in devices if isinstance(device, (BlockDrive, PmemDrive))]
+    return [*uses, *(Use(disk.file, not disk.read_only, device_id(disk)) for disk in disks)]
+
+
+def check_files(device: Device, config: HypervisorConfig, others: Sequence[Device], own: Collection[int] = ()) -> None:
+    """Refuse a disk whose file the VM has already, or somebody else has open, where one of them could write to it.
+
+    :param others: the VM's other devices
+    :param own: pids of the VM, if it runs
+    :raises ConfigError: the VM would have it twice
+    :raises StateError: somebody else has it
+    """
+    from ansible_collections.kata.hypervisor.plugins.module_utils import disk_users
+    from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive, PmemDrive
+
+    if isinstance(device, (BlockDrive, PmemDrive)) and os.path.exists(device.file):
+        disk_users.check_distinct(file_uses(config, [*others, device]))
+        disk_users.check_free(file_uses(config, [device])[-1], own)
 
 
 class ProcessVm:

@@ -39,6 +39,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.v
     Vm,
     check_host,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.process_vm import check_files, file_uses
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import (
     identify,
@@ -139,7 +140,7 @@ def _command_line(config: HypervisorConfig, version: tuple[int, ...], machine: V
     return cmdline.command_line(config, name, machine.console, devices, cmdline.dialect_for(version))
 
 
-def checked_device(machine: Vm, config: HypervisorConfig, device: Device) -> Device:
+def checked_device(machine: Vm, config: HypervisorConfig, device: Device, others: list[Device]) -> Device:
     """The device with what nobody said filled in. Refuses what ACRN or the host does not have; changes nothing.
 
     :raises Unsupported: ACRN has no such device
@@ -162,8 +163,12 @@ def checked_device(machine: Vm, config: HypervisorConfig, device: Device) -> Dev
         check_socket_place(device.host_path, device.host_path in (*machine.state.sockets, machine.context.run_path(f"port-{name}.sock")))
     if isinstance(device, NetworkDevice) and (device.queues > 1 or device.vhost or device.rx_rate_limit or device.tx_rate_limit):
         raise Unsupported("ACRN has no queues, no vhost and no limits for interfaces", option="devices", wanted=name)
+    if isinstance(device, NetworkDevice) and device.bridge:
+        network.check_bridge(device.bridge)
     if isinstance(device, BlockDrive):
         _check_disk(device)
+    process = machine.process()
+    check_files(device, config, others, (process.pid,) if process else ())
     cmdline.command_line(config, "", machine.console, [device], cmdline.dialect_for(tuple(machine.state.version)))
     return device
 
@@ -210,7 +215,8 @@ def start(machine: Vm, config: HypervisorConfig, devices: list[Device], timeout:
         for device in devices:
             if isinstance(device, NetworkDevice) and device.kind == "tap":
                 _provide_tap(machine, device)
-        _launch(machine, [config.hypervisor_path, *line.words], scope_command(machine.context, config), deadline)
+        with disk_users.claimed(file_uses(config, devices)):
+            _launch(machine, [config.hypervisor_path, *line.words], scope_command(machine.context, config), deadline)
     except BaseException:
         machine.kill()
         machine.context.checkpoint()
@@ -264,7 +270,7 @@ def plug_disk(machine: Vm, config: HypervisorConfig, drive: BlockDrive) -> None:
         raise StateError("the VM does not run", answer=machine.why_off())
     if drive.id in state.placeholders:
         return
-    checked_device(machine, config, drive)
+    checked_device(machine, config, drive, [])
     if "" not in state.placeholders:
         raise StateError(f"all {len(state.placeholders)} placeholder drives are taken", option="devices", wanted=drive.id)
     place = state.placeholders.index("")

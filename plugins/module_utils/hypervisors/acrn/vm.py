@@ -155,7 +155,9 @@ class Vm(ProcessVm):
     def leftovers(self) -> list[str]:
         """What a VM that is gone has left on the host."""
         taps = [f"/sys/class/net/{tap}" for tap in self.state.taps]
-        return [path for path in (self.console, *self.state.sockets) if is_socket(path)] + [path for path in taps if os.path.lexists(path)]
+        # The console's is in the run directory; the others may be where the user says, and something else by now.
+        sockets = [path for path in self.state.sockets if is_socket(path)]
+        return [path for path in (self.console, *taps) if os.path.lexists(path)] + sockets
 
     def stop(self, timeout: float, force: bool) -> None:
         """End the VM: SIGINT, which has acrn-dm ask its guest, then SIGKILL; then remove what it leaves."""

@@ -47,7 +47,7 @@ class FirecrackerHypervisor(ProcessHypervisor):
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import preparation
 
         with self.vm.named_errors():
-            self.config, version, self._jail = preparation.prepare(config, self.context)
+            self.config, version, self._jail = preparation.prepare(config, self.context, self.pid())
             if self.vm.process() is None:
                 self.vm.state.version = list(version)
             if self.config.boot_to_be_template or self.config.boot_from_template:
@@ -75,7 +75,7 @@ class FirecrackerHypervisor(ProcessHypervisor):
         with self.vm.named_errors():
             if not self.config.jailer_path and snapshots.read(source).state.jail is None:
                 self.config.jailer = "none"  # It was saved before a jailer was installed, or with jailer: none.
-            self.config, version, self._jail = preparation.prepare(self.config, self.context)
+            self.config, version, self._jail = preparation.prepare(self.config, self.context, self.pid())
             self.vm.state.version = list(version)
             snapshots.restore(self.vm, self.config, self._cold, self._jail, source, timeout)
 

@@ -33,6 +33,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     StateError,
     Unsupported,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.host import check_huge_pages, read_cpu_vendor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
     binary,
@@ -45,6 +46,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.endpoints import Version
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import Jail
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import API_SOCKET
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.process_vm import check_files
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
 from ansible_collections.kata.hypervisor.plugins.module_utils.network import check_bridge, check_name
 from ansible_collections.kata.hypervisor.plugins.module_utils.programs import check_program, find_program
@@ -56,14 +58,18 @@ MAX_PLACEHOLDERS = 16
 LARGEST_REQUEST = 51200
 #: Options that only mean something in a jail.
 JAIL_OPTIONS = ("jailer_uid", "jailer_gid", "chroot_base_dir", "network_namespace", "jailer_cgroups", "jailer_limits")
+#: The vendor whose CPUs each template is for (Firecracker, docs/cpu_templates/cpu-templates.md).
+CPU_TEMPLATES = {"C3": "GenuineIntel", "T2": "GenuineIntel", "T2CL": "GenuineIntel", "T2S": "GenuineIntel", "T2A": "AuthenticAMD"}
 #: Devices of which there is one, in words.
 KINDS = {"vsock": "vsock", "balloon": "balloon", "entropy": "entropy device", "mmds-config": "metadata service"}
 #: What L(HypervisorConfig.valid) fills in that Firecracker knows nothing of.
 FOREIGN = ("default_max_vcpus", "default_bridges", "msize_9p", "block_device_driver")
 
 
-def prepare(config: HypervisorConfig, context: Context) -> tuple[HypervisorConfig, Version, Jail | None]:
+def prepare(config: HypervisorConfig, context: Context, pid: int = 0) -> tuple[HypervisorConfig, Version, Jail | None]:
     """A copy of the configuration, checked and complete, its Firecracker's version, and its jail.
+
+    :param pid: the sandbox's Firecracker, which ends before another one is started; 0 where none runs
 
     :raises ConfigError: an option is missing, contradictory or impossible
     :raises AssetError: a kernel, image, initrd or binary cannot be used
@@ -83,8 +89,10 @@ def prepare(config: HypervisorConfig, context: Context) -> tuple[HypervisorConfi
     if not config.allow_vulnerable_vmm:
         binary.refuse_holes(version, "hypervisor_path", config.hypervisor_path, pci=config.enable_pci)
     check_boot_files(config)
-    _check_features(config, version)
+    _check_features(config, version, context)
     _plan_memory(config, version, context)
+    if config.huge_pages:
+        check_huge_pages(config.memory_size, pid)
     jail = _plan_jail(config, version, context)
     if jail is None:
         socket_path(context.run_dir, API_SOCKET)
@@ -96,7 +104,7 @@ def _check_driver(driver: str, option: str) -> None:
         raise Unsupported("Firecracker's disks are virtio-blk", option=option, wanted=driver, fix="Leave it out.")
 
 
-def _check_features(config: HypervisorConfig, version: Version) -> None:
+def _check_features(config: HypervisorConfig, version: Version, context: Context) -> None:
     for wanted, feature, option in (
         (config.initrd_asset_path(), "initrd", "initrd_path"),
         (config.track_dirty_pages, "dirty_pages", "track_dirty_pages"),
@@ -116,6 +124,15 @@ def _check_features(config: HypervisorConfig, version: Version) -> None:
         if config.cpu_template:
             raise ConfigError("there is one of the two", option="cpu_template", wanted=config.cpu_template, fix="Leave cpu_config_path out.")
         read_cpu_config(config.cpu_config_path)
+    vendor = CPU_TEMPLATES.get(config.cpu_template, "")
+    if vendor and read_cpu_vendor(context.cpuinfo) != vendor:
+        raise HostError(
+            f"the CPU template {config.cpu_template} needs a CPU of {vendor}",
+            option="cpu_template",
+            wanted=config.cpu_template,
+            answer=f"this host's CPU is of {read_cpu_vendor(context.cpuinfo) or 'an unknown vendor'}",
+            fix="Choose another template, or leave cpu_template out.",
+        )
     if config.placeholder_drives > MAX_PLACEHOLDERS:
         raise ConfigError(f"there are at most {MAX_PLACEHOLDERS}", option="placeholder_drives", wanted=config.placeholder_drives)
 
@@ -242,11 +259,7 @@ def check_device(
     :param sockets: paths of those that are this sandbox's
     """
     name, kind = device_id(device), single_kind(device)
-    if isinstance(device, (BlockDrive, PmemDrive)) and os.path.exists(device.file):
-        disk_users.check_distinct(file_uses(config, [*others, device]))
-        for use in file_uses(config, [device]):
-            if use.path == device.file:
-                disk_users.check_free(use, own)
+    check_files(device, config, others, own)
     shorthand = {"vsock": config.use_vsock, "entropy": config.entropy_device}.get(kind, False)
     if kind and (shorthand or any(single_kind(other) == kind for other in others)):
         raise ConfigError(f"Firecracker gives a VM one {KINDS[kind]}", option="devices", wanted=name)
@@ -279,16 +292,6 @@ def check_device(
     else:
         what = device.type if isinstance(device, VhostUserDevice) else type(device).__name__
         raise Unsupported(f"Firecracker has no device for {what} {name}", option="devices", wanted=name)
-
-
-def file_uses(config: HypervisorConfig, devices: list[Device]) -> list[disk_users.Use]:
-    """The files that a VM has open while it runs. Its image is never written to."""
-    image = config.image_asset_path()
-    uses = [disk_users.Use(image, False, "image_path")] if image else []
-    return [
-        *uses,
-        *(disk_users.Use(device.file, not device.read_only, device_id(device)) for device in devices if isinstance(device, (BlockDrive, PmemDrive))),
-    ]
 
 
 def _check_disk(drive: BlockDrive, version: Version, jail: Jail | None) -> None:

@@ -43,7 +43,6 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.kernel_params import kernel_params
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.preparation import (
     LARGEST_REQUEST,
-    file_uses,
     read_cpu_config,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.resources import Request
@@ -58,6 +57,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
     Vm,
     jailed_pid,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.process_vm import file_uses
 from ansible_collections.kata.hypervisor.plugins.module_utils.params import kernel_params_string
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import identify, spawn_detached
 from ansible_collections.kata.hypervisor.plugins.module_utils.run_files import keep_previous, make_run_dir

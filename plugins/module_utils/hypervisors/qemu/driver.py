@@ -50,7 +50,7 @@ class QemuHypervisor(ProcessHypervisor):
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import preparation, starting
 
         with self.vm.named_errors():
-            self.config, version = preparation.prepare(config, self.context)
+            self.config, version = preparation.prepare(config, self.context, self.pid())
             self.vm.state.qemu_version = list(version)
             starting.command_line(self.vm, self.config)
             if self.config.boot_to_be_template or self.config.boot_from_template:

@@ -27,6 +27,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     AssetError,
     ConfigError,
     HostError,
+    NeedsRestart,
     StateError,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
@@ -361,15 +362,15 @@ def check_named(drive: Device, config: HypervisorConfig, uid: int) -> None:
 def check_hot(device: Device, config: HypervisorConfig, memory_is_shared: bool) -> None:
     """Refuse what QEMU cannot add to this VM while it runs.
 
-    :raises ConfigError: it would have had to be there, or prepared for, from the start
+    :raises NeedsRestart: it would have had to be there, or prepared for, from the start
     """
     restart = "Restart it with the device in its list (disruption: restart)."
     if isinstance(device, (BlockDrive, PmemDrive)) and is_memory(device, config.block_device_driver) and not config.mem_offset:
         fix = "Give memory_offset_mb, as much as such files will need and 1024 for each, and restart it (disruption: restart)."
-        raise ConfigError("this VM has no room for files in its memory", option="memory_offset_mb", wanted=device.file, fix=fix)
+        raise NeedsRestart("this VM has no room for files in its memory", option="memory_offset_mb", wanted=device.file, fix=fix)
     if isinstance(device, Volume) and config.shared_fs == "virtio-9p":
-        raise ConfigError("a 9p share can only be added while the VM is off", option="devices", wanted=device.id, fix=restart)
+        raise NeedsRestart("a 9p share can only be added while the VM is off", option="devices", wanted=device.id, fix=restart)
     if needs_shared_memory(device, config) and not memory_is_shared:
-        raise ConfigError(
+        raise NeedsRestart(
             "this VM's memory is not shared, so no other process can serve a device of it", option="devices", fix=restart
         )

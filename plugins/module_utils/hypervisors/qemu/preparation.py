@@ -40,8 +40,10 @@ ACPI_BRIDGES = (6, 1, 0)
 PORTS_WITHOUT_ACPI = 8
 
 
-def prepare(config: HypervisorConfig, context: Context) -> tuple[HypervisorConfig, tuple[int, int, int]]:
+def prepare(config: HypervisorConfig, context: Context, pid: int = 0) -> tuple[HypervisorConfig, tuple[int, int, int]]:
     """A copy of the configuration, checked and complete, and the version of its QEMU.
+
+    :param pid: the sandbox's QEMU, which ends before another one is started; 0 where none runs
 
     :raises ConfigError: an option is missing, contradictory or impossible
     :raises AssetError: a kernel, image, initrd or the binary cannot be used
@@ -68,7 +70,7 @@ def prepare(config: HypervisorConfig, context: Context) -> tuple[HypervisorConfi
         from ansible_collections.kata.hypervisor.plugins.module_utils.qcow2 import check_image
 
         check_image(config.image_path, config.image_format, "image_path")
-    _check_places(config)
+    _check_places(config, pid)
     _check_unserved(config)
     _check_user(config, context)
     for name in SOCKETS:
@@ -164,11 +166,13 @@ def _plan_memory(config: HypervisorConfig, context: Context, machine: Machine) -
         config.max_memory_mb = min(config.memory_size + max(config.memory_size, DEFAULT_HEADROOM_MB), max(host_mb, config.memory_size))
 
 
-def _check_places(config: HypervisorConfig) -> None:
+def _check_places(config: HypervisorConfig, pid: int) -> None:
     """Refuse a memory directory or a source of randomness that is not there: QEMU would say so only when it starts."""
     for option, path in (("file_mem_backend", config.file_backed_mem_root_dir), ("huge_pages", "/dev/hugepages" if config.huge_pages else "")):
         if path and not os.path.isdir(path):
             raise AssetError("there is no such directory for the guest's memory", option=option, wanted=path)
+    if config.huge_pages:
+        host.check_huge_pages(boot_memory_mb(config), pid)
     if config.entropy_source and not os.path.exists(config.entropy_source):
         raise AssetError("there is no such source of randomness", option="entropy_source", wanted=config.entropy_source)
 

@@ -188,8 +188,15 @@ def test_a_second_vm_is_refused(context):
     driver = _running(context)
     with pytest.raises(StateError, match="runs already"):
         driver.start_sandbox(1)
-    with pytest.raises(StateError, match="hot-plugged"):
-        driver.add_device(DISK)
+
+
+def test_a_device_added_beside_a_vm_is_for_the_next_start(context):
+    driver = _running(context)
+    driver.add_device(DISK)
+    assert driver.observe().devices == []
+    driver.stop_sandbox(1)
+    driver.start_sandbox(1)
+    assert driver.observe().devices == [DISK.id]
 
 
 def test_a_handover_is_refused(context):
