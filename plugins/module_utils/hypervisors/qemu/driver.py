@@ -289,9 +289,15 @@ class QemuHypervisor(ProcessHypervisor):
             "accelerator": state.accelerator,
             "accelerator_reason": state.accelerator_reason,
             **({"vmm_uid": state.uid} if state.process is not None else {}),
+            **self._exit_reason(),
             "uuid": state.uuid,
             "vmm_version": ".".join(map(str, state.qemu_version)),
         }
+
+    def _exit_reason(self) -> dict[str, str]:
+        """QEMU's word for why the VM ended, where it ended by itself."""
+        cause = self.vm.ending().cause if self.vm.state.process is not None and self.vm.process() is None else ""
+        return {"exit_reason": cause} if cause else {}
 
     def vmm_log(self) -> str:
         return self.vm.log

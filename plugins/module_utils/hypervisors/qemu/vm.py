@@ -18,6 +18,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context, Observed
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.process_vm import ProcessVm
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import endings
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import (
     QmpClient,
     QmpConnectionError,
@@ -49,6 +50,7 @@ STEP_SECONDS = 5.0
 CONTROL_SOCKET, OBSERVER_SOCKET, CONSOLE_SOCKET, AGENT_SOCKET = "qmp.sock", "monitor.sock", "console.sock", "agent.sock"
 SOCKETS = (CONTROL_SOCKET, OBSERVER_SOCKET, CONSOLE_SOCKET, AGENT_SOCKET)
 PIDFILE = "pid"
+EVENTS = endings.EVENTS
 CONSOLE_LOG = "console.log"
 VMM_LOG = "vmm.log"
 #: What the user's device ids start with in QEMU.
@@ -135,7 +137,11 @@ class Vm(ProcessVm):
         return self.state.sockets.get(device) or self.context.run_path(f"port-{device}.sock")
 
     def why_off(self) -> str:
-        return why_gone("QEMU", self.state.process, tail(self.log, 3))
+        return (self.ending().reason if self.state.process else "") or why_gone("QEMU", self.state.process, tail(self.log, 3))
+
+    def ending(self) -> endings.Ending:
+        """How the VM that is gone has ended."""
+        return endings.ending(self.context.run_dir, CONSOLE_LOG)
 
     def leftovers(self) -> list[str]:
         made = {path for path in self.state.sockets.values() if is_socket(path)}
@@ -270,7 +276,11 @@ class Vm(ProcessVm):
         process = self.process()
         if process is None:
             return Observed(
-                min_vcpus=self.fewest_vcpus(), min_memory_mb=self.least_memory_mb(), leftovers=self.leftovers(), reason=self.why_off()
+                min_vcpus=self.fewest_vcpus(),
+                min_memory_mb=self.least_memory_mb(),
+                leftovers=self.leftovers(),
+                reason=self.why_off(),
+                ended_by_guest=self.state.process is not None and self.ending().by_guest,
             )
         try:
             with self.observer() as qmp:
@@ -313,7 +323,7 @@ class Vm(ProcessVm):
 
 def is_leftover(name: str) -> bool:
     """Is it the name of a socket or a pid file, which a VM that ended without ceremony leaves in its run directory?"""
-    return name.endswith((".sock", ".sock.pid")) or name == PIDFILE
+    return name.endswith((".sock", ".sock.pid")) or name in (PIDFILE, endings.COMMANDS_FILE, endings.EVENTS_FILE)
 
 
 def has_agent(qmp: QmpClient) -> bool:
