@@ -92,7 +92,7 @@ def test_it_lives_as_a_user_of_its_own(host: Any, readable: bool) -> None:
     # Nobody but root can make a name in its directory, and nobody else reads what is in it.
     run = host.run_path("")
     assert run.stat().st_uid == 0 and stat.S_IMODE(run.stat().st_mode) == 0o710
-    assert {path.name for path in run.iterdir() if path.stat().st_uid} == {"console.log", "console.log.old", "pid"}
+    assert {path.name for path in run.iterdir() if path.stat().st_uid} == {"console.log", "console.log.old", "events.in", "events.out", "pid"}
     assert all(path.stat().st_mode & 0o077 == 0 for path in run.iterdir())
     assert host.converge(devices=[])["sandbox"]["devices"] == []
     host.converge(state="stopped", stop_timeout=0)

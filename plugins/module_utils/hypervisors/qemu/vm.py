@@ -124,13 +124,11 @@ class Vm(ProcessVm):
         if found is None or not self._is_command_line(command_line(pid)):
             return None
         # Records of earlier versions do not tell the program.
-        mine = found.executable == self.state.program if self.state.program else "qemu" in os.path.basename(found.executable)
-        return found if mine else None
+        return found if self.state.program in ("", found.executable) else None
 
     def _is_command_line(self, words: list[str]) -> bool:
-        # Without a UUID the record was lost, and the run directory alone tells (see adopt).
-        named = self.state.uuid in words if self.state.uuid else self.state.launching
-        return named and self.context.run_path(PIDFILE) in words
+        mine = ("-pidfile", self.context.run_path(PIDFILE)) in zip(words, words[1:])
+        return mine and (not self.state.uuid or self.state.uuid in words)
 
     def own_socket(self, device: str) -> str:
         """The path of the socket that was made for a device, or would be where the task names none."""
@@ -195,13 +193,16 @@ class Vm(ProcessVm):
 
     def _end_own_processes(self) -> None:
         """End what a QEMU with a uid of its own may have started: nobody else has processes of that uid."""
-        if not self.state.uid:
+        try:
+            # The group of the directory is that user's, and is there without a record too.
+            own = os.lstat(self.context.run_dir).st_gid if os.geteuid() == 0 else 0
+        except OSError:
             return
         from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import is_own_uid, owners_of_processes
 
-        if is_own_uid(self.state.uid) and self.state.uid == self.state.own_uid:
+        if is_own_uid(own):
             for pid, uid in owners_of_processes().items():
-                found = identify(pid) if uid == self.state.uid else None
+                found = identify(pid) if uid == own else None
                 if found is not None and send_signal(found, signal.SIGKILL):
                     wait_gone(found, STEP_SECONDS)
         self.state.uid = 0
