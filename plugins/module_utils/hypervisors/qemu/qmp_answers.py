@@ -68,7 +68,6 @@ ANSWERS: dict[str, Any] = {
     "add-fd": Record({"fdset-id": Number(0, 2**63 - 1), "fd": Number(0, 2**31 - 1)}),
     "query-balloon": Record({"actual": BYTES}),
     "query-chardev": ListOf(Record({"label": NAME}, {"frontend-open": Flag(), "filename": NAME})),
-    "query-fdsets": ListOf(Record({"fdset-id": Number(0, 2**63 - 1), "fds": ListOf(Record({"fd": Number(0, 2**31 - 1)}, {"opaque": Text()}))})),
     "query-cpus-fast": ListOf(Record({"cpu-index": Number(0, 2**31 - 1), "thread-id": Number(0, 2**31 - 1)})),
     "query-fdsets": ListOf(
         Record({"fdset-id": Number(0, 2**63 - 1), "fds": ListOf(Record({"fd": Number(0, 2**31 - 1)}, {"opaque": NAME}))}),
