@@ -128,6 +128,9 @@ def complete(device: Device, config: HypervisorConfig, context: Context, seed: s
             device = dataclasses.replace(device, tap_name=network.tap_name(context.sandbox_id, device.id))
         if device.kind == "macvtap" and not device.mac:
             device = dataclasses.replace(device, mac=_address_of(device.tap_name))
+    if isinstance(device, Volume) and os.path.isdir(device.host_path):
+        # A virtiofsd in C takes no link for a directory.
+        device = dataclasses.replace(device, host_path=os.path.realpath(device.host_path))
     if isinstance(device, SerialPort) and not device.host_path:
         device = dataclasses.replace(device, host_path=os.path.join(context.run_dir, f"port-{device.device_id}.sock"))
     return device
