@@ -44,8 +44,9 @@ integration: venv packages  ## Real QEMU on this host
 pytest: venv packages
 	@$(PYTEST) tests/unit tests/integration --ignore=tests/integration/hardware
 
-soak: venv packages  ## Random wishes for a sandbox on real QEMU; KATA_SOAK_STEPS and KATA_SOAK_SEED say how many and which
+soak: venv packages  ## Random wishes for a sandbox on real QEMU; KATA_SOAK_STEPS and KATA_SOAK_SEED say how many and which; 1,000 rounds of attacks
 	@$(PYTEST) -s tests/integration/soak_random_wishes.py
+	@KATA_ATTACK_ROUNDS=$${KATA_ATTACK_ROUNDS:-1000} $(PYTEST) tests/integration/qemu/test_attacks.py
 
 hardware: venv packages  ## VFIO, vsock, vhost-net and KVM, on a host that is a VM: a QEMU in a QEMU, so not part of make test
 	@$(PYTEST) tests/integration/hardware

@@ -344,8 +344,10 @@ class ModuleDocFragment:
   vmm_user:
     description:
       - A user of the host that QEMU runs as, such as C(kata-vmm), which the role P(kata.hypervisor.kata_host#role) makes. The task itself stays root, opens
-        what QEMU needs (sockets, taps, saved states) and hands it over.
-      - That user must be able to read the kernel, the initrd, the image and the firmware, and to read and write the disks; what it may not open is
+        what QEMU needs (disks, sockets, taps, saved states) and hands it over.
+      - When it is omitted or empty and the task is root's, QEMU runs as a user that only this sandbox has, to whom nothing else of the host belongs.
+        V(root) runs it as root. Sandboxes that have the same user are not protected from each other.
+      - A named user must be able to read the kernel, the initrd, the image and the firmware, and to read and write the disks; what it may not open is
         refused before anything starts. A virtiofsd stays root's, since it acts for the guest's users.
       - With O(hypervisor=qemu), a change needs a restart.
       - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).

@@ -180,8 +180,8 @@ def _described(pid: int) -> str:
     words = _words(pid)
     program = os.path.basename(next((word for word in words[:2] if os.path.basename(word).startswith(VMMS)), words[0])) or "a process"
     sandbox = words[words.index("--id") + 1] if "--id" in words[:-1] else ""
-    in_run_dir = re.search(r"/([^/\0]+)/(?:qmp|api)\.sock", "\0".join(words))
-    sandbox = in_run_dir[1] if in_run_dir else sandbox
+    named = re.search(r"/([^/\0]+)/api\.sock|\0guest=([A-Za-z0-9._-]+)", "\0".join(words))
+    sandbox = (named[1] or named[2]) if named else sandbox
     return f"sandbox {sandbox} ({program}, pid {pid})" if sandbox and _is_vmm(words) else f"{program} (pid {pid})"
 
 

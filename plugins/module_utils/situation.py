@@ -45,7 +45,9 @@ def state_of(record: SandboxRecord | None, observed: Observed) -> str:
     if now == "broken":
         if record.phase in ("starting", "restoring"):
             return "incomplete"
-        return "stopped" if record.desired == "stopped" else "saved" if record.saved_state else "crashed"
+        if record.desired == "stopped" or (observed.power == "off" and observed.ended_by_guest and not record.saved_state):
+            return "stopped"
+        return "saved" if record.saved_state else "crashed"
     return {"off": "stopped", "running": "started"}.get(now, now)
 
 

@@ -156,6 +156,18 @@ sandbox:
       type: str
       returned: with O(hypervisor=qemu), once it was started
       sample: tcg
+    vmm_uid:
+      description: The uid that QEMU runs as. 0 is root.
+      type: int
+      returned: with O(hypervisor=qemu), while it runs
+      sample: 1879048199
+    exit_reason:
+      description:
+        - QEMU's word for why the VM ended, such as V(guest-shutdown), V(guest-reset) (the guest rebooted) or V(guest-panic). A sandbox that its guest ended
+          is V(stopped).
+      type: str
+      returned: with O(hypervisor=qemu), when the VM ended without a task
+      sample: guest-shutdown
     accelerator_reason:
       description: Why that one.
       type: str

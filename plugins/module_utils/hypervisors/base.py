@@ -111,6 +111,7 @@ class Observed:
     :param outdated: ids of devices that the VMM has otherwise than the driver set them last, where it can tell
     :param leftovers: files, sockets, processes, mounts or interfaces of a VM that is gone; cleanup removes them
     :param reason: why the state is what it is, for people
+    :param ended_by_guest: there is no VM since its guest has shut itself down or rebooted, not since it crashed
     :param autostart: whether the host will bring the sandbox back after a reboot; the engine knows that, not the driver
     """
 
@@ -127,6 +128,7 @@ class Observed:
     leftovers: list[str] = dataclasses.field(default_factory=list)
     reason: str = ""
     autostart: bool = False
+    ended_by_guest: bool = False
 
 
 @dataclasses.dataclass

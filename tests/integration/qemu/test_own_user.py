@@ -46,7 +46,7 @@ def check_process(pid: int, uid: int) -> None:
 
 def owners(host: Any) -> dict[str, tuple[int, int, int]]:
     """Owner, group and mode of every file that a user has named."""
-    return {path.name: (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode) for path in host.root.iterdir() if path.is_file()}
+    return {path.name: (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode) for path in host.root.iterdir() if path.is_file() and not path.is_symlink()}
 
 
 @pytest.mark.parametrize("readable", [True, False], ids=["guest files that all can read", "guest files of root alone"])
@@ -61,7 +61,9 @@ def test_it_lives_as_a_user_of_its_own(host: Any, readable: bool) -> None:
     shared.mkdir(mode=0o700)
     (shared / "greeting").write_text("hello")
     cold = [a_disk(host, "cold"), {**a_disk(host, "image", "qcow2"), "read_only": True}, {"id": "port0", "type": "serial", "name": "org.example.cold"}]
-    hot = [a_disk(host, "hot"), {"id": "net0", "type": "net", "kind": "tap"}, {"id": "share0", "type": "fs", "tag": "work", "path": str(shared)}]
+    linked = host.root / "linked"
+    linked.symlink_to(shared)
+    hot = [a_disk(host, "hot"), {"id": "net0", "type": "net", "kind": "tap"}, {"id": "share0", "type": "fs", "tag": "work", "path": str(linked)}]
     before = owners(host)
     facts = host.start(shared_fs="virtio-fs", max_vcpus=2, max_memory_mb=512, devices=cold, **files)["sandbox"]
     uid = facts["vmm_uid"]
@@ -92,7 +94,7 @@ def test_it_lives_as_a_user_of_its_own(host: Any, readable: bool) -> None:
     # Nobody but root can make a name in its directory, and nobody else reads what is in it.
     run = host.run_path("")
     assert run.stat().st_uid == 0 and stat.S_IMODE(run.stat().st_mode) == 0o710
-    assert {path.name for path in run.iterdir() if path.stat().st_uid} == {"console.log", "console.log.old", "pid"}
+    assert {path.name for path in run.iterdir() if path.stat().st_uid} == {"console.log", "console.log.old", "events.in", "events.out", "pid"}
     assert all(path.stat().st_mode & 0o077 == 0 for path in run.iterdir())
     assert host.converge(devices=[])["sandbox"]["devices"] == []
     host.converge(state="stopped", stop_timeout=0)
@@ -106,8 +108,19 @@ def test_each_has_another_user_and_one_disk_serves_one(host: Any) -> None:
     one = host.start("one", wait_for=None, devices=[disk])["sandbox"]
     two = host.start("two", wait_for=None)["sandbox"]
     assert len({one["vmm_uid"], two["vmm_uid"]} | {0}) == 3
-    with pytest.raises(HypervisorError, match=r"data\.raw|lock"):
-        host.converge(id="two", devices=[disk])
+    (host.root / "link").symlink_to(disk["file"])
+    for check_mode in (True, False):
+        for path in (disk["file"], str(host.root / "link")):
+            with pytest.raises(HypervisorError, match=rf"{path} is in use: sandbox one .qemu-system-\w+, pid {one['pid']}. writes to it"):
+                host.converge(check_mode, id="two", devices=[{**disk, "file": path}])
+        boot = {"kernel_path": str(host.assets.kernel), "initrd_path": str(host.assets.initrd), "accelerator": "tcg"}
+        free = a_disk(host, "free")
+        with pytest.raises(HypervisorError, match="device copy and device free are the same file"):
+            host.converge(check_mode, id="three", state="started", devices=[free, {**free, "id": "copy"}], **boot)
+    host.converge(id="two", devices=[free])
+    with pytest.raises(HypervisorError, match="another device of this sandbox, or another process, has this file open"):
+        host.converge(id="two", devices=[free, {**free, "id": "copy"}])
+    assert host.converge(id="two", devices=[free])["changed"] is False
     # What a VMM has started, or become, ends with it.
     child = subprocess.Popen(["/bin/sleep", "60"], user=two["vmm_uid"], group=two["vmm_uid"], extra_groups=[])
     host.converge(id="two", state="absent", stop_timeout=0)

@@ -96,7 +96,7 @@ def test_it_lives_as_that_user(host: Any, guest_files: dict[str, str]) -> None:
     assert guest.run("nproc; head -c 11 /dev/vdb") == "2\nthis is hot"
     assert os.stat(host.run_path("")).st_mode & 0o777 == 0o710
     # What it can write to in its directory are the files that were made for it.
-    assert {path.name for path in host.run_path("").iterdir() if path.owner() == USER} == {"console.log", "console.log.old", "pid"}
+    assert {path.name for path in host.run_path("").iterdir() if path.owner() == USER} == {"console.log", "console.log.old", "events.in", "events.out", "pid"}
     assert host.converge(devices=[])["sandbox"]["devices"] == []
     assert not list(host.run_path("").glob("port-*.sock"))
     assert host.converge(state="stopped", stop_timeout=0)["sandbox"]["state"] == "stopped"

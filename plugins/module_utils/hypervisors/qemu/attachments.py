@@ -18,7 +18,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     VfioDevice,
     device_id,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Unsupported, VmmError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StateError, Unsupported, VmmError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import (
     bridges,
     host_side,
@@ -28,7 +28,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu i
     vm,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import machine_named
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient, QmpError
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity, terminate
 from ansible_collections.kata.hypervisor.plugins.module_utils.sockets import check_socket_place, remove_socket
 
@@ -48,7 +48,8 @@ def attach(machine: vm.Vm, config: HypervisorConfig, device: Device) -> None:
         return
     device = host_side.complete(device, config, machine.context, machine.state.uuid)
     host_side.check_hot(device, config, machine.state.shared_memory)
-    host_side.check(device, config, machine.own_socket(identifier))
+    process = machine.process()
+    host_side.check(device, config, machine.own_socket(identifier), (process.pid,) if process else ())
     host_side.check_named(device, config, machine.state.uid)
     side = None
     try:
@@ -63,9 +64,17 @@ def attach(machine: vm.Vm, config: HypervisorConfig, device: Device) -> None:
             descriptors.file = f"/dev/fdset/{number}"
         with vfio.lent_node(device, machine.state.uid):
             hotplug.plug(qmp, parts.parts_of(device, where, config.block_device_driver, descriptors))
-    except BaseException:
+    except BaseException as error:
         forget_files(qmp, device)
         give_back(machine, identifier)
+        if isinstance(error, QmpError) and isinstance(device, BlockDrive) and "lock" in error.answer:
+            raise StateError(
+                "another device of this sandbox, or another process, has this file open",
+                option="devices",
+                wanted=device.file,
+                answer=error.answer,
+                fix="Give each a file of its own, or attach it read_only in both.",
+            ) from error
         raise
     finally:
         if side is not None:

@@ -54,6 +54,7 @@ class VmPlan:
     :param console_fd: listening socket of the serial console
     :param console_log: file that keeps what the guest prints
     :param agent_fd: listening socket of the guest agent's port
+    :param events: QEMU takes commands from this path with C(.in), and writes events to this path with C(.out); empty for none
     :param image_partitioned: the image starts with a partition table
     :param image_size: bytes
     :param image_fd: the image, opened; -1 where QEMU opens it by its path
@@ -79,6 +80,7 @@ class VmPlan:
     monitor_fds: tuple[int, int] = (-1, -1)
     console_fd: int = -1
     agent_fd: int = -1
+    events: str = ""
     host_khz: int = 0
     image_partitioned: bool = False
     image_size: int = 0
@@ -168,6 +170,9 @@ def monitors(plan: VmPlan, dialect: Dialect) -> list[Argument]:
     for name, descriptor in zip(("control", "observer"), plan.monitor_fds):
         arguments.append(Argument("chardev", "socket", {"id": name, "fd": descriptor, **dialect.server_socket}))
         arguments.append(Argument("mon", None, {"chardev": name, "mode": "control"}))
+    if plan.events:
+        # A pipe may be two files as well. What QEMU reads there switches events on; what it writes tells how the VM ended, though nobody listens.
+        arguments += [Argument("chardev", "pipe", {"id": "events", "path": plan.events}), Argument("mon", None, {"chardev": "events", "mode": "control"})]
     return arguments
 
 

@@ -173,10 +173,27 @@ class QemuHypervisor(ProcessHypervisor):
                 self.unsupported("add_device", "a template has no devices in QEMU", "Plug them into its clones.")
             self.vm.state.new_identity()
             device = host_side.complete(device, self.config, self.context, self.vm.state.uuid)
-            host_side.check(device, self.config, self.vm.own_socket(device_id(device)))
+            host_side.check(device, self.config, self.vm.own_socket(device_id(device)), self._own_pids())
+            self._check_distinct(device)
             # Made once without the host's side, so that what QEMU lacks is refused before anything is touched.
             parts.parts_of(device, parts.Place.on(self._machine()), self.config.block_device_driver)
             self._take_cold(device)
+
+    def _own_pids(self) -> tuple[int, ...]:
+        process = self.vm.process()
+        return (process.pid,) if process else ()
+
+    def _check_distinct(self, device: Device) -> None:
+        """Refuse a file that the VM would have twice, if it can be written to."""
+        from ansible_collections.kata.hypervisor.plugins.module_utils import disk_users
+        from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive, PmemDrive, device_id
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import host_side
+
+        others = [one for one in self._cold if device_id(one) != device_id(device)]
+        uses = [host_side.use_of(one) for one in (*others, device) if isinstance(one, (BlockDrive, PmemDrive))]
+        if self.config.image_path and not self.config.initrd_path:
+            uses.insert(0, disk_users.Use(self.config.image_path, False, "image_path"))
+        disk_users.check_distinct(uses)
 
     def hotplug_add_device(self, device: Device) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import attachments
@@ -208,7 +225,7 @@ class QemuHypervisor(ProcessHypervisor):
         with self.vm.named_errors():
             device = host_side.complete(device, self.config, self.context, self.vm.state.uuid)
             host_side.check_hot(device, self.config, self.vm.state.shared_memory)
-            host_side.check(device, self.config, self.vm.own_socket(device_id(device)))
+            host_side.check(device, self.config, self.vm.own_socket(device_id(device)), self._own_pids())
             parts.parts_of(device, parts.Place.on(self._machine()), self.config.block_device_driver)
             host_side.check_named(device, self.config, self.vm.state.uid)
 
@@ -289,9 +306,15 @@ class QemuHypervisor(ProcessHypervisor):
             "accelerator": state.accelerator,
             "accelerator_reason": state.accelerator_reason,
             **({"vmm_uid": state.uid} if state.process is not None else {}),
+            **self._exit_reason(),
             "uuid": state.uuid,
             "vmm_version": ".".join(map(str, state.qemu_version)),
         }
+
+    def _exit_reason(self) -> dict[str, str]:
+        """QEMU's word for why the VM ended, where it ended by itself."""
+        cause = self.vm.ending().cause if self.vm.state.process is not None and self.vm.process() is None else ""
+        return {"exit_reason": cause} if cause else {}
 
     def vmm_log(self) -> str:
         return self.vm.log

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Callable
+from typing import Callable, Collection
 
 from ansible_collections.kata.hypervisor.plugins.module_utils import disk_users, network, qcow2
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
@@ -129,6 +129,9 @@ def complete(device: Device, config: HypervisorConfig, context: Context, seed: s
             device = dataclasses.replace(device, tap_name=network.tap_name(context.sandbox_id, device.id))
         if device.kind == "macvtap" and not device.mac:
             device = dataclasses.replace(device, mac=_address_of(device.tap_name))
+    if isinstance(device, Volume) and os.path.isdir(device.host_path):
+        # A virtiofsd in C takes no link for a directory.
+        device = dataclasses.replace(device, host_path=os.path.realpath(device.host_path))
     if isinstance(device, SerialPort) and not device.host_path:
         device = dataclasses.replace(device, host_path=os.path.join(context.run_dir, f"port-{device.device_id}.sock"))
     return device
@@ -142,25 +145,26 @@ def _address_of(interface: str) -> str:
         return ""
 
 
-def check(device: Device, config: HypervisorConfig, own_socket: str = "") -> None:
+def check(device: Device, config: HypervisorConfig, own_socket: str = "", own: Collection[int] = ()) -> None:
     """Refuse what the host does not have or must not give away. Changes nothing.
 
     :param own_socket: path of the socket that this sandbox has made for the device before
+    :param own: pids of this sandbox's VM, if it runs
     :raises AssetError: a file, directory or daemon is missing
     :raises HostError: a kernel feature or device is missing
     :raises StateError: the host itself uses it
     """
-    _check_kind(device, config, own_socket)
+    _check_kind(device, config, own_socket, own)
     if config.vmm_user:
         _check_user(device, config)
     elif isinstance(device, Volume) and config.shared_fs == "virtio-9p" and os.geteuid() == 0:
         _check_shared(device)
 
 
-def _check_kind(device: Device, config: HypervisorConfig, own_socket: str) -> None:
+def _check_kind(device: Device, config: HypervisorConfig, own_socket: str, own: Collection[int]) -> None:
     if isinstance(device, (BlockDrive, PmemDrive)):
         in_memory = is_memory(device, config.block_device_driver)
-        _check_disk(device, "raw" if in_memory or isinstance(device, PmemDrive) else device.format)
+        _check_disk(device, own, "raw" if in_memory or isinstance(device, PmemDrive) else device.format)
         if in_memory:
             _check_length(device.file)
     elif isinstance(device, NetworkDevice):
@@ -218,6 +222,11 @@ def _check_shared(volume: Volume) -> None:
         )
 
 
+def use_of(drive: BlockDrive | PmemDrive) -> disk_users.Use:
+    """What the VM does with a disk's file."""
+    return disk_users.Use(drive.file, not drive.read_only, f"device {drive.id}")
+
+
 def _check_length(path: str) -> None:
     size = size_of(path)
     if not size or size % MEMORY_BLOCK:
@@ -229,7 +238,7 @@ def _check_length(path: str) -> None:
         )
 
 
-def _check_disk(drive: BlockDrive | PmemDrive, image_format: str) -> None:
+def _check_disk(drive: BlockDrive | PmemDrive, own: Collection[int], image_format: str) -> None:
     """Refuse a disk that cannot be opened, that names other files, or that the host itself uses."""
     user = disk_users.user_of(drive.file)
     if user:
@@ -243,6 +252,7 @@ def _check_disk(drive: BlockDrive | PmemDrive, image_format: str) -> None:
     descriptor = qcow2.open_disk(drive.file, drive.read_only or block, "devices")
     try:
         qcow2.check_open_image(descriptor, drive.file, image_format, "devices")
+        disk_users.check_free(use_of(drive), own)
     finally:
         os.close(descriptor)
 

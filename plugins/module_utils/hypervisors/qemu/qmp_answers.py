@@ -89,7 +89,9 @@ ANSWERS: dict[str, Any] = {
     ),
     "query-memory-size-summary": Record({"base-memory": BYTES}, {"plugged-memory": BYTES}),
     "query-migrate": Record({}, {"status": Text(64), "error-desc": Text(), "blocked-reasons": ListOf(Text())}),
-    "query-named-block-nodes": ListOf(Record({}, {"node-name": NAME, "file": NAME, "drv": NAME})),
+    "query-named-block-nodes": ListOf(
+        Record({}, {"node-name": NAME, "file": NAME, "drv": NAME, "cache": Record({"writeback": Flag(), "direct": Flag(), "no-flush": Flag()})})
+    ),
     "query-status": Record({"status": STATUS}),
     "qom-list": ListOf(Record({"name": NAME, "type": NAME})),
 }

@@ -18,6 +18,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.host import read_c
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import (
     bridges,
     cmdline,
+    endings,
     launch,
     preparation,
     vfio,
@@ -91,10 +92,12 @@ def start(
     make_run_dir(machine.context.run_dir, group=user.gid if user else None)
     for log in (vm.CONSOLE_LOG, vm.VMM_LOG):
         keep_previous(run_path(log))
+    owner = (user.uid, user.gid) if user is not None else (-1, -1)
+    endings.prepare(machine.context.run_dir, *owner)
     if user is not None:
         let_through(os.path.dirname(machine.context.run_dir))
         for name in (vm.CONSOLE_LOG, vm.PIDFILE):
-            file_of(run_path(name), user.uid, user.gid)
+            file_of(run_path(name), *owner)
 
     def started(process: ProcessIdentity | None) -> None:
         state.process = process
@@ -231,7 +234,7 @@ def machine_digest(machine: vm.Vm, config: HypervisorConfig, description: dict[s
     given = {name: path for name, path in files.items() if getattr(config, name)}
     alike = dataclasses.replace(config, **given, boot_to_be_template=False, boot_from_template=False, memory_path="")  # type: ignore[arg-type]
     plan = _vm_plan(machine, alike, (-1, -1, -1, -1), None, description)
-    plan = dataclasses.replace(plan, sandbox_id="", uuid="", pidfile="", console_log="", host_khz=0, incoming=False)
+    plan = dataclasses.replace(plan, sandbox_id="", uuid="", pidfile="", console_log="", events="", host_khz=0, incoming=False)
     words = cmdline.command_line(plan, dialect_for(tuple(machine.state.qemu_version)))
     return hashlib.sha256("\0".join(words).encode()).hexdigest()
 
@@ -263,6 +266,7 @@ def _vm_plan(
         monitor_fds=(fds[0], fds[1]),
         console_fd=fds[2],
         agent_fd=fds[3],
+        events=machine.context.run_path(vm.EVENTS),
         host_khz=read_cpu_khz(machine.context.cpuinfo),
         image_partitioned=is_partitioned(config.image_asset_path()),
         image_size=size_of(config.image_asset_path()),

@@ -18,6 +18,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context, Observed
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.process_vm import ProcessVm
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import endings
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import (
     QmpClient,
     QmpConnectionError,
@@ -49,6 +50,7 @@ STEP_SECONDS = 5.0
 CONTROL_SOCKET, OBSERVER_SOCKET, CONSOLE_SOCKET, AGENT_SOCKET = "qmp.sock", "monitor.sock", "console.sock", "agent.sock"
 SOCKETS = (CONTROL_SOCKET, OBSERVER_SOCKET, CONSOLE_SOCKET, AGENT_SOCKET)
 PIDFILE = "pid"
+EVENTS = endings.EVENTS
 CONSOLE_LOG = "console.log"
 VMM_LOG = "vmm.log"
 #: What the user's device ids start with in QEMU.
@@ -122,20 +124,22 @@ class Vm(ProcessVm):
         if found is None or not self._is_command_line(command_line(pid)):
             return None
         # Records of earlier versions do not tell the program.
-        mine = found.executable == self.state.program if self.state.program else "qemu" in os.path.basename(found.executable)
-        return found if mine else None
+        return found if self.state.program in ("", found.executable) else None
 
     def _is_command_line(self, words: list[str]) -> bool:
-        # Without a UUID the record was lost, and the run directory alone tells (see adopt).
-        named = self.state.uuid in words if self.state.uuid else self.state.launching
-        return named and self.context.run_path(PIDFILE) in words
+        mine = ("-pidfile", self.context.run_path(PIDFILE)) in zip(words, words[1:])
+        return mine and (not self.state.uuid or self.state.uuid in words)
 
     def own_socket(self, device: str) -> str:
         """The path of the socket that was made for a device, or would be where the task names none."""
         return self.state.sockets.get(device) or self.context.run_path(f"port-{device}.sock")
 
     def why_off(self) -> str:
-        return why_gone("QEMU", self.state.process, tail(self.log, 3))
+        return (self.ending().reason if self.state.process else "") or why_gone("QEMU", self.state.process, tail(self.log, 3))
+
+    def ending(self) -> endings.Ending:
+        """How the VM that is gone has ended."""
+        return endings.ending(self.context.run_dir, CONSOLE_LOG)
 
     def leftovers(self) -> list[str]:
         made = {path for path in self.state.sockets.values() if is_socket(path)}
@@ -189,13 +193,16 @@ class Vm(ProcessVm):
 
     def _end_own_processes(self) -> None:
         """End what a QEMU with a uid of its own may have started: nobody else has processes of that uid."""
-        if not self.state.uid:
+        try:
+            # The group of the directory is that user's, and is there without a record too.
+            own = os.lstat(self.context.run_dir).st_gid if os.geteuid() == 0 else 0
+        except OSError:
             return
         from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import is_own_uid, owners_of_processes
 
-        if is_own_uid(self.state.uid) and self.state.uid == self.state.own_uid:
+        if is_own_uid(own):
             for pid, uid in owners_of_processes().items():
-                found = identify(pid) if uid == self.state.uid else None
+                found = identify(pid) if uid == own else None
                 if found is not None and send_signal(found, signal.SIGKILL):
                     wait_gone(found, STEP_SECONDS)
         self.state.uid = 0
@@ -270,7 +277,11 @@ class Vm(ProcessVm):
         process = self.process()
         if process is None:
             return Observed(
-                min_vcpus=self.fewest_vcpus(), min_memory_mb=self.least_memory_mb(), leftovers=self.leftovers(), reason=self.why_off()
+                min_vcpus=self.fewest_vcpus(),
+                min_memory_mb=self.least_memory_mb(),
+                leftovers=self.leftovers(),
+                reason=self.why_off(),
+                ended_by_guest=self.state.process is not None and self.ending().by_guest,
             )
         try:
             with self.observer() as qmp:
@@ -313,7 +324,7 @@ class Vm(ProcessVm):
 
 def is_leftover(name: str) -> bool:
     """Is it the name of a socket or a pid file, which a VM that ended without ceremony leaves in its run directory?"""
-    return name.endswith((".sock", ".sock.pid")) or name == PIDFILE
+    return name.endswith((".sock", ".sock.pid")) or name in (PIDFILE, endings.COMMANDS_FILE, endings.EVENTS_FILE)
 
 
 def has_agent(qmp: QmpClient) -> bool:

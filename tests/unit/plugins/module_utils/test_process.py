@@ -29,7 +29,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.sockets import (
 from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import Directory
 
 #: A program that locks a file as QEMU locks its pid file, says so, and stays.
-HOLDER = "import fcntl, sys, time; f = open(sys.argv[1], 'r+'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); time.sleep(60)"
+HOLDER = "import fcntl, sys, time; f = open(sys.argv[2], 'r+'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); time.sleep(60)"
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_a_lock_or_a_pid_file_makes_no_process_ours(tmp_path: pathlib.Path) -> N
     vm.state.uuid, vm.state.launching, vm.state.program = "11111111-0000-4000-8000-000000000000", True, "/usr/bin/qemu-system-x86_64"
     pidfile = tmp_path / "pid"
     pidfile.write_text("1\n")
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(pidfile), vm.state.uuid], stdout=subprocess.PIPE)
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, "-pidfile", str(pidfile), vm.state.uuid], stdout=subprocess.PIPE)
     try:
         assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
         with Directory.open(str(tmp_path)) as directory:
