@@ -381,6 +381,7 @@ class Sandbox:
             # Also beside a VM that runs: what cannot be started must be known before that one is stopped.
             self.prepared = self.prepare()
         self._check_capabilities(self.prepared or self.driver)
+        self._check_distinct()
         self._check_steps()
         self._check_wait(self.prepared or self.driver)
         if self.prepared and self.plan.has("stop", "cleanup", "remove"):
@@ -418,6 +419,19 @@ class Sandbox:
             needed = STEP_CAPABILITIES.get(step.name)
             if needed and driver is not None and not getattr(driver.capabilities(), needed):
                 driver.unsupported(step.name, driver.why_not(needed))
+
+    def _check_distinct(self) -> None:
+        """Refuse a file that the VM would have twice, under whatever names, if it can be written to."""
+        if not self.plan.has("create", "recreate", "update", "start", "restore", "plug", "modify"):
+            return
+        if not any("file" in device for device in self.plan.devices):
+            return
+        from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import make_device
+        from ansible_collections.kata.hypervisor.plugins.module_utils.disk_users import check_distinct
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.process_vm import file_uses
+
+        config = self.configuration({**self.plan.defaults, **self.plan.options})
+        check_distinct(file_uses(config, [make_device(device) for device in self.plan.devices]))
 
     def _check_steps(self) -> None:
         """Refuse what a VM that runs cannot take, before anything of it is changed."""

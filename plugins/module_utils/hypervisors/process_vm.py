@@ -28,22 +28,19 @@ def file_uses(config: HypervisorConfig, devices: Sequence[Device]) -> list[Use]:
     image = config.image_asset_path()
     uses = [Use(image, False, "image_path")] if image else []
     disks = [device for device in devices if isinstance(device, (BlockDrive, PmemDrive))]
-    return [*uses, *(Use(disk.file, not disk.read_only, device_id(disk)) for disk in disks)]
+    return [*uses, *(Use(disk.file, not disk.read_only, f"device {device_id(disk)}") for disk in disks)]
 
 
-def check_files(device: Device, config: HypervisorConfig, others: Sequence[Device], own: Collection[int] = ()) -> None:
-    """Refuse a disk whose file the VM has already, or somebody else has open, where one of them could write to it.
+def check_file(device: Device, config: HypervisorConfig, own: Collection[int] = ()) -> None:
+    """Refuse a disk whose file somebody else has open, where one of the two could write to it.
 
-    :param others: the VM's other devices
     :param own: pids of the VM, if it runs
-    :raises ConfigError: the VM would have it twice
-    :raises StateError: somebody else has it
+    :raises StateError: names the file and who has it
     """
     from ansible_collections.kata.hypervisor.plugins.module_utils import disk_users
     from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive, PmemDrive
 
     if isinstance(device, (BlockDrive, PmemDrive)) and os.path.exists(device.file):
-        disk_users.check_distinct(file_uses(config, [*others, device]))
         disk_users.check_free(file_uses(config, [device])[-1], own)
 
 

@@ -73,19 +73,14 @@ class AcrnHypervisor(ProcessHypervisor):
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import starting
 
         with self.vm.named_errors():
-            device = starting.checked_device(self.vm, self.config, device, self._others(device))
+            device = starting.checked_device(self.vm, self.config, device)
             self._take_cold(device)
-
-    def _others(self, device: Device) -> list[Device]:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.devices import device_id
-
-        return [one for one in self._cold if device_id(one) != device_id(device)]
 
     def check_device(self, device: Device) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import starting
 
         with self.vm.named_errors():
-            starting.checked_device(self.vm, self.config, self._hot_disk(device), [])
+            starting.checked_device(self.vm, self.config, self._hot_disk(device))
 
     def hotplug_add_device(self, device: Device) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import starting

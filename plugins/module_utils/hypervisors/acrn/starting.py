@@ -39,7 +39,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.v
     Vm,
     check_host,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.process_vm import check_files, file_uses
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.process_vm import check_file, file_uses
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import (
     identify,
@@ -140,7 +140,7 @@ def _command_line(config: HypervisorConfig, version: tuple[int, ...], machine: V
     return cmdline.command_line(config, name, machine.console, devices, cmdline.dialect_for(version))
 
 
-def checked_device(machine: Vm, config: HypervisorConfig, device: Device, others: list[Device]) -> Device:
+def checked_device(machine: Vm, config: HypervisorConfig, device: Device) -> Device:
     """The device with what nobody said filled in. Refuses what ACRN or the host does not have; changes nothing.
 
     :raises Unsupported: ACRN has no such device
@@ -168,7 +168,7 @@ def checked_device(machine: Vm, config: HypervisorConfig, device: Device, others
     if isinstance(device, BlockDrive):
         _check_disk(device)
     process = machine.process()
-    check_files(device, config, others, (process.pid,) if process else ())
+    check_file(device, config, (process.pid,) if process else ())
     cmdline.command_line(config, "", machine.console, [device], cmdline.dialect_for(tuple(machine.state.version)))
     return device
 
@@ -270,7 +270,7 @@ def plug_disk(machine: Vm, config: HypervisorConfig, drive: BlockDrive) -> None:
         raise StateError("the VM does not run", answer=machine.why_off())
     if drive.id in state.placeholders:
         return
-    checked_device(machine, config, drive, [])
+    checked_device(machine, config, drive)
     if "" not in state.placeholders:
         raise StateError(f"all {len(state.placeholders)} placeholder drives are taken", option="devices", wanted=drive.id)
     place = state.placeholders.index("")

@@ -174,7 +174,6 @@ class QemuHypervisor(ProcessHypervisor):
             self.vm.state.new_identity()
             device = host_side.complete(device, self.config, self.context, self.vm.state.uuid)
             host_side.check(device, self.config, self.vm.own_socket(device_id(device)), self._own_pids())
-            self._check_distinct(device)
             # Made once without the host's side, so that what QEMU lacks is refused before anything is touched.
             parts.parts_of(device, parts.Place.on(self._machine()), self.config.block_device_driver)
             self._take_cold(device)
@@ -182,18 +181,6 @@ class QemuHypervisor(ProcessHypervisor):
     def _own_pids(self) -> tuple[int, ...]:
         process = self.vm.process()
         return (process.pid,) if process else ()
-
-    def _check_distinct(self, device: Device) -> None:
-        """Refuse a file that the VM would have twice, if it can be written to."""
-        from ansible_collections.kata.hypervisor.plugins.module_utils import disk_users
-        from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive, PmemDrive, device_id
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import host_side
-
-        others = [one for one in self._cold if device_id(one) != device_id(device)]
-        uses = [host_side.use_of(one) for one in (*others, device) if isinstance(one, (BlockDrive, PmemDrive))]
-        if self.config.image_path and not self.config.initrd_path:
-            uses.insert(0, disk_users.Use(self.config.image_path, False, "image_path"))
-        disk_users.check_distinct(uses)
 
     def hotplug_add_device(self, device: Device) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import attachments
