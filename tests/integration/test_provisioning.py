@@ -99,6 +99,8 @@ def test_a_login_reaches_the_server_and_no_result(server: str, tmp_path: pathlib
     assert "no sha256 digest of vmm-2.0" in failed and SECRET not in _results_of(failed)
     odd = asset(tmp_path, {**options, "version": "3.0", "url": f"http://user:{SECRET} and more@{server}/x y"}, fails=True)
     assert SECRET not in _results_of(odd)
+    refused = asset(tmp_path, {**options, "keep": "many"}, fails=True)
+    assert "keep" in refused and SECRET not in _results_of(refused)
     assert all(SECRET not in name for name in os.listdir(tmp_path / "assets"))
 
 
