@@ -18,7 +18,7 @@ venv:  ## A virtual environment in .venv with all that checks and tests need
 	@tools/venv.sh requirements-dev.txt
 
 packages:
-	@tools/install-packages.sh qemu-system-x86 qemu-system-arm qemu-system-ppc qemu-system-misc qemu-utils busybox-static e2fsprogs zstd systemd-container mmdebstrap openssh-client socat
+	@tools/install-packages.sh qemu-system-x86 qemu-system-arm qemu-system-ppc qemu-system-misc qemu-utils busybox-static e2fsprogs zstd systemd-container mmdebstrap openssh-client socat xfsprogs btrfs-progs
 
 demo:  ## Sandboxes on this host from nothing: provision, start, pause, resume, resize, remove
 	@tools/venv.sh requirements.txt
@@ -47,6 +47,7 @@ pytest: venv packages
 soak: venv packages  ## Random wishes for a sandbox on real QEMU; KATA_SOAK_STEPS and KATA_SOAK_SEED say how many and which; 1,000 rounds of attacks
 	@$(PYTEST) -s tests/integration/soak_random_wishes.py
 	@KATA_ATTACK_ROUNDS=$${KATA_ATTACK_ROUNDS:-1000} $(PYTEST) tests/integration/qemu/test_attacks.py
+	@KATA_POWER_LOSS_ROUNDS=$${KATA_POWER_LOSS_ROUNDS:-60} $(PYTEST) tests/integration/hosts/test_power_loss.py
 
 hardware: venv packages  ## VFIO, vsock, vhost-net and KVM, on a host that is a VM: a QEMU in a QEMU, so not part of make test
 	@$(PYTEST) tests/integration/hardware

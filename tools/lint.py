@@ -41,10 +41,12 @@ wanted = [word for word in sys.argv[1:] if word not in ("--no-setuptools", "--no
 sys.exit(subprocess.call([sys.executable, "-m", "pip", "install"] + wanted, env=environment))
 '''
 
+# ansible-lint is a check of its own; the importer would run it once more, with a limit of time that a busy machine breaks.
 IMPORTER_CONFIG = """\
 [galaxy-importer]
 RUN_ANSIBLE_TEST = False
 RUN_ANSIBLE_DOC = True
+RUN_ANSIBLE_LINT = False
 RUN_FLAKE8 = False
 CHECK_REQUIRED_TAGS = True
 CHECK_CHANGELOG = True

@@ -27,7 +27,7 @@ VERSION_SECONDS = 10.0
 #: So much of the error output of a failed program is shown, in bytes from its end.
 WORDS = 2000
 #: A program that may run longer than this ends with the task, seconds. For shorter ones that would cost more than it is worth.
-GUARDED_SECONDS = 60.0
+GUARDED_SECONDS = 10.0
 #: How long descendants get to end by themselves (SIGTERM) before they are killed, seconds.
 TERM_SECONDS = 1.0
 #: The variable in a program's environment by which its descendants are found.
@@ -228,8 +228,10 @@ class _Guard:
         try:
             os.setsid()
             # Nothing of the task's is held open: neither its connection nor the pipes of other guards.
-            os.closerange(0, reading)
-            os.closerange(reading + 1, 65536)
+            for descriptor in map(int, os.listdir("/proc/self/fd")):
+                if descriptor != reading:
+                    with contextlib.suppress(OSError):
+                        os.close(descriptor)
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
             if not os.read(reading, 1):

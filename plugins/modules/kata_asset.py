@@ -297,9 +297,20 @@ def present(options: dict[str, Any], store: AssetStore, check_mode: bool) -> dic
     }
 
 
+class Module(AnsibleModule):  # type: ignore[misc]
+    """Ansible's module, which shows no login of a URL either where it refuses other options before anything of ours runs."""
+
+    def _load_params(self) -> None:
+        super()._load_params()
+        for name in ("url", "checksum"):
+            login = str(self.params.get(name) or "").partition("://")[2].rpartition("@")[0]
+            if login:
+                self.no_log_values.add(login)
+
+
 def main() -> None:
     """Bring one asset to the state that the task asks for."""
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "name": {"type": "str", "required": True},
             "version": {"type": "str"},

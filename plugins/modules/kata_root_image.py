@@ -166,7 +166,9 @@ def converge(options: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     ).checked()
     if not check_mode:
         check_programs()
-    result = image.converge(recipe.as_dict(), lambda work: build(recipe, work), check_mode)
+    described = recipe.as_dict()
+    digests = {dest: digest for dest, _mode, digest in described["files"]}
+    result = image.converge(described, lambda work: build(recipe, work, digests), check_mode)
     return {**result, "packages": result.pop("about").get("packages", [])}
 
 

@@ -39,6 +39,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base i
     Observed,
     VcpuResize,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import put_in_place
 
 VM_FILE = "mock-vm.json"
 SAVED_FILE = "mock-vm-saved.json"
@@ -151,7 +152,7 @@ class MockHypervisor(Hypervisor):
             raise self._refused("save")
         os.makedirs(destination, mode=0o700, exist_ok=True)
         vm.power = "paused"
-        _write(os.path.join(destination, SAVED_FILE), vm)
+        _write(os.path.join(destination, SAVED_FILE), vm, durable=True)
 
     def restore_sandbox(self, source: str, timeout: float) -> None:
         self._refuse_second_vm()
@@ -445,8 +446,14 @@ def _unfinished(path: str) -> str:
     return path + ".new"
 
 
-def _write(path: str, vm: FakeVm) -> None:
-    """Put a VM into a file, whole or not at all."""
+def _write(path: str, vm: FakeVm, durable: bool = False) -> None:
+    """Put a VM into a file, which appears complete or not at all.
+
+    :param durable: whether it must survive a power loss
+    """
     with open(_unfinished(path), "w", encoding="utf-8") as stream:
         json.dump(dataclasses.asdict(vm), stream)
-    os.replace(_unfinished(path), path)
+    if durable:
+        put_in_place(_unfinished(path), path)
+    else:
+        os.replace(_unfinished(path), path)

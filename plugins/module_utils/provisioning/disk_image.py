@@ -22,12 +22,12 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.answers import (
     Text,
     checked,
     parsed,
-    printable,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError
 from ansible_collections.kata.hypervisor.plugins.module_utils.programs import check_program, run
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.image_headers import HEAD, other_file
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.image_headers import other_file
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.sources import copy_file, file_digest
+from ansible_collections.kata.hypervisor.plugins.module_utils.qcow2 import NotQcow2
 from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import check_parents
 
 #: What images come in, and what VMs take.
@@ -156,13 +156,13 @@ def refuse_other_files(source: str, source_format: str) -> None:
     :raises AssetError: it names one
     """
     try:
-        with open(source, "rb") as stream:
-            head = stream.read(HEAD)
+        other = other_file(source, source_format)
+    except NotQcow2 as problem:
+        raise _no_such_image(source_format, f"it is not in qcow2 format: {problem}") from problem
     except OSError as problem:
         raise AssetError("the image cannot be read", option="src", wanted=source, answer=str(problem)) from problem
-    other = other_file(head, source_format)
     if other:
-        raise _needs_others(source, f"it names {printable(other)}")
+        raise _needs_others(source, f"it names {other}")
 
 
 def _size(source: str, source_format: str) -> int:
@@ -199,4 +199,8 @@ def _qemu_img(arguments: list[str], source: str, source_format: str) -> str:
             answer=ended.words,
             fix="Stop the sandbox that uses it, or make a copy of the image, and name that.",
         )
-    raise AssetError("this is no image of that format", option="src_format", wanted=source_format, answer=ended.words, fix="Nothing was changed.")
+    raise _no_such_image(source_format, ended.words)
+
+
+def _no_such_image(source_format: str, answer: str) -> AssetError:
+    return AssetError("this is no image of that format", option="src_format", wanted=source_format, answer=answer, fix="Nothing was changed.")

@@ -11,7 +11,7 @@ from typing import Any, Iterable, Mapping, NamedTuple
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.cpio import Archive
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError
-from ansible_collections.kata.hypervisor.plugins.module_utils.programs import run
+from ansible_collections.kata.hypervisor.plugins.module_utils.programs import check_program, run
 from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import replace_file
 
 #: Where the guest finds its modules, and the list that says in which order to load them.
@@ -197,7 +197,7 @@ def _add_busybox(archive: Archive, busybox: str) -> None:
 def _applets(busybox: str, program: bytes) -> list[str]:
     """The names of a busybox's applets: what it says, or, where it is another architecture's, what is written in it."""
     try:
-        names = run([os.path.abspath(busybox), "--list"], 30).checked().text.split()
+        names = run([check_program(os.path.abspath(busybox), "busybox"), "--list"], 30).checked().text.split()
     except HostError as error:
         # Its own table is a list of names, each ended by a zero byte, in the order of their letters.
         start = program.find(b"\0[\0[[\0") + 1

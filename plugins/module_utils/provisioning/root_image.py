@@ -20,7 +20,8 @@ from typing import Any, Mapping
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError
 from ansible_collections.kata.hypervisor.plugins.module_utils.programs import run
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.initrd import ExtraFile
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.sources import file_digest
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.sources import copy_file, file_digest
+from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import make_directories
 
 #: No file is newer than this (2026-01-01, UTC), and the file system was made then.
 EPOCH = 1767225600
@@ -159,9 +160,11 @@ def check_programs() -> None:
             raise HostError(f"this host has no {program}", fix=f"Install the package {package}.")
 
 
-def build(recipe: Recipe, work: str) -> tuple[str, dict[str, Any]]:
+def build(recipe: Recipe, work: str, digests: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
     """Make the image in a directory; its path, and what is in it.
 
+    :param digests: what the recipe's files had when they were looked at, by their places in the image
+    :raises AssetError: one of them has changed since
     :raises HostError: a program failed
     :raises ConfigError: the image is too small for it
     """
@@ -171,7 +174,7 @@ def build(recipe: Recipe, work: str) -> tuple[str, dict[str, Any]]:
     options = ["--quiet", "--mode=root", "--variant=minbase", "--format=directory", *include]
     _run("mmdebstrap", [*options, recipe.suite, tree, *(recipe.sources or _host_sources())])
     about = {"packages": _installed(tree)}
-    _furnish(tree, recipe)
+    _furnish(tree, recipe, digests)
     _forget(tree)
     _settle_times(tree)
     return _make_image(tree, recipe, work), about
@@ -189,7 +192,7 @@ def _installed(tree: str) -> list[str]:
     return sorted(answer.split())
 
 
-def _furnish(tree: str, recipe: Recipe) -> None:
+def _furnish(tree: str, recipe: Recipe, digests: Mapping[str, str]) -> None:
     """Users, keys, units and files."""
     for user in recipe.users:
         if user.name != "root":
@@ -210,9 +213,13 @@ def _furnish(tree: str, recipe: Recipe) -> None:
         _enable(tree, "ssh-host-keys.service", _SSH_KEYS)
     for file in recipe.files:
         path = _below(tree, file.dest.lstrip("/"))
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-        shutil.copyfile(file.src, path)
+        make_directories(os.path.dirname(path))
+        if os.path.lexists(path):
+            os.unlink(path)  # A link there leads elsewhere.
+        copy_file(file.src, path)
         os.chmod(path, file.mode)
+        if file_digest(path) != digests[file.dest]:
+            raise AssetError("a file was changed while it was read", option="files", wanted=file.src, fix="Nothing was changed. Run the task again.")
 
 
 def _authorize(tree: str, user: User) -> None:
@@ -233,7 +240,7 @@ def _authorize(tree: str, user: User) -> None:
 def _enable(tree: str, unit: str, text: str) -> None:
     _put(tree, f"etc/systemd/system/{unit}", text)
     link = _below(tree, f"etc/systemd/system/multi-user.target.wants/{unit}")
-    os.makedirs(os.path.dirname(link), mode=0o755, exist_ok=True)
+    make_directories(os.path.dirname(link))
     os.symlink(f"/etc/systemd/system/{unit}", link)
 
 
@@ -325,7 +332,7 @@ def _below(tree: str, path: str) -> str:
 
 def _put(tree: str, path: str, text: str, mode: int = 0o644) -> None:
     place = _below(tree, path)
-    os.makedirs(os.path.dirname(place), mode=0o755, exist_ok=True)
+    make_directories(os.path.dirname(place))
     if os.path.islink(place):
         os.unlink(place)
     with open(place, "w", encoding="utf-8") as stream:

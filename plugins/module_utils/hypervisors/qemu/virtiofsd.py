@@ -26,6 +26,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.process import (
     spawn_detached,
     tail,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.programs import check_program
 
 USUAL_PLACES = ("/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd", "/usr/lib/virtiofsd", "/usr/bin/virtiofsd")
 
@@ -34,10 +35,11 @@ def find_daemon(wanted: str) -> str:
     """The daemon asked for, or the first of the usual places.
 
     :raises AssetError: there is none
+    :raises HostError: another user could have put something else in its place
     """
     for path in (wanted,) if wanted else USUAL_PLACES:
         if os.access(path, os.X_OK) and os.path.isfile(path):
-            return path
+            return check_program(path, "virtio_fs_daemon")
     raise AssetError(
         "there is no virtiofsd on this host",
         option="virtio_fs_daemon",

@@ -5,11 +5,16 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
 import http.server
 import io
+import lzma
 import os
 import pathlib
+import random
+import signal
 import struct
 import subprocess
 import tarfile
@@ -26,11 +31,18 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     ConfigError,
     HostError,
     HypervisorError,
+    LockTimeout,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning import asset_store, compression, downloads
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning import (
+    asset_store,
+    compression,
+    downloads,
+    sources,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import AssetStore, Wanted
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.sources import Checksum, fetch_from
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.vmlinux import extract_vmlinux
+from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import draft_directory
 
 FILES = [Wanted("rel-{version}/vmm", "vmm", 0o755), Wanted("rel-{version}/share/", "share")]
 
@@ -222,6 +234,211 @@ def test_vulnerable_versions_are_refused(version: str, bad: bool) -> None:
             asset_store.refuse_vulnerable("firecracker", version, files)
     else:
         asset_store.refuse_vulnerable("firecracker", version, files)
+
+
+# --- what others may do meanwhile --------------------------------------------------------------------------------------
+
+
+def test_what_was_digested_is_what_is_used(store: AssetStore, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The source is exchanged in the moment in which it has passed its check."""
+    source = archive(tmp_path, "1.0")
+    good = checksum(source)
+    check = Checksum.check
+
+    def then_exchanged(self: Checksum, path: str) -> None:
+        check(self, path)
+        archive(tmp_path, "1.0", b" evil")
+        os.replace(archive(tmp_path, "1.0", b" evil"), source)
+
+    monkeypatch.setattr(Checksum, "check", then_exchanged)
+    install(store, source, "1.0", checksum=good)
+    assert b"evil" not in pathlib.Path(store.path("1.0", "vmm")).read_bytes()
+    program = tmp_path / "program"
+    program.write_bytes(b"right")
+    right = checksum(program)
+    monkeypatch.setattr(Checksum, "check", lambda self, path: (check(self, path), program.write_bytes(b"wrong")))
+    install(store, program, "2.0", checksum=right, wanted=[Wanted("", "vmm")], sums="")
+    assert pathlib.Path(store.path("2.0", "vmm")).read_bytes() == b"right"
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_modes_do_not_depend_on_the_umask(tmp_path: pathlib.Path, umask: int) -> None:
+    store = AssetStore(str(tmp_path / "new/assets"), "vmm")
+    before = os.umask(umask)
+    try:
+        with store.lock():
+            install(store, archive(tmp_path, "1.0"), "1.0")
+            install(store, archive(tmp_path, "2.0"), "2.0", wanted=[Wanted("rel-2.0/vmm", "deep/er/vmm", 0o755)], sums="")
+    finally:
+        os.umask(before)
+    for folder, _folders, files in os.walk(tmp_path / "new"):
+        assert os.stat(folder).st_mode & 0o7777 == 0o755, folder
+        for name in files:
+            if name != ".lock":
+                assert os.stat(os.path.join(folder, name)).st_mode & 0o7777 in (0o644, 0o755)
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o700, 0o775])
+@pytest.mark.parametrize("which", ["root", "directory", "version", "below"])
+def test_a_second_run_repairs_modes(store: AssetStore, tmp_path: pathlib.Path, mode: int, which: str) -> None:
+    source = archive(tmp_path, "1.0")
+    install(store, source, "1.0")
+    path = {"root": store.root, "directory": store.directory, "version": store.path("1.0"), "below": store.path("1.0", "share")}[which]
+    os.chmod(path, mode)
+    assert install(store, source, "1.0", check_mode=True) == [f"correct the mode of {path}"]
+    assert os.stat(path).st_mode & 0o777 == mode
+    assert install(store, source, "1.0") == [f"correct the mode of {path}"]
+    assert os.stat(path).st_mode & 0o777 == 0o755
+    assert install(store, source, "1.0") == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to somebody else")
+def test_directories_of_somebody_else(store: AssetStore, tmp_path: pathlib.Path) -> None:
+    source = archive(tmp_path, "1.0")
+    install(store, source, "1.0")
+    os.chown(store.path("1.0", "share"), 1234, 1234)
+    assert install(store, source, "1.0")[0].startswith("repair vmm 1.0 (1.0/share belongs to user 1234")
+    assert store.drift("1.0") == []
+    for path in (store.root, store.directory):
+        os.chown(path, 1234, 1234)
+        for check_mode in (True, False):
+            with pytest.raises(HostError, match=f"{path} belongs to user 1234"):
+                install(store, source, "1.0", check_mode=check_mode)
+        os.chown(path, 0, 0)
+    parent = tmp_path / "shared"
+    parent.mkdir()
+    os.chown(parent, 1234, 1234)
+    with pytest.raises(HostError, match=f"{parent} belongs to user 1234") as caught:
+        install(AssetStore(str(parent / "assets"), "vmm"), source, "1.0")
+    assert caught.value.option == "root" and os.listdir(parent) == []
+
+
+def test_drafts_of_tasks_that_were_killed_are_removed_and_those_at_work_are_not(store: AssetStore, tmp_path: pathlib.Path) -> None:
+    os.makedirs(os.path.join(store.directory, ".new-killed/tree/deep"))
+    with draft_directory(store.directory) as busy:
+        install(store, archive(tmp_path, "1.0"), "1.0")
+        assert sorted(os.listdir(store.directory)) == sorted([os.path.basename(busy), "1.0", "current"])
+    assert sorted(os.listdir(store.directory)) == ["1.0", "current"]
+
+
+def die(*_rest: object, **_more: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_task_that_is_killed_leaves_a_draft_that_the_next_one_removes(store: AssetStore, tmp_path: pathlib.Path) -> None:
+    source = archive(tmp_path, "1.0")
+    for point in ("copy_file", "file_digest"):
+        task = os.fork()
+        if task == 0:
+            setattr(sources, point, die)
+            install(store, source, "1.0")
+            os._exit(1)
+        assert os.waitpid(task, 0)[1] == signal.SIGKILL
+        assert any(name.startswith(".new-") for name in os.listdir(store.directory))
+    assert install(store, source, "1.0") == ["install vmm 1.0", "use vmm 1.0"]
+    assert sorted(os.listdir(store.directory)) == ["1.0", "current"]
+
+
+def test_a_lock_that_is_held_has_a_limit_and_names_its_holder(store: AssetStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asset_store, "LOCK_SECONDS", 0.2)
+    with store.lock(), pytest.raises(LockTimeout, match="works on the assets") as caught, store.lock():
+        pass
+    assert f"process {os.getpid()} " in caught.value.answer and caught.value.option == "root"
+
+
+def test_what_is_in_place_was_synced_before(store: AssetStore, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file and directory of a version is synced before the version gets its name, and the directory of the versions afterwards."""
+    done: list[tuple[str, str]] = []
+    fsync, rename = os.fsync, os.rename
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (done.append(("sync", os.readlink(f"/proc/self/fd/{descriptor}"))), fsync(descriptor))[1])
+    monkeypatch.setattr(os, "rename", lambda old, new: (done.append(("rename", str(new))), rename(old, new))[1])
+    install(store, archive(tmp_path, "1.0"), "1.0")
+    final = store.path("1.0")
+    moved = done.index(("rename", final))
+    synced = {path.split("/tree", 1)[1] for what, path in done[:moved] if what == "sync" and "/tree" in path}
+    assert synced >= {"", "/vmm", "/share", "/share/bios.bin", "/share/deep", "/share/deep/er", "/.asset.json"} - {"/.asset.json"}
+    assert ("sync", store.directory) in done[moved:]
+    assert done.index(("rename", os.path.join(store.directory, "current"))) < len(done) - 1
+
+
+# --- lists, compressed files, holes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["", "\n", "no digests here\n", f"{'0' * 64}  other\n"])
+def test_a_list_without_a_digest_of_a_member_is_an_error(store: AssetStore, tmp_path: pathlib.Path, text: str) -> None:
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w") as tar:
+        for name, data in (("rel/vmm", b"program"), ("rel/SUMS", text.encode())):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    with pytest.raises(AssetError) as caught:
+        install(store, path, "1.0", wanted=[Wanted("rel/vmm", "vmm")], sums="rel/SUMS")
+    assert caught.value.option == "sums" and store.versions() == []
+
+
+@pytest.mark.parametrize("form", ["SHA256 ({name}) = {digest}", "SHA2-256({name})= {digest}", "{digest}\t*./{name}", "\ufeff{digest}  {name}\r", "rel"])
+def test_lists_of_an_archive_in_other_forms(store: AssetStore, tmp_path: pathlib.Path, form: str) -> None:
+    path, digest = tmp_path / "x.tar", hashlib.sha256(b"program").hexdigest()
+    form = "{digest}  rel/{name}" if form == "rel" else form
+    for content, fine in ((b"program", True), (b"evil", False)):
+        with tarfile.open(path, "w") as tar:
+            for name, data in (("rel/vmm", content), ("SUMS" if form.endswith("rel/{name}") else "rel/SUMS", form.format(name="vmm", digest=digest).encode())):
+                entry = tarfile.TarInfo(name)
+                entry.size = len(data)
+                tar.addfile(entry, io.BytesIO(data))
+        sums = "SUMS" if form.endswith("rel/{name}") else "rel/SUMS"
+        if fine:
+            assert install(store, path, "1.0", wanted=[Wanted("rel/vmm", "vmm")], sums=sums)
+        else:
+            with pytest.raises(AssetError, match="has not the digest"):
+                install(store, path, "2.0", wanted=[Wanted("rel/vmm", "vmm")], sums=sums)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress, bz2.compress, "zstd"])
+def test_a_single_compressed_file(store: AssetStore, tmp_path: pathlib.Path, compress: Any) -> None:
+    path, content = tmp_path / "image.x", b"\0" * (3 << 20) + b"an image"
+    if compress == "zstd":
+        path.write_bytes(subprocess.run(["zstd", "-c"], input=content, capture_output=True, check=True).stdout)
+    else:
+        path.write_bytes(compress(content))
+    assert install(store, path, "1.0", wanted=[Wanted("", "image")], sums="", decompress=True)
+    made = pathlib.Path(store.path("1.0", "image"))
+    assert made.read_bytes() == content and made.stat().st_blocks * 512 < 1 << 20
+    assert install(store, path, "1.0", wanted=[Wanted("", "image")], sums="", decompress=True) == []
+    assert install(store, path, "1.0", wanted=[Wanted("", "image")], sums="", check_mode=True) == ["install another vmm 1.0"]
+    with pytest.raises(AssetError, match="must have at most 1 MiB"):
+        install(store, path, "2.0", wanted=[Wanted("", "image")], sums="", decompress=True, most=1 << 20)
+    path.write_bytes(content)
+    with pytest.raises(AssetError, match="damaged"):
+        install(store, path, "2.0", wanted=[Wanted("", "image")], sums="", decompress=True)
+    assert store.versions() == ["1.0"]
+
+
+def test_holes_of_a_file_stay_holes(store: AssetStore, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "sparse"
+    with open(path, "wb") as stream:
+        stream.truncate(300 << 20)
+        stream.seek(100 << 20)
+        stream.write(b"data")
+    install(store, path, "1.0", wanted=[Wanted("", "image")], sums="")
+    made = os.stat(store.path("1.0", "image"))
+    assert made.st_size == 300 << 20 and made.st_blocks * 512 < 1 << 20
+    install(store, path, "2.0", wanted=[Wanted("", "image"), Wanted("", "again")], sums="")
+    assert os.stat(store.path("2.0", "again")).st_blocks * 512 < 1 << 20
+
+
+def test_whatever_is_in_a_manifest_it_is_one_or_none(store: AssetStore, tmp_path: pathlib.Path) -> None:
+    source = archive(tmp_path, "1.0")
+    install(store, source, "1.0")
+    path = pathlib.Path(store.path("1.0", ".asset.json"))
+    good, chance = path.read_bytes(), random.Random(4)
+    for number in range(1000):
+        data = bytearray(good)
+        for _change in range(chance.randint(1, 4)):
+            data[chance.randrange(len(data))] = chance.choice(b'[]{}":,0a-\xff')
+        path.write_bytes([b"[" * 100000, b"[]", b'{"files": {"vmm": {}}}', b'{"files": {"vmm": 1}}'][number] if number < 4 else data)
+        assert isinstance(install(store, source, "1.0", check_mode=True), list)
 
 
 # --- downloads ---------------------------------------------------------------------------------------------------------

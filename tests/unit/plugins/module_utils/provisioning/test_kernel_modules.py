@@ -8,11 +8,13 @@ from __future__ import annotations
 import gzip
 import lzma
 import pathlib
+import random
 
 import pytest
 from elf_modules import elf_module
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.elf import needs_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.kernel_modules import ModuleTree, modinfo
 
 
@@ -89,3 +91,39 @@ def test_a_directory_without_modules_is_refused(tmp_path: pathlib.Path) -> None:
         ModuleTree(str(tmp_path))
     with pytest.raises(AssetError, match="no such directory"):
         ModuleTree(str(tmp_path / "nowhere"))
+
+
+def test_whatever_is_in_a_module_the_error_is_typed(tmp_path: pathlib.Path) -> None:
+    chance = random.Random(6)
+    path, outcomes = tmp_path / "x.ko", set()
+    seeds = [elf_module(bits, order, depends="a,b", softdep="pre: c") for bits in (32, 64) for order in "<>"]
+    for number in range(4000):
+        data = bytearray(seeds[number % 4])
+        for _change in range(chance.randint(1, 6)):
+            data[chance.randrange(4, len(data))] = chance.choice([chance.randrange(256), 0xFF])
+        image = bytes(data[: chance.randint(4, len(data))] if number % 5 == 0 else data)
+        path.write_bytes(image)
+        for read in (lambda image=image: modinfo(image), lambda: needs_of(str(path))):
+            try:
+                read()
+                outcomes.add("taken")
+            except AssetError:
+                outcomes.add("refused")
+    assert outcomes == {"taken", "refused"}
+
+
+def test_modules_that_depend_on_each_other_without_end(tmp_path: pathlib.Path) -> None:
+    for number in range(3000):
+        (tmp_path / f"m{number}.ko").write_bytes(elf_module(depends=f"m{number + 1}"))
+    (tmp_path / "m3000.ko").write_bytes(elf_module())
+    with pytest.raises(AssetError, match="too many steps"):
+        ModuleTree(str(tmp_path)).load_order(["m0"])
+    (tmp_path / "bomb.ko.gz").write_bytes(gzip.compress(bytes(300 << 20)))
+    with pytest.raises(AssetError, match="must have at most 256 MiB"):
+        ModuleTree(str(tmp_path)).read("bomb")
+
+
+def test_a_list_of_builtin_modules_that_is_no_text(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "modules.builtin").write_bytes(b"\xff\xfe")
+    with pytest.raises(AssetError, match="cannot be read"):
+        ModuleTree(str(tmp_path))
