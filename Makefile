@@ -44,8 +44,9 @@ integration: venv packages  ## Real QEMU on this host
 pytest: venv packages
 	@$(PYTEST) tests/unit tests/integration --ignore=tests/integration/hardware
 
-soak: venv packages  ## Random wishes for a sandbox on real QEMU; KATA_SOAK_STEPS and KATA_SOAK_SEED say how many and which
-	@$(PYTEST) -s tests/integration/soak_random_wishes.py
+soak: venv packages  ## Random tasks on real QEMU, attacks from a jail, wrong answers; KATA_SOAK_STEPS, KATA_SOAK_SEED, KATA_ATTACK_ROUNDS
+	@$(PYTEST) -s tests/integration/soak_random_wishes.py tests/integration/soak_jail_attacks.py
+	@KATA_WRONG_ANSWERS=1000000 $(PYTEST) tests/unit/plugins/module_utils/hypervisors/firecracker/test_answers_of_firecracker.py
 
 hardware: venv packages  ## VFIO, vsock, vhost-net and KVM, on a host that is a VM: a QEMU in a QEMU, so not part of make test
 	@$(PYTEST) tests/integration/hardware
