@@ -179,6 +179,18 @@ def test_a_plug_and_an_unplug_that_were_killed_half_way_converge(lab: VmmLab, op
     assert [device["id"] for device in lab.facts()["devices"] if device["plugged"]] == ["data"]
 
 
+def opened_soon(tap: str) -> list[int]:
+    """A tap, once the process that has just been killed has let go of it."""
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            return network.open_tap(tap)
+        except HostError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
 @needs_tun
 @needs_root
 def test_a_tap_that_another_vm_took_is_left_to_it(lab: VmmLab) -> None:
@@ -190,8 +202,9 @@ def test_a_tap_that_another_vm_took_is_left_to_it(lab: VmmLab) -> None:
         time.sleep(0.01)
     if lab.options.get("jailer_path"):
         # A tap belongs to the user it was made for.
-        descriptor = network.open_tap(net["tap_name"])
+        descriptor = opened_soon(net["tap_name"])
     else:
+        network.close_all(opened_soon(net["tap_name"]))
         lab.start("two", devices=[net])
         descriptor = []
     try:
