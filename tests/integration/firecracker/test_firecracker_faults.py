@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 import pytest
+from cgroup_orders import ORDERS, check_order
 from vmm_lab import VmmLab, double_only, needs_guest, needs_root, needs_tun, nothing_ran
 from vmm_lab import firecracker_driver as driver
 
@@ -344,24 +345,6 @@ def test_more_metadata_than_usual(lab: VmmLab) -> None:
 # --- cgroups -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("order", [(True, False), (False, True)])
+@pytest.mark.parametrize("order", ORDERS)
 def test_sandboxes_with_and_without_cgroup_settings(jailed: VmmLab, order: tuple[bool, bool]) -> None:
-    from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import jailer
-
-    base = pathlib.Path("/sys/fs/cgroup") / ("cpu" if jailer.cgroup_version() == 1 else "")
-    try:
-        (base / "kata-probe").mkdir()
-        (base / "kata-probe").rmdir()
-    except OSError as problem:
-        pytest.skip(f"cgroups cannot be made here: {problem}")
-    setting = "cpu.shares=512" if jailer.cgroup_version() == 1 else "cpu.weight=50"
-    parents = []
-    for number, with_settings in enumerate(order):
-        jailed.start(f"s{number}", **({"jailer_cgroups": [setting]} if with_settings else {}))
-        jail = driver(jailed, f"s{number}").vm.state.jail
-        assert jail is not None and bool(jailer.cgroups(jail)) == with_settings
-        parents.append(base / jail.cgroup_parent)
-    for number in (0, 1):
-        jailed.run(f"s{number}", state="restarted", stop_timeout=0)
-        jailed.run(f"s{number}", state="absent", stop_timeout=0)
-    assert not [str(path) for path in parents if path.exists()]
+    check_order(jailed, order)
