@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shutil
 import signal
 import time
 from typing import Any
 
 import pytest
 from cgroup_orders import ORDERS, check_order
-from vmm_lab import VmmLab, double_only, needs_guest, needs_root, needs_tun, nothing_ran
+from vmm_lab import FIRECRACKER, JAILER, VmmLab, double_only, needs_guest, needs_root, needs_tun, nothing_ran
 from vmm_lab import firecracker_driver as driver
 
 from ansible_collections.kata.hypervisor.plugins.module_utils import network
@@ -348,3 +349,49 @@ def test_more_metadata_than_usual(lab: VmmLab) -> None:
 @pytest.mark.parametrize("order", ORDERS)
 def test_sandboxes_with_and_without_cgroup_settings(jailed: VmmLab, order: tuple[bool, bool]) -> None:
     check_order(jailed, order)
+
+
+# --- the jail by default -------------------------------------------------------------------------------------------------
+
+
+@needs_root
+@pytest.mark.parametrize("names", [("firecracker", "jailer"), ("firecracker-v1.16.1-x86_64", "jailer-v1.16.1-x86_64")])
+def test_the_jailer_beside_firecracker_is_used(jailed: VmmLab, names: tuple[str, str]) -> None:
+    for name, program in zip(names, (FIRECRACKER, JAILER)):
+        shutil.copy(program, jailed.root / name)
+    options = {name: value for name, value in jailed.options.items() if name != "jailer_path"}
+    options["hypervisor_path"] = str(jailed.root / names[0])
+    made = jailed.run(state="started", **options)
+    assert made["sandbox"]["jail"].startswith(str(jailed.root / "state/jails"))
+    assert not jailed.run(state="started", **options)["changed"]
+    jailed.run(state="saved")
+    assert jailed.run(state="started")["sandbox"]["jail"]
+    with pytest.raises(ConfigError, match="exclude each other"):
+        jailed.run("two", state="started", **options, jailer_path=JAILER, jailer="none")
+
+
+@needs_root
+def test_root_does_not_run_firecracker_without_a_jail_unless_the_task_says_so(plain: VmmLab) -> None:
+    shutil.copy(FIRECRACKER, plain.root / "firecracker")
+    options = {name: value for name, value in plain.options.items() if name != "jailer"} | {"hypervisor_path": str(plain.root / "firecracker")}
+    for run in (plain.check, plain.run):
+        with pytest.raises(ConfigError, match="outside of a jail") as caught:
+            run(state="started", **options)
+        assert "jailer: none" in caught.value.fix
+    nothing_ran(plain)
+    made = plain.run(state="started", **options, jailer="none")
+    assert made["sandbox"]["state"] == "started" and "jail" not in made["sandbox"]
+    # What runs without a jail goes on so, though a jailer is installed meanwhile.
+    shutil.copy(JAILER, plain.root / "jailer")
+    disk = block(plain.file("root", mode=0o600))
+    assert plain.run(devices=[disk], disruption="restart", stop_timeout=0)["sandbox"]["state"] == "started"
+
+
+@needs_guest
+def test_plugged_memory_goes_where_it_can_be_given_back(plain: VmmLab) -> None:
+    plain.start(max_memory_mb=512)
+    machine = driver(plain).vm
+    assert "memhp_default_state=online_movable" in machine.config(machine.api())["boot-source"]["boot_args"]
+    plain.start("other")
+    other = driver(plain, "other").vm
+    assert "memhp" not in other.config(other.api())["boot-source"]["boot_args"]
