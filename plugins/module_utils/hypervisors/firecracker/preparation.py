@@ -9,7 +9,7 @@ import dataclasses
 import json
 import os
 import re
-from typing import Any, Collection
+from typing import Any
 
 from ansible_collections.kata.hypervisor.plugins.module_utils import disk_users, host
 from ansible_collections.kata.hypervisor.plugins.module_utils.boot_files import check_boot_files
@@ -225,20 +225,14 @@ def default_base(context: Context) -> str:
     return os.path.join(os.path.dirname(os.path.dirname(context.state_dir)), "jails")
 
 
-def check_device(
-    device: Device, config: HypervisorConfig, version: Version, jail: Jail | None, others: list[Device], own: Collection[int] = ()
-) -> None:
+def check_device(device: Device, config: HypervisorConfig, version: Version, jail: Jail | None, others: list[Device]) -> None:
     """Refuse a device that Firecracker, this version of it, or the host does not have. Changes nothing.
 
     :param others: the VM's other devices
-    :param own: pids of the VM, if it runs
     """
     name, kind = device_id(device), single_kind(device)
     if isinstance(device, (BlockDrive, PmemDrive)) and os.path.exists(device.file):
         disk_users.check_distinct(file_uses(config, [*others, device]))
-        for use in file_uses(config, [device]):
-            if use.path == device.file:
-                disk_users.check_free(use, own)
     shorthand = {"vsock": config.use_vsock, "entropy": config.entropy_device}.get(kind, False)
     if kind and (shorthand or any(single_kind(other) == kind for other in others)):
         raise ConfigError(f"Firecracker gives a VM one {KINDS[kind]}", option="devices", wanted=name)
