@@ -257,8 +257,11 @@ def keep_log(jail: Jail, name: str, target: str) -> None:
         return
     try:
         with Directory.open(jail.directory) as own:
-            words = own.tail(name, KEPT_LOG) if own.status(name) else tail(jail, name, KEPT_LOG)
+            beside = own.status(name) is not None
+            words = own.tail(name, KEPT_LOG) if beside else tail(jail, name, KEPT_LOG)
     except OSError:
+        return
+    if not beside and not words:
         return
     with contextlib.suppress(OSError), Directory.open(os.path.dirname(target)) as directory:
         directory.remove(os.path.basename(target))
