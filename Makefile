@@ -44,10 +44,11 @@ integration: venv packages  ## Real QEMU on this host
 pytest: venv packages
 	@$(PYTEST) tests/unit tests/integration --ignore=tests/integration/hardware
 
-soak: venv packages  ## Random wishes for a sandbox on real QEMU; KATA_SOAK_STEPS and KATA_SOAK_SEED say how many and which; 1,000 rounds of attacks
-	@$(PYTEST) -s tests/integration/soak_random_wishes.py
+soak: venv packages  ## Random tasks on real QEMU, attacks from jails and VMM users, power losses, wrong answers; KATA_SOAK_STEPS, KATA_SOAK_SEED
+	@$(PYTEST) -s tests/integration/soak_random_wishes.py tests/integration/soak_jail_attacks.py
 	@KATA_ATTACK_ROUNDS=$${KATA_ATTACK_ROUNDS:-1000} $(PYTEST) tests/integration/qemu/test_attacks.py
 	@KATA_POWER_LOSS_ROUNDS=$${KATA_POWER_LOSS_ROUNDS:-60} $(PYTEST) tests/integration/hosts/test_power_loss.py
+	@KATA_WRONG_ANSWERS=1000000 $(PYTEST) tests/unit/plugins/module_utils/hypervisors/firecracker/test_answers_of_firecracker.py tests/unit/plugins/module_utils/hypervisors/qemu/test_qmp_answers.py
 
 hardware: venv packages  ## VFIO, vsock, vhost-net and KVM, on a host that is a VM: a QEMU in a QEMU, so not part of make test
 	@$(PYTEST) tests/integration/hardware

@@ -33,6 +33,8 @@ NOT_COMPARED = frozenset(
         "console_rate_limit",
         "vmm_metrics",
         "vmm_log_level",
+        "mmds_size_limit",
+        "jailer",
         "track_dirty_pages",
     }
 )

@@ -336,6 +336,8 @@ class Sandbox:
             driver.load(self.record.driver, config)
         driver.create_sandbox(config)
         add_devices(driver, self.plan.devices)
+        if self.plan.has("start"):
+            driver.check_start()
         return driver
 
     def _configuration_to_start(self) -> HypervisorConfig:
@@ -442,8 +444,14 @@ class Sandbox:
                 from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import make_device
 
                 self.driver.check_device(make_device(step.arguments["device"]))
+            elif step.name == "modify":
+                from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import make_device
+
+                self.driver.check_update(make_device(step.arguments["device"]))
             elif step.name == "resize_memory":
                 self.driver.check_resize_memory(step.arguments["size"])
+            elif step.name == "restore" and self.record is not None:
+                self.driver.check_restore(self.record.saved_state)
             elif step.name == "save" and not self.plan.has("restore", "unplug"):
                 self.driver.check_save()
 

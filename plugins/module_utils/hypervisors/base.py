@@ -191,6 +191,12 @@ class Hypervisor:
         """
         self.unsupported("create_sandbox")
 
+    def check_start(self) -> None:
+        """Refuse a start that L(start_sandbox) would refuse for what others do on the host at this moment. Devices are added. Changes nothing.
+
+        :raises HypervisorError: what L(start_sandbox) would raise
+        """
+
     def start_sandbox(self, timeout: float) -> None:
         """Launch the VMM and let the guest run. Returns when the VMM itself says that the VM runs.
 
@@ -232,6 +238,12 @@ class Hypervisor:
         :param timeout: seconds
         """
         self.unsupported("save_sandbox")
+
+    def check_restore(self, source: str) -> None:
+        """Refuse to restore what L(restore_sandbox) would refuse, as far as that can be known. Changes nothing.
+
+        :raises HypervisorError: what L(restore_sandbox) would raise
+        """
 
     def restore_sandbox(self, source: str, timeout: float) -> None:
         """Start a new VMM from what L(save_sandbox) wrote. The VM is paused afterwards; L(resume_sandbox) lets it go on."""
@@ -279,6 +291,12 @@ class Hypervisor:
         :raises DeadlineExceeded: the guest does not release it; it may do so later
         """
         self.unsupported(f"hotplug_remove_device {type(device).__name__}")
+
+    def check_update(self, device: Device) -> None:
+        """Refuse a change that L(update_device) would refuse, as far as that can be known. Changes nothing.
+
+        :raises HypervisorError: what L(update_device) would raise
+        """
 
     def update_device(self, device: Device) -> None:
         """Bring a device of a running VM to what its record says: a disk's file and limits, an interface's limits.

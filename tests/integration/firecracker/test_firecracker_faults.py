@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shutil
 import signal
 import time
 from typing import Any
 
 import pytest
-from vmm_lab import VmmLab, double_only, needs_guest, needs_root, needs_tun, nothing_ran
+from cgroup_orders import ORDERS, check_order
+from vmm_lab import FIRECRACKER, JAILER, VmmLab, double_only, needs_guest, needs_root, needs_tun, nothing_ran
 from vmm_lab import firecracker_driver as driver
 
 from ansible_collections.kata.hypervisor.plugins.module_utils import network
@@ -54,8 +56,12 @@ def test_two_sandboxes_with_one_writable_disk(lab: VmmLab, how: str) -> None:
     for run in (lab.check, lab.run):
         with pytest.raises(StateError, match=r"is in use: sandbox one \((firecracker|jailer), pid \d+\) writes to it"):
             run("two", state="started", **lab.options, devices=again)
-    nothing = lab.facts("two")["state"]
-    assert nothing == "absent"
+    assert lab.facts("two")["state"] == "absent"
+    # One that does not run may have it.
+    assert lab.run("two", state="stopped", **lab.options, devices=again)["sandbox"]["state"] == "stopped"
+    for run in (lab.check, lab.run):
+        with pytest.raises(StateError, match="is in use: sandbox one"):
+            run("two", state="started")
     # As long as nobody writes to it, two may read one.
     lab.run("one", state="absent", stop_timeout=0)
     for name in ("one", "two"):
@@ -92,6 +98,12 @@ def test_a_disk_that_is_plugged_twice(lab: VmmLab) -> None:
         lab.run(devices=[disk, block(lab.file("data"), "again")])
     lab.run(devices=[disk, block(lab.file("other"), "again")])
     assert lab.run(devices=[{**disk, "file": lab.file("third")}, block(lab.file("other"), "again")])["changed"]
+    lab.start("two", devices=[block(lab.file("fourth"))])
+    for run in (lab.check, lab.run):
+        with pytest.raises(StateError, match="in use: sandbox two"):
+            run(devices=[{**disk, "file": lab.file("fourth")}, block(lab.file("other"), "again")])
+        with pytest.raises(ConfigError, match="are the same file"):
+            run(devices=[{**disk, "file": lab.file("other")}, block(lab.file("other"), "again")])
 
 
 # --- what changes while nobody looks -------------------------------------------------------------------------------------
@@ -179,6 +191,18 @@ def test_a_plug_and_an_unplug_that_were_killed_half_way_converge(lab: VmmLab, op
     assert [device["id"] for device in lab.facts()["devices"] if device["plugged"]] == ["data"]
 
 
+def opened_soon(tap: str) -> list[int]:
+    """A tap, once the process that has just been killed has let go of it."""
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            return network.open_tap(tap)
+        except HostError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
 @needs_tun
 @needs_root
 def test_a_tap_that_another_vm_took_is_left_to_it(lab: VmmLab) -> None:
@@ -190,8 +214,9 @@ def test_a_tap_that_another_vm_took_is_left_to_it(lab: VmmLab) -> None:
         time.sleep(0.01)
     if lab.options.get("jailer_path"):
         # A tap belongs to the user it was made for.
-        descriptor = network.open_tap(net["tap_name"])
+        descriptor = opened_soon(net["tap_name"])
     else:
+        network.close_all(opened_soon(net["tap_name"]))
         lab.start("two", devices=[net])
         descriptor = []
     try:
@@ -233,6 +258,8 @@ def test_a_file_that_changed_while_its_sandbox_was_saved(lab: VmmLab, change: st
         path.rename(str(path) + ".away")
         path.write_bytes(kept)
         path.chmod(0o666)
+    with pytest.raises(HypervisorError, match=r"as it was when the sandbox was saved|no such disk"):
+        lab.check(state="started")
     with pytest.raises(HypervisorError, match=r"as it was when the sandbox was saved|no such disk") as caught:
         lab.run(state="started")
     assert str(path) in str(caught.value) and lab.facts()["state"] == "saved" and lab.processes() == []
@@ -302,7 +329,7 @@ def test_the_guests_console_has_nothing_of_firecrackers(lab: VmmLab) -> None:
         lab.facts()
     assert "fc_api" not in lab.console() and "Running Firecracker" not in lab.console()
     log = pathlib.Path(made["sandbox"]["vmm_log"])
-    assert log == lab.run_path("vmm.log") and "GET" not in log.read_text() and "Get" not in log.read_text()
+    assert log.name == "vmm.log" and "root" not in log.parts[4:] and "Get" not in log.read_text()
     lab.run(state="restarted", vmm_log_level="info", disruption="restart", stop_timeout=0)
     assert "Running Firecracker" in log.read_text() and "Running Firecracker" not in lab.console()
 
@@ -331,24 +358,52 @@ def test_more_metadata_than_usual(lab: VmmLab) -> None:
 # --- cgroups -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("order", [(True, False), (False, True)])
+@pytest.mark.parametrize("order", ORDERS)
 def test_sandboxes_with_and_without_cgroup_settings(jailed: VmmLab, order: tuple[bool, bool]) -> None:
-    from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import jailer
+    check_order(jailed, order)
 
-    base = pathlib.Path("/sys/fs/cgroup") / ("cpu" if jailer.cgroup_version() == 1 else "")
-    try:
-        (base / "kata-probe").mkdir()
-        (base / "kata-probe").rmdir()
-    except OSError as problem:
-        pytest.skip(f"cgroups cannot be made here: {problem}")
-    setting = "cpu.shares=512" if jailer.cgroup_version() == 1 else "cpu.weight=50"
-    parents = []
-    for number, with_settings in enumerate(order):
-        jailed.start(f"s{number}", **({"jailer_cgroups": [setting]} if with_settings else {}))
-        jail = driver(jailed, f"s{number}").vm.state.jail
-        assert jail is not None and bool(jailer.cgroups(jail)) == with_settings
-        parents.append(base / jail.cgroup_parent)
-    for number in (0, 1):
-        jailed.run(f"s{number}", state="restarted", stop_timeout=0)
-        jailed.run(f"s{number}", state="absent", stop_timeout=0)
-    assert not [str(path) for path in parents if path.exists()]
+
+# --- the jail by default -------------------------------------------------------------------------------------------------
+
+
+@needs_root
+@pytest.mark.parametrize("names", [("firecracker", "jailer"), ("firecracker-v1.16.1-x86_64", "jailer-v1.16.1-x86_64")])
+def test_the_jailer_beside_firecracker_is_used(jailed: VmmLab, names: tuple[str, str]) -> None:
+    for name, program in zip(names, (FIRECRACKER, JAILER)):
+        shutil.copy(program, jailed.root / name)
+    options = {name: value for name, value in jailed.options.items() if name != "jailer_path"}
+    options["hypervisor_path"] = str(jailed.root / names[0])
+    made = jailed.run(state="started", **options)
+    assert made["sandbox"]["jail"].startswith(str(jailed.root / "state/jails"))
+    assert not jailed.run(state="started", **options)["changed"]
+    jailed.run(state="saved")
+    assert jailed.run(state="started")["sandbox"]["jail"]
+    with pytest.raises(ConfigError, match="exclude each other"):
+        jailed.run("two", state="started", **options, jailer_path=JAILER, jailer="none")
+
+
+@needs_root
+def test_root_does_not_run_firecracker_without_a_jail_unless_the_task_says_so(plain: VmmLab) -> None:
+    shutil.copy(FIRECRACKER, plain.root / "firecracker")
+    options = {name: value for name, value in plain.options.items() if name != "jailer"} | {"hypervisor_path": str(plain.root / "firecracker")}
+    for run in (plain.check, plain.run):
+        with pytest.raises(ConfigError, match="outside of a jail") as caught:
+            run(state="started", **options)
+        assert "jailer: none" in caught.value.fix
+    nothing_ran(plain)
+    made = plain.run(state="started", **options, jailer="none")
+    assert made["sandbox"]["state"] == "started" and "jail" not in made["sandbox"]
+    # What runs without a jail goes on so, though a jailer is installed meanwhile.
+    shutil.copy(JAILER, plain.root / "jailer")
+    disk = block(plain.file("root", mode=0o600))
+    assert plain.run(devices=[disk], disruption="restart", stop_timeout=0)["sandbox"]["state"] == "started"
+
+
+@needs_guest
+def test_plugged_memory_goes_where_it_can_be_given_back(plain: VmmLab) -> None:
+    plain.start(max_memory_mb=512)
+    machine = driver(plain).vm
+    assert "memhp_default_state=online_movable" in machine.config(machine.api())["boot-source"]["boot_args"]
+    plain.start("other")
+    other = driver(plain, "other").vm
+    assert "memhp" not in other.config(other.api())["boot-source"]["boot_args"]

@@ -73,7 +73,8 @@ def run_there(tests: tuple[str, ...]) -> dict[str, tuple[str, str]] | hardware_h
     directory.chmod(0o755)
     command = [sys.executable, "-m", "pytest", "-v", "--color=no", "-p", "no:cacheprovider", f"--junitxml={directory}/results.xml", *tests]
     try:
-        hardware_host.run(command, directory, {"KATA_HARDWARE_SHARE": str(directory)})
+        passed_on = {name: os.environ[name] for name in ("KATA_TEST_FIRECRACKER", "KATA_TEST_JAILER") if name in os.environ}
+        hardware_host.run(command, directory, {"KATA_HARDWARE_SHARE": str(directory), **passed_on})
         if not (directory / "results.xml").exists():
             return RuntimeError((directory / "output").read_text(errors="replace")[-3000:])
         results = xml.etree.ElementTree.parse(directory / "results.xml").iter("testcase")

@@ -194,13 +194,25 @@ def attach(machine: Vm, config: HypervisorConfig, device: Device) -> None:
     machine.context.checkpoint()
 
 
+def check_free(machine: Vm, device: Device) -> None:
+    """Refuse a disk whose file another VM has.
+
+    :raises StateError: names the file and who has it
+    """
+    if isinstance(device, (BlockDrive, PmemDrive)):
+        disk_users.check_free(disk_users.Use(device.file, not device.read_only, device_id(device)), _own(machine))
+
+
 def _claimed(machine: Vm, device: Device) -> contextlib.AbstractContextManager[None]:
     """Keep other VMs from a disk's file until Firecracker has it open."""
     if not isinstance(device, (BlockDrive, PmemDrive)):
         return contextlib.nullcontext()
+    return disk_users.claimed([disk_users.Use(device.file, not device.read_only, device_id(device))], _own(machine))
+
+
+def _own(machine: Vm) -> tuple[int, ...]:
     process = machine.process()
-    use = disk_users.Use(device.file, not device.read_only, device_id(device))
-    return disk_users.claimed([use], (process.pid,) if process else ())
+    return (process.pid,) if process else ()
 
 
 def detach(machine: Vm, config: HypervisorConfig, device: Device) -> None:

@@ -19,7 +19,7 @@ def of(machine: Vm) -> dict[str, Any]:
     found: dict[str, Any] = {"vmm_version": dialect.shown(machine.version) if state.version else "", "uuid": state.uuid}
     if state.jail is not None:
         found["jail"] = state.jail.root
-    metrics = machine.context.run_path(METRICS)
+    metrics = machine.written(METRICS)
     if state.vsock:
         found["vsock_socket"] = state.vsock
     if os.path.exists(metrics):

@@ -55,6 +55,15 @@ class FirecrackerHypervisor(ProcessHypervisor):
 
                 cloning.check(self.config, version, self._jail)
 
+    def check_start(self) -> None:
+        from ansible_collections.kata.hypervisor.plugins.module_utils import disk_users
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.process_vm import file_uses
+
+        with self.vm.named_errors():
+            process = self.vm.process()
+            for use in file_uses(self.config, self._cold):
+                disk_users.check_free(use, (process.pid,) if process else ())
+
     def start_sandbox(self, timeout: float) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import starting
 
@@ -65,6 +74,12 @@ class FirecrackerHypervisor(ProcessHypervisor):
                 cloning.start(self.vm, self.config, self._cold, self._jail, timeout)
             else:
                 starting.start(self.vm, self.config, self._cold, self._jail, timeout)
+
+    def check_restore(self, source: str) -> None:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import snapshots
+
+        with self.vm.named_errors():
+            snapshots.check_files(snapshots.read(source), self.config, [])
 
     def restore_sandbox(self, source: str, timeout: float) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
@@ -110,7 +125,9 @@ class FirecrackerHypervisor(ProcessHypervisor):
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import attachments
 
         with self.vm.named_errors():
-            attachments.check_hot(self.vm, self._checked(device, self._plugged()))
+            checked = self._checked(device, self._plugged())
+            attachments.check_hot(self.vm, checked)
+            attachments.check_free(self.vm, checked)
 
     def hotplug_add_device(self, device: Device) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import attachments
@@ -124,6 +141,12 @@ class FirecrackerHypervisor(ProcessHypervisor):
         with self.vm.named_errors():
             completed = attachments.complete(device, self.context.sandbox_id, self.vm.state)
             attachments.detach(self.vm, self.config, completed)
+
+    def check_update(self, device: Device) -> None:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import attachments
+
+        with self.vm.named_errors():
+            attachments.check_free(self.vm, self._checked(device, self._plugged()))
 
     def update_device(self, device: Device) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import attachments
@@ -150,9 +173,8 @@ class FirecrackerHypervisor(ProcessHypervisor):
         self.vm.state.new_identity()
         device = attachments.complete(device, preparation.own_name(self.config, self.context), self.vm.state)
         others = [one for one in others if device_id(one) != device_id(device)]
-        process = self.vm.process()
-        jail = self.vm.state.jail if process else self._jail
-        preparation.check_device(device, self.config, self.vm.version, jail, others, (process.pid,) if process else (), self.vm.state.sockets)
+        jail = self.vm.state.jail if self.vm.process() else self._jail
+        preparation.check_device(device, self.config, self.vm.version, jail, others, self.vm.state.sockets)
         return device
 
     # --- sizes -----------------------------------------------------------------------------------------------------

@@ -67,6 +67,19 @@ def make_file(jail: Jail, name: str, size: int = 0) -> None:
         os.close(root.create(name, 0o600, jail.uid, jail.gid, size))
 
 
+def make_log(jail: Jail, name: str) -> None:
+    """An empty file beside the jail's root directory, which its user writes to under another name in there.
+
+    So nobody reads a log through a name that the jail's user can exchange, and it fills no other file system than the jail does.
+    """
+    with Directory.open(jail.directory) as own, opened(jail) as root:
+        descriptor = own.create(name, 0o600, jail.uid, jail.gid)
+        try:
+            root.link(descriptor, name)
+        finally:
+            os.close(descriptor)
+
+
 def make_directory(jail: Jail, name: str) -> Directory:
     """A new directory in the jail that its user can write to; what had that name is removed."""
     with opened(jail) as root:
@@ -220,16 +233,6 @@ def remove(jail: Jail) -> None:
         os.rmdir(os.path.dirname(jail.directory))
 
 
-def exists(jail: Jail, name: str) -> bool:
-    """Is there a regular file of that name in the jail?"""
-    try:
-        with opened(jail) as root:
-            found = root.status(name)
-    except OSError:
-        return False
-    return found is not None and stat.S_ISREG(found.st_mode)
-
-
 def recorded_pid(jail: Jail) -> int:
     """The pid in the jail's pid file, 0 when there is none. Whoever can write to the jail can write another one."""
     try:
@@ -249,9 +252,16 @@ def tail(jail: Jail, name: str, size: int) -> bytes:
 
 
 def keep_log(jail: Jail, name: str, target: str) -> None:
-    """Keep the end of a log whose jail is about to go."""
-    words = tail(jail, name, KEPT_LOG)
-    if not words and not exists(jail, name):
+    """Keep the end of a log whose jail is about to go. An earlier version of the engine had it in the jail."""
+    if not os.path.lexists(jail.directory):
+        return
+    try:
+        with Directory.open(jail.directory) as own:
+            beside = own.status(name) is not None
+            words = own.tail(name, KEPT_LOG) if beside else tail(jail, name, KEPT_LOG)
+    except OSError:
+        return
+    if not beside and not words:
         return
     with contextlib.suppress(OSError), Directory.open(os.path.dirname(target)) as directory:
         directory.remove(os.path.basename(target))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import resources
 from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param, mode_params
 
 ROOT = (
@@ -41,7 +42,7 @@ def kernel_params(config: HypervisorConfig, partitioned: bool = True) -> list[Pa
     image = bool(config.image_asset_path())
     root = list(ROOT) if partitioned else [Param("root", "/dev/vda"), Param("ro")]
     own = [param for param in DEFAULTS if param.key not in CLASSIC_ONLY and not (param.key == "pci" and config.enable_pci)]
-    if config.max_memory_mb > config.memory_size:
+    if resources.region_size(config):
         # What is plugged in can be given back later (Firecracker, docs/memory-hotplug.md).
         own.append(Param("memhp_default_state", "online_movable"))
     words = [Param("console", "ttyS0"), *mode_params(config.debug, image)]

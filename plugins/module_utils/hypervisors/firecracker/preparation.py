@@ -46,7 +46,6 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.endpoints import Version
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import Jail
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import API_SOCKET
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.process_vm import check_file
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
 from ansible_collections.kata.hypervisor.plugins.module_utils.network import check_bridge, check_name
 from ansible_collections.kata.hypervisor.plugins.module_utils.programs import check_program, find_program
@@ -249,17 +248,14 @@ def check_device(
     version: Version,
     jail: Jail | None,
     others: list[Device],
-    own: Collection[int] = (),
     sockets: Collection[str] = (),
 ) -> None:
     """Refuse a device that Firecracker, this version of it, or the host does not have. Changes nothing.
 
     :param others: the VM's other devices
-    :param own: pids of the VM, if it runs
     :param sockets: paths of those that are this sandbox's
     """
     name, kind = device_id(device), single_kind(device)
-    check_file(device, config, own)
     shorthand = {"vsock": config.use_vsock, "entropy": config.entropy_device}.get(kind, False)
     if kind and (shorthand or any(single_kind(other) == kind for other in others)):
         raise ConfigError(f"Firecracker gives a VM one {KINDS[kind]}", option="devices", wanted=name)

@@ -174,11 +174,14 @@ def _mark(path: str, times: bool = True) -> str:
     return f"inode {status.st_ino}, {status.st_size} bytes" + (f", changed at {status.st_mtime_ns}" if times else "")
 
 
-def _check_files(saved: Saved, config: HypervisorConfig, devices: list[Device]) -> None:
+def check_files(saved: Saved, config: HypervisorConfig, devices: list[Device]) -> None:
     """Refuse a restore over files that are not those with which the VM was saved.
 
+    :param devices: those that are otherwise than at the save; the others are as they were
     :raises StateError: names the file, what it was and what it is
     """
+    kept = {name: from_record(record) for name, record in saved.state.devices.items() if record}
+    devices = list({**kept, **{device_id(device): device for device in devices}}.values())
     paths = {device_id(device): device.file for device in devices if isinstance(device, (BlockDrive, PmemDrive))}
     for name, now in file_marks(config, devices).items():
         before = saved.files.get(name, now)
@@ -251,7 +254,7 @@ def restore(machine: Vm, config: HypervisorConfig, devices: list[Device], jail: 
     # What it has from its template is listed nowhere but there.
     kept = {name: from_record(record) for name, record in saved.state.devices.items() if record}
     devices = list({**kept, **given}.values())
-    _check_files(saved, config, devices)
+    check_files(saved, config, devices)
     deadline = time.monotonic() + timeout
     memory = saved.path(MEMORY_FILE)
     if saved.diff:

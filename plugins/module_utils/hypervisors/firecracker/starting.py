@@ -158,17 +158,16 @@ def _launched(
 def _make_own_files(machine: Vm, config: HypervisorConfig) -> None:
     """Logs, which old versions want to find there, and empty disks.
 
-    Logs lie in the run directory, which is ours alone; a jail has them under another name, by a link or a mount. So nobody reads a log through a
-    name that the jail's user can exchange.
+    Of a jailed Firecracker they lie beside the jail's root directory, else in the run directory.
     """
     jail, context = machine.state.jail, machine.context
-    uid, gid = (jail.uid, jail.gid) if jail else (-1, -1)
     with Directory.open(context.run_dir) as directory:
         for name in (VMM_LOG, METRICS) if wants_metrics(config) else (VMM_LOG,):
-            directory.remove(name)
-            os.close(directory.create(name, 0o600, uid, gid))
             if jail is not None:
-                jail_files.bring(jail, context.run_path(name), name, read_only=False)
+                jail_files.make_log(jail, name)
+            else:
+                directory.remove(name)
+                os.close(directory.create(name))
         for number in range(config.placeholder_drives):
             name = f"{PLACEHOLDER}{number}"
             if jail is not None:

@@ -91,8 +91,13 @@ class Vm(ProcessVm):
 
     @property
     def log(self) -> str:
-        """Firecracker's own log. A jailed one writes to it under another name."""
-        return self.context.run_path(VMM_LOG)
+        """Firecracker's own log."""
+        return self.written(VMM_LOG)
+
+    def written(self, name: str) -> str:
+        """A file that Firecracker writes: beside the jail's root directory as long as there is one, else in the run directory."""
+        beside = os.path.join(self.state.jail.directory, name) if self.state.jail else ""
+        return beside if beside and os.path.lexists(beside) else self.context.run_path(name)
 
     def last_words(self, lines: int = 5) -> str:
         """The ends of both logs."""
@@ -319,8 +324,7 @@ class Vm(ProcessVm):
                 jailer,
             )
 
-            if not os.path.lexists(self.log):
-                jail_files.keep_log(state.jail, VMM_LOG, self.log)  # An earlier version of the engine had the log in the jail.
+            jail_files.keep_log(state.jail, VMM_LOG, self.context.run_path(VMM_LOG))
             jailer.remove(state.jail)
         for path in (self.context.run_path(API_SOCKET), *state.sockets):
             with contextlib.suppress(FileNotFoundError):

@@ -34,6 +34,18 @@ def plan(known: SandboxRecord | None, seen: Observed, capabilities: Capabilities
     return make_plan(SandboxSpec("web", **wish), known, seen, lambda: capabilities)
 
 
+def test_a_device_that_the_vmm_has_otherwise_is_set_again() -> None:
+    """A task was killed while it changed a limit, or somebody else did; the same wish is a change then."""
+    disk = {"id": "d", "type": "block", "file": "/d", "format": "raw", "read_only": False, "discard": False, "index": 0}
+    known = record(devices=[disk])
+    wish = [{name: value for name, value in disk.items() if name != "index"}]
+    seen = Observed("running", pid=7, vcpus=1, memory_mb=128, devices=["d"])
+    assert plan(known, seen, devices=wish).actions == []
+    other = Observed("running", pid=7, vcpus=1, memory_mb=128, devices=["d"], outdated=["d"])
+    assert plan(known, other, devices=wish).actions == ["change block d"]
+    assert plan(known, other).actions == []
+
+
 NEW = {"kernel_path": "/k", "initrd_path": "/i"}
 
 
