@@ -9,7 +9,9 @@ The loader of Kata 1.x fills in and checks more than L(config.HypervisorConfig.v
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
+import stat
 import sys
 from typing import Any, Mapping
 
@@ -55,6 +57,14 @@ PATH_OPTIONS = {
     "jailer_path": "jailer_path",
     "ctlpath": "hypervisor_ctl_path",
 }
+
+#: What later releases of Kata call otherwise, by key.
+LATER_WORDS = {
+    "block_device_driver": {"virtio-blk-pci": "virtio-blk", "virtio-blk-ccw": "virtio-blk", "virtio-blk-mmio": "virtio-mmio"},
+    "virtio_fs_cache": {"never": "none"},
+}
+#: The most that a configuration file may have, bytes.
+MOST_BYTES = 1 << 20
 
 #: The keys of a hypervisor's table that go over unchanged, by field, for every driver.
 COMMON_KEYS = {
@@ -255,29 +265,71 @@ def load_kata_toml(
 
     Keys and tables that nobody knows are ignored. A proxy's and a shim's path are not looked at: nothing here starts them.
 
-    :param replaced: options of a task, by name; paths among them take the place of the file's, which then need not exist
+    :param replaced: options of a task, by name; they take the place of the file's before anything of it is judged, and what later releases of
+        Kata call otherwise is translated. None reads the file as Kata 1.x does
     :raises ConfigError: the file is no TOML, a value has the wrong type or is impossible, or this Python cannot read TOML
     :raises AssetError: a file that it names is missing or empty
     """
     try:
         document = _parse(path)
-        _replace_paths(document, replaced or {})
-        return _configuration(document, host or LoaderHost())
+        if replaced is None:
+            return _configuration(document, host or LoaderHost())
+        shares = _translate(document)
+        _replace_options(document, replaced)
+        # Firecracker's vsock is a socket of its own on the host.
+        found = _configuration(document, host or LoaderHost(vsock_device="/"))
+        if not shares and "shared_fs" not in replaced:
+            found.hypervisor_config.shared_fs = ""
+        return found
     except (ConfigError, AssetError) as error:
         error.message = f"{path}: {error.message}"
         raise
 
 
-def _replace_paths(document: dict[str, Any], options: Mapping[str, Any]) -> None:
-    """Put a task's paths into the hypervisors' tables. An image takes the place of an initrd, and the other way round."""
-    paths = {key: options[name] for key, name in PATH_OPTIONS.items() if options.get(name)}
-    for key, other in (("image", "initrd"), ("initrd", "image")):
-        if key in paths and other not in paths:
-            paths[other] = ""
+def _tables(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The hypervisors' tables, by name."""
     tables = document.get("hypervisor")
-    for table in tables.values() if isinstance(tables, dict) else ():
-        if isinstance(table, dict):
-            table.update(paths)
+    return {name: table for name, table in tables.items() if isinstance(table, dict)} if isinstance(tables, dict) else {}
+
+
+def _translate(document: dict[str, Any]) -> bool:
+    """Bring what later releases of Kata write to the words of 1.x; whether directories are shared.
+
+    :raises ConfigError: something of it is not there at all, and what to give instead
+    """
+    tables = _tables(document)
+    known = [name for name in HYPERVISOR_TABLES if name in tables]
+    if tables and not known:
+        raise ConfigError(
+            f"the file configures {' and '.join(sorted(tables))}",
+            option="config_file",
+            fix=f"Give a file that configures one of {', '.join(HYPERVISOR_TABLES)}.",
+        )
+    for name in known:
+        table = tables[name]
+        for key, words in LATER_WORDS.items():
+            if isinstance(table.get(key), str):
+                table[key] = words.get(table[key], table[key])
+        vcpus = table.get("default_vcpus")
+        if isinstance(vcpus, float) and 0 <= vcpus < MAX_NUMBER:
+            table["default_vcpus"] = math.ceil(vcpus)  # A share of a CPU takes a whole one.
+    return not any(tables[name].pop("shared_fs") for name in known if tables[name].get("shared_fs") == "none")
+
+
+def _replace_options(document: dict[str, Any], options: Mapping[str, Any]) -> None:
+    """Put a task's options into the hypervisors' tables. An image takes the place of an initrd, and the other way round."""
+    given = {key: options[name] for key, name in PATH_OPTIONS.items() if options.get(name)}
+    for key, other in (("image", "initrd"), ("initrd", "image")):
+        if key in given and other not in given:
+            given[other] = ""
+    for declared in options_of(HypervisorConfig):
+        value = options.get(declared.name)
+        if value is not None and declared.type in ("str", "int", "bool", "path"):
+            given.update({key: value for key in (declared.name, *declared.aliases) if key in TEXT_KEYS | NUMBER_KEYS | FLAG_KEYS and key not in given})
+    for table in _tables(document).values():
+        table.update(given)
+        if "kernel_params" in options:
+            table.pop("kernel_params", None)
 
 
 def _parse(path: str) -> dict[str, Any]:
@@ -290,12 +342,21 @@ def _parse(path: str) -> dict[str, Any]:
     import tomllib  # type: ignore[import-not-found,unused-ignore]
 
     try:
-        with open(path, "rb") as stream:
-            return dict(tomllib.load(stream))
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as stream:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ConfigError("this must be a file", option="config_file", wanted=path)
+            data = stream.read(MOST_BYTES + 1)
     except OSError as error:
         raise ConfigError("the file cannot be read", option="config_file", answer=str(error)) from error
+    if len(data) > MOST_BYTES:
+        raise ConfigError(f"the file must have at most {MOST_BYTES} bytes", option="config_file", wanted=path)
+    try:
+        return tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError("this is no TOML", option="config_file", answer=str(error)) from error
+    except (RecursionError, ValueError) as error:
+        raise ConfigError("this is no TOML that can be read", option="config_file", answer=f"{type(error).__name__}: {error}") from error
 
 
 def _configuration(document: Mapping[str, Any], host: LoaderHost) -> KataConfiguration:

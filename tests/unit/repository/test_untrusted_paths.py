@@ -56,7 +56,6 @@ ALLOWED: dict[tuple[str, str], tuple[set[str], str]] = {
     ("hypervisors/firecracker/preparation.py", "read_cpu_config"): ({"os.path.getsize", "open"}, USERS),
     ("hypervisors/firecracker/preparation.py", "_plan_jail"): ({"os.path.realpath", "os.path.exists"}, USERS),
     ("hypervisors/firecracker/preparation.py", "find_jailer"): ({"os.path.realpath", "os.access"}, USERS),
-    ("hypervisors/firecracker/preparation.py", "check_device"): ({"os.path.exists"}, USERS),
     ("hypervisors/firecracker/preparation.py", "_check_file"): ({"os.path.exists", "os.path.isdir"}, USERS),
     ("hypervisors/firecracker/snapshots.py", "save"): ({"os.makedirs", "os.chmod"}, STATE),
     ("hypervisors/firecracker/snapshots.py", "_link_base"): ({"os.link"}, STATE),

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 
 import pytest
@@ -140,3 +142,90 @@ def test_an_old_python_is_told_what_is_missing(monkeypatch, tmp_path):
     monkeypatch.setattr(kata_toml.sys, "version_info", (3, 9, 2))
     with pytest.raises(ConfigError, match=r"needs Python 3\.11"):
         load_kata_toml(str(tmp_path / "configuration.toml"))
+
+
+# --- files of later releases, for a task ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(name="task")
+def _task(load, tmp_path):
+    """Load a file as a task with these options does."""
+
+    def task(text="", table="qemu", **options):
+        with contextlib.suppress(ConfigError, AssetError):
+            load(text, table=table)
+        return load_kata_toml(str(tmp_path / "configuration.toml"), replaced=options)
+
+    return task
+
+
+@needs_toml
+@pytest.mark.parametrize(
+    ("text", "attribute", "value"),
+    [
+        ('shared_fs = "none"', "shared_fs", ""),
+        ('block_device_driver = "virtio-blk-pci"', "block_device_driver", "virtio-blk"),
+        ('block_device_driver = "virtio-blk-ccw"', "block_device_driver", "virtio-blk"),
+        ('block_device_driver = "virtio-blk-mmio"', "block_device_driver", "virtio-mmio"),
+        ('virtio_fs_cache = "never"', "virtio_fs_cache", "none"),
+        ("default_vcpus = 1.5", "num_vcpus", 2),
+        ("default_vcpus = 1.0\nenable_annotations = []\n[hypervisor.qemu.factory]\nenable_template = false", "num_vcpus", 1),
+    ],
+)
+def test_words_of_later_releases_are_understood(task, text, attribute, value):
+    assert getattr(task(text).hypervisor_config, attribute) == value
+
+
+@needs_toml
+def test_a_tasks_value_counts_before_the_files_is_judged(task, load):
+    with pytest.raises(ConfigError, match="shared_fs"):
+        load('shared_fs = "virtio-fs-nydus"')
+    with pytest.raises(ConfigError, match="shared_fs"):
+        task('shared_fs = "virtio-fs-nydus"')
+    assert task('shared_fs = "virtio-fs-nydus"', shared_fs="virtio-9p").hypervisor_config.shared_fs == "virtio-9p"
+    assert task('shared_fs = "none"', shared_fs="virtio-9p").hypervisor_config.shared_fs == "virtio-9p"
+    assert task('shared_fs = "virtio-fs"', virtio_fs_daemon="/d").hypervisor_config.virtio_fs_daemon == "/d"
+    assert task('block_device_driver = "vfio"', block_device_driver="virtio-blk").hypervisor_config.block_device_driver == "virtio-blk"
+    assert task('default_memory = "much"', memory_mb=64).hypervisor_config.memory_size == 64
+    assert task("enable_debug = 7", debug=True).hypervisor_config.debug is True
+    assert task("kernel_params = 7", kernel_params=["quiet"]).hypervisor_config.kernel_params == []
+    assert task("machine_type = 1", machine_type="q35").hypervisor_config.hypervisor_machine_type == "q35"
+
+
+@needs_toml
+@pytest.mark.parametrize("table", ["clh", "remote", "dragonball", "stratovirt", "cloud-hypervisor"])
+def test_a_file_for_another_hypervisor_is_refused_by_its_name(task, table):
+    with pytest.raises(ConfigError, match=f"configures {table}"):
+        task(table=table)
+
+
+@needs_toml
+def test_firecracker_needs_no_vsock_of_the_hosts(task):
+    assert task(table="firecracker").hypervisor_config.use_vsock
+
+
+@needs_toml
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"a = " + b"[" * 20_000,
+        b"a = " + b"[" * 20_000 + b"]" * 20_000,
+        b"\xff",
+        b"a = 1\na = 2",
+        b"#" * (2 << 20),
+        b"a = " + b"9" * 6000,
+    ],
+)
+def test_what_is_no_configuration_is_a_typed_error(data, tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_bytes(data)
+    for replaced in (None, {}):
+        with pytest.raises((ConfigError, AssetError)):
+            load_kata_toml(str(path), replaced=replaced)
+
+
+@needs_toml
+def test_a_fifo_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "c.toml")
+    with pytest.raises(ConfigError, match="must be a file"):
+        load_kata_toml(str(tmp_path / "c.toml"))
