@@ -383,7 +383,7 @@ def check_parents(path: str, option: str, itself: bool = True, fix: str = "", sh
 
     :param option: the task's option that names the path
     :param itself: check the last part too, not only its parents
-    :param shared_groups: accept what a group may write to that nobody but root is in, as Debian's /usr/local (root:staff, 2775)
+    :param shared_groups: accept what a group may write to that nobody but root or we are in, as Debian's /usr/local (root:staff, 2775)
     :raises HostError: names the part and what is wrong with it
     """
     trusted = {0, os.geteuid()}
@@ -419,7 +419,7 @@ def check_parents(path: str, option: str, itself: bool = True, fix: str = "", sh
             if target.startswith("/"):
                 current = "/"
             continue
-        elif found.st_mode & 0o022 and not (found.st_mode & stat.S_ISVTX and pending) and not (shared_groups and _is_only_roots(found)):
+        elif found.st_mode & 0o022 and not (found.st_mode & stat.S_ISVTX and (pending or not itself)) and not (shared_groups and _is_only_roots(found)):
             problem = f"has mode {stat.S_IMODE(found.st_mode):04o}, so others can write to it"
         if problem:
             raise HostError(
@@ -432,7 +432,7 @@ def check_parents(path: str, option: str, itself: bool = True, fix: str = "", sh
 
 
 def _is_only_roots(found: os.stat_result) -> bool:
-    """Whether nobody but root may write by way of the group: its own, or one that has no other members."""
+    """Whether nobody but root or we may write by way of the group: root's, or one that has no other members."""
     if found.st_mode & 0o002:
         return False
     if found.st_gid == 0:
@@ -446,4 +446,13 @@ def _is_only_roots(found: os.stat_result) -> bool:
     except KeyError:
         members = set()
     members |= {user.pw_name for user in pwd.getpwall() if user.pw_gid == found.st_gid}
-    return members <= {"root"}
+    return all(_uid_of(name) in (0, os.geteuid()) for name in members)
+
+
+def _uid_of(name: str) -> int:
+    import pwd
+
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        return -1

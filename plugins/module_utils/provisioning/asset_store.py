@@ -289,7 +289,7 @@ class AssetStore:
 
         :raises HostError: one belongs to somebody else
         """
-        check_parents(self.root, "root", itself=False)
+        check_parents(self.root, "root", itself=False, shared_groups=True)
         wrong = []
         for path in (self.root, self.directory, *_directories_below(self.path(version))):
             try:

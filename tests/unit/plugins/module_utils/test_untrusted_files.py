@@ -133,3 +133,14 @@ def test_parents_must_be_closed_to_others(tmp_path: pathlib.Path) -> None:
     os.symlink("loop", tmp_path / "a/loop")
     with pytest.raises(HostError, match="too many symbolic links"):
         check_parents(str(tmp_path / "a/loop"), "state_dir")
+
+
+def test_what_is_new_may_be_in_a_directory_with_the_sticky_bit(tmp_path: pathlib.Path) -> None:
+    """As in /tmp: nobody else can move what is ours there. The directory itself must not be such a one."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    check_parents(str(shared / "new"), "root", itself=False)
+    check_parents(str(shared / "new" / "er"), "root")
+    with pytest.raises(HostError, match="others can write to it"):
+        check_parents(str(shared), "root")
