@@ -24,7 +24,9 @@ KILLED = 137
 BOOT = {"kernel_path": "/k", "initrd_path": "/i"}
 
 #: Audit events (PEP 578) of calls that change files, and which of their arguments is the path.
-CHANGES = {"os.rename": 1, "os.remove": 0, "os.mkdir": 0, "os.rmdir": 0, "os.truncate": 0}
+CHANGES = {"os.rename": 1, "os.remove": 0, "os.mkdir": 0, "os.rmdir": 0, "os.truncate": 0, "os.link": 1}
+#: Where such an event has the descriptor of the directory in which its path lies.
+DIRECTORIES = {"os.rename": 3, "os.remove": 1, "os.mkdir": 2, "os.rmdir": 1, "os.link": 3}
 
 
 class LabHypervisor(MockHypervisor):
@@ -126,6 +128,10 @@ def _kill_before_change(root: str, number: int) -> None:
             changes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)
         else:
             changes, path = event in CHANGES, arguments[CHANGES[event]] if event in CHANGES else ""
+        if changes and isinstance(path, str) and not path.startswith("/"):
+            # Below a directory that is held open; of an open itself it is not told which one.
+            directory = arguments[DIRECTORIES[event]] if event in DIRECTORIES else -1
+            path = os.path.join(os.readlink(f"/proc/self/fd/{directory}") if directory >= 0 else root, path)
         if changes and str(path).startswith(root):
             count += 1
             if count == number:
