@@ -24,7 +24,7 @@ KILLED = 137
 BOOT = {"kernel_path": "/k", "initrd_path": "/i"}
 
 #: Audit events (PEP 578) of calls that change files, and which of their arguments are the path and the directory that it is relative to.
-CHANGES = {"os.rename": (1, 3), "os.remove": (0, 1), "os.mkdir": (0, 2), "os.rmdir": (0, 1), "os.truncate": (0, None)}
+CHANGES = {"os.rename": (1, 3), "os.remove": (0, 1), "os.mkdir": (0, 2), "os.rmdir": (0, 1), "os.truncate": (0, None), "os.link": (1, 3)}
 
 
 class LabHypervisor(MockHypervisor):

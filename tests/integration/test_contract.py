@@ -245,6 +245,7 @@ def test_every_operation_acts_or_is_refused(lab: VmmLab) -> None:
     walk("check_device", lambda: driver.check_device(disk), lambda _: "extra" not in driver.observe().devices)
     walk("hotplug_add_device", lambda: driver.hotplug_add_device(disk), lambda _: "extra" in driver.observe().devices)
     if "hotplug_add_device" in acted:
+        walk("check_update", lambda: driver.check_update(disk), lambda _: "extra" in driver.observe().devices)
         walk("update_device", lambda: driver.update_device(disk), lambda _: "extra" in driver.observe().devices)
         walk("hotplug_remove_device", lambda: driver.hotplug_remove_device(disk), lambda _: "extra" not in driver.observe().devices)
     walk("resize_vcpus", lambda: driver.resize_vcpus(cpus + 1), lambda done: done.new == driver.observe().vcpus == cpus + 1)
@@ -260,7 +261,9 @@ def test_every_operation_acts_or_is_refused(lab: VmmLab) -> None:
     walk("stop_sandbox", lambda: driver.stop_sandbox(0.1, True), power("off"))
     walk("stop_sandbox again", lambda: driver.stop_sandbox(0.1), power("off"))
     walk("create_sandbox", lambda: driver.create_sandbox(config), power("off"))
+    walk("check_start", driver.check_start, power("off"))
     if "save_sandbox" in acted:
+        walk("check_restore", lambda: driver.check_restore(saved), power("off"))
         walk("restore_sandbox", lambda: driver.restore_sandbox(saved, 60), power("paused"))
     else:
         walk("restore_sandbox", lambda: driver.restore_sandbox(saved, 60), power("paused"))
@@ -274,7 +277,7 @@ def test_every_operation_acts_or_is_refused(lab: VmmLab) -> None:
     operations = {name for name, value in vars(Hypervisor).items() if inspect.isfunction(value) and not name.startswith("_")}
     elsewhere = {"add_device", "load", "from_grpc", "start_sandbox", "unsupported", "why_not", "guest_agent_socket", "guest_facts"}
     elsewhere.add("details")
-    elsewhere |= {"update_device", "hotplug_remove_device"}
+    elsewhere |= {"check_restore", "check_update", "update_device", "hotplug_remove_device"}
     assert operations - elsewhere <= acted | refused, "an operation nobody walked"
     assert {"stop_sandbox", "cleanup", "observe", "pid"} <= acted
 
