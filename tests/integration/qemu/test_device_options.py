@@ -12,6 +12,7 @@ from typing import Any, Callable
 import pytest
 from guest_assets import Assets, guest_assets
 
+from ansible_collections.kata.hypervisor.plugins.module_utils import id_mapped
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient
 
@@ -135,7 +136,7 @@ def _is_our_daemon(process: pathlib.Path, root: pathlib.Path) -> bool:
     return b"virtiofsd" in words and os.fsencode(str(root)) in words
 
 
-def test_files_in_the_guests_memory(host: Any) -> None:
+def test_files_in_the_guests_memory(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """An NVDIMM and a virtio-pmem, from the start and plugged in; QEMU takes none out again."""
     files = []
     for number, kind in enumerate(("block", "pmem", "block", "pmem")):
@@ -144,16 +145,25 @@ def test_files_in_the_guests_memory(host: Any) -> None:
         driver = {"driver": "nvdimm", "read_only": number == 2} if kind == "block" else {}
         files.append({"id": f"memory{number}", "type": kind, "file": str(path), **driver})
     made = host.start(memory_mb=256, max_memory_mb=512, memory_offset_mb=8192, devices=files[:2])["sandbox"]
+    for file in files:
+        os.chmod(file["file"], 0o600)
     if os.geteuid() == 0:
-        # QEMU has opened the first two as root, and opens others as the sandbox's own user.
-        for check_mode in (True, False):
-            with pytest.raises(HypervisorError, match=rf"own user .{made['vmm_uid']}. may not read this.*disruption: restart"):
-                host.converge(check_mode, devices=files)
-        host.root.chmod(0o711)
-        for file in files[2:]:
-            os.chmod(file["file"], 0o666)
+        # QEMU has opened the first two as root, and opens others as the sandbox's own user, to whom they are not shown by any name.
+        def refuse(*_words: object) -> int:
+            raise OSError(38, "Function not implemented")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(id_mapped, "open_for", refuse)
+            for check_mode in (True, False):
+                with pytest.raises(HypervisorError, match=rf"own user .{made['vmm_uid']}. may not read this.*not implemented.*disruption: restart"):
+                    host.converge(check_mode, devices=files)
+        before = [os.stat(file["file"]) for file in files]
     assert host.converge(devices=files)["actions"] == ["plug block memory2", "plug pmem memory3"]
     assert host.converge(devices=files)["changed"] is False
+    if os.geteuid() == 0:
+        assert [(file.st_uid, file.st_gid, file.st_mode) for file in before] == [
+            (status.st_uid, status.st_gid, status.st_mode) for status in (os.stat(file["file"]) for file in files)
+        ]
     guest = host.shell()
     for number in range(4):
         guest.eventually("head -qc 6 /dev/pmem*", f"file {number}")

@@ -46,8 +46,8 @@ def check_process(pid: int, uid: int) -> None:
 
 def owners(host: Any) -> dict[str, tuple[int, int, int]]:
     """Owner, group and mode of every file that a user has named."""
-    files = [path for path in host.root.iterdir() if path.is_file() and not path.is_symlink()]
-    return {path.name: (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode) for path in files}
+    named = [path for path in host.root.iterdir() if path.is_file() and not path.is_symlink()]
+    return {path.name: (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode) for path in named}
 
 
 @pytest.mark.parametrize("readable", [True, False], ids=["guest files that all can read", "guest files of root alone"])

@@ -62,8 +62,15 @@ def attach(machine: vm.Vm, config: HypervisorConfig, device: Device) -> None:
         for descriptor in side.disk:
             number = qmp.execute("add-fd", {"opaque": file_name(device)}, fds=[descriptor])["fdset-id"]
             descriptors.file = f"/dev/fdset/{number}"
+        named_file = host_side.open_named(device, config, machine.state.uid)
+        if named_file >= 0:
+            side.disk.append(named_file)  # It is closed with the others.
+            number = qmp.execute("add-fd", {"opaque": file_name(device)}, fds=[named_file])["fd"]
+            descriptors.file = f"/proc/self/fd/{number}"
         with vfio.lent_node(device, machine.state.uid):
             hotplug.plug(qmp, parts.parts_of(device, where, config.block_device_driver, descriptors))
+        if named_file >= 0:
+            forget_files(qmp, device)
     except BaseException as error:
         forget_files(qmp, device)
         give_back(machine, identifier)
@@ -110,7 +117,7 @@ def file_name(device: Device) -> str:
 
 def forget_files(qmp: QmpClient, device: Device) -> None:
     """Close QEMU's copies of the open files of a device that is not there any more."""
-    if not isinstance(device, BlockDrive):
+    if not isinstance(device, (BlockDrive, PmemDrive)):
         return
     with contextlib.suppress(VmmError):
         for number, names in descriptor_sets(qmp).items():

@@ -350,23 +350,37 @@ def needs_shared_memory(device: Device, config: HypervisorConfig) -> bool:
     return isinstance(device, VhostUserDevice) or (isinstance(device, Volume) and config.shared_fs != "virtio-9p")
 
 
-def check_named(drive: Device, config: HypervisorConfig, uid: int) -> None:
-    """Refuse a file for the guest's memory that the user of a QEMU which runs may not open: QEMU takes no descriptor of one.
+def open_named(drive: Device, config: HypervisorConfig, uid: int) -> int:
+    """A file for the guest's memory, opened for a QEMU that runs and may not open it by its name; -1 where it may, and for all other devices.
 
     :param uid: that QEMU runs as
-    :raises AssetError: names the file
+    :raises AssetError: it cannot be opened for that user
     """
     if not isinstance(drive, (BlockDrive, PmemDrive)) or not is_memory(drive, config.block_device_driver) or not is_own_uid(uid):
-        return
+        return -1
     modes = "r" if drive.read_only else "rw"
-    if not may_use(own_user("", uid), drive.file, modes):
+    if may_use(own_user("", uid), drive.file, modes):
+        return -1
+    from ansible_collections.kata.hypervisor.plugins.module_utils import id_mapped
+
+    try:
+        return id_mapped.open_for(drive.file, uid, drive.read_only)
+    except OSError as error:
         raise AssetError(
-            f"QEMU opens a file for the guest's memory by its name, and the sandbox's own user ({uid}) may not {denied(modes)} this",
+            f"QEMU opens a file for the guest's memory by itself, and the sandbox's own user ({uid}) may not {denied(modes)} this",
             option="devices",
             wanted=drive.file,
+            answer=f"no ID-mapped mount of it: {error}",
             fix="Restart it with the device in its list (disruption: restart), let that user use the file and the directories above it,"
             " or run QEMU as root (vmm_user: root).",
-        )
+        ) from error
+
+
+def check_named(drive: Device, config: HypervisorConfig, uid: int) -> None:
+    """Refuse what L(open_named) would refuse. Changes nothing."""
+    descriptor = open_named(drive, config, uid)
+    if descriptor >= 0:
+        os.close(descriptor)
 
 
 def check_hot(device: Device, config: HypervisorConfig, memory_is_shared: bool) -> None:

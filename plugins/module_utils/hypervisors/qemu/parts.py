@@ -196,7 +196,7 @@ def _memory(drive: BlockDrive | PmemDrive, place: Place, descriptors: Descriptor
         raise Unsupported("QEMU cannot limit a file in the guest's memory", option="devices", wanted=drive.id)
     if isinstance(drive, BlockDrive) and drive.format != "raw":
         raise ConfigError("a file in the guest's memory is raw", option="devices", wanted=drive.format)
-    backend: dict[str, Any] = {"mem-path": drive.file, "size": descriptors.size, "share": not drive.read_only}
+    backend: dict[str, Any] = {"mem-path": descriptors.file or drive.file, "size": descriptors.size, "share": not drive.read_only}
     front: dict[str, Any] = {"memdev": f"file-{drive.id}"}
     if drive.read_only:
         backend["readonly"] = front["unarmed"] = True
