@@ -716,6 +716,12 @@ class ModuleDocFragment:
   contents:
     description: All that the metadata service tells (C(mmds)). It can change while the VM runs. It cannot have null in it.
     type: dict
+  hide_contents:
+    description:
+      - Keep the contents of the metadata service (C(mmds)) out of the results, diffs and facts of this task and of every later one.
+      - The host keeps them in the sandbox's record, which only the user of the task can read. Give the task C(no_log) as well if its own arguments
+        must not be logged.
+    type: bool
 """
 
     _OPTIONS: str = (

@@ -14,7 +14,7 @@ import json
 import re
 from typing import Any, Mapping
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import VmmError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import VmmError, printable
 
 #: The most text, list entries, object members and levels that an answer may have where its shape names no limit.
 MOST_TEXT = 65536
@@ -266,14 +266,3 @@ def brief(value: Any, most: int = 200) -> str:
     else:
         text = str(value)
     return printable(text[:most] + ("..." if len(text) > most else ""))
-
-
-def printable(text: str, lines: bool = True) -> str:
-    """Text that a terminal shows as it is: what is not printable is written as an escape (C(\\x1b)).
-
-    :param lines: line breaks and tabs stay
-    """
-    if text.isprintable():
-        return text
-    kept = "\n\t" if lines else ""
-    return "".join(one if one.isprintable() or one in kept else one.encode("unicode_escape").decode("ascii") for one in text)

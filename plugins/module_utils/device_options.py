@@ -33,6 +33,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import clean_path
+from ansible_collections.kata.hypervisor.plugins.module_utils.shown import HIDDEN
 
 DEVICE_ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,31}")
 MAC_ADDRESS = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -89,7 +90,7 @@ TYPES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     ),
     "pmem": (("file",), {"read_only": False, "rate_limit": None}),
     "entropy": ((), {"rate_limit": None}),
-    "mmds": (("interfaces",), {"version": "V2", "address": None, "imds_compat": False, "contents": None}),
+    "mmds": (("interfaces",), {"version": "V2", "address": None, "imds_compat": False, "contents": None, "hide_contents": None}),
 }
 
 
@@ -137,7 +138,9 @@ def _check_device(said: dict[str, Any], taken: list[str], alone: bool = False) -
 
     def wrong(message: str, fix: str = "", name: str = "") -> ConfigError:
         option = (name or "type") if alone else "devices"
-        return ConfigError(message, option=option, wanted=said.get(name) if alone and name else said, fix=fix)
+        # Whether its contents are secret is not known yet.
+        shown = {key: HIDDEN if key == "contents" else value for key, value in said.items()}
+        return ConfigError(message, option=option, wanted=shown.get(name) if alone and name else shown, fix=fix)
 
     identity = validate_device_id(identity, "id" if alone else "devices")
     if identity in taken:
@@ -163,6 +166,8 @@ def _check_device(said: dict[str, Any], taken: list[str], alone: bool = False) -
         raise wrong(f"device {identity} of type vfio needs either address or path")
     if kind == "mmds":
         _check_metadata(checked, wrong)
+        if not checked.get("hide_contents", True):
+            del checked["hide_contents"]  # As in records of earlier versions.
     if len(os.fsencode(checked.get("serial", ""))) > 20:
         raise wrong(f"serial of device {identity} must be at most 20 bytes long, which is what a guest sees", name="serial")
     return checked
@@ -207,7 +212,7 @@ def _check_metadata(checked: dict[str, Any], wrong: Callable[..., ConfigError]) 
     try:
         checked_answer(CONTENTS, checked.get("contents"), "contents")
     except AnswerError as problem:
-        raise wrong(problem.message, name="contents") from problem
+        raise wrong(problem.message, name="contents") from None
     if _has_null(checked.get("contents")):
         raise wrong("contents must not have null: to the metadata service it means that a name is removed", name="contents")
 

@@ -56,6 +56,7 @@ DEVICE_SUBOPTIONS: dict[str, dict[str, Any]] = {
     "version": {"type": "str", "choices": ["V1", "V2"]},
     "imds_compat": {"type": "bool"},
     "contents": {"type": "dict"},
+    "hide_contents": {"type": "bool"},
 }
 
 #: The least and the most of each number, where the kernel, a specification or a VMM sets them.

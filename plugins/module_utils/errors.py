@@ -13,6 +13,17 @@ import contextlib
 from typing import Any, Iterator
 
 
+def printable(text: str, lines: bool = True) -> str:
+    """Text that a terminal shows as it is: what is not printable is written as an escape (C(\\x1b)).
+
+    :param lines: line breaks and tabs stay
+    """
+    if text.isprintable():
+        return text
+    kept = "\n\t" if lines else ""
+    return "".join(one if one.isprintable() or one in kept else one.encode("unicode_escape").decode("ascii") for one in text)
+
+
 class HypervisorError(Exception):
     """Base of every error this collection raises on purpose.
 
@@ -57,7 +68,8 @@ class HypervisorError(Exception):
             parts.append(f"See {self.log}.")
         if self.fix:
             parts.append(self.fix)
-        return " ".join(part if part.endswith((".", "!", "?", ":")) else part + "." for part in parts)
+        # A message and an answer may have what a guest printed.
+        return printable(" ".join(part if part.endswith((".", "!", "?", ":")) else part + "." for part in parts))
 
     def as_result(self) -> dict[str, Any]:
         """The error as fields of a module's result, next to C(msg)."""
@@ -66,7 +78,7 @@ class HypervisorError(Exception):
             "sandbox": self.sandbox,
             "option": self.option,
             "wanted": self.wanted,
-            "answer": self.answer,
+            "answer": printable(self.answer),
             "log": self.log,
             "fix": self.fix,
         }

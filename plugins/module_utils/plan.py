@@ -19,6 +19,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.fields import Cost
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Capabilities, Observed
+from ansible_collections.kata.hypervisor.plugins.module_utils.shown import shown_device
 from ansible_collections.kata.hypervisor.plugins.module_utils.situation import as_saved, situation, state_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.spec import (
     DEFAULT_HYPERVISOR,
@@ -53,7 +54,7 @@ UPDATABLE = {
     "net": {"rx_rate_limit": "device_update", "tx_rate_limit": "device_update"},
     "balloon": {"size_mb": "balloon_update", "stats_seconds": "balloon_update"},
     "pmem": {"rate_limit": "pmem_update"},
-    "mmds": {"contents": "metadata_update"},
+    "mmds": {"contents": "metadata_update", "hide_contents": "metadata_update"},
 }
 
 
@@ -97,7 +98,7 @@ class Change:
 
 def _shown(device: dict[str, Any]) -> dict[str, Any]:
     """A device as a task lists it."""
-    return {name: value for name, value in device.items() if name != "index"}
+    return {name: value for name, value in shown_device(device).items() if name != "index"}
 
 
 def make_plan(

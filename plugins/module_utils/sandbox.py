@@ -18,6 +18,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     HypervisorError,
     NeedsRestart,
     StoreError,
+    printable,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.fields import HYPERVISORS
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor
@@ -28,6 +29,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base i
     Observed,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.plan import STEP_CAPABILITIES, make_plan
+from ansible_collections.kata.hypervisor.plugins.module_utils.shown import shown_device
 from ansible_collections.kata.hypervisor.plugins.module_utils.situation import state_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.spec import (
     DEFAULT_HYPERVISOR,
@@ -513,13 +515,14 @@ class Sandbox:
                 hypervisor=record.hypervisor,
                 desired=record.desired,
                 options=record.effective(),
-                devices=[{**device, "plugged": device["id"] in plugged} for device in record.devices],
+                devices=[{**shown_device(device), "plugged": device["id"] in plugged} for device in record.devices],
                 saved_state=record.saved_state,
                 created_at=record.created,
                 changed_at=record.changed,
                 collection_version=record.collection_version,
             )
-        return facts
+        # What the VMM and the guest say stands in some of them.
+        return {name: printable(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
 
     def _result(self, facts: dict[str, Any]) -> dict[str, Any]:
         return {

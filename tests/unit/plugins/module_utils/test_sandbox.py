@@ -637,3 +637,45 @@ def test_info_lists_everything_and_changes_nothing(lab: Lab) -> None:
     assert states(["*"], ["crashed", "unreadable"]) == {"broken": "unreadable", "crashed": "crashed"}
     assert states(["*"], [], ["qemu"]) == {}
     assert lab.files() == files
+
+
+# --- what is shown -----------------------------------------------------------------------------------------------------------
+
+
+def test_hidden_contents_are_in_no_result_of_any_task(lab: Lab) -> None:
+    nic = {"id": "eth0", "type": "net", "kind": "tap"}
+    service = {"id": "md", "type": "mmds", "interfaces": ["eth0"], "contents": {"token": "hunter2"}, "hide_contents": True}
+    results = [
+        lab.check(devices=[nic, service], **BOOT),
+        lab.run(devices=[nic, service], **BOOT),
+        lab.run(devices=[nic, service]),
+        lab.facts(),
+        lab.check(devices=[nic, {**service, "contents": {"token": "hunter2b"}}]),
+        lab.run(devices=[nic, {**service, "contents": {"token": "hunter2b"}}]),
+        lab.run(devices=[nic], disruption="restart"),
+    ]
+    assert [result.get("changed") for result in results] == [True, True, False, None, True, True, True]
+    assert "hunter2" not in repr(results)
+    for wrong in ({"contents": {"token": "hunter2", "n": None}}, {"version": "V9"}, {"contents": {"token": "hunter2", "x": float("nan")}}):
+        with pytest.raises(ConfigError) as caught:
+            lab.run(devices=[nic, {**service, **wrong}])
+        assert "hunter2" not in str(caught.value) and "hunter2" not in repr(caught.value.as_result())
+
+
+def test_contents_can_be_hidden_while_the_vm_runs(lab: Lab) -> None:
+    nic = {"id": "eth0", "type": "net", "kind": "tap"}
+    service = {"id": "md", "type": "mmds", "interfaces": ["eth0"], "contents": {"token": "hunter2"}}
+    lab.run(devices=[nic, service], **BOOT)
+    assert not lab.run(devices=[nic, {**service, "hide_contents": False}])["changed"]
+    hidden = lab.run(devices=[nic, {**service, "hide_contents": True}])
+    assert hidden["actions"] == ["change mmds md"]
+    assert "hunter2" not in repr(lab.facts())
+
+
+def test_what_a_guest_prints_reaches_no_terminal_raw(lab: Lab) -> None:
+    lab.run(**BOOT)
+    (lab.root / "run/web/console.log").write_bytes(b"\x1b[2J\x1b]0;owned\x07login \x9b31m\xe2\x80\xae\n")
+    with pytest.raises(DeadlineExceeded) as caught:
+        lab.run(wait_for={"console": "never", "timeout": 0.2})
+    for text in (str(caught.value), caught.value.as_result()["answer"]):
+        assert "\\x1b[2J" in text and all(one.isprintable() or one in "\n\t" for one in text)
