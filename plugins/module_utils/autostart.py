@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import os
 import re
 import shutil
@@ -26,7 +25,13 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.sandbox import San
 from ansible_collections.kata.hypervisor.plugins.module_utils.spec import SandboxSpec
 from ansible_collections.kata.hypervisor.plugins.module_utils.store import COLLECTION_VERSION
 from ansible_collections.kata.hypervisor.plugins.module_utils.supervision import has_systemd, unit_stem
-from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import replace_file
+from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import (
+    ensure_directory,
+    locked,
+    make_directories,
+    replace_file,
+    sync,
+)
 
 PACKAGE = "ansible_collections.kata.hypervisor.plugins.module_utils"
 UNIT_DIRECTORY = "/etc/systemd/system"
@@ -36,6 +41,8 @@ PROGRAM = "kata-hypervisor.pyz"
 #: Seconds that a task which works on the sandbox is waited for at boot, and that a guest gets when the host shuts down.
 BOOT_LOCK_SECONDS = 300.0
 SHUTDOWN_SECONDS = 30.0
+#: Seconds to wait for another task that installs or removes the program.
+LIBRARY_SECONDS = 60.0
 #: Seconds that systemd gets to take what it is told.
 SYSTEMD_SECONDS = 120.0
 
@@ -120,10 +127,11 @@ class Service:
                 program = program_path(self.layout.state_root)
                 _write(program, program_bytes())
                 _write(self.path, self.text(program).encode())
-                os.makedirs(os.path.dirname(self.link), exist_ok=True)
+                make_directories(os.path.dirname(self.link))
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self.link)
                 os.symlink(self.path, self.link)
+                sync(os.path.dirname(self.link))
                 _drop_unused_programs(self.layout.state_root)
         except OSError as problem:
             raise HostError("its service cannot be made", option="autostart", wanted=True, answer=str(problem)) from problem
@@ -233,18 +241,17 @@ def _drop_unused_programs(state_root: str) -> None:
 @contextlib.contextmanager
 def _library_lock(state_root: str) -> Iterator[None]:
     library = os.path.join(state_root, "lib")
-    os.makedirs(library, mode=0o755, exist_ok=True)
-    with open(os.path.join(library, ".lock"), "w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    ensure_directory(library)
+    with locked(os.path.join(library, ".lock"), LIBRARY_SECONDS, "the programs of autostart", "autostart"):
         yield
 
 
 def _write(path: str, data: bytes) -> None:
-    """Replace a file whole, where it differs; its directory is made."""
+    """Replace a file durably where it differs; its directory is created."""
     with contextlib.suppress(OSError), open(path, "rb") as stream:
         if stream.read() == data:
             return
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    ensure_directory(os.path.dirname(path))
     replace_file(path, data)
 
 

@@ -102,6 +102,19 @@ class SandboxLayout:
         object.__setattr__(self, "run_root", clean_path(self.run_root, "run_dir"))
 
     @property
+    def host_name(self) -> str:
+        """What the sandbox is called where the whole host sees it (units, interfaces): its id, and what sets apart other directories than the usual.
+
+        Every character of an id may stand in a unit's name; a colon, which no id has, sets off what follows.
+        """
+        if (self.state_root, self.run_root) == (STATE_ROOT, RUN_ROOT):
+            return self.id
+        import hashlib
+
+        roots = f"{self.state_root}\0{self.run_root}"
+        return f"{self.id}:{hashlib.sha256(os.fsencode(roots)).hexdigest()[:8]}"
+
+    @property
     def state_dir(self) -> str:
         """Directory of the record, the lock and saved state."""
         return join_path(self.state_root, "sandboxes", self.id)

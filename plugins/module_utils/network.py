@@ -43,7 +43,10 @@ def generated_mac(seed: str) -> str:
 
 
 def tap_name(sandbox: str, device: str) -> str:
-    """A name for the tap of a sandbox's interface, always the same for the two."""
+    """A name for the tap of a sandbox's interface, always the same for the two.
+
+    :param sandbox: what tells it from the others of the host (C(SandboxLayout.host_name))
+    """
     return "kh" + hashlib.sha256(f"{sandbox}/{device}".encode()).hexdigest()[:12]
 
 

@@ -160,6 +160,7 @@ class Operations:
 
     def _do_start(self, step: Step) -> None:
         record = self._known()
+        self._make_room()
         with self.sandbox.starting():
             driver = self._take_prepared()
             record.defaults = dict(self.sandbox.plan.defaults)
@@ -170,9 +171,15 @@ class Operations:
         record.memory_reached_mb = observed.memory_mb
         self._follow_log(driver, observed.pid, said)
 
+    def _make_room(self) -> None:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.console_logs import make_room
+
+        make_room(self.sandbox.layout.run_root)
+
     def _do_restore(self, step: Step) -> None:
         record, driver = self._known(), self._live()
         add_devices(driver, record.devices)
+        self._make_room()
         before, said = _identity_and_size(driver.console_log()), _identity_and_size(driver.vmm_log())
         driver.restore_sandbox(record.saved_state, self.sandbox.spec.save_timeout)
         record.console_start = _grown_from(driver.console_log(), before)

@@ -260,7 +260,7 @@ class Sandbox:
         from ansible_collections.kata.hypervisor.plugins.module_utils.network import tap_name
 
         taps = [device for device in record.devices if device["type"] == "net" and device.get("kind") == "tap"]
-        return sorted({device.get("bridge") or device.get("tap_name") or tap_name(self.spec.id, device["id"]) for device in taps})
+        return sorted({device.get("bridge") or device.get("tap_name") or tap_name(self.layout.host_name, device["id"]) for device in taps})
 
     @property
     def saved_path(self) -> str:

@@ -10,7 +10,6 @@ outlives the ssh session and the task, can be limited, and shows in C(systemctl 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import shutil
@@ -20,7 +19,7 @@ import subprocess
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HostError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
-from ansible_collections.kata.hypervisor.plugins.module_utils.layout import RUN_ROOT, STATE_ROOT, SandboxLayout
+from ansible_collections.kata.hypervisor.plugins.module_utils.layout import SandboxLayout
 from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import User
 from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import Directory
 
@@ -57,15 +56,8 @@ def resolve(supervisor: str) -> str:
 
 
 def unit_stem(layout: SandboxLayout) -> str:
-    """A sandbox's units' name without its ending. Sandboxes of other directories than the usual ones do not share it.
-
-    Every character of an id may stand in a unit's name; a colon, which no id has, sets off what follows.
-    """
-    stem = UNIT_PREFIX + layout.id
-    if (layout.state_root, layout.run_root) == (STATE_ROOT, RUN_ROOT):
-        return stem
-    roots = f"{layout.state_root}\0{layout.run_root}"
-    return f"{stem}:{hashlib.sha256(os.fsencode(roots)).hexdigest()[:8]}"
+    """A sandbox's units' name without its ending. Sandboxes of other directories than the usual ones do not share it."""
+    return UNIT_PREFIX + layout.host_name
 
 
 def layout_of(context: Context) -> SandboxLayout:

@@ -40,6 +40,13 @@ class Context:
     meminfo: str = "/proc/meminfo"
     cpuinfo: str = "/proc/cpuinfo"
 
+    @property
+    def host_name(self) -> str:
+        """See L(SandboxLayout.host_name)."""
+        from ansible_collections.kata.hypervisor.plugins.module_utils.layout import SandboxLayout
+
+        return SandboxLayout(self.sandbox_id, os.path.dirname(os.path.dirname(self.state_dir)), os.path.dirname(self.run_dir)).host_name
+
     def run_path(self, name: str) -> str:
         """A path in the run directory."""
         return os.path.join(self.run_dir, name)

@@ -69,7 +69,7 @@ def test_clones_have_taps_and_sockets_of_their_own(lab: VmmLab) -> None:
         assert (facts["state"], facts["vcpus"], facts["memory_mb"]) == ("started", 1, 128)
         found = config_of(lab, sandbox)
         (interface,) = found["network-interfaces"]
-        assert interface["host_dev_name"] == network.tap_name(sandbox, "eth0") and network.exists(interface["host_dev_name"])
+        assert interface["host_dev_name"] == network.tap_name(lab.spec(sandbox).layout().host_name, "eth0") and network.exists(interface["host_dev_name"])
         macs.add(interface["guest_mac"])
         root = driver(lab, sandbox).vm.state.jail
         socket = root.path(found["vsock"]["uds_path"].lstrip("/")) if root else found["vsock"]["uds_path"]
@@ -88,9 +88,9 @@ def test_clones_have_taps_and_sockets_of_their_own(lab: VmmLab) -> None:
     remove(lab)
     lab.run("one", state="saved")
     lab.run("one", state="started")
-    assert config_of(lab, "one")["network-interfaces"][0]["host_dev_name"] == network.tap_name("one", "eth0")
+    assert config_of(lab, "one")["network-interfaces"][0]["host_dev_name"] == network.tap_name(lab.spec("one").layout().host_name, "eth0")
     lab.run("two", state="stopped", stop_timeout=0)
-    assert not network.exists(network.tap_name("two", "eth0"))
+    assert not network.exists(network.tap_name(lab.spec("two").layout().host_name, "eth0"))
 
 
 @needs_root

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
@@ -15,10 +16,11 @@ import sys
 from typing import Any
 
 import pytest
+from sandbox_lab import BOOT, Lab
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.waiting import SEARCHED, _printed
 
-PROGRAM = pathlib.Path(__file__).resolve().parents[3] / "roles/kata_host/files/cut_console_logs.py"
+PROGRAM = pathlib.Path(__file__).resolve().parents[3] / "plugins/module_utils/console_logs.py"
 MIB = 1 << 20
 LINE = 16
 
@@ -154,3 +156,23 @@ def test_the_program_looks_at_every_sandbox_and_template(tmp_path: pathlib.Path)
         "o[d]d/console.log": kept,
         "web/vmm.log": len(content),
     }
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
+def test_one_guests_console_keeps_no_other_sandbox_from_starting(tmp_path: pathlib.Path) -> None:
+    lab = Lab(tmp_path)
+    (tmp_path / "run").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m,mode=0700", "tmpfs", str(tmp_path / "run")], check=True)
+    try:
+        lab.run(id="loud", **BOOT)
+        with open(tmp_path / "run/loud/console.log", "wb", buffering=0) as console, contextlib.suppress(OSError):
+            while True:
+                console.write(b"flood " * 1000)
+        assert os.statvfs(tmp_path / "run").f_bavail == 0
+        assert lab.run(id="quiet", **BOOT)["sandbox"]["state"] == "started"
+        assert (tmp_path / "run/loud/console.log").stat().st_size <= MIB
+        assert (tmp_path / "run/loud/console.log").read_bytes().endswith(b"flood ")
+        for name in ("loud", "quiet"):
+            lab.run(id=name, state="absent")
+    finally:
+        subprocess.run(["umount", str(tmp_path / "run")], check=True)

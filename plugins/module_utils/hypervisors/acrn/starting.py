@@ -153,7 +153,7 @@ def checked_device(machine: Vm, config: HypervisorConfig, device: Device) -> Dev
         device = dataclasses.replace(
             device,
             mac=device.mac or network.generated_mac(f"{machine.state.uuid}/{name}"),
-            tap_name=device.tap_name or network.tap_name(machine.context.sandbox_id, name),
+            tap_name=device.tap_name or network.tap_name(machine.context.host_name, name),
         )
         network.check_name(device.tap_name)
     if isinstance(device, SerialPort) and not device.host_path:

@@ -187,5 +187,5 @@ def start(machine: Vm, config: HypervisorConfig, devices: list[Device], jail: Ja
 def _own(device: Device, machine: Vm) -> Device:
     """A device of the template's with what a clone has of its own on the host."""
     if isinstance(device, NetworkDevice):
-        return dataclasses.replace(device, tap_name=network.tap_name(machine.context.sandbox_id, device_id(device)))
+        return dataclasses.replace(device, tap_name=network.tap_name(machine.context.host_name, device_id(device)))
     return dataclasses.replace(device, uds_path="") if isinstance(device, Vsock) else device

@@ -139,7 +139,7 @@ class FirecrackerHypervisor(ProcessHypervisor):
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import attachments
 
         with self.vm.named_errors():
-            completed = attachments.complete(device, self.context.sandbox_id, self.vm.state)
+            completed = attachments.complete(device, self.context.host_name, self.vm.state)
             attachments.detach(self.vm, self.config, completed)
 
     def check_update(self, device: Device) -> None:
@@ -171,7 +171,7 @@ class FirecrackerHypervisor(ProcessHypervisor):
         )
 
         self.vm.state.new_identity()
-        device = attachments.complete(device, preparation.own_name(self.config, self.context), self.vm.state)
+        device = attachments.complete(device, preparation.tap_owner(self.config, self.context), self.vm.state)
         others = [one for one in others if device_id(one) != device_id(device)]
         jail = self.vm.state.jail if self.vm.process() else self._jail
         preparation.check_device(device, self.config, self.vm.version, jail, others, self.vm.state.sockets)

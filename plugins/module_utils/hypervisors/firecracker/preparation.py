@@ -233,8 +233,13 @@ def find_jailer(config: HypervisorConfig) -> str:
 
 
 def own_name(config: HypervisorConfig, context: Context) -> str:
-    """What its jail and its taps are called after. A template may have the id of a sandbox, whose ids begin with no dot."""
+    """What its jail is called after. A template may have the id of a sandbox, whose ids begin with no dot."""
     return f".template-{context.sandbox_id}" if config.boot_to_be_template else context.sandbox_id
+
+
+def tap_owner(config: HypervisorConfig, context: Context) -> str:
+    """What its taps are called after: the whole host sees them."""
+    return f".template-{context.host_name}" if config.boot_to_be_template else context.host_name
 
 
 def default_base(context: Context) -> str:

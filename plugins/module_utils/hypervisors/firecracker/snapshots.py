@@ -57,6 +57,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 from ansible_collections.kata.hypervisor.plugins.module_utils.remembered import fingerprint
 from ansible_collections.kata.hypervisor.plugins.module_utils.run_files import make_run_dir
 from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import Directory
+from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import sync
 
 #: Files of a saved VM. The description comes last: without it there is no saved VM.
 STATE_FILE, MEMORY_FILE, DESCRIPTION_FILE = "vmstate", "memory", "vm.json"
@@ -430,6 +431,9 @@ def _write_description(destination: str, value: dict[str, Any]) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(temporary, os.path.join(destination, DESCRIPTION_FILE))
+    # A rename is on the disk when its directory is; the record says "saved" after that.
+    sync(destination)
+    sync(os.path.dirname(destination))
 
 
 def read(source: str) -> Saved:

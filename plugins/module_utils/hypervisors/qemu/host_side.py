@@ -126,7 +126,7 @@ def complete(device: Device, config: HypervisorConfig, context: Context, seed: s
         if not device.mac and device.kind != "macvtap":
             device = dataclasses.replace(device, mac=network.generated_mac(f"{seed}/{device.id}"))
         if device.kind == "tap" and not device.tap_name:
-            device = dataclasses.replace(device, tap_name=network.tap_name(context.sandbox_id, device.id))
+            device = dataclasses.replace(device, tap_name=network.tap_name(context.host_name, device.id))
         if device.kind == "macvtap" and not device.mac:
             device = dataclasses.replace(device, mac=_address_of(device.tap_name))
     if isinstance(device, Volume) and os.path.isdir(device.host_path):

@@ -22,6 +22,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.q
     QmpConnectionError,
     QmpError,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import sync
 
 STATE_FILE = "memory"
 DESCRIPTION_FILE = "vm.json"
@@ -56,6 +57,9 @@ def write_state(qmp: QmpClient, destination: str, description: dict[str, Any], t
         os.fsync(descriptor)
         _write_json(os.path.join(destination, DESCRIPTION_FILE), description)
         os.replace(temporary, os.path.join(destination, STATE_FILE))
+        # A rename is on the disk when its directory is; the record says "saved" after that.
+        sync(destination)
+        sync(os.path.dirname(destination))
     except BaseException:
         os.unlink(temporary)
         raise

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import SandboxLayout, socket_path, validate_id
+from ansible_collections.kata.hypervisor.plugins.module_utils.network import tap_name
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
 GOOD_IDS = st.text(ALPHABET, min_size=1, max_size=64).filter(lambda text: text[0] not in ".-")
@@ -71,3 +72,14 @@ def test_the_limit_counts_bytes():
 
 def test_the_longest_id_fits_the_default_roots():
     assert SandboxLayout("x" * 64).socket_path("monitor.sock")
+
+
+def test_sandboxes_of_other_directories_have_other_names_on_the_host() -> None:
+    names = {
+        SandboxLayout("web").host_name,
+        SandboxLayout("web", "/srv/state").host_name,
+        SandboxLayout("web", "/srv/state", "/srv/run").host_name,
+        SandboxLayout("web", "/var/lib/kata-hypervisor/", "/run//kata-hypervisor").host_name,
+    }
+    assert len(names) == 3 and "web" in names
+    assert len({tap_name(name, "eth0") for name in names}) == 3

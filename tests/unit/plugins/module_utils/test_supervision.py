@@ -145,7 +145,7 @@ def test_the_program_is_the_same_from_a_payload_and_from_a_copy_of_the_engine(mo
 
 
 def test_a_log_is_copied_into_the_journal_of_the_unit(systemd: pathlib.Path) -> None:
-    command = supervision.log_command(SandboxLayout("web", supervision.STATE_ROOT, supervision.RUN_ROOT), 42, "/run/x/vmm.log", 100)
+    command = supervision.log_command(SandboxLayout("web"), 42, "/run/x/vmm.log", 100)
     assert "--unit=kata-sandbox-web:log-42.service" in command
     assert "--property=BindsTo=kata-sandbox-web.scope" in command
     assert "--property=LogExtraFields=OBJECT_SYSTEMD_UNIT=kata-sandbox-web.scope" in command

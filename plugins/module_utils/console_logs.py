@@ -1,10 +1,13 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cut the console logs of sandboxes that are too long: cut_console_logs.py LIMIT_MIB RUN_DIR.
+"""Cut the console logs of sandboxes that are too long.
 
 What a guest prints goes into a file below /run, so into the host's memory, for as long as the guest likes. A log that is longer than the limit
 keeps its newer half, and a line that says so. It stays the file that the VMM has open and appends to.
+
+A timer of the role C(kata_host) runs this file as a program, console_logs.py LIMIT_MIB RUN_DIR, so it imports nothing of this collection.
+The engine calls L(make_room) before each start, so that one guest's output never keeps another sandbox from starting.
 """
 
 from __future__ import annotations
@@ -15,6 +18,9 @@ import stat
 import sys
 
 MIB = 1 << 20
+#: With less free space than this, or a quarter of it all, logs are cut to what is kept then, bytes.
+ROOM = 64 * MIB
+KEPT = MIB
 NOTICE = b"[kata.hypervisor cut off what was printed before this]\n"
 #: How often what is printed meanwhile is brought along. Of a guest that still prints then, a few bytes may be lost.
 ROUNDS = 50
@@ -49,19 +55,41 @@ def cut(path: str, limit: int) -> bool:
         os.close(descriptor)
 
 
-def main(limit_mib: str, run_dir: str) -> int:
-    """Cut those of all sandboxes and templates, and those of their runs before; 1 where one could not be."""
-    code = 0
+def cut_all(run_dir: str, limit: int) -> list[str]:
+    """Cut the logs of all sandboxes and templates, and of their runs before, that are longer than a limit in bytes.
+
+    :returns: what went wrong
+    """
+    problems = []
     for pattern in ("*/console.log*", ".template-*/console.log*"):
         for path in glob.glob(os.path.join(glob.escape(run_dir), pattern)):
             try:
-                cut(path, int(limit_mib) * MIB)
+                cut(path, limit)
             except FileNotFoundError:
                 pass  # Its sandbox was removed meanwhile.
             except OSError as problem:
-                sys.stderr.write(f"{path}: {problem}\n")
-                code = 1
-    return code
+                problems.append(f"{path}: {problem}")
+    return problems
+
+
+def make_room(run_dir: str) -> None:
+    """Cut console logs where the file system of the run directories has little space left.
+
+    :param run_dir: the directory of all run directories
+    """
+    try:
+        found = os.statvfs(run_dir)
+    except OSError:
+        return  # It is created by the first start.
+    if found.f_bavail * found.f_frsize < min(ROOM, found.f_blocks * found.f_frsize // 4):
+        cut_all(run_dir, KEPT)
+
+
+def main(limit_mib: str, run_dir: str) -> int:
+    """The program; 1 where a log could not be cut."""
+    problems = cut_all(run_dir, int(limit_mib) * MIB)
+    sys.stderr.writelines(problem + "\n" for problem in problems)
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":
