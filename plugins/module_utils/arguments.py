@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import checked_value
 from ansible_collections.kata.hypervisor.plugins.module_utils.device_suboptions import DEVICE_SUBOPTIONS
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.fields import Option
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import (
     RUN_ROOT,
@@ -118,6 +118,19 @@ def parse_device_spec(params: Mapping[str, Any]) -> SandboxSpec:
         (device,) = check_devices([{name: params.get(name) for name in DEVICE_SUBOPTIONS}], spec.id, alone=True)
     spec.device_changes = {validate_device_id(params["id"], "id"): device}
     return spec
+
+
+@contextlib.contextmanager
+def errors_of_one_device(params: Mapping[str, Any]) -> Iterator[None]:
+    """Errors about C(kata_sandbox)'s option C(devices) name the option of C(kata_device) that has the value, else its C(id)."""
+    try:
+        yield
+    except HypervisorError as problem:
+        if problem.option == "devices":
+            names = [name for name in DEVICE_SUBOPTIONS if name != "type" and params.get(name) is not None and params[name] == problem.wanted]
+            problem.option = names[0] if names else "id"
+            problem.wanted = problem.wanted if names else params["id"]
+        raise
 
 
 def template_argument_spec() -> dict[str, dict[str, Any]]:

@@ -19,6 +19,9 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.store import list_
 #: Sandboxes worked on at a time. Most of the work is waiting for VMMs and for guests.
 PARALLEL = 8
 
+#: The most that can be worked on at a time: each takes a thread.
+MOST_PARALLEL = 256
+
 #: What L(observe_many) may say of a sandbox.
 OBSERVED_STATES = ("started", "paused", "stopped", "saved", "crashed", "failed", "unresponsive", "changing", "incomplete", "unreadable")
 
@@ -35,8 +38,10 @@ def converge_many(
     """Bring each sandbox to what is asked for. One result each, in the order of the specs; a failed one has C(failed) and C(msg).
 
     :param parallel: how many at a time
-    :raises ConfigError: two items are about the same sandbox; nothing was changed
+    :raises ConfigError: two items are about the same sandbox, or C(parallel) is out of range; nothing was changed
     """
+    if isinstance(parallel, bool) or not 1 <= parallel <= MOST_PARALLEL:
+        raise ConfigError(f"this must be a number from 1 to {MOST_PARALLEL}", option="parallel", wanted=parallel)
     seen: set[tuple[str, str]] = set()
     for spec in specs:
         if (spec.id, spec.state_dir) in seen:

@@ -501,13 +501,25 @@ class Store:
 
 
 def list_ids(state_root: str = STATE_ROOT, run_root: str = RUN_ROOT) -> list[str]:
-    """The ids of all sandboxes that left a trace on this host, sorted: recorded ones, and run directories without a record."""
+    """The ids of all sandboxes that left a trace on this host, sorted: recorded ones, and run directories without a record.
+
+    :raises StoreError: this user may not look
+    """
     found = set()
-    for root in (os.path.join(state_root, "sandboxes"), run_root):
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(root) as entries:
-            for entry in entries:
-                if SANDBOX_ID.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
-                    found.add(entry.name)
+    for option, root in (("state_dir", os.path.join(state_root, "sandboxes")), ("run_dir", run_root)):
+        try:
+            with os.scandir(root) as entries:
+                found.update(entry.name for entry in entries if SANDBOX_ID.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as problem:
+            raise StoreError(
+                f"the sandboxes in {root} cannot be listed",
+                option=option,
+                wanted=root,
+                answer=str(problem),
+                fix="Run the task as the user whose sandboxes they are, with become where that is root.",
+            ) from problem
     return sorted(found)
 
 

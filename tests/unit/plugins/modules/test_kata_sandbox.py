@@ -163,3 +163,31 @@ def test_host_info(run: Run, tmp_path: pathlib.Path) -> None:
     assert host["memory"]["total_mb"] > host["memory"]["available_mb"] > 0
     assert set(host["devices"]) == {"kvm", "vhost_net", "vhost_vsock", "tun", "vfio", "acrn_hsm", "acrn_vhm"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["qemu"]
+
+
+@pytest.mark.parametrize("parallel", [0, -1, 257])
+def test_parallel_has_a_range(run: Run, tmp_path: pathlib.Path, parallel: int) -> None:
+    for check in (True, False):
+        result = run(kata_sandboxes, sandboxes=[{"id": "web", **BOOT}], parallel=parallel, _ansible_check_mode=check)
+        assert result["option"] == "parallel" and "from 1 to 256" in result["msg"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_cannot_be_listed_is_an_error_that_says_what_to_do(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    def denied(path: str) -> Any:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("os.scandir", denied)
+    result = run(kata_sandbox_info)
+    assert result["option"] == "state_dir" and "become" in result["fix"] and "Permission denied" in result["answer"]
+
+
+def test_a_device_task_names_its_own_options(run: Run) -> None:
+    from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import errors_of_one_device
+    from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError
+
+    params = {"id": "d0", "type": "block", "file": "/gone", "sandbox": "web"}
+    for wanted, option in (("/gone", "file"), ("d0", "id"), ({"id": "d0"}, "id")):
+        with pytest.raises(AssetError) as caught, errors_of_one_device(params):
+            raise AssetError("there is no such disk", option="devices", wanted=wanted)
+        assert caught.value.option == option
