@@ -77,7 +77,7 @@ def test_it_lives_as_a_user_of_its_own(host: Any, readable: bool) -> None:
     assert guest.run("head -c 12 /dev/vda; head -c 13 /dev/vdb") == "this is coldthis is image"
     host.converge(vcpus=2, memory_mb=320, devices=[*cold, *hot])
     guest.eventually("cat /sys/block/vdc/serial", "hot")
-    assert guest.run("head -c 11 /dev/vdc; printf written | dd of=/dev/vdc conv=fsync 2>/dev/null") == "this is hot"
+    assert guest.run("head -c 11 /dev/vdc; printf written | dd of=/dev/vdc conv=fsync 2>/dev/null").startswith("this is hot")
     assert (host.root / "hot.raw").read_bytes().startswith(b"written")
     guest.eventually("ls /sys/class/net", "eth0")
     guest.eventually("mkdir -p /mnt/w && mount -t virtiofs work /mnt/w && cat /mnt/w/greeting", "hello")
@@ -89,7 +89,7 @@ def test_it_lives_as_a_user_of_its_own(host: Any, readable: bool) -> None:
     restored = host.converge(state="started")["sandbox"]
     check_process(restored["pid"], uid)
     guest = host.shell()
-    assert guest.run("nproc; head -c 7 /dev/vdc") == "2\nwritten"
+    guest.eventually("nproc; head -c 7 /dev/vdc", "^2\nwritten$")
     assert host.device(**{**hot[0], "rate_limit": {"ops": 1000}})["actions"] and host.device(**hot[0])["actions"]
     assert owners(host) == before
     # Nobody but root can make a name in its directory, and nobody else reads what is in it.
@@ -119,7 +119,7 @@ def test_each_has_another_user_and_one_disk_serves_one(host: Any) -> None:
         with pytest.raises(HypervisorError, match="device copy and device free are the same file"):
             host.converge(check_mode, id="three", state="started", devices=[free, {**free, "id": "copy"}], **boot)
     host.converge(id="two", devices=[free])
-    with pytest.raises(HypervisorError, match="another device of this sandbox, or another process, has this file open"):
+    with pytest.raises(HypervisorError, match="device copy and device free are the same file"):
         host.converge(id="two", devices=[free, {**free, "id": "copy"}])
     assert host.converge(id="two", devices=[free])["changed"] is False
     # What a VMM has started, or become, ends with it.

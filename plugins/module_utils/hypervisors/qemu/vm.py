@@ -44,6 +44,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files im
 MIB = 1024 * 1024
 #: Seconds for one question to a VMM that is well, on a host that has much to do: one that does not answer counts as lost.
 QMP_SECONDS = 15.0
+#: Seconds in which a QEMU whose connection ended may end.
+ENDING_SECONDS = 1.0
 #: Seconds that quit, SIGTERM and SIGKILL get, each.
 STEP_SECONDS = 5.0
 #: Files of a run directory; the sockets are those that a VM which ended without ceremony leaves behind.
@@ -301,6 +303,9 @@ class Vm(ProcessVm):
                     reason=reason,
                 )
         except VmmError as error:
+            # The connection of a QEMU that ends is gone a moment before its process.
+            if isinstance(error, QmpConnectionError) and wait_gone(process, ENDING_SECONDS):
+                return self.observe()
             return Observed(power="unresponsive", pid=process.pid, reason=f"QEMU does not answer: {error}")
 
     def fewest_vcpus(self) -> int:
