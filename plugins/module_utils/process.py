@@ -20,7 +20,7 @@ import signal
 import struct
 import subprocess
 import time
-from typing import TYPE_CHECKING, Any, Iterator
+from typing import TYPE_CHECKING, Any, Collection, Iterator
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import Directory, UntrustedFile
 
@@ -172,7 +172,7 @@ def spawn_detached(
     while True:
         before = os.path.getsize(log_path) if os.path.exists(log_path) else 0
         child = _spawn([*through, *argv], log_path, pass_fds, env, user, later=True)
-        _wait_for_exec(child, os.path.realpath(through[0]), time.monotonic() + SUPERVISOR_SECONDS)
+        _wait_for_exec(child, {os.path.realpath(word) for word in through if os.path.isabs(word)}, time.monotonic() + SUPERVISOR_SECONDS)
         if child.poll() is None:
             return child
         words = tail(log_path, size=max(1, os.path.getsize(log_path) - before))
@@ -197,19 +197,19 @@ def open_log(path: str) -> int:
             raise OSError(errno.EINVAL, str(error)) from error
 
 
-def _wait_for_exec(child: subprocess.Popen[bytes], first: str, deadline: float) -> None:
-    """Wait until a process runs another program than the first, or has ended.
+def _wait_for_exec(child: subprocess.Popen[bytes], before: Collection[str], deadline: float) -> None:
+    """Wait until a process runs another program than those before, or has ended.
 
     :raises OSError: neither happened; the process is gone then
     """
     while child.poll() is None:
         identity = identify(child.pid)
-        if identity is not None and identity.executable != first:
+        if identity is not None and identity.executable not in before:
             return
         if time.monotonic() > deadline:
             child.kill()
             child.wait()
-            raise OSError(f"{os.path.basename(first)} made no unit within {SUPERVISOR_SECONDS:g} s")
+            raise OSError(f"systemd-run made no unit within {SUPERVISOR_SECONDS:g} s")
         time.sleep(0.002)
 
 

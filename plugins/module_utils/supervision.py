@@ -73,8 +73,8 @@ def scope_command(context: Context, config: HypervisorConfig, part: str = "", us
     The program takes the place of this command in the same process, and inherits its descriptors (systemd-run(1), --scope).
 
     :param part: names a helper of the VMM, such as one share's virtiofsd
-    :param user: whom the program shall run as, None for ourselves
-    :raises HostError: systemd is asked for and does not run this host
+    :param user: the user that the program runs as, None for our own; its groups must be set already
+    :raises HostError: systemd is asked for and does not run this host, or nothing can change the user
     :raises ConfigError: a limit is none
     """
     if resolve(config.supervisor) == "none":
@@ -95,14 +95,25 @@ def scope_command(context: Context, config: HypervisorConfig, part: str = "", us
         f"--property=Before={stem}.service",
         f"--description=Sandbox {context.sandbox_id}" + (f" ({part})" if part else ""),
     ]
-    if user is not None:
-        command += [f"--uid={user.uid}", f"--gid={user.gid}"]
     # A helper gets no limits: they are said of the VMM.
     for name, value in [] if part else [(limit.key, limit.value) for limit in config.unit_properties]:
         if not _PROPERTY.fullmatch(f"{name}={value}"):
             raise ConfigError("this is no property of a unit", option="unit_properties", wanted=f"{name}={value}")
         command.append(f"--property={name}={value}")
-    return [*command, "--"]
+    return [*command, "--", *_user_command(user)]
+
+
+def _user_command(user: User | None) -> list[str]:
+    """What changes the user within the unit. systemd-run itself (C(--uid), C(--gid)) takes no numbers that the host has no names for.
+
+    :raises HostError: this host has no setpriv
+    """
+    if user is None:
+        return []
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        raise HostError("setpriv must be installed to run a VMM as another user under systemd", option="supervisor", fix="Install util-linux.")
+    return [setpriv, f"--reuid={user.uid}", f"--regid={user.gid}", "--keep-groups", "--"]
 
 
 def log_command(layout: SandboxLayout, pid: int, log: str, offset: int) -> list[str]:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
+import shutil
 import subprocess
 import sys
 import time
 
 import pytest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import autostart, process, sandbox, supervision
+from ansible_collections.kata.hypervisor.plugins.module_utils import autostart, process, run_as, sandbox, supervision
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HostError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context, Observed
@@ -47,6 +49,36 @@ def test_each_vmm_gets_a_unit_of_its_own(systemd: pathlib.Path) -> None:
     helper = supervision.scope_command(USUAL, config, "fs-x")
     assert "--unit=kata-sandbox-web-1:fs-x.scope" in helper
     assert [word for word in helper if word.startswith("--property")] == ["--property=Before=kata-sandbox-web-1.service"]
+
+
+def test_systemd_run_is_given_no_number_that_has_no_name(systemd: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fails for a uid that the host does not know, which those of sandboxes are."""
+    user = run_as.own_user("web-1", run_as.FIRST_UID)
+    words = supervision.scope_command(USUAL, HypervisorConfig(supervisor="systemd"), user=user)
+    before, after = words[: words.index("--")], words[words.index("--") + 1 :]
+    assert not [word for word in before if str(user.uid) in word]
+    assert after == [shutil.which("setpriv"), f"--reuid={user.uid}", f"--regid={user.gid}", "--keep-groups", "--"]
+    monkeypatch.setattr(shutil, "which", lambda _name: None)
+    with pytest.raises(HostError, match="setpriv must be installed"):
+        supervision.scope_command(USUAL, HypervisorConfig(supervisor="systemd"), user=user)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the user")
+def test_the_user_changes_within_the_unit(systemd: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    user = run_as.own_user("web-1", run_as.FIRST_UID)
+    words = supervision.scope_command(USUAL, HypervisorConfig(supervisor="systemd"), user=user)
+    late = [os.path.realpath("/bin/sh"), "-c", 'sleep 0.1; exec "$@"', "sh", *words[words.index("--") + 1 :]]
+    child = process.spawn_detached(["/bin/sleep", "60"], str(tmp_path / "log"), through=late, user=user)
+    try:
+        identity = process.identify(child.pid)
+        assert identity is not None and identity.executable == os.path.realpath("/bin/sleep")
+        status = pathlib.Path(f"/proc/{child.pid}/status").read_text()
+        for name in ("Uid", "Gid"):
+            assert re.search(rf"^{name}:(\s+{user.uid}){{4}}$", status, re.MULTILINE), status
+        assert re.search(rf"^Groups:\s+{user.gid}\s*$", status, re.MULTILINE) and re.search(r"^CapPrm:\s+0+$", status, re.MULTILINE), status
+    finally:
+        child.kill()
+        child.wait()
 
 
 def test_sandboxes_of_other_directories_do_not_share_a_unit() -> None:
