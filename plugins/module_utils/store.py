@@ -505,7 +505,7 @@ def list_ids(state_root: str = STATE_ROOT, run_root: str = RUN_ROOT) -> list[str
 
     :raises StoreError: this user may not look
     """
-    found = set()
+    found: set[str] = set()
     for option, root in (("state_dir", os.path.join(state_root, "sandboxes")), ("run_dir", run_root)):
         try:
             with os.scandir(root) as entries:
