@@ -87,16 +87,19 @@ def own_uid(run_dir: str, jails: str, recorded: int = 0) -> int:
 
 
 def owners_of_processes() -> dict[int, int]:
-    """The real uid of every process that has not ended, by its pid (proc(5)). The owner of its directory there is root for one that gave its rights up."""
-    found = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                with open(f"/proc/{name}/status", "rb") as stream:
-                    words = dict(line.split(b":", 1) for line in stream.read(4096).splitlines() if b":" in line)
-                if words[b"State"].split()[0] not in (b"Z", b"X"):
-                    found[int(name)] = int(words[b"Uid"].split()[0])
-    return found
+    """The real uid of every process that has not ended, by its pid."""
+    owners = {int(name): uid_of(int(name)) for name in os.listdir("/proc") if name.isdigit()}
+    return {pid: uid for pid, uid in owners.items() if uid >= 0}
+
+
+def uid_of(pid: int) -> int:
+    """The real uid of a process (proc(5)), -1 where none runs. The owner of its directory there is root for one that gave its rights up."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as stream:
+            words = dict(line.split(b":", 1) for line in stream.read(4096).splitlines() if b":" in line)
+        return -1 if words[b"State"].split()[0] in (b"Z", b"X") else int(words[b"Uid"].split()[0])
+    except (OSError, ValueError, KeyError, IndexError):
+        return -1
 
 
 def denied(modes: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import run_as
+from ansible_collections.kata.hypervisor.plugins.module_utils import id_mapped, run_as
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import jailer
 
@@ -163,3 +163,28 @@ def test_what_the_modes_allow(tmp_path: pathlib.Path) -> None:
     os.chown(file, -1, run_as.FIRST_UID)
     file.chmod(0o640)
     assert run_as.may_use(user, str(file), "r") and not run_as.may_use(user, str(tmp_path / "gone"), "r")
+
+
+def test_a_file_is_opened_for_one_user_and_stays_as_it_is(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("before")
+    file.chmod(0o600)
+    before = file.stat()
+    mounts = pathlib.Path("/proc/self/mountinfo").read_text()
+    try:
+        descriptor = id_mapped.open_for(str(file), run_as.FIRST_UID)
+    except OSError as error:
+        pytest.skip(f"no ID-mapped mounts here: {error}")
+    script = f"printf after > /proc/self/fd/{descriptor}; cat {file} 2>/dev/null || echo denied"
+    for uid, answer in ((run_as.FIRST_UID, "after"), (run_as.FIRST_UID + 1, "before")):
+        file.write_text("before")
+        done = subprocess.run(
+            ["/bin/sh", "-c", script], user=uid, group=uid, extra_groups=[], cwd="/", pass_fds=[descriptor], stdout=subprocess.PIPE, text=True, check=False
+        )
+        assert done.stdout == "denied\n" and file.read_text() == answer
+    os.close(descriptor)
+    after = file.stat()
+    assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid, before.st_mode)
+    assert pathlib.Path("/proc/self/mountinfo").read_text() == mounts
+    with pytest.raises(FileNotFoundError):
+        id_mapped.open_for(str(tmp_path / "gone"), run_as.FIRST_UID)

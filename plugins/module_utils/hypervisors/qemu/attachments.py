@@ -195,7 +195,7 @@ def open_side(machine: vm.Vm, config: HypervisorConfig, device: Device) -> host_
         machine.state.sockets[device_id(device)] = device.host_path
         machine.context.checkpoint()
 
-    if isinstance(device, VfioDevice) and machine.state.uid:
+    if isinstance(device, VfioDevice) and (machine.state.uid or config.vmm_user):
         running = machine.process()
         vfio.let_lock(running.pid if running else 0, max(machine.state.max_memory_mb, config.memory_size))
 

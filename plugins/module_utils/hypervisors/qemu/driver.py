@@ -292,11 +292,18 @@ class QemuHypervisor(ProcessHypervisor):
         return {
             "accelerator": state.accelerator,
             "accelerator_reason": state.accelerator_reason,
-            **({"vmm_uid": state.uid} if state.process is not None else {}),
+            **self._user(),
             **self._exit_reason(),
             "uuid": state.uuid,
             "vmm_version": ".".join(map(str, state.qemu_version)),
         }
+
+    def _user(self) -> dict[str, int]:
+        """Whom QEMU runs as, asked of the kernel: records of earlier versions do not tell."""
+        from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import uid_of
+
+        uid = uid_of(self.vm.state.process.pid) if self.vm.state.process is not None and self.vm.state.process.is_alive() else -1
+        return {"vmm_uid": uid} if uid >= 0 else {}
 
     def _exit_reason(self) -> dict[str, str]:
         """QEMU's word for why the VM ended, where it ended by itself."""
