@@ -32,7 +32,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Vsock,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
-from ansible_collections.kata.hypervisor.plugins.module_utils.layout import clean_path
+from ansible_collections.kata.hypervisor.plugins.module_utils.layout import clean_path, one_spelling
 from ansible_collections.kata.hypervisor.plugins.module_utils.shown import HIDDEN
 
 DEVICE_ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,31}")
@@ -269,7 +269,13 @@ def changed_devices(
 
 def same_device(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether the same was asked for twice; the position is ours, nobody asks for it."""
-    return {**one, "index": None} == {**other, "index": None}
+    return _compared(one) == _compared(other)
+
+
+def _compared(device: dict[str, Any]) -> dict[str, Any]:
+    """A device as it is compared. Earlier versions recorded paths as tasks gave them."""
+    paths = {name: one_spelling(device[name]) for name in ("file", "path") if isinstance(device.get(name), str)}
+    return {**device, **paths, "index": None}
 
 
 def same_devices(some: list[dict[str, Any]], others: list[dict[str, Any]]) -> bool:

@@ -37,6 +37,11 @@ def clean_path(path: Any, option: str) -> str:
         raise ConfigError("a path must be absolute", option=option, wanted=path)
     if not path.isprintable():
         raise ConfigError("a path must not have a line break or another control character", option=option, wanted=path)
+    return one_spelling(path)
+
+
+def one_spelling(path: str) -> str:
+    """An absolute path as L(clean_path) returns it, whatever is in it."""
     return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
 
 

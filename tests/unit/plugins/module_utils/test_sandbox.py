@@ -9,6 +9,7 @@ import dataclasses
 import errno
 import os
 import pathlib
+import subprocess
 import threading
 import time
 from typing import Any, Callable
@@ -679,3 +680,39 @@ def test_what_a_guest_prints_reaches_no_terminal_raw(lab: Lab) -> None:
         lab.run(wait_for={"console": "never", "timeout": 0.2})
     for text in (str(caught.value), caught.value.as_result()["answer"]):
         assert "\\x1b[2J" in text and all(one.isprintable() or one in "\n\t" for one in text)
+
+
+# --- the same file, and a directory that cannot be written ----------------------------------------------------------------
+
+
+def test_another_spelling_of_a_path_is_no_change(lab: Lab) -> None:
+    share = {"id": "s", "type": "fs", "tag": "t", "path": "/srv/share"}
+    lab.run(devices=[share], **BOOT)
+    other = {"kernel_path": "//k", "initrd_path": "/./i/", "devices": [{**share, "path": "/srv//share/"}]}
+    for run in (lab.check, lab.run):
+        assert not run(**other)["changed"]
+    # As an earlier version has recorded it.
+    path = lab.root / "state/sandboxes/web/record.json"
+    path.write_text(path.read_text().replace('"/k"', '"//k"').replace("/srv/share", "/srv//share/"))
+    assert not lab.run(devices=[share], **BOOT)["changed"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+@pytest.mark.parametrize("made", [False, True])
+def test_check_mode_fails_where_the_run_cannot_lock(lab: Lab, tmp_path: pathlib.Path, made: bool) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs", str(state)], check=True)
+    try:
+        if made:
+            lab.run(**BOOT)
+        subprocess.run(["mount", "-o", "remount,ro", str(state)], check=True)
+        for wish in (BOOT, {"state": "stopped"}, {"state": "paused"}, *([{"state": "absent"}] if made else [])):
+            texts = []
+            for run in (lab.check, lab.run):
+                with pytest.raises(StoreError, match="Read-only file system") as caught:
+                    run(**wish)
+                texts.append(str(caught.value))
+            assert texts[0] == texts[1]
+    finally:
+        subprocess.run(["umount", str(state)], check=True)

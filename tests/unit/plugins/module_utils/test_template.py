@@ -303,3 +303,13 @@ def test_other_devices_make_it_anew(lab: TemplateLab) -> None:
     assert lab.make(devices=nets)["actions"] == MADE
     assert not lab.make(devices=nets[::-1])["changed"] and not lab.make()["changed"]
     assert "its devices are to be others" in str(lab.make(devices=nets[:1])["diff"]["before"]["stale"])
+
+
+def test_a_clone_has_its_templates_hypervisor_where_the_task_names_none(lab: TemplateLab) -> None:
+    lab.make()
+    for run in (lab.check, lab.run):
+        assert run(template="base", hypervisor=None)["sandbox"]["hypervisor"] == "mock"
+    with pytest.raises(ConfigError, match="hypervisor"):
+        lab.check(id="other", template="base", hypervisor="qemu")
+    with pytest.raises((ConfigError, StateError)):
+        lab.check(id="other", template="gone", hypervisor=None)
