@@ -309,7 +309,7 @@ def test_a_clone_has_its_templates_hypervisor_where_the_task_names_none(lab: Tem
     lab.make()
     for run in (lab.check, lab.run):
         assert run(template="base", hypervisor=None)["sandbox"]["hypervisor"] == "mock"
-    with pytest.raises(ConfigError, match="hypervisor"):
+    with pytest.raises(StateError, match="hypervisor"):
         lab.check(id="other", template="base", hypervisor="qemu")
-    with pytest.raises((ConfigError, StateError)):
+    with pytest.raises(StateError, match="no such template"):
         lab.check(id="other", template="gone", hypervisor=None)
