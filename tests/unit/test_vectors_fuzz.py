@@ -24,12 +24,12 @@ if sys.version_info < (3, 11):
 
 sys.path.insert(0, str(checkout.ROOT / "tests/vectors"))
 
-import run as runner  # noqa: E402
-import todays_qemu  # noqa: E402
-from adapters import qemu_cmdline, qmp_sequences  # noqa: E402
+import run as runner
+import todays_qemu
+from adapters import qemu_cmdline, qmp_sequences
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError  # noqa: E402
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic import vm as classic_vm  # noqa: E402
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic import vm as classic_vm
 
 DATA = checkout.ROOT / "tests/vectors/data"
 FILES = sorted(path.stem for path in DATA.glob("*.jsonl"))
@@ -48,7 +48,10 @@ KINDS = [
     *("volume", "socket", "vsock", "vsock_hybrid", "block", "vfio", "vhost_user", "vhost_user_pointer_as_passed_by_sandbox_AppendDevice"),
     *("veth", "bridged_macvlan", "ipvlan", "macvtap", "tap", "physical", "cpu", "memory", "fs", "serial_port", "image", "no such kind", ""),
 ]
-TEXTS = ["", "a", "a,b", ",", "=", "a b", "a\nb", "\0", "é" * 60, "x" * 300, "/", "../..", "{D}/x", "{DIR}/x", "\udcff", "\ud800", "10", "-1", "virtio-fs", "null"]
+TEXTS = [
+    *("", "a", "a,b", ",", "=", "a b", "a\nb", "\0", "é" * 60, "x" * 300, "/", "../..", "{D}/x"),
+    *("{DIR}/x", "\udcff", "\ud800", "10", "-1", "virtio-fs", "null"),
+]
 NUMBERS = [0, 1, -1, 2, 7, 8, 9, 31, 32, 255, 256, 65536, 2**31, 2**32 - 1, 2**32, 2**63, 2**64, -(2**63), 10**40]
 REPLIES = [
     *('{"return": null}', '{"return": "x"}', '{"return": []}', '{"return": [{}]}', '{"return": [{"CPU": "x", "thread_id": []}]}', '{"return": 7}'),

@@ -92,8 +92,8 @@ def config_to_go(config: HypervisorConfig) -> dict[str, Any]:
     values = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if not value:
-            continue
+        if not value or field.name not in GO_NAMES:
+            continue  # Empty, or an option that the original does not have.
         if field.name in PARAM_FIELDS:
             value = [{"Key": param.key, "Value": param.value} for param in value]
         values[GO_NAMES[field.name]] = value
