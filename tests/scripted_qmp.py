@@ -71,7 +71,7 @@ class ScriptedQmpServer:
     def _talk(self, client: socket.socket) -> None:
         greeting = {"QMP": {"version": {"qemu": self.version, "package": ""}, "capabilities": []}}
         lines = [self.script["line_before_greeting"]] if self.script["line_before_greeting"] else []
-        client.sendall("".join(line + "\n" for line in [*lines, json.dumps(greeting)]).encode())
+        client.sendall("".join(line + "\n" for line in [*lines, json.dumps(greeting)]).encode("utf-8", "surrogatepass"))
         pending = b""
         descriptors = 0
         while True:
@@ -96,7 +96,7 @@ class ScriptedQmpServer:
         if descriptors:
             entry["scm_rights_fds"] = descriptors
         self.log.append(entry)
-        client.sendall("".join(_with_id(line, identifier) + "\n" for line in reply.split("\n")).encode())
+        client.sendall("".join(_with_id(line, identifier) + "\n" for line in reply.split("\n")).encode("utf-8", "surrogatepass"))
 
     def _reply(self, request: dict[str, Any]) -> str:
         command = request["execute"]
@@ -120,7 +120,7 @@ def _with_id(line: str, identifier: Any) -> str:
     """A reply with the id of its request, which the original's client does not send and ours does."""
     try:
         message = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return line
     if identifier is not None and isinstance(message, dict) and "event" not in message:
         message["id"] = identifier

@@ -83,7 +83,7 @@ def hash_file(path: str, hash_type: str = DEFAULT_HASH_TYPE) -> str:
             while chunk:
                 digest.update(chunk)
                 chunk = stream.read(1 << 20)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise AssetError(f"the asset {path} cannot be read", answer=str(error)) from error
     return digest.hexdigest()
 

@@ -9,6 +9,8 @@ import dataclasses
 import enum
 from typing import Any, Union
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
+
 
 class DeviceKind(enum.IntEnum):
     """Kinds of devices, up to memory with the numbers of the original (they show up in its error texts)."""
@@ -182,9 +184,17 @@ class NetworkDevice:
 
 @dataclasses.dataclass
 class CpuDevice:
-    """A number of vCPUs to add or to remove."""
+    """A number of vCPUs to add or to remove.
+
+    :raises ConfigError: it is no number
+    """
 
     count: int
+
+    def __post_init__(self) -> None:
+        _check_number("the number of vCPUs", self.count)
+        if self.count < 0:
+            raise ConfigError("the number of vCPUs must be at least 0", option="vcpus", wanted=self.count)
 
 
 @dataclasses.dataclass
@@ -194,12 +204,17 @@ class MemoryDevice:
     :param size_mb: MiB
     :param slot: memory slot number
     :param addr: guest-physical address, filled in where it was probed
+    :raises ConfigError: one of them is no number
     """
 
     size_mb: int
     slot: int = 0
     addr: int = 0
     probe: bool = False
+
+    def __post_init__(self) -> None:
+        for what, value in (("the size of memory in MiB", self.size_mb), ("a memory slot", self.slot), ("an address", self.addr)):
+            _check_number(what, value)
 
 
 @dataclasses.dataclass
@@ -309,6 +324,15 @@ def device_id(device: Device) -> str:
     if isinstance(device, (CpuDevice, MemoryDevice)):
         return ""
     return device.id
+
+
+def _check_number(what: str, value: Any) -> None:
+    """Refuse a value that is no whole number; True and False are none.
+
+    :raises ConfigError: it is something else
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ConfigError(f"{what} must be a whole number", wanted=value)
 
 
 #: The longest id that a VMM is given.

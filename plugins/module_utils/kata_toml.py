@@ -40,6 +40,8 @@ DEFAULT_CTL = "/usr/bin/acrnctl"
 BLOCK_DEVICE_DRIVERS = ("virtio-scsi", "virtio-blk", "virtio-mmio", "nvdimm")
 SHARED_FILE_SYSTEMS = ("virtio-9p", "virtio-fs")
 HYPERVISOR_TABLES = ("qemu", "firecracker", "acrn")
+#: Tables of which there is one kind, and what Kata says of another one.
+PARTS = (("proxy", "proxy type not supported"), ("agent", "agent type is not supported"), ("shim", "shim is not supported"))
 #: What an image's init gets told, so that only the agent runs.
 IMAGE_PARAMS = (
     Param("systemd.unit", "kata-containers.target"),
@@ -372,6 +374,8 @@ def _configuration(document: Mapping[str, Any], host: LoaderHost) -> KataConfigu
         if known
         else HypervisorConfig()
     )
+    for name, words in PARTS:
+        _check_only_kata(name, words, document.get(name, {}))
     agent = _agent(_Table("agent", document.get("agent", {})), config.use_vsock)
     config.kernel_params = _kernel_params(config, agent)
     factory = _factory(_Table("factory", document.get("factory", {})))
@@ -469,6 +473,16 @@ def _max_vcpus(wanted: int, host: LoaderHost) -> int:
 
 def _memory(wanted_mb: int) -> int:
     return wanted_mb if wanted_mb >= MIN_MEMORY_MB else int(DEFAULTS["memory_size"])
+
+
+def _check_only_kata(name: str, words: str, tables: Any) -> None:
+    """Refuse a table of a proxy, an agent or a shim of another kind than Kata's own, as Kata does.
+
+    :raises ConfigError: names it
+    """
+    for kind in _Table(name, tables).values:
+        if kind != "kata":
+            raise ConfigError(f"{kind} {words}", option=f"{name}.{kind}", fix=f"Keep [{name}.kata] alone.")
 
 
 def _agent(tables: _Table, use_vsock: bool) -> AgentSettings:

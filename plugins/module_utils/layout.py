@@ -77,7 +77,10 @@ def socket_path(*elements: str) -> str:
     path = join_path(*elements)
     if not path:
         raise ConfigError("a socket needs a path")
-    size = len(os.fsencode(path))
+    try:
+        size = len(os.fsencode(path))
+    except UnicodeEncodeError as error:
+        raise ConfigError("a socket's path must be text that the file system can write", wanted=path, answer=str(error)) from error
     if size > MAX_SOCKET_PATH:
         raise ConfigError(
             f"the socket path {path} has {size} bytes and the kernel takes {MAX_SOCKET_PATH}",

@@ -71,7 +71,10 @@ class Template:
         record = Store(layout).load()
         if record is None:
             raise StateError(
-                "there is no such template", option="template", wanted=name, fix="Make it first, with kata_template."
+                f"there is no such template: {layout.record_path} does not exist",
+                option="template",
+                wanted=name,
+                fix="Make it first, with kata_template.",
             )
         template = cls(layout, record)
         stale = template.why_stale()
@@ -91,6 +94,8 @@ class Template:
             reasons.append(f"its memory {self.memory_path} is gone")
         elif known.get("memory_is") not in (None, fingerprint(self.memory_path)):
             reasons.append(f"its memory {self.memory_path} was written to")
+        if not os.path.exists(self.record.saved_state):
+            reasons.append(f"its devices' state {self.record.saved_state} is gone")
         return reasons
 
     @property

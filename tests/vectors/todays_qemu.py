@@ -15,10 +15,12 @@ import dataclasses
 import json
 import pathlib
 import sys
-from typing import Any, Iterable
+import traceback
+from typing import Any, Iterable, Iterator
 
 import run
 from adapters.answer import attempt
+from adapters.fields import Fields
 from adapters.go_config import config_from_go
 from adapters.qemu_cmdline import device_of, host_of
 from adapters.qemu_meaning import meaning
@@ -31,6 +33,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     VhostUserDevice,
     Volume,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import bridges
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import Machine, machine_named
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.argv import MODERN
@@ -103,26 +106,58 @@ def _parts(device: Device, config: HypervisorConfig, machine: Machine) -> list[P
         descriptors.vhost = [] if config.disable_vhost_net else ["9"] * device.queues
     elif isinstance(device, Volume):
         device = dataclasses.replace(device, id=device.mount_tag)
-        descriptors.socket_path = "/run/fs.sock" if config.shared_fs == "virtio-fs" else ""
+        descriptors.socket = "8" if config.shared_fs == "virtio-fs" else ""
     elif isinstance(device, BlockDrive):
         device = dataclasses.replace(device, driver="virtio-blk")
     return parts_of(device, Place.on(machine), config.block_device_driver, descriptors)
 
 
 def differences(line: dict[str, Any]) -> list[str]:
-    """What the VM for a line's wish is not as the recorded one, each C(today.MACHINE_TYPE.FACT)."""
-    given = line["input"]
+    """What the VM for a line's wish is not as the recorded one, each C(today.MACHINE_TYPE.FACT).
+
+    With a comma in a value, which the original does not escape, it is C(today.commas).
+    """
+    given = Fields(line["input"])
     recorded = meaning(line["output"]["argv"])
-    config, host = config_from_go(given["config"]), host_of(given, {})
+    config, host = config_from_go(given.table("config").values), host_of(given, {})
     role = "clone" if config.boot_from_template else "template" if config.boot_to_be_template else ""
     what = ".".join(filter(None, ("today", recorded["machine_type"], role)))
-    devices = filter(None, (device_of(device["kind"], device["fields"]) for device in given["devices"] or []))
+    if any("," in text for text in texts_in([given.text("sandbox_id"), given.items("devices"), path_values(config)])):
+        what = "today.commas"
+    devices = filter(None, map(device_of, given.tables("devices")))
     size = host.file_size(config.image_asset_path()) or 0
-    argv, failure = attempt(todays_command_line, given["sandbox_id"], config, recorded["machine_type"], devices, size, host.memory_mb)
+    argv, failure = attempt(
+        todays_command_line, given.text("sandbox_id"), config, recorded["machine_type"], devices, size, host.memory_mb
+    )
     if failure:
         return [f"{what}: expected a VM, got {failure!r}"]
     ours = meaning(argv)
     return [f"{what}.{fact}: expected {recorded[fact]!r}, got {ours[fact]!r}" for fact in recorded if recorded[fact] != ours[fact]]
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """All texts in a value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from texts_in(one)
+
+
+def path_values(config: HypervisorConfig) -> list[Any]:
+    """What of a configuration becomes a part of an option."""
+    paths = (config.memory_path, config.entropy_source, config.file_backed_mem_root_dir, config.image_path, config.machine_accelerators)
+    return [*paths, dict(config.custom_assets)]
+
+
+def check_line(line: dict[str, Any]) -> list[str]:
+    """L(differences), or the crash of a comparison, or the error of a line that cannot be read."""
+    try:
+        return differences(line)
+    except HypervisorError as error:
+        return [f"today: the line cannot be read: {error}"]
+    except Exception:
+        return [run.CRASH + traceback.format_exc(limit=-4)]
 
 
 def main() -> int:
@@ -136,7 +171,7 @@ def main() -> int:
         tally = run.Tally()
         for line in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
             if "argv" in (line["output"] or {}):
-                tally.count(line["id"], differences(line), deviations)
+                tally.count(line["id"], check_line(line), deviations)
         print(f"{path.name}, today's QEMU: {tally.passed} alike, {len(tally.failures)} failed, {tally.deviating} deviating")
         for failure in tally.failures:
             print(f"  {failure}")

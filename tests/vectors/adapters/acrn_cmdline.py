@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from adapters.answer import Answer, Lost, attempt
+from adapters.fields import Fields
 from adapters.go_config import config_from_go
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     BlockDrive,
@@ -19,9 +20,16 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Volume,
     Vsock,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, Unsupported
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
+    AssetError,
+    ConfigError,
+    StateError,
+    Unsupported,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import cmdline
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.kernel_params import kernel_params
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.vm import CONSOLE_SOCKET
+from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
 from ansible_collections.kata.hypervisor.plugins.module_utils.params import kernel_params_string
 
 #: What there is on the host that the vectors were made on.
@@ -29,32 +37,38 @@ FILES = ("/golden/bin/acrn-dm", "/golden/bin/acrnctl", "/golden/guest/vmlinuz", 
 NETWORKS = ("veth", "macvtap", "bridged_macvlan", "ipvlan", "tap", "physical")
 
 
-def _device(given: dict[str, Any]) -> Device | None:
+def _device(given: Fields) -> Device | None:
     """The device record of a line's device; None for one that the original passes over because it says nothing."""
-    kind, fields = given["kind"], given["fields"]
+    kind, fields = given.text("kind"), given.table("fields")
     if kind == "socket":
-        return SerialPort(fields["device_id"], fields["id"], fields["host_path"], fields["name"]) if fields.get("host_path") else None
+        path = fields.text("host_path")
+        return SerialPort(fields.text("device_id"), fields.text("id"), path, fields.text("name")) if path else None
     if kind == "block":
-        return BlockDrive(fields["File"], id=fields["ID"], index=fields.get("Index", 0)) if fields.get("File") else None
-    if kind == "veth" and fields.get("model") != "macvtap":
-        return NetworkDevice("tap", tap_name=fields["tapiface_name"], mac=fields["tapiface_mac"])
+        path = fields.text("File")
+        return BlockDrive(path, id=fields.text("ID"), index=fields.number("Index")) if path else None
+    if kind == "veth" and fields.text("model") != "macvtap":
+        return NetworkDevice("tap", tap_name=fields.text("tapiface_name"), mac=fields.text("tapiface_mac"))
     if kind == "veth":
-        return NetworkDevice("macvtap", tap_name=fields["tapiface_name"])
+        return NetworkDevice("macvtap", tap_name=fields.text("tapiface_name"))
     if kind == "macvtap":
-        return NetworkDevice("macvtap", tap_name=fields["name"])
+        return NetworkDevice("macvtap", tap_name=fields.text("name"))
     if kind in NETWORKS:
         return NetworkDevice(kind, name=kind)
     if kind == "volume":
-        return Volume(fields["mount_tag"], fields["host_path"])
+        return Volume(fields.text("mount_tag"), fields.text("host_path"))
     if kind in ("vsock", "vsock_hybrid"):
         return Vsock(3)
-    if kind == "vhost_user":
-        return VhostUserDevice(fields["DevID"], fields["SocketPath"], fields["Type"])
-    return VfioDevice("vfio")
+    if kind.startswith("vhost_user"):
+        return VhostUserDevice(fields.text("DevID"), fields.text("SocketPath"), fields.text("Type"))
+    if kind == "vfio":
+        return VfioDevice("vfio")
+    # The original has a record for every other kind too, and passes over it; the port has none.
+    raise Unsupported("ACRN has no such device", option="devices", wanted=kind)
 
 
 def run(given: dict[str, Any]) -> Answer:
-    config = config_from_go(given["config"])
+    given_line = Fields(given)
+    config = config_from_go(given.get("config"))
     config.valid()
     if not config.image_path:
         raise ConfigError("ACRN boots from an image", option="image_path")
@@ -62,11 +76,18 @@ def run(given: dict[str, Any]) -> Answer:
     for path in (config.image_path, config.hypervisor_path or "/usr/bin/acrn-dm", control):
         if path not in FILES:
             raise AssetError("there is no such file", wanted=path)
-    name = cmdline.vm_name(config, given["sandbox_id"])
-    console = f"/run/vc/vm/{given['sandbox_id']}/console.sock"
+    if "sandbox_registered" in given_line and not given_line.flag("sandbox_registered"):
+        raise StateError("the sandbox is not registered, so that its image has no index")
+    sandbox = given_line.text("sandbox_id")
+    name = cmdline.vm_name(config, sandbox)
+    console = socket_path("/run/vc/vm", sandbox, CONSOLE_SOCKET)
     # What ACRN does not have is refused, where the original passes over it; the rest of the line is compared all the same.
     devices, refusals = [], []
-    for device in map(_device, given["devices"]):
+    for one in given_line.tables("devices"):
+        device, unknown = attempt(_device, one)
+        if unknown:
+            refusals.append(unknown.error)
+            continue
         refusal = attempt(cmdline.command_line, config, name, console, [device])[1] if device else None
         if refusal and isinstance(refusal.error, Unsupported):
             refusals.append(refusal.error)
@@ -80,7 +101,7 @@ def run(given: dict[str, Any]) -> Answer:
             "blk_index_to_slot": [line.slots[index] for index in range(cmdline.PLACEHOLDERS + 1)],
             "block_index_after": Lost(),
             "ctl_path_resolved": control,
-            "hotplug": [_plug(line, name, drive) for drive in given["hotplug_block_drives"]],
+            "hotplug": [_plug(line, name, drive) for drive in given_line.tables("hotplug_block_drives")],
             "kernel_params": kernel_params_string(kernel_params(config)),
             "path": config.hypervisor_path or "/usr/bin/acrn-dm",
             "phase": "launch",
@@ -90,11 +111,12 @@ def run(given: dict[str, Any]) -> Answer:
     )
 
 
-def _plug(line: cmdline.CommandLine, name: str, drive: dict[str, Any]) -> dict[str, Any]:
+def _plug(line: cmdline.CommandLine, name: str, drive: Fields) -> dict[str, Any]:
     def words() -> list[str]:
-        if not drive["File"] or not 0 <= drive["Index"] < cmdline.PLACEHOLDERS:
-            raise ConfigError("this disk cannot take a placeholder's place", wanted=drive["ID"])
-        return cmdline.rescan(name, line.slots[drive["Index"]], drive["File"])
+        path, index = drive.text("File"), drive.number("Index")
+        if not path or not 0 <= index < cmdline.PLACEHOLDERS:
+            raise ConfigError("this disk cannot take a placeholder's place", wanted=drive.text("ID"))
+        return cmdline.rescan(name, line.slots[index], path)
 
     argv, error = attempt(words)
     return {"ctl_argv": argv, "data": None, "drive_after": Lost(), "error": error}

@@ -8,19 +8,23 @@ from __future__ import annotations
 from typing import Any
 
 from adapters.answer import Answer
+from adapters.fields import Fields, unknown_operation
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import align_memory, make_name_id
 from ansible_collections.kata.hypervisor.plugins.module_utils.disks import scsi_address, scsi_id_lun, virtio_disk_name
 
 
 def run(given: dict[str, Any]) -> Answer:
-    operation = given["op"]
+    line = Fields(given)
+    operation = line.text("op")
     if operation == "virt_drive_name":
-        return Answer(virtio_disk_name(given["index"]))
+        return Answer(virtio_disk_name(line.number("index")))
     if operation == "scsi_address":
-        return Answer(scsi_address(given["index"]))
+        return Answer(scsi_address(line.number("index")))
     if operation == "scsi_id_lun":
-        scsi_id, lun = scsi_id_lun(given["index"])
+        scsi_id, lun = scsi_id_lun(line.number("index"))
         return Answer({"id": scsi_id, "lun": lun})
     if operation == "make_name_id":
-        return Answer(make_name_id(given["type"], given["id"], given["max"]))
-    return Answer(align_memory(given["mem_mb"], given["block_mb"]))
+        return Answer(make_name_id(line.text("type"), line.text("id"), line.number("max")))
+    if operation == "calc_hotplug_mem":
+        return Answer(align_memory(line.number("mem_mb"), line.number("block_mb")))
+    raise unknown_operation(operation)

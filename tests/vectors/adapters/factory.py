@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 from adapters.answer import Answer, attempt
+from adapters.fields import Fields, unknown_operation
 from adapters.go_config import config_from_go
 from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import parse_spec, parse_template_spec
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
@@ -20,14 +21,14 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.sandbox import con
 from ansible_collections.kata.hypervisor.plugins.module_utils.template_making import converge_template
 
 
-def _vm_config(given: dict[str, Any]) -> VmConfig:
+def _vm_config(given: Fields) -> VmConfig:
     return VmConfig(
-        given["HypervisorType"],
-        config_from_go(given["HypervisorConfig"]),
-        given["AgentType"],
-        given["AgentConfig"],
-        given["ProxyType"],
-        given["ProxyConfig"],
+        given.text("HypervisorType"),
+        config_from_go(given.values.get("HypervisorConfig")),
+        given.text("AgentType"),
+        given.values.get("AgentConfig"),
+        given.text("ProxyType"),
+        given.values.get("ProxyConfig"),
     )
 
 
@@ -70,41 +71,65 @@ def _mode(path: pathlib.Path) -> str:
     return f"{path.stat().st_mode & 0o7777:04o}"
 
 
-def _new_factory(given: dict[str, Any], host: TemplateHost) -> Answer:
+def _present(state: str) -> tuple[bool, bool]:
+    """Whether the memory and the devices' state are there, in a line's words for what a template consists of."""
+    words = state.partition("(")[0]
+    memory, devices = ("memory" in words, "state" in words) if not words.startswith(("no ", "none", "neither", "nothing")) else (False, False)
+    return memory, devices
+
+
+def _new_factory(given: Fields, host: TemplateHost) -> Answer:
     complete = "config" not in given
     config = HypervisorConfig(kernel_path="/k", initrd_path="/i" if complete else "")
-    check_factory(VmConfig("mock", config, "noop", None, "noopProxy"), given.get("cache", 0), given.get("fetch_only", False))
-    state = given.get("state", "")
-    if not state:
+    fetch_only = given.flag("fetch_only")
+    check_factory(VmConfig("mock", config, "noop", None, "noopProxy"), given.number("cache"), fetch_only)
+    if not given.flag("template"):
+        # VMs that are booted when they are asked for leave nothing.
+        return Answer({"dir_exists": False})
+    memory, devices = _present(given.text("state"))
+    if not memory and not devices:
+        if fetch_only:
+            host.clone(check_mode=True)
         began = time.monotonic()
-        host.make(given["memory_mb"])
+        host.make(given.number("memory_mb", 128))
         return Answer({"disk": host.directory(), "elapsed_s": int(time.monotonic() - began)})
     host.make()
-    if state.startswith("memory file only"):
+    if not devices:
         shutil.rmtree(pathlib.Path(host.facts["state_dir"]) / "saved")
-    if given["fetch_only"]:
+    if not memory:
+        pathlib.Path(host.facts["memory_path"]).unlink()
+    if fetch_only:
         host.clone(check_mode=True)
     else:
         host.make()
     return Answer(host.directory())
 
 
+def _get_vm(given: Fields, host: TemplateHost) -> Answer:
+    """A VM of the factory. One that is asked for with another configuration is booted for itself, by the original and here."""
+    if isinstance(given.values.get("config"), dict):
+        _vm_config(given.table("config")).valid()
+    host.make()
+    return Answer({"got_vm": host.clone()["sandbox"]["state"] == "started"})
+
+
 def run(given: dict[str, Any]) -> Answer:
-    operation = given["op"]
+    line = Fields(given)
+    operation = line.text("op")
     if operation == "check_vm_config":
-        failure = attempt(_vm_config(given["base"]).check_serves, _vm_config(given["new"]))[1]
+        failure = attempt(_vm_config(line.table("base")).check_serves, _vm_config(line.table("new")))[1]
         return Answer({"match": failure is None}, failure.error if failure else None)
-    if operation == "vm_config_valid" or "AgentType" in given.get("config", ()):
-        _vm_config(given["config"]).valid()
+    if operation == "vm_config_valid":
+        _vm_config(line.table("config")).valid()
         return Answer({})
     with tempfile.TemporaryDirectory(prefix="kv-") as directory:
         host = TemplateHost(pathlib.Path(directory))
         if operation == "new_factory":
-            return _new_factory(given, host)
-        host.make()
+            return _new_factory(line, host)
         if operation == "get_vm":
-            return Answer({"got_vm": host.clone()["sandbox"]["state"] == "started"})
+            return _get_vm(line, host)
         if operation == "close_factory":
+            host.make()
             host.template(state="absent")
             return Answer(host.directory())
-    raise NotImplementedError(operation)
+    raise unknown_operation(operation)

@@ -9,17 +9,19 @@ bind-mounts everything; the driver links, copies or mounts), nor are the origina
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from adapters.answer import Answer, Failed, Judged, Lost
-from adapters.go_config import config_from_go
+from adapters.fields import Fields, unknown_operation
+from adapters.go_config import config_from_go, config_to_go
+from adapters.records import record_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     BlockDrive,
-    CpuDevice,
     Device,
-    MemoryDevice,
+    DeviceKind,
     NetworkDevice,
     SerialPort,
     VfioDevice,
@@ -32,6 +34,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     DeadlineExceeded,
     HypervisorError,
     StateError,
+    Unsupported,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
@@ -54,6 +57,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.process import Pro
 
 VERSION = (0, 17, 0)
 POOL = 8
+#: Seconds of a limit of time; the server here answers at once.
+LONGEST = 600
 #: What there is on the host that the vectors were made on.
 MISSING = ("/golden/nofile", "/golden/nokernel", "/golden/guest/missing", "/golden/bin/none")
 #: What today's API has in the place of an older resource, with the old body.
@@ -64,14 +69,20 @@ class Log(Judged):
     """Requests with their answers.
 
     :param refused: the step ended with an error
+    :param taken: the placeholders that disks had taken before it
     """
 
-    def __init__(self, entries: list[dict[str, Any]], refused: bool) -> None:
+    def __init__(self, entries: list[dict[str, Any]], refused: bool, taken: list[str]) -> None:
         self.entries = entries
         self.refused = refused
+        self.taken = taken
 
     def differences_from(self, where: str, expected: Any) -> list[str]:
         wanted = [_today(entry) for entry in expected or () if entry["kind"] == "http"]
+        for entry in wanted:
+            number = device_ids.placeholder_number(entry["path"].rpartition("/")[2])
+            if entry["method"] == "PATCH" and number is not None and (number >= POOL or (self.taken[number : number + 1] or [""])[0]):
+                return [f"{where}: there is no free drive_{number}"]
         old, new = [_name(entry) for entry in wanted], [_name(entry) for entry in self.entries]
         found = []
         if old and not new and self.refused:
@@ -99,7 +110,7 @@ def _today(entry: dict[str, Any]) -> dict[str, Any]:
     parent, _slash, name = entry["path"].rpartition("/")
     if not parent or not set(name) & set("-."):
         return entry
-    body = {key: device_ids.api_id(name) if key in ("drive_id", "iface_id") else value for key, value in entry["body"].items()}
+    body = {key: device_ids.api_id(name) if key in ("drive_id", "iface_id") else value for key, value in (entry.get("body") or {}).items()}
     return {**entry, "path": f"{parent}/{device_ids.api_id(name)}", "body": body}
 
 
@@ -133,7 +144,9 @@ class Words(Judged):
         ]
 
 
-def _options(words: list[str]) -> dict[str, str]:
+def _options(words: Any) -> dict[str, str]:
+    if not isinstance(words, list) or not words:
+        return {}
     found, name = {"program": words[0]}, ""
     for word in words[1:]:
         if word.startswith("--"):
@@ -147,23 +160,23 @@ def _options(words: list[str]) -> dict[str, str]:
 class Server(ApiClient):
     """A Firecracker that writes down what it is asked, and answers as the line says."""
 
-    def __init__(self, told: dict[str, Any]) -> None:
+    def __init__(self, told: Fields) -> None:
         super().__init__("", 1, "0.17.0")
         self.told = told
-        self.state = told["initial_state"]
+        self.state = told.text("initial_state", "Uninitialized")
         self.log: list[dict[str, Any]] = []
 
-    def request(self, method: str, endpoint: str, body: Optional[dict[str, Any]] = None, seconds: float = 0) -> Any:
+    def request(self, method: str, endpoint: str, body: Optional[dict[str, Any]] = None, seconds: float = 0) -> bytes:
         path, older = OLDER.get(endpoint, (endpoint, lambda given: given))
-        usual = self.told["vsock_status"] if path == "/vsocks/root" else 200 if method == "GET" else 204
-        status = self.told["fail"].get(f"{method} {path}", usual)
+        usual = self.told.number("vsock_status", 204) if path == "/vsocks/root" else 200 if method == "GET" else 204
+        status = self.told.table("fail").number(f"{method} {path}", usual)
         entry = {"kind": "http", "method": method, "path": path, "status": status}
         self.log.append(entry if body is None else {**entry, "body": older(body)})
         if status >= 400:
             raise ApiError(f"refused {method} {path}", status, answer="simulated failure")
         if body and body.get("action_type") == "InstanceStart":
             self.state = "Running"
-        return {"state": self.state} if endpoint == "/" else {}
+        return json.dumps({"state": self.state} if endpoint == "/" else {}).encode()
 
 
 class Machine(Vm):
@@ -213,13 +226,13 @@ class Places(attachments.HostSide):
 class Play:
     """One line, played step by step."""
 
-    def __init__(self, given: dict[str, Any]) -> None:
+    def __init__(self, given: Fields) -> None:
         self.given = given
-        self.server = Server(given["server"])
+        self.server = Server(given.table("server"))
         self.machine = Machine(self.server)
         self.driver = FirecrackerHypervisor(self.machine.context)
         self.driver.vm = self.machine
-        self.driver.config = self.config = config_from_go(given["config"])
+        self.driver.config = self.config = config_from_go(given.table("config").values)
         # The original takes that for a word about its agent, and has a vsock where a device says so.
         self.config.use_vsock = False
         self.config.placeholder_drives = POOL
@@ -227,27 +240,31 @@ class Play:
         #: A disk that is not there ends a task before anything is started.
         self.refusal: Optional[HypervisorError] = None
 
-    def step(self, operation: dict[str, Any]) -> dict[str, Any]:
+    def step(self, operation: Fields) -> dict[str, Any]:
         self.server.log = []
         error = None
+        taken = list(self.machine.state.placeholders)
         try:
-            getattr(self, operation["op"])(**(operation.get("args") or {}))
+            name = operation.text("op")
+            if name not in OPERATIONS:
+                raise unknown_operation(name)
+            OPERATIONS[name](self, operation.table("args"))
         except HypervisorError as problem:
             error = Failed(problem)
         inside = dict.fromkeys(("result", "state_after", "pending_devices", "pid_set", "elapsed_s"), Lost())
-        return {**inside, "error": error, "log": Log(self.server.log, error is not None), "process_alive": self.machine.running}
+        return {**inside, "error": error, "log": Log(self.server.log, error is not None, taken), "process_alive": self.machine.running}
 
-    def addDevice(self, device: dict[str, Any]) -> None:
+    def addDevice(self, arguments: Fields) -> None:
         try:
-            self._add(device)
+            self._add(arguments)
         except HypervisorError as problem:
             self.refusal = problem
             raise
 
-    def _add(self, device: dict[str, Any]) -> None:
+    def _add(self, arguments: Fields) -> None:
         if self.machine.running:
             raise StateError("the VM runs already: this is a hotplug")
-        made = _device(device)
+        made = _device(arguments.table("device")) if "device" in arguments else _of_kind(arguments)
         if made is None:
             raise AssetError("there is no such disk")
         if isinstance(made, (BlockDrive, NetworkDevice, Vsock)):
@@ -255,8 +272,8 @@ class Play:
         else:
             preparation.check_device(made, self.config, VERSION, None, [])
 
-    def startSandbox(self, timeout: int) -> None:
-        config = self.config
+    def startSandbox(self, arguments: Fields) -> None:
+        config, timeout = self.config, arguments.number("timeout")
         config.check_consistent()
         config.valid()
         for path in (config.hypervisor_path, config.kernel_asset_path(), config.image_asset_path()):
@@ -264,6 +281,10 @@ class Play:
                 raise AssetError("there is no such file", wanted=path)
         if isinstance(self.refusal, AssetError):
             raise self.refusal
+        for device in self.devices:
+            if isinstance(device, NetworkDevice) and device.kind != "tap":
+                # The original, which looks for the tap of every interface, crashes.
+                raise Unsupported(f"Firecracker's interfaces are taps, not {device.kind}")
         if timeout < 0:
             raise DeadlineExceeded("no time")
         self.machine.running = True
@@ -271,92 +292,114 @@ class Play:
         try:
             self.server.get("/")
             host = Places(self.machine, config)
-            starting.boot(self.machine, config, self.devices, self.server, host, time.monotonic() + timeout)
+            starting.boot(self.machine, config, self.devices, self.server, host, time.monotonic() + min(timeout, LONGEST))
         except BaseException:
             self.machine.kill()
             raise
 
-    def stopSandbox(self) -> None:
-        self.machine.kill()
-
-    def cleanup(self) -> None:
-        self.machine.kill()
-
-    def disconnect(self) -> None:
-        self.driver.disconnect()
-
     def check(self) -> None:
         self.machine.api()
 
-    def pauseSandbox(self) -> None:
-        self.driver.pause_sandbox()
+    def hotplugAddDevice(self, arguments: Fields) -> None:
+        attachments.attach(self.machine, self.config, self._hot(arguments))
 
-    def resumeSandbox(self) -> None:
-        self.driver.resume_sandbox()
+    def hotplugRemoveDevice(self, arguments: Fields) -> None:
+        attachments.detach(self.machine, self.config, self._hot(arguments))
 
-    def saveSandbox(self) -> None:
-        self.driver.save_sandbox("/nonexistent/saved", 1)
-
-    def getThreadIDs(self) -> None:
-        self.machine.api()
-
-    def resizeVCPUs(self, vcpus: int) -> None:
-        self.driver.resize_vcpus(vcpus)
-
-    def resizeMemory(self, mem_mb: int, block_mb: int = 0, probe: bool = False) -> None:
-        self.driver.resize_memory(mem_mb, block_mb, probe)
-
-    def hotplugAddDevice(self, device_type: int = 0, device: Optional[dict[str, Any]] = None, **drive: Any) -> None:
-        attachments.attach(self.machine, self.config, _hot(device_type, device, drive))
-
-    def hotplugRemoveDevice(self, device_type: int = 0, device: Optional[dict[str, Any]] = None, **drive: Any) -> None:
-        attachments.detach(self.machine, self.config, _hot(device_type, device, drive))
-
-    def wait(self, ms: int) -> None:
-        """There is nothing to wait for."""
-
-
-def _device(given: dict[str, Any]) -> Optional[Device]:
-    """The device record of a line's device; None for a disk that is not there."""
-    kind, fields = given["kind"], given["fields"]
-    if kind == "block":
-        if not fields.get("File") or fields["File"] in MISSING:
-            return None
-        return BlockDrive(fields["File"], id=fields["ID"], index=fields.get("Index", 0))
-    if kind in ("vsock", "vsock_hybrid"):
-        return Vsock(int(fields.get("context_id") or fields.get("ContextID") or 3))
-    if kind == "volume":
-        return Volume(fields.get("mount_tag", "t"), fields.get("host_path", "/p"))
-    if kind == "socket":
-        return SerialPort(fields.get("device_id", "d"), fields.get("id", "i"), fields.get("host_path", ""))
-    if kind.startswith("vhost_user"):
-        return VhostUserDevice(fields.get("DevID", "d"), fields.get("SocketPath", "/s"), fields.get("Type", ""))
-    if kind == "vfio":
-        return VfioDevice("vfio")
-    if "tapiface_name" not in fields:
-        return NetworkDevice(kind, name=fields.get("name", kind), tap_name=fields.get("name", kind))
-    return NetworkDevice("tap", name=fields["virt_name"], mac=fields["tapiface_mac"], tap_name=fields["tapiface_name"])
-
-
-def _hot(kind: int, device: Optional[dict[str, Any]], drive: dict[str, Any]) -> Device:
-    """What is to be plugged: a device of the line, or the number of a kind alone."""
-    if device is None:
-        fields = next((value for value in (drive, *drive.values()) if isinstance(value, dict) and "File" in value), None)
-        device = {"kind": "block", "fields": fields} if fields else None
-    if device is not None:
-        made = _device(device)
+    def _hot(self, arguments: Fields) -> Device:
+        """What is to be plugged: a device of the line, or the number of a kind alone."""
+        values = (arguments.values, *arguments.values.values())
+        fields = next((value for value in values if isinstance(value, dict) and "File" in value), None)
+        given = arguments.table("device") if "device" in arguments else Fields({"kind": "block", "fields": fields} if fields else {})
+        made = _device(given) if given.values else _of_kind(arguments)
         if made is None:
             raise AssetError("there is no such disk")
         return made
-    others: dict[int, Device] = {1: Volume("t", "/p"), 2: NetworkDevice("tap", name="n"), 5: Vsock(3), 6: VfioDevice("v"), 8: CpuDevice(1)}
-    return others.get(kind, MemoryDevice(1))
+
+
+#: The interface's operations, in the original's names.
+OPERATIONS: dict[str, Callable[[Play, Fields], Any]] = {
+    "createSandbox": lambda play, arguments: None,
+    "addDevice": Play.addDevice,
+    "startSandbox": Play.startSandbox,
+    "stopSandbox": lambda play, arguments: play.machine.kill(),
+    "cleanup": lambda play, arguments: play.machine.kill(),
+    "disconnect": lambda play, arguments: play.driver.disconnect(),
+    "check": lambda play, arguments: play.check(),
+    "pauseSandbox": lambda play, arguments: play.driver.pause_sandbox(),
+    "resumeSandbox": lambda play, arguments: play.driver.resume_sandbox(),
+    "saveSandbox": lambda play, arguments: play.driver.save_sandbox("/nonexistent/saved", 1),
+    "getThreadIDs": lambda play, arguments: play.check(),
+    "getSandboxConsole": lambda play, arguments: play.driver.get_sandbox_console(),
+    "resizeVCPUs": lambda play, arguments: play.driver.resize_vcpus(arguments.number("vcpus")),
+    "resizeMemory": lambda play, arguments: play.driver.resize_memory(
+        arguments.number("mem_mb"), arguments.number("block_mb"), arguments.flag("probe")
+    ),
+    "hotplugAddDevice": Play.hotplugAddDevice,
+    "hotplugRemoveDevice": Play.hotplugRemoveDevice,
+    "capabilities": lambda play, arguments: play.driver.capabilities(),
+    "hypervisorConfig": lambda play, arguments: config_to_go(play.driver.hypervisor_config()),
+    "pid": lambda play, arguments: play.driver.pid(),
+    "save": lambda play, arguments: play.driver.save(),
+    "load": lambda play, arguments: play.driver.load(play.driver.save(), play.config),
+    "toGrpc": lambda play, arguments: play.driver.to_grpc(),
+    "fromGrpc": lambda play, arguments: play.driver.from_grpc(play.config, b""),
+    # There is nothing to wait for.
+    "wait": lambda play, arguments: None,
+}
+
+
+def _device(given: Fields) -> Optional[Device]:
+    """The device record of a line's device; None for a disk that is not there."""
+    kind, fields = given.text("kind"), given.table("fields")
+    if kind == "block":
+        path = fields.text("File")
+        if not path or path in MISSING:
+            return None
+        return BlockDrive(path, id=fields.text("ID"), index=fields.number("Index"))
+    if kind in ("vsock", "vsock_hybrid"):
+        return Vsock(fields.number("context_id") or fields.number("ContextID") or 3)
+    if kind == "volume":
+        return Volume(fields.text("mount_tag", "t"), fields.text("host_path", "/p"))
+    if kind == "socket":
+        return SerialPort(fields.text("device_id", "d"), fields.text("id", "i"), fields.text("host_path"))
+    if kind.startswith("vhost_user"):
+        return VhostUserDevice(fields.text("DevID", "d"), fields.text("SocketPath", "/s"), fields.text("Type"))
+    if kind == "vfio":
+        return VfioDevice("vfio")
+    names = {"cpu": DeviceKind.CPU, "memory": DeviceKind.MEMORY, "fs": DeviceKind.FS, "serial_port": DeviceKind.SERIAL_PORT}
+    if kind in names:
+        return record_of(names[kind], _value(names[kind]))
+    if kind in ("tap", "physical", "macvtap"):
+        # The original's endpoints without a pair of interfaces.
+        return NetworkDevice("macvtap", name=fields.text("name", kind), tap_name=fields.text("name", kind))
+    if kind in ("veth", "bridged_macvlan", "ipvlan"):
+        return NetworkDevice(
+            "tap", name=fields.text("virt_name"), mac=fields.text("tapiface_mac"), tap_name=fields.text("tapiface_name")
+        )
+    raise Unsupported(f"Firecracker has no device for {kind}")
+
+
+def _value(kind: int) -> Any:
+    return {DeviceKind.CPU: 1, DeviceKind.MEMORY: {"size_mb": 1}}.get(DeviceKind(kind))
+
+
+def _of_kind(arguments: Fields) -> Device:
+    """A device of which a line tells the number of its kind alone.
+
+    :raises Unsupported: it is a disk, of which nothing else is known, or there is no such kind
+    """
+    kind = arguments.number("device_type")
+    if kind == DeviceKind.BLOCK or not DeviceKind.IMAGE <= kind <= DeviceKind.MEMORY:
+        raise Unsupported(f"Firecracker has no device for kind {kind}")
+    return record_of(kind, _value(kind))
 
 
 def _words(play: Play, sandbox: str) -> list[str]:
     config = play.config
     if not config.jailer_path:
         return [config.hypervisor_path, "--api-sock", play.machine.socket.replace(play.machine.context.run_dir, "{JAILER_ROOT}").replace(".sock", ".socket")]
-    config.network_namespace = play.given["netns"]
+    config.network_namespace = play.given.text("netns")
     jail = Jail("/var/lib/vc", os.path.basename(config.hypervisor_path), jailer.jail_id(sandbox), 0, 0)
     return jailer.argv(config, config.jailer_path, config.hypervisor_path, VERSION, jail, [])
 
@@ -367,16 +410,17 @@ def run(given: dict[str, Any]) -> Answer:
         (starting, "is_partitioned"): lambda image: True,
         (attachments, "HostSide"): Places,
     }
+    line = Fields(given)
     kept = {place: getattr(*place) for place in classic}
     for (module, name), stand_in in classic.items():
         setattr(module, name, stand_in)
     try:
-        play = Play(given)
+        play = Play(line)
         lost = ("gid", "uid", "hypervisor_json", "jailer_root", "socket_path", "vm_path")
-        answer = {**{name: Lost() for name in lost}, "steps": [play.step(operation) for operation in given["ops"]]}
+        answer = {**{name: Lost() for name in lost}, "steps": [play.step(operation) for operation in line.tables("ops")]}
     finally:
         for (module, name), real in kept.items():
             setattr(module, name, real)
     if play.config.hypervisor_path not in MISSING:
-        answer["process_argv"] = Words(_words(play, given["sandbox_id"]))
+        answer["process_argv"] = Words(_words(play, line.text("sandbox_id")))
     return Answer(answer)

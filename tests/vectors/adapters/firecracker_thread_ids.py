@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from adapters.answer import Answer
+from adapters.fields import Fields
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.threads import vcpu_number
 
 
 def run(given: dict[str, Any]) -> Answer:
-    numbers = [vcpu_number(name) for name in given["thread_comms"]]
+    numbers = {vcpu_number(name) for name in Fields(given).texts("thread_comms")}
     return Answer({"vcpu_ids": sorted(number for number in numbers if number is not None)})

@@ -8,7 +8,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from adapters.fields import Fields
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
 from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param
 
 GO_NAMES = {
@@ -63,13 +65,26 @@ FIELDS = {go_name: name for name, go_name in GO_NAMES.items()}
 PARAM_FIELDS = ("kernel_params", "hypervisor_params")
 
 
-def config_from_go(values: dict[str, Any]) -> HypervisorConfig:
-    config = HypervisorConfig()
-    for go_name, value in values.items():
+def config_from_go(values: Any) -> HypervisorConfig:
+    """A recorded configuration.
+
+    :raises ConfigError: it has a field that there is not, or a value of another type
+    """
+    config, given = HypervisorConfig(), Fields(values)
+    readers = {str: given.text, int: given.number, bool: given.flag}
+    for go_name in given.values:
+        if go_name not in FIELDS:
+            raise ConfigError("a configuration has no such field", wanted=go_name)
         name = FIELDS[go_name]
+        usual = getattr(config, name)
         if name in PARAM_FIELDS:
-            value = [Param(item["Key"], item["Value"]) for item in value or []]
-        setattr(config, name, dict(value) if isinstance(value, dict) else value)
+            value: Any = [Param(item.text("Key"), item.text("Value")) for item in given.tables(go_name)]
+        elif isinstance(usual, dict):
+            table = given.table(go_name)
+            value = {key: table.text(key) for key in table.values}
+        else:
+            value = readers[type(usual)](go_name)
+        setattr(config, name, value)
     return config
 
 
@@ -77,8 +92,8 @@ def config_to_go(config: HypervisorConfig) -> dict[str, Any]:
     values = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if not value:
-            continue
+        if not value or field.name not in GO_NAMES:
+            continue  # Empty, or an option that the original does not have.
         if field.name in PARAM_FIELDS:
             value = [{"Key": param.key, "Value": param.value} for param in value]
         values[GO_NAMES[field.name]] = value

@@ -10,19 +10,21 @@ import tempfile
 from typing import Any
 
 from adapters.answer import Answer, attempt
+from adapters.fields import Fields, raw_bytes
 from ansible_collections.kata.hypervisor.plugins.module_utils.host import read_host_memory_mb, read_mem_total_kb
 
 
 def run(given: dict[str, Any]) -> Answer:
+    line = Fields(given)
     with tempfile.TemporaryDirectory() as directory:
         path = pathlib.Path(directory, "meminfo")
-        if given["content"] is not None:
-            path.write_bytes(given["content"].encode("utf-8", "surrogateescape"))
-        elif given["path_kind"] == "directory":
+        if "content" in line:
+            path.write_bytes(raw_bytes(line.text("content")))
+        elif line.text("path_kind") == "directory":
             path.mkdir()
         size, error = attempt(read_mem_total_kb, str(path))
         memory, memory_error = attempt(read_host_memory_mb, str(path))
     output = {"size_kb": str(size or 0)}
-    if given["content"] is not None:
+    if "content" in line:
         output |= {"host_mem_mb": memory or 0, "host_mem_mb_error": memory_error}
     return Answer(output, error.error if error else None)

@@ -12,8 +12,8 @@ from adapters.go_config import config_from_go, config_to_go
 
 
 def run(given: dict[str, Any]) -> Answer:
-    template_error = attempt(config_from_go(given["config"]).check_template_config)[1]
-    config = config_from_go(given["config"])
+    template_error = attempt(config_from_go(given.get("config")).check_template_config)[1]
+    config = config_from_go(given.get("config"))
     error = attempt(config.valid)[1]
     output = {"check_template_error": template_error, "config_after": config_to_go(config)}
     return Answer(output, error.error if error else None)

@@ -8,17 +8,21 @@ from __future__ import annotations
 from typing import Any
 
 from adapters.answer import Answer, attempt
+from adapters.fields import Fields, unknown_operation
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import HypervisorType, new_hypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 
 
 def run(given: dict[str, Any]) -> Answer:
-    value = given["value"]
-    if given["op"] == "string":
+    line = Fields(given)
+    operation, value = line.text("op"), line.text("value")
+    if operation == "string":
         return Answer({"string": str(HypervisorType(value))})
-    if given["op"] == "set":
+    if operation == "set":
         kind = HypervisorType()
         error = attempt(kind.set, value)[1]
         return Answer({"raw": kind.value, "string": str(kind)}, error.error if error else None)
+    if operation != "new":
+        raise unknown_operation(operation)
     driver, error = attempt(new_hypervisor, value, Context("golden", "/nonexistent/run", "/nonexistent/state"))
     return Answer({"driver": driver.name if driver else ""}, error.error if error else None)

@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from adapters.answer import Answer
+from adapters.fields import Fields
 from adapters.go_config import config_from_go
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import kernel_params as acrn
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
     kernel_params as firecracker,
@@ -21,12 +23,15 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.params import kern
 
 
 def run(given: dict[str, Any]) -> Answer:
-    config = config_from_go(given["config"])
-    if given["driver"] == "firecracker":
+    driver = Fields(given).text("driver")
+    config = config_from_go(given.get("config"))
+    if driver == "firecracker":
         return Answer({"cmdline": kernel_params_string(firecracker.classic_kernel_params(config))})
-    if given["driver"] == "acrn":
+    if driver == "acrn":
         params, defaults = acrn.kernel_params(config), acrn.default_params(config)
-    else:
+    elif driver == "qemu":
         params = kernel_parameters(config, AMD64)
         defaults = AMD64.mode_parameters(config.debug, bool(config.image_path))
+    else:
+        raise ConfigError("there is no driver that has a guest's kernel of its own", wanted=driver)
     return Answer({"cmdline": kernel_params_string(params), "arch_default_params": serialize_params(defaults)})

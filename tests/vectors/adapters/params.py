@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any
 
 from adapters.answer import Answer, attempt
+from adapters.fields import Fields, unknown_operation
 from ansible_collections.kata.hypervisor.plugins.module_utils.params import (
     Param,
     add_kernel_param,
@@ -17,8 +18,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.params import (
 )
 
 
-def _params(items: Optional[list[dict[str, str]]]) -> list[Param]:
-    return [Param(item["key"], item["value"]) for item in items or []]
+def _params(line: Fields) -> list[Param]:
+    return [Param(item.text("key"), item.text("value")) for item in line.tables("params")]
 
 
 def _described(params: list[Param]) -> list[dict[str, str]]:
@@ -36,14 +37,19 @@ def _add_all(params: list[Param]) -> dict[str, Any]:
 
 
 def run(given: dict[str, Any]) -> Answer:
-    operation = given["op"]
+    line = Fields(given)
+    operation = line.text("op")
     if operation == "serialize":
-        words = serialize_params(_params(given["params"]), given["delim"])
+        words = serialize_params(_params(line), line.text("delim"))
         return Answer({"list": words or None, "joined": " ".join(words), "is_null": not words})
     if operation == "roundtrip":
-        return Answer({"list": serialize_params(deserialize_params(given["list"] or [])) or None})
+        return Answer({"list": serialize_params(deserialize_params(line.texts("list"))) or None})
     if operation == "add_kernel_params":
-        return Answer(_add_all(_params(given["params"])))
-    from_line = operation == "deserialize_kernel_params_string"
-    params = parse_kernel_params(given["string"]) if from_line else deserialize_params(given["list"] or [])
+        return Answer(_add_all(_params(line)))
+    if operation == "deserialize_kernel_params_string":
+        params = parse_kernel_params(line.text("string"))
+    elif operation == "deserialize":
+        params = deserialize_params(line.texts("list"))
+    else:
+        raise unknown_operation(operation)
     return Answer({"params": _described(params), "is_null": not params})

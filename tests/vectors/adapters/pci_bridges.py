@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from adapters.answer import Answer, attempt
+from adapters.fields import Fields, unknown_operation
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.bridges import Bridge, allocate, release
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.arch import AMD64
 
@@ -30,9 +31,12 @@ def _remove(bridges: list[Bridge], device_id: str) -> dict[str, Any]:
 
 
 def run(given: dict[str, Any]) -> Answer:
-    bridges = AMD64.bridges(given["machine_type"], given["bridges"])
-    results = [
-        _add(bridges, operation["id"]) if operation["op"] == "add" else _remove(bridges, operation["id"])
-        for operation in given["ops"] or []
-    ]
+    line = Fields(given)
+    bridges = AMD64.bridges(line.text("machine_type"), line.number("bridges", 0, 0))
+    calls = {"add": _add, "del": _remove}
+    results = []
+    for operation in line.tables("ops"):
+        if operation.text("op") not in calls:
+            raise unknown_operation(operation.text("op"))
+        results.append(calls[operation.text("op")](bridges, operation.text("id")))
     return Answer({"results": results, "final": [bridge.as_dict() for bridge in bridges]})

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from adapters.answer import Answer, attempt
+from adapters.answer import UNSET, Answer, attempt
+from adapters.fields import Fields
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
@@ -28,6 +29,8 @@ def _qemu(stored: dict[str, Any]) -> Answer:
     loaded = ClassicState.from_snapshot(snapshot)
     handover = Handover("nosuch", QMP_SOCKET, state, 1, SMP).to_bytes()
     arrived, error = attempt(Handover.from_bytes, handover)
+    if error:
+        return Answer(UNSET, error.error)
     return Answer(
         {
             "persist_state": snapshot,
@@ -41,10 +44,12 @@ def _qemu(stored: dict[str, Any]) -> Answer:
 
 
 def run(given: dict[str, Any]) -> Answer:
-    if given["driver"] == "qemu":
-        return _qemu(given["hypervisor_json_old_store"])
-    driver = new_hypervisor(given["driver"], Context("golden", "/nonexistent/run", "/nonexistent/state"))
+    line = Fields(given)
+    name = line.text("driver")
+    if name == "qemu":
+        return _qemu(line.table("hypervisor_json_old_store").values)
+    driver = new_hypervisor(name, Context("golden", "/nonexistent/run", "/nonexistent/state"))
     answer = {"persist_state": driver.save(), "to_grpc_error": attempt(driver.to_grpc)[1]}
-    if given["driver"] == "mock":
+    if name == "mock":
         answer["from_grpc_error"] = attempt(driver.from_grpc, HypervisorConfig(), b"")[1]
     return Answer(answer)

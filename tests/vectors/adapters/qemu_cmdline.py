@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Optional
 
 from adapters.answer import Answer, attempt
+from adapters.fields import Fields
 from adapters.go_config import config_from_go
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     BlockDrive,
@@ -19,7 +20,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Volume,
     Vsock,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.host import parse_host_memory_mb
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.arch import (
     ARCHITECTURES,
@@ -31,65 +32,68 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.c
     HostFacts,
 )
 
+#: Kinds of interfaces; the original passes over those that are not its own.
+NETWORK_KINDS = ("veth", "bridged_macvlan", "ipvlan", "macvtap", "tap", "physical", "vhost_user_endpoint")
 
-def device_of(kind: str, fields: dict[str, Any]) -> Optional[Device]:
-    """A recorded device."""
+
+def device_of(given: Fields) -> Optional[Device]:
+    """A recorded device. None for what the original passes over: a reference to a record, and a kind that it does not know."""
+    kind, fields = given.text("kind"), given.table("fields")
     if kind == "volume":
-        return Volume(fields.get("mount_tag", ""), fields.get("host_path", ""))
+        return Volume(fields.text("mount_tag"), fields.text("host_path"))
     if kind == "socket":
-        return SerialPort(
-            fields.get("device_id", ""), fields.get("id", ""), fields.get("host_path", ""), fields.get("name", "")
-        )
+        return SerialPort(fields.text("device_id"), fields.text("id"), fields.text("host_path"), fields.text("name"))
     if kind == "vsock":
-        return Vsock(fields.get("context_id", 0), 99 if fields.get("vhost_fd") else None, fields.get("port", 0))
+        return Vsock(fields.number("context_id"), 99 if fields.flag("vhost_fd") else None, fields.number("port"))
     if kind == "block":
-        return BlockDrive(
-            fields.get("File", ""), fields.get("Format", ""), fields.get("ID", ""), fields.get("Index", 0)
-        )
+        return BlockDrive(fields.text("File"), fields.text("Format"), fields.text("ID"), fields.number("Index"))
     if kind == "vfio":
         return VfioDevice(
-            fields.get("ID", ""),
-            fields.get("Type", 0),
-            fields.get("BDF", ""),
-            fields.get("SysfsDev", ""),
-            fields.get("VendorID", ""),
-            fields.get("DeviceID", ""),
+            fields.text("ID"),
+            fields.number("Type"),
+            fields.text("BDF"),
+            fields.text("SysfsDev"),
+            fields.text("VendorID"),
+            fields.text("DeviceID"),
         )
     if kind == "vhost_user":
         return VhostUserDevice(
-            fields.get("DevID", ""),
-            fields.get("SocketPath", ""),
-            fields.get("Type", ""),
-            fields.get("MacAddress", ""),
-            fields.get("Tag", ""),
-            fields.get("CacheSize", 0),
+            fields.text("DevID"),
+            fields.text("SocketPath"),
+            fields.text("Type"),
+            fields.text("MacAddress"),
+            fields.text("Tag"),
+            fields.number("CacheSize"),
         )
-    if kind.startswith("vhost_user_pointer"):
-        # The original drops a reference to a record; the port has no references.
+    if kind not in NETWORK_KINDS:
         return None
     return NetworkDevice(
         kind,
-        fields.get("virt_name") or fields.get("name", ""),
-        fields.get("tapiface_mac") or fields.get("mac", ""),
-        fields.get("tapiface_name", ""),
-        fields.get("tap_id", ""),
-        fields.get("model", ""),
-        [99] * fields.get("n_vm_fds", 0),
-        [99] * fields.get("n_vhost_fds", 0),
+        fields.text("virt_name") or fields.text("name"),
+        fields.text("tapiface_mac") or fields.text("mac"),
+        fields.text("tapiface_name"),
+        fields.text("tap_id"),
+        fields.text("model"),
+        [99] * fields.descriptors("n_vm_fds"),
+        [99] * fields.descriptors("n_vhost_fds"),
     )
 
 
-def host_of(given: dict[str, Any], binaries: dict[str, str]) -> HostFacts:
-    """The host that a line was recorded on."""
-    host = given["host"]
-    files = {path: 0 if size == "dir" else size for path, size in host["existing_files"].items()}
-    if host["dev_shm_exists"]:
+def host_of(given: Fields, binaries: dict[str, str]) -> HostFacts:
+    """The host that a line was recorded on.
+
+    :raises HostError: its memory cannot be
+    """
+    host = given.table("host")
+    sizes = host.table("existing_files")
+    files = {path: 0 if size == "dir" else sizes.number(path) for path, size in sizes.values.items()}
+    if host.flag("dev_shm_exists"):
         files["/dev/shm"] = 0
-    if host["default_qemu_binary_exists"]:
+    if host.flag("default_qemu_binary_exists"):
         files[binaries.get("pc", "")] = 1
     return HostFacts(
-        parse_host_memory_mb(f"MemTotal: {host['mem_total_kb']} kB\n"),
-        host["cpuinfo_has_hypervisor_flag"],
+        parse_host_memory_mb(f"MemTotal: {host.number('mem_total_kb')} kB\n"),
+        host.flag("cpuinfo_has_hypervisor_flag"),
         files.get,
         "{UUID}",
         lambda: "{RAND16}",
@@ -97,7 +101,12 @@ def host_of(given: dict[str, Any], binaries: dict[str, str]) -> HostFacts:
 
 
 def _architecture(name: str, host_cpus: int) -> ClassicArchitecture:
-    """The architecture; those of arm64 were recorded where the interrupt controller is unknown."""
+    """The architecture; those of arm64 were recorded where the interrupt controller is unknown.
+
+    :raises ConfigError: there is no such architecture
+    """
+    if name not in ARCHITECTURES:
+        raise ConfigError("there is no such architecture", wanted=name, fix=f"The architectures are {', '.join(ARCHITECTURES)}.")
     return with_gic(ARCHITECTURES[name], "", host_cpus) if name == "arm64" else ARCHITECTURES[name]
 
 
@@ -120,17 +129,19 @@ def _facts(name: str, host_cpus: int) -> Answer:
 
 
 def run(given: dict[str, Any]) -> Answer:
-    if given.get("op") == "arch_facts":
-        return _facts(given["goarch"], 2)
-    architecture = _architecture(given.get("goarch", "amd64"), given["host"].get("num_cpu", 0))
-    config = config_from_go(given["config"])
+    line = Fields(given)
+    arch = line.text("goarch", "amd64")
+    if line.text("op") == "arch_facts":
+        return _facts(arch, 2)
+    architecture = _architecture(arch, line.table("host").number("num_cpu"))
+    config = config_from_go(given.get("config"))
     machine, failure = attempt(
-        lambda: ClassicMachine(given["sandbox_id"], config, architecture, host_of(given, architecture.binaries))
+        lambda: ClassicMachine(line.text("sandbox_id"), config, architecture, host_of(line, architecture.binaries))
     )
     if failure:
         return Answer({"phase": "createSandbox"}, failure.error)
-    for device in given["devices"] or []:
-        record = device_of(device["kind"], device["fields"])
+    for device in line.tables("devices"):
+        record = device_of(device)
         failure = attempt(machine.add_device, record)[1] if record else None
         if failure:
             return Answer({"phase": "addDevice"}, failure.error)

@@ -26,8 +26,8 @@ def options(argv: list[str]) -> Iterator[Option]:
         if position < len(argv) and not argv[position].startswith("-"):
             value = argv[position]
             position += 1
-        if value.startswith('{"'):
-            properties = json.loads(value)
+        properties = _object(value)
+        if properties is not None:
             yield name, str(next((properties.pop(key) for key in HEADS if key in properties), "")), properties
         elif name in ("append", "kernel", "initrd", "bios", "pidfile"):
             yield name, value, {}
@@ -36,6 +36,15 @@ def options(argv: list[str]) -> Iterator[Option]:
             head = words.pop(0)[0] if words and not words[0][1] else ""
             properties = {key: text if equals else True for key, equals, text in words}
             yield name, head or str(properties.pop("driver", "")), properties
+
+
+def _object(value: str) -> dict[str, Any] | None:
+    """The object that a value is in JSON, None for another value."""
+    try:
+        found = json.loads(value) if value.startswith('{"') else None
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def meaning(argv: list[str]) -> dict[str, Any]:
@@ -56,38 +65,50 @@ def _on(value: Any) -> bool:
     return value in (True, "on", "true", "yes")
 
 
+def _number(value: Any) -> int:
+    """A number, -1 for a text that is none."""
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return -1
+
+
 def _bytes(value: Any) -> int:
-    return int(str(value)[:-1]) << 20 if str(value).endswith("M") else int(value)
+    return _number(str(value)[:-1]) << 20 if str(value).endswith("M") else _number(value)
+
+
+def _first(found: list[tuple[str, dict[str, Any]]]) -> tuple[str, dict[str, Any]]:
+    return found[0] if found else ("", {})
 
 
 def _machine(found: list[Option]) -> dict[str, Any]:
-    ((kind, words),) = _all(found, "machine")
-    ((vcpus, topology),) = _all(found, "smp")
+    kind, words = _first(_all(found, "machine"))
+    vcpus, topology = _first(_all(found, "smp"))
     places = _of(found, "device", "pci-bridge", "pcie-pci-bridge")
     switches = {name for name, _head, _properties in found}
     return {
         "machine_type": kind,
-        "accelerator": words["accel"],
-        "uuid": _all(found, "uuid")[0][0],
-        "cpu": _all(found, "cpu")[0][0],
-        "vcpus": (int(vcpus), *(int(topology[name]) for name in ("cores", "threads", "sockets", "maxcpus"))),
-        "bridges": [(head, properties["bus"], properties["id"], properties["addr"]) for head, properties in places],
+        "accelerator": words.get("accel"),
+        "uuid": _first(_all(found, "uuid"))[0],
+        "cpu": _first(_all(found, "cpu"))[0],
+        "vcpus": (_number(vcpus), *(_number(topology.get(name)) for name in ("cores", "threads", "sockets", "maxcpus"))),
+        "bridges": [(head, properties.get("bus"), properties.get("id"), properties.get("addr")) for head, properties in places],
         "slot_0_of_bridges": ["the bridge's own" for _head, properties in places if _on(properties.get("shpc"))],
         "nothing_by_default": {"no-user-config", "nodefaults"} <= switches and ("vga", "none", {}) in found,
     }
 
 
 def _memory(found: list[Option]) -> dict[str, Any]:
-    ((size, room),) = _all(found, "m")
-    ((kind, backend),) = [(head, properties) for head, properties in _of(found, "object", "memory-backend") if properties["id"] == "dimm1"]
+    size, room = _first(_all(found, "m"))
+    kind, backend = _first([(head, properties) for head, properties in _of(found, "object", "memory-backend") if properties.get("id") == "dimm1"])
     where = SHARED_MEMORY if kind == "memory-backend-memfd" else str(backend.get("mem-path", ""))
     locks = [properties for name in ("realtime", "overcommit") for _head, properties in _all(found, name)]
     return {
         "memory_mb": _bytes(size) >> 20,
-        "memory_slots": int(room.get("slots", 0)),
+        "memory_slots": _number(room.get("slots", 0)),
         "memory_can_grow": "maxmem" in room and _bytes(room["maxmem"]) > _bytes(size),
         "memory_where": where,
-        "memory_backend_bytes": _bytes(backend["size"]),
+        "memory_backend_bytes": _bytes(backend.get("size")),
         "memory_shared": _on(backend.get("share")),
         "memory_prealloc": _on(backend.get("prealloc")),
         "memory_locked": any(_on(properties.get("mlock", properties.get("mem-lock"))) for properties in locks),
@@ -104,53 +125,55 @@ def _boot(found: list[Option]) -> dict[str, Any]:
         **{f"parameter_{name}": value[-1:] for name, value in parameters.items()},
         "parameter_dax": any("dax" in each for each in flags),
         "incoming": any(name == "incoming" for name, _head, _properties in found),
-        "pidfile": os.path.basename(_all(found, "pidfile")[0][0]),
+        "pidfile": os.path.basename(_first(_all(found, "pidfile"))[0]),
     }
 
 
 def _disks(found: list[Option]) -> dict[str, Any]:
-    nodes: dict[str, tuple[str, str, bool]] = {}
+    nodes: dict[Any, tuple[Any, Any, bool]] = {}
+    nothing = ("", "", False)
     for _head, properties in _all(found, "drive"):
-        nodes[properties["id"]] = (properties["file"], properties["format"], False)
+        nodes[properties.get("id")] = (properties.get("file"), properties.get("format"), False)
     for head, properties in _all(found, "blockdev"):
         nodes[properties["node-name"]] = (properties["file"]["filename"], head, properties["read-only"])
-    memory = {properties["id"]: properties for _head, properties in _of(found, "object", "memory-backend-file")}
-    drives = [properties["drive"] for _head, properties in _of(found, "device", "virtio-blk", "scsi-hd")]
+    memory = {properties.get("id"): properties for _head, properties in _of(found, "object", "memory-backend-file")}
+    drives = [str(properties.get("drive")) for _head, properties in _of(found, "device", "virtio-blk", "scsi-hd")]
     images = [name for name in drives if name.startswith("image")]
-    nvdimms = [memory[properties["memdev"]]["mem-path"] for _head, properties in _of(found, "device", "nvdimm")]
+    nvdimms = [memory.get(properties.get("memdev"), {}).get("mem-path", "") for _head, properties in _of(found, "device", "nvdimm")]
     controllers = _of(found, "device", "virtio-scsi")
-    threads = {properties["id"] for _head, properties in _of(found, "object", "iothread")}
+    threads = {properties.get("id") for _head, properties in _of(found, "object", "iothread")}
     return {
-        "images": [*nvdimms, *(nodes[name][0] for name in images)],
+        "images": [*nvdimms, *(nodes.get(name, nothing)[0] for name in images)],
         "images_as": ["nvdimm"] * len(nvdimms) + ["virtio-blk"] * len(images),
-        "images_on_virtio_blk_read_only": [nodes[name][2] for name in images],
-        "disks": [nodes[name] for name in drives if name not in images],
-        "scsi_controllers": [properties["id"] for _head, properties in controllers],
+        "images_on_virtio_blk_read_only": [nodes.get(name, nothing)[2] for name in images],
+        "disks": [nodes.get(name, nothing) for name in drives if name not in images],
+        "scsi_controllers": [properties.get("id") for _head, properties in controllers],
         "scsi_threads": [properties["iothread"] in threads for _head, properties in controllers if "iothread" in properties],
     }
 
 
 def _channels(found: list[Option]) -> dict[str, Any]:
-    chardevs = {properties["id"]: properties.get("path", "") for _head, properties in _all(found, "chardev")}
-    sources = {properties["id"]: properties.get("filename", "") for _head, properties in _of(found, "object", "rng-random")}
-    exports = {properties["id"]: properties["path"] for _head, properties in _all(found, "fsdev")}
-    served = [(head, chardevs[properties["chardev"]]) for head, properties in _of(found, "device", "vhost-user-") if not head.startswith("vhost-user-fs")]
+    chardevs = {properties.get("id"): properties.get("path", "") for _head, properties in _all(found, "chardev")}
+    sources = {properties.get("id"): properties.get("filename", "") for _head, properties in _of(found, "object", "rng-random")}
+    exports = {properties.get("id"): properties.get("path", "") for _head, properties in _all(found, "fsdev")}
+    others = [(head, properties) for head, properties in _of(found, "device", "vhost-user-") if not head.startswith("vhost-user-fs")]
+    served = [(head, chardevs.get(properties.get("chardev"), "")) for head, properties in others]
     return {
-        "entropy": [sources[properties["rng"]] for _head, properties in _of(found, "device", "virtio-rng")],
-        "ports": [properties.get("name", "") for _head, properties in _of(found, "device", "virtserialport") if properties["id"] != "agent0"],
-        "shares_9p": [(properties["mount_tag"], exports[properties["fsdev"]]) for _head, properties in _of(found, "device", "virtio-9p")],
-        "shares_virtio_fs": [properties["tag"] for _head, properties in _of(found, "device", "vhost-user-fs")],
-        "vsocks": [int(properties["guest-cid"]) for _head, properties in _of(found, "device", "vhost-vsock")],
+        "entropy": [sources.get(properties.get("rng"), "") for _head, properties in _of(found, "device", "virtio-rng")],
+        "ports": [properties.get("name", "") for _head, properties in _of(found, "device", "virtserialport") if properties.get("id") != "agent0"],
+        "shares_9p": [(properties.get("mount_tag", ""), exports.get(properties.get("fsdev"), "")) for _head, properties in _of(found, "device", "virtio-9p")],
+        "shares_virtio_fs": [properties.get("tag", "") for _head, properties in _of(found, "device", "vhost-user-fs")],
+        "vsocks": [_number(properties.get("guest-cid")) for _head, properties in _of(found, "device", "vhost-vsock")],
         "host_devices": [properties.get("host") or properties.get("sysfsdev") for _head, properties in _of(found, "device", "vfio")],
         "served_devices": served,
     }
 
 
 def _network(found: list[Option]) -> dict[str, Any]:
-    backends = {properties["id"]: {"type": head or properties.get("type", ""), **properties} for head, properties in _all(found, "netdev")}
+    backends = {properties.get("id"): {"type": head or properties.get("type", ""), **properties} for head, properties in _all(found, "netdev")}
     cards = []
     for _head, properties in _of(found, "device", "virtio-net"):
-        backend = backends[properties["netdev"]]
-        queues = len(str(backend["fds"]).split(":")) if "fds" in backend else int(backend.get("queues", 1))
-        cards.append((backend["type"], properties["mac"], queues, _on(backend.get("vhost"))))
+        backend = backends.get(properties.get("netdev"), {"type": ""})
+        queues = len(str(backend["fds"]).split(":")) if "fds" in backend else _number(backend.get("queues", 1))
+        cards.append((backend["type"], properties.get("mac"), queues, _on(backend.get("vhost"))))
     return {"interfaces": cards}

@@ -10,12 +10,13 @@ import os
 import pathlib
 import tempfile
 import time
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from scripted_qmp import ScriptedQmpServer
 
-from adapters.answer import Answer, Lost, attempt
-from adapters.go_config import config_from_go
+from adapters.answer import Answer, Judged, Lost, attempt
+from adapters.fields import Fields, unknown_operation
+from adapters.go_config import config_from_go, config_to_go
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     BlockDrive,
     CpuDevice,
@@ -28,14 +29,21 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Volume,
     Vsock,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError, LaunchError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError, LaunchError, Unsupported
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Capabilities
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.arch import AMD64
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.machine import (
+    RUN_ROOT,
     ClassicMachine,
     HostFacts,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.vm import ClassicVm
+from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
 
+#: The recorded VM.
+SANDBOX = "golden"
+#: The largest number in a version of QEMU.
+MOST_VERSION = 2**31 - 1
 #: What exists on the recorded host.
 FILES = {"/golden/bin/qemu-system-x86_64": 10, "/golden/guest/kata.img": 131072, "/golden/shm": 0, "/dev/shm": 0}
 BLOCK_DEVICES = {"/dev/loop0": 1 << 20}
@@ -49,11 +57,16 @@ BLOCK_NAMES = {
     "nvdimm_id": "NvdimmID",
     "virt_path": "VirtPath",
 }
-VFIO_NAMES = {"id": "ID", "type": "Type", "bdf": "BDF", "sysfs_dev": "SysfsDev"}
+#: Names of the original's numbers for kinds.
+KIND_NAMES = ("image", "fs", "net", "block", "serial_port", "vsock", "vfio", "vhost_user", "cpu", "memory")
+#: Milliseconds that a line can wait, and seconds that it can give a VM.
+LONGEST_WAIT, LONGEST_START = 60_000, 600
 NETWORK_KINDS = ("veth", "tap", "bridged_macvlan", "ipvlan", "macvtap", "physical")
 UNSUPPORTED: dict[str, Device] = {
     "fs": Volume("tag", "/golden"),
     "serial_port": SerialPort("port0", "char0", "/golden/socket"),
+    "socket": SerialPort("port0", "char0", "/golden/socket"),
+    "volume": Volume("tag", "/golden"),
     "vsock": Vsock(3),
     "vhost_user": VhostUserDevice("user0", "/golden/socket", "vhost-user-blk-pci"),
     # The port has no record for an image: it is part of the configuration.
@@ -71,26 +84,26 @@ def _descriptors(count: int) -> list[int]:
     return [os.open(os.devnull, os.O_RDWR) for _each in range(count)]
 
 
-def _device(kind: str, fields: dict[str, Any]) -> Device:
+def _device(kind: str, fields: Fields) -> Device:
+    """The record of a line's device.
+
+    :raises Unsupported: the port has none for its kind
+    """
     if kind == "cpu":
-        return CpuDevice(fields["count"])
+        return CpuDevice(fields.number("count"))
     if kind == "memory":
-        return MemoryDevice(fields["size_mb"], fields["slot"], fields["addr"], fields["probe"])
+        return MemoryDevice(fields.number("size_mb"), fields.number("slot"), fields.number("addr"), fields.flag("probe"))
     if kind == "block":
-        return BlockDrive(
-            **{"file": "", "format": "", **{name: fields[key] for name, key in BLOCK_NAMES.items() if key in fields}}
-        )
+        values = {name: fields.text(key) for name, key in BLOCK_NAMES.items() if name != "index"}
+        return BlockDrive(**values, index=fields.number("Index"))
     if kind == "vfio":
-        return VfioDevice(
-            **{"id": "", "type": 0, **{name: fields[key] for name, key in VFIO_NAMES.items() if key in fields}}
-        )
+        return VfioDevice(fields.text("ID"), fields.number("Type"), fields.text("BDF"), fields.text("SysfsDev"))
     if kind in NETWORK_KINDS:
         return NetworkDevice(
-            kind,
-            mac=fields.get("tapiface_mac", ""),
-            tap_name=fields.get("tap_name", ""),
-            tap_id=fields.get("tap_id", ""),
+            kind, mac=fields.text("tapiface_mac"), tap_name=fields.text("tap_name"), tap_id=fields.text("tap_id")
         )
+    if kind not in UNSUPPORTED:
+        raise Unsupported("there is no such kind of device", wanted=kind)
     return UNSUPPORTED[kind]
 
 
@@ -116,20 +129,35 @@ def _launch(outcome: str) -> None:
         raise LaunchError(outcome)
 
 
-def _operate(vm: ClassicVm, operation: str, arguments: dict[str, Any], launch_outcome: str) -> Any:
+class Console(Judged):
+    """The path of the console's socket: the recorded one names the VM's directory, or has a placeholder for it."""
+
+    def __init__(self, sandbox: str) -> None:
+        self.sandbox = sandbox
+        self.path = socket_path(RUN_ROOT, sandbox, "console.sock")
+
+    def differences_from(self, where: str, expected: Any) -> list[str]:
+        return [] if expected in (self.path, "{VMDIR}/console.sock") else [f"{where}: expected {expected!r}, got {self.path!r}"]
+
+
+def _operate(vm: ClassicVm, operation: str, arguments: Fields, launch_outcome: str) -> Any:
     if operation == "startSandbox":
-        return vm.start(arguments["timeout"], lambda argv: _launch(launch_outcome))
+        timeout = arguments.number("timeout", 0, None, LONGEST_START)
+        return vm.start(timeout, lambda argv: _launch(launch_outcome))
     if operation == "resizeVCPUs":
-        vcpus = vm.resize_vcpus(arguments["vcpus"])
+        vcpus = vm.resize_vcpus(arguments.number("vcpus"))
         return {"old": vcpus.old, "new": vcpus.new}
     if operation == "resizeMemory":
-        memory = vm.resize_memory(arguments["mem_mb"], arguments["block_mb"], arguments["probe"])
+        memory = vm.resize_memory(arguments.number("mem_mb"), arguments.number("block_mb", 0, 0), arguments.flag("probe"))
         return {"mem_mb": memory.new_mb, "device": _described(memory.device)}
     if operation == "getThreadIDs":
         return {str(vcpu): thread for vcpu, thread in vm.thread_ids().items()}
     if operation == "wait":
-        return time.sleep(arguments["ms"] / 1000)
-    calls = {
+        return time.sleep(arguments.number("ms", 0, 0, LONGEST_WAIT) / 1000)
+    if operation == "getSandboxConsole":
+        given = next((value for value in arguments.values.values() if isinstance(value, str)), SANDBOX)
+        return Console(given)
+    calls: dict[str, Callable[[], Any]] = {
         "stopSandbox": vm.stop,
         "pauseSandbox": vm.pause,
         "resumeSandbox": vm.resume,
@@ -137,20 +165,42 @@ def _operate(vm: ClassicVm, operation: str, arguments: dict[str, Any], launch_ou
         "check": vm.check,
         "disconnect": vm.disconnect,
         "cleanup": lambda: None,
+        # What is added to a VM that runs is added to a command line that was used already.
+        "addDevice": lambda: None,
+        "createSandbox": lambda: None,
+        "capabilities": lambda: _facts(vm.machine.architecture.capabilities(vm.machine.machine_type)),
+        "hypervisorConfig": lambda: config_to_go(vm.config),
+        # There is no process behind a scripted monitor.
+        "pid": lambda: 0,
+        "save": lambda: vm.state.as_snapshot(0),
+        "load": Lost,
+        "toGrpc": lambda: (vm.disconnect(), Lost())[1],
+        "fromGrpc": Lost,
     }
+    if operation not in calls:
+        raise unknown_operation(operation)
     return calls[operation]()
 
 
-def _hotplug(vm: ClassicVm, operation: str, given: dict[str, Any], devices: dict[str, Device]) -> tuple[Any, Any]:
+def _facts(found: Capabilities) -> dict[str, bool]:
+    return {name: getattr(found, name) for name in ("block_device", "block_device_hotplug", "multi_queue", "fs_sharing")}
+
+
+def _hotplug(vm: ClassicVm, operation: str, arguments: Fields, devices: dict[str, Device]) -> tuple[Any, Any]:
     """Plug a device; disks and NICs are the same record each time they are named."""
-    name = json.dumps(given, sort_keys=True)
-    device = devices.get(name) or _device(given["kind"], given["fields"])
+    given = arguments.table("device")
+    if not given.values:
+        number = arguments.number("device_type", -1)
+        given = Fields({"kind": KIND_NAMES[number] if 0 <= number < len(KIND_NAMES) else f"number {number}"})
+    name = json.dumps(given.values, sort_keys=True)
+    fields = given.table("fields")
+    device = devices.get(name) or _device(given.text("kind"), fields)
     if isinstance(device, BlockDrive):
         devices[name] = device
     elif isinstance(device, NetworkDevice):
         devices[name] = device
-        device.vm_fds = _descriptors(given["fields"].get("n_vm_fds", 0))
-        device.vhost_fds = _descriptors(given["fields"].get("n_vhost_fds", 0))
+        device.vm_fds = _descriptors(fields.descriptors("n_vm_fds"))
+        device.vhost_fds = _descriptors(fields.descriptors("n_vhost_fds"))
     function = vm.hotplug_add if operation == "hotplugAddDevice" else vm.hotplug_remove
     data, error = attempt(function, device)
     _close_descriptors(device)
@@ -158,14 +208,15 @@ def _hotplug(vm: ClassicVm, operation: str, given: dict[str, Any], devices: dict
 
 
 def _step(
-    vm: ClassicVm, server: ScriptedQmpServer, step: dict[str, Any], devices: dict[str, Device], launch_outcome: str
+    vm: ClassicVm, server: ScriptedQmpServer, step: Fields, devices: dict[str, Device], launch_outcome: str
 ) -> dict[str, Any]:
-    arguments = step.get("args") or {}
+    arguments, operation = step.table("args"), step.text("op")
     started = time.monotonic()
-    if "device" in arguments:
-        result, error = _hotplug(vm, step["op"], arguments["device"], devices)
+    if operation in ("hotplugAddDevice", "hotplugRemoveDevice"):
+        found, failure = attempt(_hotplug, vm, operation, arguments, devices)
+        result, error = (None, failure) if failure else found
     else:
-        result, error = attempt(_operate, vm, step["op"], arguments, launch_outcome)
+        result, error = attempt(_operate, vm, operation, arguments, launch_outcome)
     elapsed = int(time.monotonic() - started)
     answer = {
         "result": Lost() if error and result is None else result,
@@ -187,19 +238,32 @@ def _step(
 
 
 def run(given: dict[str, Any]) -> Answer:
+    line = Fields(given)
+    version = [Fields({"part": part}).number("part", 0, 0, MOST_VERSION) for part in line.items("qemu_version")]
+    vcpus = [vcpu.text("ID") for vcpu in line.tables("initial_hotplugged_vcpus")]
+    outcome = line.text("launch_outcome")
     with tempfile.TemporaryDirectory() as directory:
         run_dir = pathlib.Path(directory, "vm")
         run_dir.mkdir()
-        host = HostFacts(given["host_mem_total_kb"] // 1024, False, FILES.get, "{UUID}", lambda: "{RAND16}")
-        machine = ClassicMachine("golden", config_from_go(given["config"]), AMD64, host)
-        vm = ClassicVm(machine, str(run_dir), tuple(given["qemu_version"][:2]), _block_device_size)
-        vm.state.hotplugged_vcpus = [vcpu["ID"] for vcpu in given["initial_hotplugged_vcpus"] or []]
-        server = ScriptedQmpServer(str(run_dir / "qmp.sock"), given["server"], given["qemu_version"])
+        host = HostFacts(line.number("host_mem_total_kb") // 1024, False, FILES.get, "{UUID}", lambda: "{RAND16}")
+        machine = ClassicMachine(SANDBOX, config_from_go(given.get("config")), AMD64, host)
+        vm = ClassicVm(machine, str(run_dir), ((*version, 0, 0)[0], (*version, 0, 0)[1]), _block_device_size)
+        vm.state.hotplugged_vcpus = vcpus
+        server = ScriptedQmpServer(str(run_dir / "qmp.sock"), _script(line.table("server")), version)
         devices: dict[str, Device] = {}
         try:
-            return Answer(
-                {"steps": [_step(vm, server, step, devices, given["launch_outcome"]) for step in given["ops"]]}
-            )
+            return Answer({"steps": [_step(vm, server, step, devices, outcome) for step in line.tables("ops")]})
         finally:
             vm.disconnect()
             server.close()
+
+
+def _script(given: Fields) -> dict[str, Any]:
+    """What the server does, complete."""
+    replies = given.table("scripted_replies")
+    return {
+        "running": given.flag("running"),
+        "scripted_replies": {command: replies.texts(command) for command in replies.values},
+        "auto_device_deleted_event": given.flag("auto_device_deleted_event"),
+        "line_before_greeting": given.text("line_before_greeting"),
+    }

@@ -10,16 +10,19 @@ import tempfile
 from typing import Any
 
 from adapters.answer import Answer
+from adapters.fields import Fields, raw_bytes
 from ansible_collections.kata.hypervisor.plugins.module_utils.host import read_running_on_vmm
 
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
 def run(given: dict[str, Any]) -> Answer:
+    line = Fields(given)
+    goarch = line.text("goarch")
     with tempfile.TemporaryDirectory() as directory:
         path = pathlib.Path(directory, "cpuinfo")
-        if given["content"] is not None:
-            path.write_bytes(given["content"].encode("utf-8", "surrogateescape"))
-        elif given.get("path_kind") == "directory":
+        if "content" in line:
+            path.write_bytes(raw_bytes(line.text("content")))
+        elif line.text("path_kind") == "directory":
             path.mkdir()
-        return Answer(read_running_on_vmm(str(path), MACHINES.get(given["goarch"], given["goarch"])))
+        return Answer(read_running_on_vmm(str(path), MACHINES.get(goarch, goarch)))

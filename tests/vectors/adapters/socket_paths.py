@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from adapters.answer import Answer
+from adapters.fields import Fields
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
 
 
 def run(given: dict[str, Any]) -> Answer:
-    return Answer(socket_path(*(given["elements"] or [])))
+    return Answer(socket_path(*Fields(given).texts("elements")))

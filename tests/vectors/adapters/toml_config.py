@@ -10,6 +10,7 @@ import tempfile
 from typing import Any
 
 from adapters.answer import Answer
+from adapters.fields import Fields, raw_bytes, write_scratch
 from adapters.go_config import config_to_go
 from ansible_collections.kata.hypervisor.plugins.module_utils.kata_toml import (
     AgentSettings,
@@ -20,7 +21,10 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.kata_toml import (
 from ansible_collections.kata.hypervisor.plugins.module_utils.params import kernel_params_string
 
 #: Files that exist although the vectors tell no size of theirs.
-BINARIES = ("hv", "proxy", "shim", "ctl", "jailer", "fw", "firmware")
+BINARIES: tuple[str, ...] = ("hv", "proxy", "shim", "ctl", "jailer", "fw", "firmware")
+
+#: The largest file that a line begins with; it has holes.
+MOST_BYTES = 1 << 40
 
 
 def _agent(agent: AgentSettings) -> dict[str, Any]:
@@ -45,17 +49,21 @@ def _factory(factory: FactorySettings) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value}
 
 
-def _prepare(directory: pathlib.Path, given: dict[str, Any]) -> pathlib.Path:
-    for name, size in given["file_sizes"].items():
-        with open(name.replace("{D}", str(directory)), "wb") as stream:
-            stream.truncate(size)
+def _prepare(directory: pathlib.Path, given: Fields) -> pathlib.Path:
+    """Make the files of a line in its scratch directory, and nowhere else.
+
+    :raises ConfigError: one cannot be there
+    """
+    sizes = given.table("file_sizes")
+    for name in sizes.values:
+        write_scratch(directory, name, size=sizes.number(name, 0, 0, MOST_BYTES))
     for name in BINARIES:
         (directory / name).write_bytes(b"x")
     (directory / "link").symlink_to(directory / "kernel")
-    if given["host"]["vhost_vsock_device"]:
+    if given.table("host").flag("vhost_vsock_device"):
         (directory / "vhost-vsock").touch()
     path = directory / "configuration.toml"
-    path.write_text(given["toml"].replace("{D}", str(directory)), encoding="utf-8")
+    path.write_bytes(raw_bytes(given.text("toml").replace("{D}", str(directory))))
     return path
 
 
@@ -71,8 +79,9 @@ def _named(value: Any, directory: str) -> Any:
 def run(given: dict[str, Any]) -> Answer:
     with tempfile.TemporaryDirectory() as name:
         directory = pathlib.Path(name).resolve()
-        host = LoaderHost(given["host"]["num_cpus"], str(directory / "vhost-vsock"))
-        loaded = load_kata_toml(str(_prepare(directory, given)), host)
+        line = Fields(given)
+        host = LoaderHost(line.table("host").number("num_cpus", 1, 1, 1 << 20), str(directory / "vhost-vsock"))
+        loaded = load_kata_toml(str(_prepare(directory, line)), host)
     output = {
         "hypervisor_type": loaded.hypervisor_type,
         "hypervisor_config": {"KernelParams": [], **config_to_go(loaded.hypervisor_config)},

@@ -362,9 +362,17 @@ def _free_placeholder(machine: Vm, device: BlockDrive) -> int:
         )
     if device_id(device) in machine.state.placeholders:
         return machine.state.placeholders.index(device_id(device))  # A task was killed before Firecracker had the disk.
-    # The one that stands where the disk is counted, if it is free.
-    free = [number for number, name in enumerate(machine.state.placeholders) if not name]
-    return device.index if device.index in free else free[0]
+    return free_place(machine.state, device)
+
+
+def free_place(state: FirecrackerState, device: BlockDrive) -> int:
+    """The number of an empty disk that can stand for a device: where the disk is counted, else the next one after the disks from before the start."""
+    free = [number for number, name in enumerate(state.placeholders) if not name]
+    cold = sum(record.get("class") == BlockDrive.__name__ and name not in state.placeholders for name, record in state.devices.items() if name != device.id)
+    # The first disks were counted before the VM started, and have no placeholder.
+    if device.index in free and (device.index or not cold):
+        return device.index
+    return next((number for number in free if number >= cold), free[0])
 
 
 def _no_hotplug(machine: Vm, device: Device) -> Unsupported:

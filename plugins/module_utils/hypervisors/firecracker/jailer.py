@@ -38,7 +38,8 @@ def jail_id(sandbox: str) -> str:
     if KEPT_ID.fullmatch(sandbox):
         return sandbox
     readable = re.sub(r"[^A-Za-z0-9]+", "-", sandbox)[:24].strip("-")
-    return f"{readable}--{hashlib.sha256(sandbox.encode()).hexdigest()[:32]}"
+    digest = hashlib.sha256(sandbox.encode("utf-8", "backslashreplace")).hexdigest()
+    return f"{readable}--{digest[:32]}"
 
 
 def plan_jail(config: HypervisorConfig, sandbox: str, base: str, program: str) -> Jail:
@@ -65,7 +66,7 @@ def free_uid(sandbox: str, jails: str, own: str) -> int:
         if os.path.basename(os.path.dirname(root)) != own:
             with contextlib.suppress(OSError):
                 taken.add(os.lstat(root).st_uid)
-    number = int.from_bytes(hashlib.sha256(sandbox.encode()).digest()[:8], "big")
+    number = int.from_bytes(hashlib.sha256(sandbox.encode("utf-8", "backslashreplace")).digest()[:8], "big")
     return next(uid for uid in (FIRST_UID + (number + step) % UIDS for step in range(UIDS)) if uid not in taken)
 
 

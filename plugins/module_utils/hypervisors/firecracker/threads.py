@@ -21,7 +21,7 @@ def vcpu_number(name: str) -> int | None:
     if not name.startswith(PREFIX):
         return None
     number = name[len(PREFIX) :].strip()
-    if not re.fullmatch(r"[+-]?[0-9]+", number):
+    if not re.fullmatch(r"[+-]?[0-9]{1,10}", number) or abs(int(number)) >= 2**31:
         raise VmmError("a vCPU's thread has no number in its name", answer=name)
     return int(number)
 

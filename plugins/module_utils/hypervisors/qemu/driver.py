@@ -163,7 +163,7 @@ class QemuHypervisor(ProcessHypervisor):
 
     def add_device(self, device: Device) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.devices import device_id
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import host_side, parts
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import host_side
 
         with self.vm.named_errors():
             if self.config.boot_from_template:
@@ -174,8 +174,7 @@ class QemuHypervisor(ProcessHypervisor):
             self.vm.state.new_identity()
             device = host_side.complete(device, self.config, self.context, self.vm.state.uuid)
             host_side.check(device, self.config, self.vm.own_socket(device_id(device)), self._own_pids())
-            # Made once without the host's side, so that what QEMU lacks is refused before anything is touched.
-            parts.parts_of(device, parts.Place.on(self._machine()), self.config.block_device_driver)
+            host_side.check_parts(device, self._machine(), self.config)
             self._take_cold(device)
 
     def _own_pids(self) -> tuple[int, ...]:
@@ -207,13 +206,13 @@ class QemuHypervisor(ProcessHypervisor):
 
     def check_device(self, device: Device) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.devices import device_id
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import host_side, parts
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import host_side
 
         with self.vm.named_errors():
             device = host_side.complete(device, self.config, self.context, self.vm.state.uuid)
             host_side.check_hot(device, self.config, self.vm.state.shared_memory)
             host_side.check(device, self.config, self.vm.own_socket(device_id(device)), self._own_pids())
-            parts.parts_of(device, parts.Place.on(self._machine()), self.config.block_device_driver)
+            host_side.check_parts(device, self._machine(), self.config)
             host_side.check_named(device, self.config, self.vm.state.uid)
 
     # --- sizes -----------------------------------------------------------------------------------------------------

@@ -32,11 +32,14 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import vfio, virtiofsd
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import Machine
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.parts import (
     MEMORY_BLOCK,
     Descriptors,
     Part,
+    Place,
     is_memory,
+    parts_of,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity
@@ -343,6 +346,15 @@ def _reserve_cid(cid: int) -> int:
         return descriptor
     except OSError as error:
         raise HostError("the vsock CID cannot be had", option="devices", wanted=cid, answer=str(error), fix="Choose another cid.") from error
+
+
+def check_parts(device: Device, machine: Machine, config: HypervisorConfig) -> None:
+    """Make a device once without the host's side, so that what QEMU lacks is refused before anything is touched.
+
+    :raises Unsupported: QEMU, or the machine type, has no such device
+    """
+    descriptors = Descriptors(socket="0") if needs_shared_memory(device, config) else Descriptors()
+    parts_of(device, Place.on(machine), config.block_device_driver, descriptors)
 
 
 def needs_shared_memory(device: Device, config: HypervisorConfig) -> bool:

@@ -304,6 +304,7 @@ def _connection(identifier: str, descriptors: Descriptors, path: str) -> Part:
 
 
 def _vhost_user_fs(identifier: str, tag: str, descriptors: Descriptors, path: str, place: Place) -> list[Part]:
+    _need_other_processes(identifier, place)
     chardev = f"char-{identifier}"
     front: dict[str, Any] = {"chardev": chardev, "tag": tag, **place.properties()}
     return [
@@ -333,9 +334,18 @@ def _need_pci(identity: str, place: Place) -> None:
         raise Unsupported("this machine type has no PCI, which this device needs", option="devices", wanted=identity)
 
 
-def _vhost_user(device: VhostUserDevice, place: Place, descriptors: Descriptors) -> list[Part]:
+def _need_other_processes(identity: str, place: Place) -> None:
     if not place.vhost_user:
-        raise Unsupported("no other process can serve a device of this machine type", option="devices", wanted=device.dev_id)
+        raise Unsupported(
+            "no other process can serve a device of this machine type",
+            option="devices",
+            wanted=identity,
+            fix="Share directories with shared_fs virtio-9p.",
+        )
+
+
+def _vhost_user(device: VhostUserDevice, place: Place, descriptors: Descriptors) -> list[Part]:
+    _need_other_processes(device.dev_id, place)
     if device.type == "vhost-user-fs-pci":
         return _vhost_user_fs(device.dev_id, device.tag, descriptors, device.socket_path, place)
     chardev = f"char-{device.dev_id}"

@@ -28,6 +28,9 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.params import (
     mode_params,
 )
 
+#: Buses of a machine, numbered in eight bits; the root bus is the first.
+MOST_BUSES = 255
+
 #: The word after a machine's name, and its value (None for a bare word).
 MachineOptions = dict[str, Union[str, None]]
 
@@ -105,7 +108,12 @@ class ClassicArchitecture:
         return (self.fixed_memory_mb or host_mb) + self.memory_headroom_mb + offset_mb
 
     def bridges(self, machine: str, count: int) -> list[Bridge]:
-        """The bridges of a new VM."""
+        """The bridges of a new VM.
+
+        :raises ConfigError: there are more than a machine has buses
+        """
+        if count > MOST_BUSES:
+            raise ConfigError(f"a machine must have at most {MOST_BUSES} bridges", option="bridges", wanted=count)
         facts = MACHINES.get(machine)
         return make_bridges(count, facts.bridge_type) if facts and facts.bridge_type else []
 

@@ -119,10 +119,6 @@ class ClassicMachine:
         elif isinstance(device, BlockDrive):
             self.devices += self._block(device)
         elif isinstance(device, VhostUserDevice):
-            if not self.architecture.vhost_user:
-                raise Unsupported(
-                    f"QEMU on {self.architecture.name} has no vhost-user devices", sandbox=self.sandbox_id
-                )
             self.devices += self._vhost_user(device)
         elif isinstance(device, VfioDevice):
             self.devices += self._vfio(device)
@@ -361,6 +357,8 @@ class ClassicMachine:
         ]
 
     def _vhost_user(self, served: VhostUserDevice) -> list[Argument]:
+        if not self.architecture.vhost_user:
+            raise Unsupported(f"No vhost-user devices supported on {self.architecture.name}", sandbox=self.sandbox_id, wanted=served.type)
         chardev = make_name_id("char", served.dev_id)
         if not served.socket_path:
             return []

@@ -15,7 +15,15 @@ import shutil
 import time
 from typing import Any, Callable
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.answers import ListOf, Number, Record, Text
+from ansible_collections.kata.hypervisor.plugins.module_utils.answers import (
+    Flag,
+    ListOf,
+    MapOf,
+    Maybe,
+    Number,
+    Record,
+    Text,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     BlockDrive,
     CpuDevice,
@@ -57,9 +65,40 @@ LOST = ("internal-error", "guest-panicked")
 CORE_ONLY_MACHINES = ("pseries", "s390-ccw-virtio")
 
 
-#: What the classic QEMU may answer, where that is not what today's does.
-STATUS = Record({}, {"status": Text()})
-VCPUS = ListOf(Record({"CPU": Number(-(2**31), 2**31), "thread_id": Number(-(2**31), 2**31)}))
+#: What the classic QEMU may answer, where that is not what today's does. As in the original, what is missing or null is empty.
+INTEGER = Maybe(Number(-(2**63), 2**63 - 1))
+WORDS = Maybe(Text())
+STATUS = Maybe(Record({}, {"status": WORDS, "running": Maybe(Flag()), "singlestep": Maybe(Flag())}))
+VCPUS = Maybe(
+    ListOf(
+        Record(
+            {},
+            {
+                "CPU": INTEGER,
+                "thread_id": INTEGER,
+                "pc": INTEGER,
+                "current": Maybe(Flag()),
+                "halted": Maybe(Flag()),
+                "qom_path": WORDS,
+                "arch": WORDS,
+                "props": Maybe(MapOf(INTEGER, most=32)),
+            },
+        )
+    )
+)
+SOCKETS = Maybe(ListOf(Record({}, {"type": WORDS, "vcpus-count": INTEGER, "props": Maybe(MapOf(INTEGER, most=32)), "qom-path": WORDS})))
+MEMORY_DEVICES = Maybe(
+    ListOf(
+        Record(
+            {},
+            {
+                "type": WORDS,
+                "data": Maybe(Record({}, {"slot": INTEGER, "addr": Maybe(Number()), "size": Maybe(Number()), "id": WORDS, "memdev": WORDS})),
+            },
+        )
+    )
+)
+MIGRATION = Maybe(Record({}, {"status": WORDS}))
 
 
 class ClassicVm:
@@ -140,14 +179,14 @@ class ClassicVm:
 
         :raises VmmError: it is, or QEMU does not say
         """
-        status = str(self._connected().execute("query-status", shape=STATUS).get("status", ""))
+        status = (self._connected().execute("query-status", shape=STATUS) or {}).get("status")
         if status in LOST:
             raise VmmError("the guest is lost", answer=status)
 
     def thread_ids(self) -> dict[int, int]:
         """Host threads of the vCPUs."""
-        vcpus = self._connected().execute("query-cpus", shape=VCPUS)
-        return {vcpu["CPU"]: vcpu["thread_id"] for vcpu in vcpus if vcpu["thread_id"] > 0}
+        vcpus = self._connected().execute("query-cpus", shape=VCPUS) or []
+        return {vcpu.get("CPU") or 0: vcpu["thread_id"] for vcpu in vcpus if (vcpu.get("thread_id") or 0) > 0}
 
     def disconnect(self) -> None:
         """Close the connection to the monitor. Idempotent."""
@@ -354,7 +393,7 @@ class ClassicVm:
             return 0
         wanted = len(plugged) + count
         before = len(plugged)
-        for socket in qmp.execute("query-hotpluggable-cpus"):
+        for socket in qmp.execute("query-hotpluggable-cpus", shape=SOCKETS) or []:
             if socket.get("qom-path"):
                 continue
             try:
@@ -371,10 +410,10 @@ class ClassicVm:
         names = ["core-id"]
         if self.machine.machine_type not in CORE_ONLY_MACHINES:
             names += ["socket-id", "thread-id"]
-            if self.version >= (4, 1) and socket["type"] == "host-x86_64-cpu":
+            if self.version >= (4, 1) and socket.get("type") == "host-x86_64-cpu":
                 names.append("die-id")
-        place = {name: str(socket["props"].get(name, 0)) for name in names}
-        return {"driver": socket["type"], "id": identifier, **place}
+        place = {name: str((socket.get("props") or {}).get(name) or 0) for name in names}
+        return {"driver": socket.get("type") or "", "id": identifier, **place}
 
     def _remove_vcpus(self, count: int) -> int:
         qmp = self._connected()
@@ -401,9 +440,9 @@ class ClassicVm:
         total = self.config.memory_size + self.state.hotplugged_memory + device.size_mb
         if total > self.machine.host.memory_mb:
             raise HostError(f"the host has {self.machine.host.memory_mb} MiB", option="memory_mb", wanted=total)
-        present = qmp.execute("query-memory-devices")
+        present = _memory_devices(qmp)
         if present:
-            device.slot = max(int(entry["data"]["slot"]) for entry in present) + 1
+            device.slot = max(entry.get("slot") or 0 for entry in present) + 1
         backend = f"mem{device.slot}"
         kind, properties = self._memory_backend()
         self._add_object(qmp, kind, backend, {"size": device.size_mb * MIB, **properties})
@@ -413,10 +452,10 @@ class ClassicVm:
             qmp.execute("object-del", {"id": backend})
             raise
         if device.probe:
-            present = qmp.execute("query-memory-devices")
+            present = _memory_devices(qmp)
             if not present:
                 raise VmmError("QEMU does not list the memory that was plugged in")
-            device.addr = int(present[-1]["data"]["addr"])
+            device.addr = present[-1].get("addr") or 0
         self.state.hotplugged_memory += device.size_mb
         return device.size_mb
 
@@ -480,7 +519,7 @@ class ClassicVm:
     def _wait_for_migration(self, qmp: QmpClient) -> None:
         deadline = time.monotonic() + self.machine.architecture.migration_seconds
         while True:
-            status = str(qmp.execute("query-migrate").get("status", ""))
+            status = (qmp.execute("query-migrate", shape=MIGRATION) or {}).get("status") or ""
             if status == "completed":
                 return
             if status in ("failed", "cancelled"):
@@ -488,6 +527,11 @@ class ClassicVm:
             if time.monotonic() > deadline:
                 raise DeadlineExceeded("the state was not moved in time", answer=status)
             time.sleep(MIGRATION_INTERVAL)
+
+
+def _memory_devices(qmp: QmpClient) -> list[dict[str, Any]]:
+    """What QEMU says of each memory device that the guest has."""
+    return [device.get("data") or {} for device in qmp.execute("query-memory-devices", shape=MEMORY_DEVICES) or []]
 
 
 def _shell_word(path: str) -> str:
