@@ -71,6 +71,7 @@ class ModuleDocFragment:
       - It is read by the loader of Kata 1.x as it was, with that loader's defaults and limits, so a setting that the file leaves out may count as
         given. The table of the file's hypervisor decides on O(hypervisor), unless that is given.
       - Settings of the agent, the proxy, the shim and the runtime have no counterpart here and are ignored.
+      - When the task is root's, the file and the directories above it must be root's and closed to other writers, since it names programs that run as root.
       - The host's Python needs to be 3.11 or later. With O(state=absent) the file is not read.
     type: path
   vcpus:
