@@ -191,10 +191,11 @@ def test_a_disk_of_the_hosts_is_not_given_to_a_guest(lab: VmmLab) -> None:
     os.mknod(node, stat.S_IFBLK | 0o666, root)
     node.chmod(0o666)
     link.symlink_to(disk)
-    for path in (disk, str(node), str(link)):
+    for path, read_only in ((disk, False), (disk, True), (str(node), False), (str(node), True), (str(link), False)):
+        device = {"id": "root", "type": "block", "file": path, "read_only": read_only}
         for run in (lab.check, lab.run):
             with pytest.raises(HypervisorError, match="the host itself uses this disk"):
-                run(**{"state": "started", **lab.options, "devices": [{"id": "root", "type": "block", "file": path}]})
+                run(**{"state": "started", **lab.options, "devices": [device]})
     assert lab.processes() == [] and lab.facts()["state"] == "absent"
 
 
