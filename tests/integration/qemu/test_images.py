@@ -63,8 +63,8 @@ def test_no_guest_writes_to_the_image(host: Any, root_image: pathlib.Path, drive
     opened = pathlib.Path(f"/proc/{made['sandbox']['pid']}/fd")
     mine = [path.name for path in opened.iterdir() if os.path.realpath(path) == str(root_image)]
     modes = {int(re.findall(r"flags:\s+(\d+)", (opened.parent / "fdinfo" / number).read_text())[0], 8) & os.O_ACCMODE for number in mine}
-    # QEMU maps a pmem privately, but opens its file for writing.
-    assert modes == ({os.O_RDWR} if driver == "virtio-pmem" else {os.O_RDONLY})
+    # QEMU before 8.2 opens the file of a pmem for writing, though it writes to copies.
+    assert modes == ({os.O_RDWR} if driver == "virtio-pmem" and host.lacks(made, 8, 2) else {os.O_RDONLY})
     host.converge(state="absent", stop_timeout=0)
     assert root_image.read_bytes() == before
 
