@@ -27,7 +27,7 @@ class ModuleDocFragment:
         A dictionary with the keys C(console) and C(timeout) does the same. In place of the colon an equals sign will do.
       - V(agent) waits until the QEMU guest agent answers in the guest.
       - V(port:) followed by an address, a colon and a number waits until something listens there. With a number alone, the guest's agent is
-        asked for its address.
+        asked for its address, and only addresses count that the sandbox's own interfaces lead to.
       - When the time is over, or the VM ends, the task fails with the last lines of the console and of the VMM's log, and the sandbox is
         left as it is.
       - For a sandbox that is started and then paused or saved in the same task, the wait comes before that. Check mode does not wait.
@@ -71,6 +71,7 @@ class ModuleDocFragment:
       - It is read by the loader of Kata 1.x as it was, with that loader's defaults and limits, so a setting that the file leaves out may count as
         given. The table of the file's hypervisor decides on O(hypervisor), unless that is given.
       - Settings of the agent, the proxy, the shim and the runtime have no counterpart here and are ignored.
+      - When the task is root's, the file and the directories above it must be root's and closed to other writers, since it names programs that run as root.
       - The host's Python needs to be 3.11 or later. With O(state=absent) the file is not read.
     type: path
   vcpus:
@@ -741,8 +742,8 @@ class ModuleDocFragment:
       - V(absent) ends the VM and removes everything that belongs to the sandbox, its saved state too. What the user gave (kernels,
         images, disks) stays.
       - V(present) defines a new sandbox without starting it. An existing one is treated as if no state had been given.
-      - V(started) means that its VM runs. One that crashed, panicked or was left half-made is cleaned up and started anew; a saved one is
-        restored and goes on where it was.
+      - V(started) means that its VM runs. One that crashed, panicked or was left half-made is cleaned up and started again; a saved one is
+        restored and goes on where it was. A VMM that runs and does not answer is only ended with O(disruption=restart).
       - V(paused) means that its VM is there and its vCPUs are frozen.
       - V(stopped) means that there is no VM. The guest is asked to shut down first, see O(stop_timeout). A saved sandbox would lose its
         saved state, so this is refused for one, unless O(disruption) allows a restart.

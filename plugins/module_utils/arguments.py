@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -215,9 +216,17 @@ def _given(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_config_file(path: str, hypervisor: str | None, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """What a Kata configuration file says, and over it what the task says."""
+    """What a Kata configuration file says, and over it what the task says.
+
+    :raises HostError: the task is root's, and another user could have written the file
+    """
     from ansible_collections.kata.hypervisor.plugins.module_utils.kata_toml import load_kata_toml
 
+    if os.geteuid() == 0:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import check_parents
+
+        # It names programs that run as root, and files that the guest gets.
+        check_parents(path, "config_file", shared_groups=True)
     file = load_kata_toml(path, replaced=options)
     return hypervisor or file.hypervisor_type, {**file.task_options(), **options}
 

@@ -208,6 +208,14 @@ def _surely_free(use: Use, opened: int) -> bool:
             os.close(descriptor)
 
 
+def user_against(path: str, read_only: bool) -> str:
+    """Who of the host uses a disk that a guest shall not have; empty when it may. A file of which the guest and the host only read is no harm."""
+    with contextlib.suppress(OSError):
+        if read_only and not stat.S_ISBLK(os.stat(path).st_mode):
+            return ""
+    return user_of(path)
+
+
 def user_of(path: str) -> str:
     """Who of the host uses a block device, or a file through a loop device; empty when nobody does.
 

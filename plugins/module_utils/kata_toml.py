@@ -21,7 +21,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.config import (
     MAX_VCPUS,
     HypervisorConfig,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError
 from ansible_collections.kata.hypervisor.plugins.module_utils.fields import Cost, options_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.params import (
     Param,
@@ -59,6 +59,9 @@ PATH_OPTIONS = {
     "jailer_path": "jailer_path",
     "ctlpath": "hypervisor_ctl_path",
 }
+
+#: The keys that name programs, which run with the task's rights.
+PROGRAM_KEYS = ("path", "ctlpath", "jailer_path", "virtio_fs_daemon")
 
 #: What later releases of Kata call otherwise, by key.
 LATER_WORDS = {
@@ -271,6 +274,7 @@ def load_kata_toml(
         Kata call otherwise is translated. None reads the file as Kata 1.x does
     :raises ConfigError: the file is no TOML, a value has the wrong type or is impossible, or this Python cannot read TOML
     :raises AssetError: a file that it names is missing or empty
+    :raises HostError: it is read for a task of root's, and another user could exchange a program that it names
     """
     try:
         document = _parse(path)
@@ -278,14 +282,31 @@ def load_kata_toml(
             return _configuration(document, host or LoaderHost())
         shares = _translate(document)
         _replace_options(document, replaced)
+        _check_programs(document)
         # Firecracker's vsock is a socket of its own on the host.
         found = _configuration(document, host or LoaderHost(vsock_device="/"))
         if not shares and "shared_fs" not in replaced:
             found.hypervisor_config.shared_fs = ""
         return found
-    except (ConfigError, AssetError) as error:
+    except (ConfigError, AssetError, HostError) as error:
         error.message = f"{path}: {error.message}"
         raise
+
+
+def _check_programs(document: dict[str, Any]) -> None:
+    """Refuse programs that another user could exchange, by the names in the file: the loader resolves links, whoever made them.
+
+    :raises HostError: names the key's option
+    """
+    if os.geteuid() != 0:
+        return
+    from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import check_parents
+
+    for table in _tables(document).values():
+        for key in PROGRAM_KEYS:
+            program = table.get(key)
+            if isinstance(program, str) and os.path.isabs(program):
+                check_parents(program, PATH_OPTIONS.get(key, key), shared_groups=True)
 
 
 def _tables(document: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -101,7 +101,9 @@ sandbox:
     state:
       description:
         - What it is. Beside V(absent), V(started), V(paused), V(stopped) and V(saved) this can be V(crashed), when there is no VM and should be one,
-          V(failed), when the VM is there and its guest is lost, and V(incomplete), when a task was killed while it made or removed it.
+          V(failed), when the VM is there and its guest is lost, V(unresponsive), when the VMM runs and does not answer, and V(incomplete), when a task was
+          killed while it made or removed it.
+        - A guest that shut itself down or rebooted leaves its sandbox V(stopped).
       type: str
       returned: always
       sample: started

@@ -12,7 +12,7 @@ version_added: 1.0.0
 description:
   - Lists the sandboxes of a host, with what is recorded of them and with what their VMMs report now.
   - Sandboxes that are stopped, saved, crashed or half-made are listed too, and so are VMs in O(run_dir) that have no record.
-  - Waits for no lock, so a sandbox that another task is working on may be seen in between.
+  - Waits for no lock. A sandbox that another task works on is V(changing), where what is seen in between would look like a fault.
 author:
   - The kata.hypervisor authors (@kata-hypervisor)
 extends_documentation_fragment:
@@ -32,7 +32,7 @@ options:
       - List only sandboxes in these states. With an empty list, all.
     type: list
     elements: str
-    choices: [started, paused, stopped, saved, crashed, failed, incomplete, unreadable]
+    choices: [started, paused, stopped, saved, crashed, failed, unresponsive, changing, incomplete, unreadable]
     default: []
     aliases: [state]
   hypervisors:
@@ -60,7 +60,7 @@ EXAMPLES = r"""
 - name: Look for web sandboxes that should run and do not
   kata.hypervisor.kata_sandbox_info:
     ids: ["web-*"]
-    states: [crashed, failed]
+    states: [crashed, failed, unresponsive]
 """
 
 RETURN = r"""
@@ -78,7 +78,8 @@ sandboxes:
     state:
       description:
         - V(started), V(paused), V(stopped) or V(saved); V(crashed), when there is no VM and should be one; V(failed), when the VM is there and its guest
-          is lost; V(incomplete), when a task was killed while it made or removed it, or when there is no record; V(unreadable), when its record cannot be used.
+          is lost; V(unresponsive), when the VMM runs and does not answer; V(changing), when a task works on it; V(incomplete), when a task was killed while
+          it made or removed it, or when there is no record; V(unreadable), when its record cannot be used.
       type: str
       returned: always
       sample: crashed

@@ -13,6 +13,7 @@ import inspect
 import os
 import shutil
 import signal
+import stat
 import time
 from typing import Any, Callable, Iterator
 
@@ -176,6 +177,26 @@ def test_a_restart_that_cannot_be_is_refused_before_the_vm_is_stopped(lab: VmmLa
         assert len(set(texts)) == 1, texts
         seen = lab.facts()
         assert (seen["state"], seen["pid"], seen["devices"]) == ("started", pid, []), wish
+
+
+def test_a_disk_of_the_hosts_is_not_given_to_a_guest(lab: VmmLab) -> None:
+    """By no name of it (CVE-2026-24054)."""
+    if lab.hypervisor == "mock":
+        pytest.skip("the mock takes every device")
+    root = os.stat("/").st_dev
+    disk = next((path for path in (f"/dev/block/{os.major(root)}:{os.minor(root)}", "/dev/vda", "/dev/sda") if os.path.exists(path)), None)
+    if disk is None or os.stat(disk).st_rdev != root:
+        pytest.skip("this host's root file system is on no block device")
+    node, link = lab.root / "node", lab.root / "link"
+    os.mknod(node, stat.S_IFBLK | 0o666, root)
+    node.chmod(0o666)
+    link.symlink_to(disk)
+    for path, read_only in ((disk, False), (disk, True), (str(node), False), (str(node), True), (str(link), False)):
+        device = {"id": "root", "type": "block", "file": path, "read_only": read_only}
+        for run in (lab.check, lab.run):
+            with pytest.raises(HypervisorError, match="the host itself uses this disk"):
+                run(**{"state": "started", **lab.options, "devices": [device]})
+    assert lab.processes() == [] and lab.facts()["state"] == "absent"
 
 
 def test_two_at_once(lab: VmmLab) -> None:

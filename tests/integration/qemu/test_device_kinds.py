@@ -19,6 +19,7 @@ import pytest
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import virtiofsd
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient
+from ansible_collections.kata.hypervisor.plugins.module_utils.process import command_lines
 from ansible_collections.kata.hypervisor.plugins.module_utils.programs import version_text
 
 
@@ -157,6 +158,11 @@ def test_virtio_fs_share_both_ways(vm: Any) -> None:
     vm.guest.run("echo from the guest > /mnt/work/answer")
     assert (shared / "answer").read_text() == "from the guest\n"
     assert any("virtiofsd" in process for process in vm.processes())
+    daemons = [pathlib.Path(f"/proc/{pid}") for pid, words in command_lines() if "virtiofsd" in words[0] and str(vm.root) in " ".join(words)]
+    # The one that serves has nothing but the directory, and may make few system calls (CVE-2026-47243).
+    [confined] = [daemon for daemon in daemons if "Seccomp:\t2" in (daemon / "status").read_text()]
+    assert sorted(path.name for path in (confined / "root").iterdir()) == ["answer", "greeting"]
+    assert all(os.readlink(confined / "ns" / kind) != os.readlink(f"/proc/self/ns/{kind}") for kind in ("mnt", "pid", "net"))
     vm.guest.run("umount /mnt/work")
     assert devices(vm)
     assert not any("virtiofsd" in process for process in vm.processes())

@@ -183,7 +183,7 @@ def _check_disk(drive: BlockDrive) -> None:
         )
     if not os.path.exists(drive.file) or os.path.isdir(drive.file):
         raise AssetError("there is no such disk", option="devices", wanted=drive.file)
-    user = "" if drive.read_only else disk_users.user_of(drive.file)
+    user = disk_users.user_against(drive.file, drive.read_only)
     if user:
         raise StateError("the host itself uses this disk", option="devices", wanted=drive.file, answer=user)
 

@@ -316,7 +316,7 @@ def _check_disk(drive: BlockDrive, version: Version, jail: Jail | None) -> None:
 def _check_file(path: str, read_only: bool, jail: Jail | None) -> None:
     if not os.path.exists(path) or os.path.isdir(path):
         raise AssetError("there is no such disk", option="devices", wanted=path)
-    user = "" if read_only else disk_users.user_of(path)
+    user = disk_users.user_against(path, read_only)
     if user:
         raise StateError("the host itself uses this disk", option="devices", wanted=path, answer=user)
     if jail is not None and not read_only:

@@ -59,6 +59,7 @@ class VmPlan:
     :param image_size: bytes
     :param image_fd: the image, opened; -1 where QEMU opens it by its path
     :param becomes: uid and gid that QEMU takes before the guest runs, C(UID:GID); empty where it has them from its start
+    :param reads_privately: this QEMU opens a file for reading only whose pages the guest gets as copies
     :param run_with: this QEMU takes that with -run-with; -runas is deprecated from 9.1 on
     :param image_mapped: the guest can map the image instead of reading it
     :param incoming: the state comes from elsewhere
@@ -87,6 +88,7 @@ class VmPlan:
     image_fd: int = -1
     becomes: str = ""
     run_with: bool = False
+    reads_privately: bool = False
     image_mapped: bool = False
     incoming: bool = False
     hotplugged_vcpus: list[dict[str, Scalar]] = dataclasses.field(default_factory=list)
@@ -213,6 +215,8 @@ def main_memory(plan: VmPlan) -> list[Argument]:
         kind = "memory-backend-file"
         properties["mem-path"] = config.memory_path
         properties["share"] = config.boot_to_be_template
+        if config.boot_from_template:
+            properties.update(_copied(plan))
     elif config.huge_pages:
         kind = "memory-backend-file"
         properties["mem-path"] = "/dev/hugepages"
@@ -328,8 +332,15 @@ def _image_as_memory(plan: VmPlan, driver: str) -> list[Argument]:
     if driver == "nvdimm":
         backend["readonly"] = True
         front["unarmed"] = True
+    else:
+        backend.update(_copied(plan))
     name = "nvdimm" if driver == "nvdimm" else "virtio-pmem-pci"
     return [Argument("object", "memory-backend-file", backend), Argument("device", name, front)]
+
+
+def _copied(plan: VmPlan) -> dict[str, Scalar]:
+    """What has a file opened for reading only that the guest writes copies of. A QEMU that its guest took over cannot write to it then."""
+    return {"readonly": True, "rom": "off"} if plan.reads_privately else {}
 
 
 def scsi_controller(plan: VmPlan) -> list[Argument]:

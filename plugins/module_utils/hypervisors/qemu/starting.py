@@ -48,6 +48,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.supervision import
 KVM = "/dev/kvm"
 #: From this QEMU on -runas is deprecated.
 RUN_WITH = (9, 1)
+#: From here on QEMU takes readonly=on,rom=off for memory of a file: reading only, and copies for the guest.
+READS_PRIVATELY = (8, 2)
 
 if TYPE_CHECKING:
     from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device
@@ -170,6 +172,7 @@ def late_user(machine: vm.Vm, config: HypervisorConfig, user: User | None, piece
     """
     if user is None or not user.is_own:
         return None
+    copied = "r" if tuple(machine.state.qemu_version) >= READS_PRIVATELY else "rw"
     files = [
         (config.hypervisor_path, "x"),
         (config.kernel_path, "r"),
@@ -179,8 +182,9 @@ def late_user(machine: vm.Vm, config: HypervisorConfig, user: User | None, piece
         (KVM if machine.state.accelerator == "kvm" else "", "rw"),
         (config.file_backed_mem_root_dir, "rwx"),
         ("/dev/hugepages" if config.huge_pages else "", "rwx"),
-        (config.memory_path if config.boot_to_be_template or config.boot_from_template else "", "rw"),
-        (config.image_path if cmdline.image_driver(config) in cmdline.IMAGE_AS_MEMORY else "", "r" if cmdline.image_driver(config) == "nvdimm" else "rw"),
+        (config.memory_path if config.boot_to_be_template else "", "rw"),
+        (config.memory_path if config.boot_from_template else "", copied),
+        (config.image_path if cmdline.image_driver(config) in cmdline.IMAGE_AS_MEMORY else "", "r" if cmdline.image_driver(config) == "nvdimm" else copied),
         (machine.context.run_dir, "x"),
         *((part.properties["mem-path"], "r" if part.properties.get("readonly") else "rw") for part in pieces if part.type == "memory-backend-file"),
         *(("/dev/vfio", "none") for part in pieces if part.type == "vfio-pci"),
@@ -277,6 +281,7 @@ def _vm_plan(
         parts=pieces or [],
         shared_memory=state.shared_memory,
         generation_id=state.generation_id,
+        reads_privately=tuple(state.qemu_version) >= READS_PRIVATELY,
     )
 
 

@@ -50,6 +50,22 @@ def test_limits_of_a_disk_that_is_there_from_the_start() -> None:
     assert json.loads(render([group], MODERN)[1])["limits"]["iops-total"] == 10
 
 
+@pytest.mark.parametrize(("version", "private"), [((7, 2, 0), False), ((8, 1, 5), False), ((8, 2, 0), True), ((10, 0, 13), True)])
+def test_files_that_guests_write_copies_of_are_opened_for_reading(version: tuple[int, ...], private: bool, tmp_path: pathlib.Path) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(bytes(2 << 20))
+    vm = Vm(Context("web", str(tmp_path / "run"), str(tmp_path / "state")))
+    vm.state.qemu_version = list(version)
+    boot = {"kernel_path": "/k", "memory_size": 128, "num_vcpus": 1, "hypervisor_machine_type": "q35"}
+    clone = HypervisorConfig(**boot, initrd_path="/i", boot_from_template=True, memory_path="/m")
+    mapped = HypervisorConfig(**boot, image_path=str(image), image_driver="virtio-pmem")
+    template = HypervisorConfig(**boot, initrd_path="/i", boot_to_be_template=True, memory_path="/m")
+    for config, file, wanted in ((clone, "/m", private), (mapped, str(image), private), (template, "/m", False)):
+        words = starting.command_line(vm, config)
+        [backend] = [json.loads(word) for word in words if "memory-backend-file" in word and json.loads(word)["mem-path"] == file]
+        assert (backend.get("readonly"), backend.get("rom")) == ((True, "off") if wanted else (None, None))
+
+
 class Pc:
     """A monitor of a VM with free vCPU sockets, which knows its registers' layout, or has no such switch (no PC, QEMU 10.2 and later)."""
 
