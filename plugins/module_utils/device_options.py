@@ -42,6 +42,11 @@ MAC_ADDRESS = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 LIMITS = ("rate_limit", "rx_rate_limit", "tx_rate_limit")
 BUCKETS = ("bandwidth", "bandwidth_burst", "ops", "ops_burst")
 
+#: The largest MTU of a tap: 65535 less its Ethernet header (the kernel's drivers/net/tun.c).
+MOST_TAP_MTU = 65521
+#: Bytes of a share's tag (VIRTIO 1.2, 5.11.4).
+MOST_TAG = 36
+
 #: What can be in a metadata service's contents.
 CONTENTS = Maybe(Anything(depth=32, most=20000))
 
@@ -162,6 +167,10 @@ def _check_device(said: dict[str, Any], taken: list[str], alone: bool = False) -
         checked["mac"] = checked["mac"].lower()
         if not MAC_ADDRESS.fullmatch(checked["mac"]) or int(checked["mac"][:2], 16) & 1:
             raise wrong(f"mac of device {identity} must be the MAC address of one interface, not {checked['mac']}", name="mac")
+    if checked.get("kind") == "tap" and checked.get("mtu", 0) > MOST_TAP_MTU:
+        raise wrong(f"mtu of device {identity} must be at most {MOST_TAP_MTU}, which is what a tap takes", name="mtu")
+    if kind == "fs" and len(os.fsencode(checked["tag"])) > MOST_TAG:
+        raise wrong(f"tag of device {identity} must be at most {MOST_TAG} bytes long", name="tag")
     if kind == "vfio" and ("address" in checked) == ("path" in checked):
         raise wrong(f"device {identity} of type vfio needs either address or path")
     if kind == "mmds":
@@ -206,6 +215,8 @@ def _check_suboption(name: str, value: Any, what: str, wrong: Callable[..., Conf
 
 
 def _check_metadata(checked: dict[str, Any], wrong: Callable[..., ConfigError]) -> None:
+    if not checked["interfaces"]:
+        raise wrong("a metadata service needs at least one of the interfaces", name="interfaces")
     address = checked.get("address", "169.254.169.254")
     if not re.fullmatch(r"169\.254(\.[0-9]{1,3}){2}", address) or not all(int(part) < 256 for part in address.split(".")):
         raise wrong(f"address must be a link-local IPv4 address such as 169.254.169.254, not {address}", name="address")

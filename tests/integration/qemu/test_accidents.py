@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded, DisruptionError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import attachments, vm
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import identify
@@ -105,8 +105,10 @@ def test_a_vmm_that_hangs_is_reported_and_replaced(host: Any, monkeypatch: pytes
     pid = host.converge()["sandbox"]["pid"]
     os.kill(pid, signal.SIGSTOP)
     try:
-        assert host.facts()["state"] != "started"
-        assert host.converge(state="started")["sandbox"]["pid"] != pid
+        assert host.facts()["state"] == "unresponsive"
+        with pytest.raises(DisruptionError, match=r"does not answer.*disruption=restart"):
+            host.converge(state="started")
+        assert host.converge(state="started", disruption="restart")["sandbox"]["pid"] != pid
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
