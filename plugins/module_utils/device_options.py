@@ -32,7 +32,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Vsock,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
-from ansible_collections.kata.hypervisor.plugins.module_utils.layout import clean_path
+from ansible_collections.kata.hypervisor.plugins.module_utils.layout import clean_path, same_path
 from ansible_collections.kata.hypervisor.plugins.module_utils.shown import HIDDEN
 
 DEVICE_ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,31}")
@@ -280,7 +280,8 @@ def changed_devices(
 
 def same_device(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether the same was asked for twice; the position is ours, nobody asks for it."""
-    return {**one, "index": None} == {**other, "index": None}
+    different = [name for name in {**one, **other} if name != "index" and one.get(name) != other.get(name)]
+    return all(name in one and name in other and DEVICE_SUBOPTIONS[name]["type"] == "path" and same_path(one[name], other[name]) for name in different)
 
 
 def same_devices(some: list[dict[str, Any]], others: list[dict[str, Any]]) -> bool:

@@ -439,13 +439,13 @@ def test_one_file_has_one_spelling() -> None:
             "id": 7,
             "kernel_path": "/a//k",
             "initrd_path": "/a/./i/",
-            "image_path": "/link/../image",
+            "image_path": "/no/../image",
             "state_dir": "/var//lib/kata/",
             "devices": [{"id": "s", "type": "fs", "tag": "t", "path": "/srv/share/"}, {"id": "d", "type": "block", "file": "//d"}],
         }
     )
     assert spec.id == "7" and spec.state_dir == "/var/lib/kata"
-    assert spec.options == {"kernel_path": "/a/k", "initrd_path": "/a/i", "image_path": "/link/../image"}
+    assert spec.options == {"kernel_path": "/a/k", "initrd_path": "/a/i", "image_path": "/image"}
     assert spec.devices is not None and [spec.devices[0]["path"], spec.devices[1]["file"]] == ["/srv/share", "/d"]
 
 

@@ -426,6 +426,15 @@ def test_a_run_directory_below_one_that_others_can_write_to_is_refused(lab: Lab)
     assert lab.remains() == ["open"]
 
 
+def test_a_path_that_an_earlier_version_recorded_as_it_was_spelled_is_no_change(lab: Lab) -> None:
+    lab.run(kernel_path="/a/k", initrd_path="/i", devices=[{"id": "d", "type": "block", "file": "/a/d"}])
+    path = lab.root / "state/sandboxes/web/record.json"
+    path.write_text(path.read_text().replace('"/a/k"', '"/a//k"').replace('"/a/d"', '"/b/..//a/d"'))
+    wish = {"kernel_path": "/a//k", "devices": [{"id": "d", "type": "block", "file": "/b/..//a/d"}]}
+    assert not lab.check(**wish)["changed"] and not lab.run(**wish)["changed"]
+    assert lab.check(kernel_path="/a/other", disruption="restart")["changed"]
+
+
 def test_another_task_is_waited_for(lab: Lab) -> None:
     lab.run(**BOOT)
     entered, leave = threading.Event(), threading.Event()
