@@ -9,6 +9,7 @@ import os
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError
+from ansible_collections.kata.hypervisor.plugins.module_utils.qcow2 import is_block_device
 
 
 def check_boot_files(config: HypervisorConfig) -> None:
@@ -25,7 +26,7 @@ def check_boot_files(config: HypervisorConfig) -> None:
     ):
         if not path:
             continue
-        if option == "image_path" and os.path.exists(path) and not os.path.isdir(path) and not os.path.isfile(path):
+        if option == "image_path" and is_block_device(path):
             continue
         if not os.path.exists(path):
             raise AssetError(

@@ -32,7 +32,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Vsock,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
-from ansible_collections.kata.hypervisor.plugins.module_utils.layout import clean_path, one_spelling
+from ansible_collections.kata.hypervisor.plugins.module_utils.layout import clean_path, same_path
 from ansible_collections.kata.hypervisor.plugins.module_utils.shown import HIDDEN
 
 DEVICE_ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,31}")
@@ -41,6 +41,11 @@ MAC_ADDRESS = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 #: Suboptions that limit a rate, and what each may say: bytes and operations a second, and what is granted once beyond that.
 LIMITS = ("rate_limit", "rx_rate_limit", "tx_rate_limit")
 BUCKETS = ("bandwidth", "bandwidth_burst", "ops", "ops_burst")
+
+#: The largest MTU of a tap: 65535 less its Ethernet header (the kernel's drivers/net/tun.c).
+MOST_TAP_MTU = 65521
+#: Bytes of a share's tag (VIRTIO 1.2, 5.11.4).
+MOST_TAG = 36
 
 #: What can be in a metadata service's contents.
 CONTENTS = Maybe(Anything(depth=32, most=20000))
@@ -162,6 +167,10 @@ def _check_device(said: dict[str, Any], taken: list[str], alone: bool = False) -
         checked["mac"] = checked["mac"].lower()
         if not MAC_ADDRESS.fullmatch(checked["mac"]) or int(checked["mac"][:2], 16) & 1:
             raise wrong(f"mac of device {identity} must be the MAC address of one interface, not {checked['mac']}", name="mac")
+    if checked.get("kind") == "tap" and checked.get("mtu", 0) > MOST_TAP_MTU:
+        raise wrong(f"mtu of device {identity} must be at most {MOST_TAP_MTU}, which is what a tap takes", name="mtu")
+    if kind == "fs" and len(os.fsencode(checked["tag"])) > MOST_TAG:
+        raise wrong(f"tag of device {identity} must be at most {MOST_TAG} bytes long", name="tag")
     if kind == "vfio" and ("address" in checked) == ("path" in checked):
         raise wrong(f"device {identity} of type vfio needs either address or path")
     if kind == "mmds":
@@ -206,6 +215,8 @@ def _check_suboption(name: str, value: Any, what: str, wrong: Callable[..., Conf
 
 
 def _check_metadata(checked: dict[str, Any], wrong: Callable[..., ConfigError]) -> None:
+    if not checked["interfaces"]:
+        raise wrong("a metadata service needs at least one of the interfaces", name="interfaces")
     address = checked.get("address", "169.254.169.254")
     if not re.fullmatch(r"169\.254(\.[0-9]{1,3}){2}", address) or not all(int(part) < 256 for part in address.split(".")):
         raise wrong(f"address must be a link-local IPv4 address such as 169.254.169.254, not {address}", name="address")
@@ -269,13 +280,8 @@ def changed_devices(
 
 def same_device(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether the same was asked for twice; the position is ours, nobody asks for it."""
-    return _compared(one) == _compared(other)
-
-
-def _compared(device: dict[str, Any]) -> dict[str, Any]:
-    """A device as it is compared. Earlier versions recorded paths as tasks gave them."""
-    paths = {name: one_spelling(device[name]) for name in ("file", "path") if isinstance(device.get(name), str)}
-    return {**device, **paths, "index": None}
+    different = [name for name in {**one, **other} if name != "index" and one.get(name) != other.get(name)]
+    return all(name in one and name in other and DEVICE_SUBOPTIONS[name]["type"] == "path" and same_path(one[name], other[name]) for name in different)
 
 
 def same_devices(some: list[dict[str, Any]], others: list[dict[str, Any]]) -> bool:

@@ -27,9 +27,9 @@ def id_text(given: Any) -> Any:
 
 
 def clean_path(path: Any, option: str) -> str:
-    """A path with single slashes, without C(.) and without a slash at its end, so that the same file has one spelling.
+    """A path with single slashes, without C(.), C(..) and a slash at its end, so that the same file has one spelling.
 
-    C(..) stays: behind a symbolic link it means something else than the text says.
+    C(..) stays behind a symbolic link, where it means something else than the text says.
 
     :raises ConfigError: it is not an absolute path, or has a line break or another character that cannot be printed
     """
@@ -37,12 +37,18 @@ def clean_path(path: Any, option: str) -> str:
         raise ConfigError("a path must be absolute", option=option, wanted=path)
     if not path.isprintable():
         raise ConfigError("a path must not have a line break or another control character", option=option, wanted=path)
-    return one_spelling(path)
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == ".." and (not parts or (parts[-1] != ".." and not os.path.islink("/" + "/".join(parts)))):
+            del parts[-1:]
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/" + "/".join(parts)
 
 
-def one_spelling(path: str) -> str:
-    """An absolute path as L(clean_path) returns it, whatever is in it."""
-    return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
+def same_path(one: Any, other: Any) -> bool:
+    """Whether two values are the same path; earlier versions recorded a path as it was spelled."""
+    return isinstance(one, str) and one.startswith("/") and one.isprintable() and clean_path(one, "") == other
 
 
 def validate_id(sandbox_id: str) -> str:

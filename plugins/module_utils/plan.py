@@ -19,7 +19,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.fields import Cost
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Capabilities, Observed
-from ansible_collections.kata.hypervisor.plugins.module_utils.layout import one_spelling
+from ansible_collections.kata.hypervisor.plugins.module_utils.layout import same_path
 from ansible_collections.kata.hypervisor.plugins.module_utils.shown import shown_device
 from ansible_collections.kata.hypervisor.plugins.module_utils.situation import as_saved, situation, state_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.spec import (
@@ -287,12 +287,10 @@ class _Existing:
             recorded = effective.get(name)
             if recorded is None:
                 recorded = zero_of(name)
-            if declared[name].type == "path" and recorded:
-                recorded = one_spelling(recorded)  # Earlier versions recorded what a task gave.
             live = self._live_change(name, recorded, wanted) if self.has_guest else None
             if live:
                 changes.append(live)
-            elif wanted != recorded:
+            elif wanted != recorded and not (declared[name].type == "path" and same_path(recorded, wanted)):
                 cost = declared[name].cost_for(self.plan.hypervisor)
                 cost = Cost.RESTART if cost in (Cost.UNSUPPORTED, Cost.LIVE) and name not in (*LIVE_SIZES, *HOST_SIDE) else cost
                 why = f"{self.plan.hypervisor} cannot change it while the VM runs" if name in LIVE_SIZES and cost else ""

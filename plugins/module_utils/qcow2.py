@@ -140,6 +140,17 @@ def open_disk(path: str, read_only: bool, option: str, what: str = "disk") -> in
     return descriptor
 
 
+def check_disk(path: str, read_only: bool, option: str) -> None:
+    """Refuse what cannot be a disk. Nothing blocks, and a block device that is free is not opened for writing: udev would look at it anew.
+
+    :raises AssetError: see L(open_disk)
+    """
+    block = is_block_device(path)
+    if block and not read_only and not os.access(path, os.W_OK):
+        raise AssetError("this disk cannot be opened", option=option, wanted=path, answer="it cannot be written to", fix="Set read_only.")
+    os.close(open_disk(path, read_only or block, option))
+
+
 def is_block(descriptor: int) -> bool:
     """Is what is open a block device?"""
     return stat.S_ISBLK(os.fstat(descriptor).st_mode)

@@ -10,7 +10,7 @@ import os
 import stat
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError
-from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import Directory
+from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import Directory, check_parents
 
 #: Permission to go through a directory, for its group and for everybody.
 THROUGH = stat.S_IXGRP | stat.S_IXOTH
@@ -25,6 +25,7 @@ def make_run_dir(path: str, option: str = "run_dir", group: int | None = None) -
     :param group: a group that may reach the files in it that it knows by name, and neither list nor make any
     :raises HostError: it cannot be made, or somebody else owns it
     """
+    check_parents(os.path.dirname(path), option)
     try:
         _make_directories(path)
         with Directory.open(path) as directory:

@@ -151,12 +151,24 @@ class Sandbox:
             self._make_plan()
             if self.plan.steps and self.plan.desired in ("stopped", "saved"):
                 self.observed = Observed(autostart=self.observed.autostart)
-            after = {name: self.plan.after[name] for name in PREDICTED if name in self.plan.after}
-            if self.observed.power == "off":
-                after = {name: value for name, value in after.items() if name not in ("vcpus", "memory_mb") or self.plan.has("start", "restore")}
-            return self._result({**self.facts(), **after})
+            return self._result(self._predicted_facts())
         finally:
             self.disconnect()
+
+    def _predicted_facts(self) -> dict[str, Any]:
+        """The facts after the steps of the plan, as far as they are known before."""
+        plan = self.plan
+        if plan.steps and self.spec.state == "absent":
+            return {**self._place(), "state": "absent"}
+        after = {name: plan.after[name] for name in PREDICTED if name in plan.after}
+        if plan.steps and plan.desired in ("stopped", "saved"):
+            after.update(vcpus=0, memory_mb=0)
+        elif plan.has("start", "restore"):
+            options = {**plan.defaults, **plan.options}
+            after = {**{name: options[name] for name in ("vcpus", "memory_mb") if options.get(name)}, **after}
+        elif self.observed.power == "off":
+            after = {name: value for name, value in after.items() if name not in ("vcpus", "memory_mb")}
+        return {**self.facts(), **after}
 
     def apply(self) -> dict[str, Any]:
         """Plan and do it. The lock is held by the caller."""
@@ -467,10 +479,12 @@ class Sandbox:
     def _check_supervision(self) -> None:
         """Refuse what this host's supervisor cannot do, before anything is changed."""
         options = {**self.plan.defaults, **self.plan.options}
-        if self.plan.has("start", "restore") and options.get("supervisor") == "systemd":
-            from ansible_collections.kata.hypervisor.plugins.module_utils.supervision import resolve
+        if self.plan.has("start", "restore") and (options.get("supervisor") == "systemd" or options.get("unit_properties")):
+            from ansible_collections.kata.hypervisor.plugins.module_utils.supervision import check_properties, resolve
 
-            resolve("systemd")
+            check_properties(self.configuration(options))
+            if options.get("supervisor") == "systemd":
+                resolve("systemd")
         if self.plan.has("autostart") and options.get("autostart"):
             from ansible_collections.kata.hypervisor.plugins.module_utils.autostart import check_possible
 
@@ -483,15 +497,14 @@ class Sandbox:
         if os.path.isdir(saved) and (self.record is None or not self.record.saved_state):
             shutil.rmtree(saved, ignore_errors=True)
 
+    def _place(self) -> dict[str, Any]:
+        """The facts that hold whatever there is."""
+        return {"id": self.spec.id, "run_dir": self.layout.run_dir, "state_dir": self.layout.state_dir}
+
     def facts(self) -> dict[str, Any]:
         """What is known of the sandbox."""
         record, driver, observed = self.record, self.driver, self.observed
-        facts: dict[str, Any] = {
-            "id": self.spec.id,
-            "state": state_of(record, observed),
-            "run_dir": self.layout.run_dir,
-            "state_dir": self.layout.state_dir,
-        }
+        facts = {**self._place(), "state": state_of(record, observed)}
         if driver is not None:
             facts.update(
                 hypervisor=driver.name,

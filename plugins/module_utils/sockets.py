@@ -9,7 +9,7 @@ import os
 import socket
 import stat
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, HostError
 from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import (
     Directory,
     UntrustedFile,
@@ -99,3 +99,12 @@ def is_socket(path: str) -> bool:
         return stat.S_ISSOCK(os.lstat(path).st_mode)
     except OSError:
         return False
+
+
+def check_served(path: str) -> None:
+    """Refuse the path of a vhost-user device at which there is no socket. Changes nothing, and does not connect: some back ends serve one client.
+
+    :raises AssetError: there is none
+    """
+    if not is_socket(os.path.realpath(path)):
+        raise AssetError("nobody serves this vhost-user socket", option="devices", wanted=path, fix="Start its back end first.")

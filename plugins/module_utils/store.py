@@ -131,6 +131,7 @@ class SandboxRecord:
 
 #: What each field of a record can hold. The driver's state and the options have shapes of their own, which their owners check.
 _DEVICE = Anything(depth=40, most=100_000)
+_FILE = Record({"option": Text(64), "path": Text(4096), "is": Text(8192), "sha512": Text(128)})
 SHAPES: dict[str, Any] = {
     "id": Text(64),
     "hypervisor": Text(choices=HYPERVISORS),
@@ -143,7 +144,7 @@ SHAPES: dict[str, Any] = {
     "saved_state": Text(4096),
     "memory_reached_mb": Number(0, 2**32),
     "console_start": Number(0, 2**63 - 1),
-    "template": MapOf(Anything(depth=8, most=100_000)),
+    "template": Record({}, {"memory": Text(4096, pattern="/.*/memory"), "memory_is": Text(8192), "files": ListOf(_FILE, most=64)}),
     "run_dir": Text(4096),
     "created": Text(64),
     "changed": Text(64),
@@ -256,12 +257,14 @@ class Store:
             raise self._error("read", path, problem) from problem
 
     def check_place(self) -> None:
-        """Refuse a state directory that others can write to: who writes a record says which processes and files are the sandbox's.
+        """Refuse directories that others can write to: who writes a record says which processes and files are the sandbox's, and who
+        can exchange the run directory says where the VMM's sockets and logs lead.
 
         :raises HostError: names the directory, or the parent of it, and whose it is
         """
         try:
             check_parents(self.layout.state_dir, "state_dir")
+            check_parents(self.layout.run_root, "run_dir")
         except HostError as problem:
             problem.sandbox = self.layout.id
             raise

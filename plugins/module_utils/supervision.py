@@ -96,10 +96,9 @@ def scope_command(context: Context, config: HypervisorConfig, part: str = "", us
         f"--description=Sandbox {context.sandbox_id}" + (f" ({part})" if part else ""),
     ]
     # A helper gets no limits: they are said of the VMM.
-    for name, value in [] if part else [(limit.key, limit.value) for limit in config.unit_properties]:
-        if not _PROPERTY.fullmatch(f"{name}={value}"):
-            raise ConfigError("this is no property of a unit", option="unit_properties", wanted=f"{name}={value}")
-        command.append(f"--property={name}={value}")
+    if not part:
+        check_properties(config)
+        command += [f"--property={limit.key}={limit.value}" for limit in config.unit_properties]
     return [*command, "--", *_user_command(user)]
 
 
@@ -114,6 +113,16 @@ def _user_command(user: User | None) -> list[str]:
     if setpriv is None:
         raise HostError("setpriv must be installed to run a VMM as another user under systemd", option="supervisor", fix="Install util-linux.")
     return [setpriv, f"--reuid={user.uid}", f"--regid={user.gid}", "--keep-groups", "--"]
+
+
+def check_properties(config: HypervisorConfig) -> None:
+    """Refuse what cannot be a property of a unit, whether there is a supervisor here or not.
+
+    :raises ConfigError: it is not NAME=VALUE
+    """
+    for limit in config.unit_properties:
+        if not limit.value or not _PROPERTY.fullmatch(f"{limit.key}={limit.value}"):
+            raise ConfigError("a property of a unit must be NAME=VALUE", option="unit_properties", wanted=f"{limit.key}={limit.value}".rstrip("="))
 
 
 def log_command(layout: SandboxLayout, pid: int, log: str, offset: int) -> list[str]:

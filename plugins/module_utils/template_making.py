@@ -13,7 +13,6 @@ import contextlib
 import copy
 import dataclasses
 import os
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,6 +36,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.template import (
     TemplateLayout,
     describe_files,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import Directory, check_parents
 
 #: A sandbox's state in the words for templates.
 STATE_NAMES = {"saved": "ready", "absent": "absent"}
@@ -284,11 +284,18 @@ class TemplateSandbox(Sandbox):
     def _check_memory_dir(self) -> None:
         if self.spec.memory_dir is not None and not os.path.isdir(self.spec.memory_dir):
             raise HostError("there is no such directory", option="memory_dir", wanted=self.spec.memory_dir)
+        if self.spec.memory_dir is not None:
+            check_parents(self.spec.memory_dir, "memory_dir")
         directory = os.path.dirname(self.memory_path)
         if self.memory_path != self._recorded_memory and os.path.lexists(directory):
             raise HostError(f"something else is at {directory}", option="memory_dir", fix="Choose another directory, or remove it.")
 
 
 def _remove_private_directory(memory_path: str) -> None:
-    """Remove a template's memory and the directory that was made for it."""
-    shutil.rmtree(os.path.dirname(memory_path), ignore_errors=True)
+    """Remove a template's memory and the directory that was made for it, unless there is something else in it."""
+    with contextlib.suppress(OSError), Directory.open(os.path.dirname(memory_path)) as directory:
+        name = os.path.basename(memory_path)
+        for entry in directory.names():
+            if entry == name or entry.startswith(f"{name}."):
+                directory.unlink(entry)
+        os.rmdir(directory.path)

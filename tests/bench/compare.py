@@ -84,7 +84,8 @@ class Side:
     def run(self, name: str) -> None:
         """Run a payload, and remember how long it took, and how much of it was CPU time of its own (not of the VMM, which goes on)."""
         before, started = _cpu_seconds(), time.monotonic()
-        done = subprocess.run([sys.executable, str(self.payloads[name])], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False)
+        command = [sys.executable, str(self.payloads[name])]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False)
         self.seconds.setdefault(name, []).append(time.monotonic() - started)
         self.cpu.setdefault(name, []).append(_cpu_seconds() - before)
         result = json.loads(done.stdout.decode().strip().splitlines()[-1])

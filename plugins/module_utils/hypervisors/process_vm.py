@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity
 
 
+#: Seconds that a VMM which has closed its sockets may take to be gone.
+ENDING_SECONDS = 1.0
+
+
 def file_uses(config: HypervisorConfig, devices: Sequence[Device]) -> list[Use]:
     """The files that a VM has open while it runs. Its image is never written to."""
     from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive, PmemDrive, device_id
@@ -129,7 +133,17 @@ class ProcessHypervisor(Hypervisor):
                 raise StateError(f"the VM is {observed.power}", answer=observed.reason, log=self.vm.log)
 
     def observe(self) -> Observed:
-        return self.vm.observe()
+        observed = self.vm.observe()
+        if observed.power == "unresponsive" and self._ends():
+            observed = self.vm.observe()
+        return observed
+
+    def _ends(self) -> bool:
+        """Whether a VMM that has not answered is one that ends at this moment: it closes its sockets a moment before it is gone."""
+        from ansible_collections.kata.hypervisor.plugins.module_utils.process import wait_gone
+
+        process = self.vm.process()
+        return process is None or wait_gone(process, ENDING_SECONDS)
 
     def pid(self) -> int:
         process = self.vm.process()

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+import socket
 from typing import Any
 
 import pytest
@@ -179,8 +181,8 @@ def test_what_the_metadata_service_tells(lab: VmmLab) -> None:
     ("wrong", "words"),
     [
         ({"interfaces": ["eth9"]}, "an interface that is not there"),
-        ({"address": "10.0.0.1"}, "no link-local IPv4 address"),
-        ({"contents": {"a": [None]}}, "null cannot be kept"),
+        ({"address": "10.0.0.1"}, "must be a link-local IPv4 address"),
+        ({"contents": {"a": [None]}}, "must not have null"),
         ({"contents": {"a": "x" * 60000}}, "the metadata service keeps 51200"),
     ],
 )
@@ -199,7 +201,10 @@ def test_a_cpu_configuration_of_ones_own(lab: VmmLab) -> None:
     assert lab.facts()["options"]["cpu_config_path"] == path
 
 
-@pytest.mark.parametrize(("content", "words"), [(b"{", "cannot be read"), (b"[]", "another JSON value"), (b" " * 60000, "larger than")])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"{", "cannot be read"), (b"[]", "another JSON value"), (b" " * 60000, "at most 51200 bytes"), (b"[" * 5000, "cannot be read")],
+)
 def test_what_is_no_cpu_configuration_is_refused(plain: VmmLab, content: bytes, words: str) -> None:
     with pytest.raises(AssetError, match=words):
         plain.start(cpu_config_path=plain.file("cpu.json", content=content))
@@ -270,3 +275,38 @@ def test_a_balloon_in_the_words_of_each_version(plain: VmmLab, version: Any, num
         "target_mb": 32, "actual_mb": 32,
         "statistics": {"target_pages": 8192, "actual_pages": 8192, "target_mib": 32, "actual_mib": 32},
     }
+
+
+@pytest.mark.parametrize("kind", ["block", "pmem"])
+@pytest.mark.parametrize("what", ["fifo", "character device", "socket", "directory", "missing"])
+def test_a_disk_that_is_none_is_refused_before_the_vm_is_stopped(lab: VmmLab, kind: str, what: str) -> None:
+    pid = lab.start()["sandbox"]["pid"]
+    path = str(lab.root / "odd")
+    if what == "fifo":
+        os.mkfifo(path)
+    elif what == "character device":
+        path = "/dev/zero"
+    elif what == "socket":
+        socket.socket(socket.AF_UNIX).bind(path)
+    elif what == "directory":
+        os.mkdir(path)
+    for run in (lab.check, lab.run):
+        with pytest.raises(AssetError):
+            run(devices=[{"id": "d", "type": kind, "file": path}], disruption="restart")
+    assert lab.run()["sandbox"]["pid"] == pid
+
+
+def test_a_vhost_user_disk_that_nobody_serves_is_refused_before_the_vm_is_stopped(plain: VmmLab) -> None:
+    pid = plain.start()["sandbox"]["pid"]
+    disk = {"id": "v", "type": "vhost_user", "model": "vhost-user-blk-pci", "path": plain.file("disk")}
+    for run in (plain.check, plain.run):
+        with pytest.raises(AssetError, match="nobody serves"):
+            run(devices=[disk], disruption="restart")
+    assert plain.run()["sandbox"]["pid"] == pid
+
+
+def test_files_that_would_block_or_never_end_are_refused(plain: VmmLab) -> None:
+    os.mkfifo(plain.root / "fifo")
+    for path in (str(plain.root / "fifo"), "/dev/zero"):
+        with pytest.raises(AssetError, match="cannot be read"):
+            plain.check(state="started", **plain.options, cpu_config_path=path)

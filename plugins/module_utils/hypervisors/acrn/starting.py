@@ -10,7 +10,7 @@ import os
 import time
 import uuid
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import disk_users, host, network
+from ansible_collections.kata.hypervisor.plugins.module_utils import disk_users, host, network, qcow2
 from ansible_collections.kata.hypervisor.plugins.module_utils.boot_files import check_boot_files
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
@@ -181,8 +181,7 @@ def _check_disk(drive: BlockDrive) -> None:
             option="devices",
             wanted=drive.id,
         )
-    if not os.path.exists(drive.file) or os.path.isdir(drive.file):
-        raise AssetError("there is no such disk", option="devices", wanted=drive.file)
+    qcow2.check_disk(drive.file, drive.read_only, "devices")
     user = disk_users.user_against(drive.file, drive.read_only)
     if user:
         raise StateError("the host itself uses this disk", option="devices", wanted=drive.file, answer=user)

@@ -11,7 +11,8 @@ import os
 import re
 from typing import Any, Collection
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import disk_users, host
+from ansible_collections.kata.hypervisor.plugins.module_utils import disk_users, host, qcow2
+from ansible_collections.kata.hypervisor.plugins.module_utils.answers import AnswerError, parsed
 from ansible_collections.kata.hypervisor.plugins.module_utils.boot_files import check_boot_files
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
@@ -49,7 +50,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
 from ansible_collections.kata.hypervisor.plugins.module_utils.network import check_bridge, check_name
 from ansible_collections.kata.hypervisor.plugins.module_utils.programs import check_program, find_program
-from ansible_collections.kata.hypervisor.plugins.module_utils.sockets import check_socket_place
+from ansible_collections.kata.hypervisor.plugins.module_utils.sockets import check_served, check_socket_place
+from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import Directory, UntrustedFile
 
 #: Placeholder drives of one VM; more would leave a guest without names that people expect.
 MAX_PLACEHOLDERS = 16
@@ -136,17 +138,24 @@ def _check_features(config: HypervisorConfig, version: Version, context: Context
         raise ConfigError(f"there are at most {MAX_PLACEHOLDERS}", option="placeholder_drives", wanted=config.placeholder_drives)
 
 
+def _is_namespace(path: str) -> bool:
+    """Does a path lead to a namespace? They all lie on one file system of the kernel's."""
+    try:
+        return os.stat(path).st_dev == os.stat("/proc/self/ns/net").st_dev
+    except OSError:
+        return False
+
+
 def read_cpu_config(path: str) -> dict[str, Any]:
     """A CPU configuration out of its file (API description, CpuConfig).
 
     :raises AssetError: there is none, it is no JSON object, or it is larger than a request may be
     """
     try:
-        if os.path.getsize(path) > LARGEST_REQUEST:
-            raise AssetError(f"this is larger than {LARGEST_REQUEST} bytes", option="cpu_config_path", wanted=path)
-        with open(path, encoding="utf-8") as stream:
-            content = json.load(stream)
-    except (OSError, ValueError) as error:
+        directory, name = os.path.split(os.path.realpath(path))
+        with Directory.open(directory) as place:
+            content = parsed(place.read(name, LARGEST_REQUEST), "the file", LARGEST_REQUEST)
+    except (OSError, UntrustedFile, AnswerError) as error:
         raise AssetError("this CPU configuration cannot be read", option="cpu_config_path", wanted=path, answer=str(error)) from error
     if not isinstance(content, dict):
         raise AssetError("this is no CPU configuration but another JSON value", option="cpu_config_path", wanted=path)
@@ -207,7 +216,7 @@ def _plan_jail(config: HypervisorConfig, version: Version, context: Context) -> 
     for key, value in config.jailer_cgroups:
         if not re.fullmatch(r"[a-z0-9_]+(\.[A-Za-z0-9_]+)+", key) or not value or "=" in value:
             raise ConfigError("this is no setting of a cgroup, such as cpu.shares=512", option="jailer_cgroups", wanted=f"{key}={value}")
-    if config.network_namespace and not os.path.exists(config.network_namespace):
+    if config.network_namespace and not _is_namespace(config.network_namespace):
         raise AssetError("there is no such network namespace", option="network_namespace", wanted=config.network_namespace)
     config.chroot_base_dir = config.chroot_base_dir or default_base(context)
     jailer.check_base(config.chroot_base_dir)
@@ -290,6 +299,7 @@ def check_device(
         dialect.require(version, "vhost_user_block", "devices", name)
         if jail is not None:
             raise Unsupported("a vhost-user disk cannot be brought into a jail", option="devices", wanted=name)
+        check_served(device.socket_path)
     else:
         what = device.type if isinstance(device, VhostUserDevice) else type(device).__name__
         raise Unsupported(f"Firecracker has no device for {what} {name}", option="devices", wanted=name)
@@ -314,8 +324,7 @@ def _check_disk(drive: BlockDrive, version: Version, jail: Jail | None) -> None:
 
 
 def _check_file(path: str, read_only: bool, jail: Jail | None) -> None:
-    if not os.path.exists(path) or os.path.isdir(path):
-        raise AssetError("there is no such disk", option="devices", wanted=path)
+    qcow2.check_disk(path, read_only, "devices")
     user = disk_users.user_against(path, read_only)
     if user:
         raise StateError("the host itself uses this disk", option="devices", wanted=path, answer=user)

@@ -34,6 +34,8 @@ BRIDGE_WINDOW = {"io-reserve": 4096, "mem-reserve": MIB, "pref64-reserve": MIB}
 SECCOMP = {"obsolete": "deny", "elevateprivileges": "deny", "spawn": "deny", "resourcecontrol": "deny"}
 MEMORY_ID = "dimm1"
 VIRTIO_MEM_ID = "vmem0"
+#: MiB that a virtio-mem device's size, and what is plugged of it, are a multiple of.
+VIRTIO_MEM_BLOCK_MB = 2
 BALLOON_ID = "balloon0"
 #: Drivers that put the image into the guest's memory map, and what its length must be a multiple of, bytes.
 IMAGE_AS_MEMORY = ("nvdimm", "virtio-pmem")

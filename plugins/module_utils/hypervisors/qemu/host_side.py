@@ -55,9 +55,9 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import (
     user_named,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.sockets import (
+    check_served,
     check_socket_place,
     connected_socket,
-    is_socket,
     listening_socket,
     remove_socket,
 )
@@ -181,7 +181,8 @@ def _check_kind(device: Device, config: HypervisorConfig, own_socket: str, own: 
         if not os.path.isdir(device.host_path):
             raise AssetError("there is no such directory to share", option="devices", wanted=device.host_path)
         if config.shared_fs != "virtio-9p":
-            virtiofsd.find_daemon(config.virtio_fs_daemon)
+            # The daemon of QEMU's own cannot do everything; which one it is, it says itself.
+            _daemon_arguments(device, config, device.id)
     elif isinstance(device, Vsock):
         if not os.path.exists(VHOST_VSOCK_DEVICE):
             raise HostError(
@@ -189,13 +190,8 @@ def _check_kind(device: Device, config: HypervisorConfig, own_socket: str, own: 
             )
     elif isinstance(device, VfioDevice):
         vfio.check(device)
-    elif isinstance(device, VhostUserDevice) and not is_socket(os.path.realpath(device.socket_path)):
-        raise AssetError(
-            "nobody serves this vhost-user socket",
-            option="devices",
-            wanted=device.socket_path,
-            fix="Start its back end first.",
-        )
+    elif isinstance(device, VhostUserDevice):
+        check_served(device.socket_path)
 
 
 def _check_user(device: Device, config: HypervisorConfig) -> None:
@@ -319,13 +315,20 @@ def _start_virtiofsd(
     started: Callable[[ProcessIdentity | None], None],
     through: list[str],
 ) -> None:
-    daemon = virtiofsd.find_daemon(config.virtio_fs_daemon)
+    argv = _daemon_arguments(volume, config, path)
     remove_socket(path)
-    argv = virtiofsd.arguments(
-        daemon, version_text(daemon), path, volume.host_path, config.virtio_fs_cache, volume.read_only
-    )
     log = os.path.join(os.path.dirname(path), f"virtiofsd-{volume.id}.log")
     virtiofsd.start(argv, path, log, started, through=through)
+
+
+def _daemon_arguments(volume: Volume, config: HypervisorConfig, path: str) -> list[str]:
+    """The command line of the daemon that serves a share at a socket.
+
+    :raises AssetError: there is no daemon
+    :raises Unsupported: it cannot share like that
+    """
+    daemon = virtiofsd.find_daemon(config.virtio_fs_daemon)
+    return virtiofsd.arguments(daemon, version_text(daemon), path, volume.host_path, config.virtio_fs_cache, volume.read_only)
 
 
 def _reserve_cid(cid: int) -> int:

@@ -25,6 +25,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.b
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.bridges import MOST_BRIDGES
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.cmdline import (
     IMAGE_AS_MEMORY,
+    VIRTIO_MEM_BLOCK_MB,
     boot_memory_mb,
     image_driver,
 )
@@ -163,7 +164,15 @@ def _plan_memory(config: HypervisorConfig, context: Context, machine: Machine) -
     if config.memory_hotplug in ("balloon", "none"):
         config.max_memory_mb = config.max_memory_mb or config.memory_size
     elif not config.max_memory_mb:
-        config.max_memory_mb = min(config.memory_size + max(config.memory_size, DEFAULT_HEADROOM_MB), max(host_mb, config.memory_size))
+        headroom = min(max(config.memory_size, DEFAULT_HEADROOM_MB), max(host_mb - config.memory_size, 0))
+        config.max_memory_mb = config.memory_size + headroom // VIRTIO_MEM_BLOCK_MB * VIRTIO_MEM_BLOCK_MB
+    if config.memory_hotplug == "virtio-mem" and (config.max_memory_mb - config.memory_size) % VIRTIO_MEM_BLOCK_MB:
+        raise ConfigError(
+            f"virtio-mem grows in blocks of {VIRTIO_MEM_BLOCK_MB} MiB: memory_mb must be {config.max_memory_mb} less a multiple of that",
+            option="memory_mb",
+            wanted=config.memory_size,
+            fix="Give another memory_mb or max_memory_mb.",
+        )
 
 
 def _check_places(config: HypervisorConfig, pid: int) -> None:

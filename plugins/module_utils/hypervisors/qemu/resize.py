@@ -17,7 +17,10 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     VmmError,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import MemoryResize, VcpuResize
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.cmdline import VIRTIO_MEM_ID
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.cmdline import (
+    VIRTIO_MEM_BLOCK_MB,
+    VIRTIO_MEM_ID,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient, QmpError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.state import QemuState
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.vm import (
@@ -29,7 +32,6 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.v
     plugged_vcpus,
 )
 
-VIRTIO_MEM_BLOCK_MB = 2
 #: Seconds the guest gets to take or to give memory, or to release a device.
 GUEST_SECONDS = 10.0
 #: Seconds after which a device's release is asked for again, a little more than QEMU waits before it passes another request on.

@@ -413,6 +413,9 @@ def test_a_value_of_another_type_or_out_of_range_is_refused(options: dict[str, A
         ({"type": "entropy", "rate_limit": [1]}, "rate_limit", "a dictionary"),
         ({"type": "entropy", "rate_limit": {"ops": True}}, "rate_limit", "each a number"),
         ({"type": "mmds", "interfaces": "eth0"}, "interfaces", "a list of names"),
+        ({"type": "mmds", "interfaces": []}, "interfaces", "at least one"),
+        ({"type": "net", "kind": "tap", "mtu": 65522}, "mtu", "at most 65521"),
+        ({"type": "fs", "tag": "x" * 37, "path": "/p"}, "tag", "at most 36 bytes"),
         ({"type": "mmds", "interfaces": ["e"], "contents": {"a": float("inf")}}, "contents", "finite"),
         ({"type": "mmds", "interfaces": ["e"], "address": "169.254.1.\u0661"}, "address", "link-local"),
     ],
@@ -436,13 +439,13 @@ def test_one_file_has_one_spelling() -> None:
             "id": 7,
             "kernel_path": "/a//k",
             "initrd_path": "/a/./i/",
-            "image_path": "/link/../image",
+            "image_path": "/no/../image",
             "state_dir": "/var//lib/kata/",
             "devices": [{"id": "s", "type": "fs", "tag": "t", "path": "/srv/share/"}, {"id": "d", "type": "block", "file": "//d"}],
         }
     )
     assert spec.id == "7" and spec.state_dir == "/var/lib/kata"
-    assert spec.options == {"kernel_path": "/a/k", "initrd_path": "/a/i", "image_path": "/link/../image"}
+    assert spec.options == {"kernel_path": "/a/k", "initrd_path": "/a/i", "image_path": "/image"}
     assert spec.devices is not None and [spec.devices[0]["path"], spec.devices[1]["file"]] == ["/srv/share", "/d"]
 
 

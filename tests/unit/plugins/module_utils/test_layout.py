@@ -6,13 +6,20 @@
 from __future__ import annotations
 
 import os
+import pathlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
-from ansible_collections.kata.hypervisor.plugins.module_utils.layout import SandboxLayout, socket_path, validate_id
+from ansible_collections.kata.hypervisor.plugins.module_utils.layout import (
+    SandboxLayout,
+    clean_path,
+    same_path,
+    socket_path,
+    validate_id,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.network import tap_name
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
@@ -26,6 +33,22 @@ def test_an_id_stays_inside_the_roots(id_):
     assert os.path.dirname(layout.state_dir) == "/state/sandboxes"
     assert os.path.normpath(layout.run_dir) == layout.run_dir
     assert os.path.dirname(layout.record_path) == os.path.dirname(layout.lock_path) == layout.state_dir
+
+
+@pytest.mark.parametrize(
+    ("spelled", "path"),
+    [("/", "/"), ("/..", "/"), ("/a/../../b/", "/b"), ("//a/./b//..//c", "/a/c"), ("/a/b/../../..", "/"), ("/a/..b", "/a/..b")],
+)
+def test_a_path_has_one_spelling(spelled: str, path: str) -> None:
+    assert clean_path(spelled, "kernel_path") == path and same_path(spelled, path)
+
+
+def test_a_way_back_from_behind_a_link_stays(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    assert clean_path(f"{tmp_path}/link/../k", "kernel_path") == f"{tmp_path}/link/../k"
+    assert clean_path(f"{tmp_path}/link/../../k", "kernel_path") == f"{tmp_path}/link/../../k"
+    assert clean_path(f"{tmp_path}/real/../k", "kernel_path") == f"{tmp_path}/k"
 
 
 @given(st.text())

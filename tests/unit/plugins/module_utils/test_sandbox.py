@@ -407,6 +407,35 @@ def test_check_mode_predicts_the_sizes_of_a_vm_that_ends(lab: Lab) -> None:
         lab.run(state="started")
 
 
+def test_check_mode_predicts_the_facts_of_what_was_off_begins_or_goes(lab: Lab) -> None:
+    steps: list[dict[str, Any]] = [{"state": "stopped", **BOOT}, {"state": "started"}, {"state": "saved"}, {"state": "restarted", "disruption": "restart"}]
+    for step in (*steps, {"state": "absent"}):
+        predicted, real = lab.check(**step)["sandbox"], lab.run(**step)["sandbox"]
+        for name in ("state", "vcpus", "memory_mb"):
+            assert predicted.get(name) == real.get(name), (step, name)
+        if step["state"] == "absent":
+            assert predicted == real
+
+
+def test_a_run_directory_below_one_that_others_can_write_to_is_refused(lab: Lab) -> None:
+    (lab.root / "open").mkdir(parents=True)
+    (lab.root / "open").chmod(0o777)
+    for run in (lab.check, lab.run):
+        with pytest.raises(HostError, match="others can write to it") as caught:
+            run(run_dir=str(lab.root / "open/run"), **BOOT)
+        assert caught.value.option == "run_dir"
+    assert lab.remains() == ["open"]
+
+
+def test_a_path_that_an_earlier_version_recorded_as_it_was_spelled_is_no_change(lab: Lab) -> None:
+    lab.run(kernel_path="/a/k", initrd_path="/i", devices=[{"id": "d", "type": "block", "file": "/a/d"}])
+    path = lab.root / "state/sandboxes/web/record.json"
+    path.write_text(path.read_text().replace('"/a/k"', '"/a//k"').replace('"/a/d"', '"/b/..//a/d"'))
+    wish = {"kernel_path": "/a//k", "devices": [{"id": "d", "type": "block", "file": "/b/..//a/d"}]}
+    assert not lab.check(**wish)["changed"] and not lab.run(**wish)["changed"]
+    assert lab.check(kernel_path="/a/other", disruption="restart")["changed"]
+
+
 def test_another_task_is_waited_for(lab: Lab) -> None:
     lab.run(**BOOT)
     entered, leave = threading.Event(), threading.Event()

@@ -95,9 +95,9 @@ def test_no_supervisor_no_unit(monkeypatch: pytest.MonkeyPatch) -> None:
         supervision.scope_command(USUAL, HypervisorConfig(supervisor="systemd"))
 
 
-@pytest.mark.parametrize("word", [Param("-bad", "1"), Param("MemoryMax", "1\nExecStart=x"), Param("Memory Max", "1")])
+@pytest.mark.parametrize("word", [Param("-bad", "1"), Param("MemoryMax", "1\nExecStart=x"), Param("Memory Max", "1"), Param("bad", "")])
 def test_what_is_no_property_is_refused(systemd: pathlib.Path, word: Param) -> None:
-    with pytest.raises(ConfigError, match="no property"):
+    with pytest.raises(ConfigError, match="must be NAME=VALUE"):
         supervision.scope_command(USUAL, HypervisorConfig(supervisor="systemd", unit_properties=[word]))
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 from typing import Any
@@ -313,3 +314,38 @@ def test_a_clone_has_its_templates_hypervisor_where_the_task_names_none(lab: Tem
         lab.check(id="other", template="base", hypervisor="qemu")
     with pytest.raises(StateError, match="no such template"):
         lab.check(id="other", template="gone", hypervisor=None)
+
+
+@pytest.mark.parametrize("memory", [5, True, "", "relative/memory", "/etc/passwd"])
+def test_a_record_that_names_something_else_as_memory_is_refused(lab: TemplateLab, memory: Any) -> None:
+    lab.make()
+    _edit(lab, memory)
+    for run in (lambda: lab.make(True), lab.make, lambda: lab.run(template="base")):
+        with pytest.raises(HypervisorError, match="record"):
+            run()
+    assert lab.remove()["changed"] and lab.listed() == []
+
+
+def test_a_foreign_directory_that_a_record_names_is_not_removed(lab: TemplateLab, tmp_path: pathlib.Path) -> None:
+    lab.make()
+    (tmp_path / "theirs/below").mkdir(parents=True)
+    (tmp_path / "theirs/letters").write_text("dear")
+    _edit(lab, str(tmp_path / "theirs/memory"))
+    lab.remove()
+    assert (tmp_path / "theirs/letters").read_text() == "dear" and (tmp_path / "theirs/below").is_dir()
+
+
+def test_memory_below_a_directory_that_others_can_write_to_is_refused(lab: TemplateLab, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    for check in (True, False):
+        with pytest.raises(HostError, match="others can write to it") as caught:
+            lab.make(check, memory_dir=str(tmp_path / "open"))
+        assert caught.value.option == "memory_dir"
+
+
+def _edit(lab: TemplateLab, memory: Any) -> None:
+    path = lab.root / "state/templates/base/record.json"
+    record = json.loads(path.read_text())
+    record["template"]["memory"] = memory
+    path.write_text(json.dumps(record))

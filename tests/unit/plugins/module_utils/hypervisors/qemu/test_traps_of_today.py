@@ -118,6 +118,12 @@ def test_t11_slots_and_offset_count_as_they_are_given(files: dict[str, str], tmp
         assert value(argv(elsewhere), "m") == "256M,slots=20,maxmem=5632M"
 
 
+def test_a_size_that_virtio_mem_cannot_reach_is_refused_before_the_start(files: dict[str, str], tmp_path: pathlib.Path) -> None:
+    with pytest.raises(ConfigError, match="blocks of 2 MiB"):
+        prepared(files, tmp_path, memory_size=127, max_memory_mb=1152)
+    assert (prepared(files, tmp_path, memory_size=127).max_memory_mb - 127) % 2 == 0
+
+
 @pytest.mark.parametrize(("shared", "prealloc"), [(False, False), (True, False), (False, True)])
 def test_t12_huge_pages_are_shared_and_reserved_where_that_is_wanted(shared: bool, prealloc: bool) -> None:
     config = HypervisorConfig(kernel_path="/k", initrd_path="/i", num_vcpus=1, memory_size=256, huge_pages=True, mem_prealloc=prealloc)
