@@ -9,7 +9,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv packages demo test lint unit vectors integration pytest soak hardware bench bench-fleet molecule releases build clean
+.PHONY: help venv packages demo test lint unit vectors integration soak hardware bench bench-fleet molecule releases build clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -32,7 +32,7 @@ lint: venv  ## ruff, mypy, ansible-test sanity, ansible-lint, antsibull, reuse, 
 	@$(PY) tools/lint.py $(CHECKS)
 
 unit: venv  ## Unit tests: seconds, nothing but Python
-	@$(PYTEST) tests/unit
+	@$(PYTEST) -n 2 tests/unit
 
 vectors: venv  ## What the original returned, compared with what the port returns
 	@$(PY) tests/vectors/run.py tests/vectors
@@ -40,9 +40,6 @@ vectors: venv  ## What the original returned, compared with what the port return
 
 integration: venv packages  ## Real QEMU on this host
 	@$(PYTEST) tests/integration --ignore=tests/integration/hardware
-
-pytest: venv packages
-	@$(PYTEST) tests/unit tests/integration --ignore=tests/integration/hardware
 
 soak: venv packages  ## Random tasks on real QEMU, attacks from jails and VMM users, power losses, wrong answers; KATA_SOAK_STEPS, KATA_SOAK_SEED
 	@$(PYTEST) -s tests/integration/soak_random_wishes.py tests/integration/soak_jail_attacks.py

@@ -24,7 +24,8 @@ part() {
 part lint make --no-print-directory lint
 part vectors make --no-print-directory vectors
 part "roles and playbooks on fresh hosts" make --no-print-directory molecule SCENARIOS="kata_vmm sandbox_lifecycle reboot"
-part "unit and integration" make --no-print-directory pytest
+part "unit tests" make --no-print-directory unit
+part "integration with real VMMs" make --no-print-directory integration
 
 printf '\n'
 if [ ${#failed[@]} -gt 0 ]; then
