@@ -45,7 +45,8 @@ soak: venv packages  ## Random tasks on real QEMU, attacks from jails and VMM us
 	@$(PYTEST) -s tests/integration/soak_random_wishes.py tests/integration/soak_jail_attacks.py
 	@KATA_ATTACK_ROUNDS=$${KATA_ATTACK_ROUNDS:-1000} $(PYTEST) tests/integration/qemu/test_attacks.py
 	@KATA_POWER_LOSS_ROUNDS=$${KATA_POWER_LOSS_ROUNDS:-60} $(PYTEST) tests/integration/hosts/test_power_loss.py
-	@KATA_WRONG_ANSWERS=1000000 $(PYTEST) tests/unit/plugins/module_utils/hypervisors/firecracker/test_answers_of_firecracker.py tests/unit/plugins/module_utils/hypervisors/qemu/test_qmp_answers.py
+	@KATA_WRONG_ANSWERS=1000000 $(PYTEST) tests/unit/plugins/module_utils/hypervisors/firecracker/test_answers_of_firecracker.py tests/unit/plugins/module_utils/hypervisors/qemu/test_qmp_answers.py tests/unit/plugins/module_utils/hypervisors/acrn/test_answers_of_acrn.py tests/unit/plugins/module_utils/test_answers_of_the_host.py
+	@KATA_VECTOR_INPUTS=50 $(PYTEST) tests/unit/test_vectors_fuzz.py
 
 hardware: venv packages  ## VFIO, vsock, vhost-net and KVM, on a host that is a VM: a QEMU in a QEMU, so not part of make test
 	@$(PYTEST) tests/integration/hardware

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+import re
 import string
 from typing import Any
 
@@ -58,6 +59,31 @@ def junk(random_: random.Random) -> Any:
             {"return": "x"},
         ]
     )
+
+
+#: Characters of which texts are made that no program should print: ends of lines, blanks and digits of all kinds, controls, halves of pairs.
+ODD = "\0\x07\x1b\x7f\x85\r\n\v\f\t \u00a0\u2028\u202e\u0663\u00b2\ufeff\ufffd\ud800\U0001f600"
+
+
+def wrong_text(right_text: str, random_: random.Random) -> str:
+    """A text like one that a program prints: words exchanged, left out or repeated, numbers too long, binary between them, now and then nothing like it."""
+    pieces = re.split(r"(\s+|[:.=/-])", right_text)
+    for _change in range(random_.randrange(1, 6)):
+        position = random_.randrange(len(pieces))
+        pieces[position] = random_.choice(
+            [
+                "",
+                pieces[position] * 2,
+                random_.choice(pieces),
+                "\n".join([right_text] * random_.randrange(1, 30)),
+                "9" * random_.randrange(1, 5500) if random_.random() < 0.3 else str(random_.randrange(10**20)),
+                "-" + pieces[position],
+                "".join(random_.choice(ODD) for _ in range(random_.randrange(1, 6))),
+                "x" * random_.choice([1, 31, 129, 4097, 70000 if random_.random() < 0.05 else 5]),
+                "".join(chr(random_.randrange(256)) for _ in range(random_.randrange(20))),
+            ]
+        )
+    return "".join(pieces)
 
 
 def right(shape: Any, random_: random.Random) -> Any:

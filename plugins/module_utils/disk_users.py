@@ -255,12 +255,13 @@ def _family(number: str) -> Iterator[str]:
 
 def _mounted() -> dict[str, str]:
     """Mount point by device number (proc(5), mountinfo)."""
-    found = {}
-    for line in _read("/proc/self/mountinfo").splitlines():
-        fields = line.split()
-        if len(fields) > 4:
-            found[fields[2]] = fields[4]
-    return found
+    return parse_mounted(_read("/proc/self/mountinfo"))
+
+
+def parse_mounted(text: str) -> dict[str, str]:
+    """Mount point by device number, from the content of mountinfo; only blanks part the words of a line."""
+    lines = [line.split(" ") for line in text.split("\n")]
+    return {fields[2]: fields[4] for fields in lines if len(fields) > 4}
 
 
 def _swaps() -> list[str]:
@@ -277,7 +278,7 @@ def _loop_device_of(path: str) -> str:
 
 def _read(path: str) -> str:
     try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
+        with open(path, encoding="utf-8", errors="replace", newline="") as stream:
             return stream.read().strip()
     except OSError:
         return ""

@@ -20,11 +20,15 @@ CPUINFO = "/proc/cpuinfo"
 #: How many huge pages of the usual size the kernel may add when asked.
 OVERCOMMIT = "/proc/sys/vm/nr_overcommit_hugepages"
 
-#: A line of that many bytes is not read any more.
+#: A line of that many bytes is not read any more, and so much of a file is; cpuinfo has about 1500 bytes a CPU.
 LINE_LIMIT = 64 * 1024
+FILE_LIMIT = 64 << 20
 
 #: An unsigned integer with its base in front, as C(strconv.ParseUint) with base 0 takes it.
 UNSIGNED = re.compile(r"0[xX](?:_?[0-9a-fA-F])+|0[bB](?:_?[01])+|0[oO]?(?:_?[0-7])+|0|[1-9](?:_?[0-9])*")
+
+#: Decimal digits of the largest number of 64 bits.
+MOST_DIGITS = 20
 
 #: Machines (as C(uname -m) names them) whose cpuinfo does not tell.
 MACHINES_WITHOUT_FLAGS = ("aarch64", "ppc64le", "s390x")
@@ -33,14 +37,14 @@ MACHINES_WITHOUT_FLAGS = ("aarch64", "ppc64le", "s390x")
 def _read(path: str) -> str:
     try:
         with open(path, encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            return stream.read()
-    except OSError as error:
+            return stream.read(FILE_LIMIT)
+    except (OSError, ValueError) as error:
         raise HostError(f"{path} cannot be read", answer=str(error)) from error
 
 
 def _lines_of_words(text: str, path: str) -> Iterator[list[str]]:
     for line in text.split("\n"):
-        if len(line.encode("utf-8", "surrogateescape")) >= LINE_LIMIT:
+        if len(line) >= LINE_LIMIT or len(line.encode("utf-8", "surrogatepass")) >= LINE_LIMIT:
             raise HostError(f"{path} has a line of more than {LINE_LIMIT - 1} bytes")
         yield split_words(line)
 
@@ -54,6 +58,8 @@ def parse_unsigned(text: str) -> int | None:
         return None
     digits = text.replace("_", "").lower()
     is_octal = digits[0] == "0" and digits[1:].isdigit()
+    if digits[0] != "0" and len(digits) > MOST_DIGITS:
+        return None
     number = int(digits, 8 if is_octal else 0)
     return number if number < 1 << 64 else None
 
@@ -125,22 +131,37 @@ def read_running_on_vmm(path: str = CPUINFO, machine: str = "x86_64") -> bool:
 def read_cpu_khz(path: str = CPUINFO) -> int:
     """The frequency of the host's first CPU in kHz, 0 when it does not tell."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            for line in stream:
-                if line.startswith("cpu MHz"):
-                    return int(float(line.partition(":")[2]) * 1000)
-    except (OSError, ValueError):
-        pass
-    return 0
+        return parse_cpu_khz(_read(path))
+    except HostError:
+        return 0
+
+
+def parse_cpu_khz(text: str) -> int:
+    """The frequency of the first CPU in kHz, from the content of cpuinfo, 0 when it does not tell."""
+    found = re.search(r"^cpu MHz[ \t]*:[ \t]*([0-9]{1,7})(?:\.([0-9]{1,9}))?[ \t]*$", text, re.MULTILINE)
+    return int(found[1]) * 1000 + int((found[2] or "").ljust(3, "0")[:3]) if found else 0
 
 
 def read_cpu_vendor(path: str = CPUINFO) -> str:
     """The vendor of the host's first CPU as cpuinfo has it (C(vendor_id)), empty when it does not tell."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return next((line.partition(":")[2].strip() for line in stream if line.startswith("vendor_id")), "")
-    except OSError:
+        return parse_cpu_vendor(_read(path))
+    except HostError:
         return ""
+
+
+def parse_cpu_vendor(text: str) -> str:
+    """The vendor of the first CPU, from the content of cpuinfo, empty when it does not tell."""
+    found = re.search(r"^vendor_id[ \t]*:[ \t]*([!-~][ -~]{0,63})", text, re.MULTILINE)
+    return found[1].strip() if found else ""
+
+
+def parse_numbers(text: str, path: str = MEMINFO) -> dict[str, int]:
+    """The first number of each line by its first word, which ends in a colon; what is no number counts as 0.
+
+    :raises HostError: a line is too long
+    """
+    return {words[0]: parse_unsigned(words[1]) or 0 for words in _lines_of_words(text, path) if len(words) >= 2}
 
 
 def check_huge_pages(needed_mb: int, pid: int = 0, meminfo: str = MEMINFO, overcommit: str = OVERCOMMIT) -> None:
@@ -150,7 +171,7 @@ def check_huge_pages(needed_mb: int, pid: int = 0, meminfo: str = MEMINFO, overc
     :param pid: a process that ends before, and gives back what it has; 0 for none
     :raises HostError: there are too few
     """
-    found = {words[0]: parse_unsigned(words[1]) or 0 for words in _lines_of_words(_read(meminfo), meminfo) if len(words) >= 2}
+    found = parse_numbers(_read(meminfo), meminfo)
     size_kb = found.get("Hugepagesize:", 0)
     free_kb = max(0, found.get("HugePages_Free:", 0) - found.get("HugePages_Rsvd:", 0)) * size_kb
     if pid:
@@ -158,7 +179,7 @@ def check_huge_pages(needed_mb: int, pid: int = 0, meminfo: str = MEMINFO, overc
             status = _read(f"/proc/{pid}/status")
         except HostError:
             status = ""
-        free_kb += next((parse_unsigned(words[1]) or 0 for words in _lines_of_words(status, "status") if words[:1] == ["HugetlbPages:"]), 0)
+        free_kb += parse_numbers(status, "status").get("HugetlbPages:", 0)
     try:
         more = parse_unsigned(_read(overcommit).strip()) or 0
     except HostError:

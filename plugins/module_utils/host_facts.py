@@ -125,16 +125,19 @@ def qemu_capabilities(path: str, accelerator: str) -> dict[str, Any]:
 
 def memory_facts(path: str = host.MEMINFO) -> dict[str, int]:
     """Memory of the host in MiB, in all and what a new process can have."""
-    facts = {"total_mb": 0, "available_mb": 0}
     try:
         with open(path, encoding="ascii", errors="replace") as stream:
-            text = stream.read()
+            return parse_memory(stream.read(host.FILE_LIMIT))
     except OSError:
-        return facts
+        return parse_memory("")
+
+
+def parse_memory(text: str) -> dict[str, int]:
+    """Memory in MiB, in all and what a new process can have, from the content of meminfo; 0 for what it does not tell."""
+    facts = {}
     for name, word in (("total_mb", "MemTotal"), ("available_mb", "MemAvailable")):
-        found = re.search(rf"^{word}:\s+(\d+) kB$", text, re.MULTILINE)
-        if found:
-            facts[name] = int(found[1]) // 1024
+        found = re.search(rf"^{word}:[ \t]+([0-9]{{1,{host.MOST_DIGITS}}}) kB$", text, re.MULTILINE)
+        facts[name] = int(found[1]) // 1024 if found else 0
     return facts
 
 
@@ -146,7 +149,7 @@ def huge_page_facts(root: str = HUGE_PAGES) -> list[dict[str, int]]:
     except OSError:
         return []
     for name in names:
-        found = re.fullmatch(r"hugepages-(\d+)kB", name)
+        found = re.fullmatch(r"hugepages-([0-9]{1,12})kB", name)
         if found:
             counts = {word: _number(os.path.join(root, name, f"{word}_hugepages")) for word in ("nr", "free")}
             pools.append({"size_kb": int(found[1]), "total": counts["nr"], "free": counts["free"]})
@@ -189,11 +192,11 @@ def _is_virtual_machine() -> bool | None:
 def _text(path: str) -> str:
     try:
         with open(path, encoding="ascii", errors="replace") as stream:
-            return stream.read().strip()
+            return stream.read(4096).strip()
     except OSError:
         return ""
 
 
 def _number(path: str) -> int:
     text = _text(path)
-    return int(text) if text.isdigit() else 0
+    return int(text) if text.isdigit() and len(text) <= host.MOST_DIGITS else 0

@@ -9,10 +9,12 @@ import os
 import re
 from typing import NamedTuple
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.answers import brief
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError
 from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import Directory, through
 
 MOUNT_INFO = "/proc/self/mountinfo"
+MOUNT_NUMBER = re.compile("[0-9]{1,10}")
 MS_BIND = 0x1000
 MNT_DETACH = 2
 #: How often mounts are looked for again that were moved while they were removed.
@@ -57,14 +59,25 @@ def detach(descriptor: int) -> None:
 
 def points_below(path: str) -> list[MountPoint]:
     """Mount points at or below a path, the deepest first (proc(5), mountinfo; blanks are written as octal numbers)."""
+    with open(MOUNT_INFO, encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        points = parse_mounts(stream.read())
+    below = [one for one in points if one.path == path or one.path.startswith(path.rstrip("/") + "/")]
+    return sorted(below, key=lambda one: len(one.path), reverse=True)
+
+
+def parse_mounts(text: str) -> list[MountPoint]:
+    """The mount points in the content of mountinfo. Only blanks, tabs, line breaks and backslashes are written as octal numbers there.
+
+    :raises HostError: a line is not one of a mount
+    """
     found = []
-    with open(MOUNT_INFO, encoding="utf-8", errors="surrogateescape") as stream:
-        for line in stream:
-            words = line.split()
-            point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), words[4])
-            if point == path or point.startswith(path.rstrip("/") + "/"):
-                found.append(MountPoint(int(words[0]), point))
-    return sorted(found, key=lambda one: len(one.path), reverse=True)
+    for line in text.split("\n"):
+        words = line.split(" ")
+        if line and (len(words) < 5 or not MOUNT_NUMBER.fullmatch(words[0])):
+            raise HostError(f"{MOUNT_INFO} cannot be understood", answer=brief(line))
+        if line:
+            found.append(MountPoint(int(words[0]), re.sub(r"\\([0-3][0-7]{2})", lambda octal: chr(int(octal[1], 8)), words[4])))
+    return found
 
 
 def mount_number(descriptor: int) -> int:
@@ -72,7 +85,7 @@ def mount_number(descriptor: int) -> int:
     with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii", errors="replace") as stream:
         for line in stream:
             name, _colon, value = line.partition(":")
-            if name == "mnt_id":
+            if name == "mnt_id" and MOUNT_NUMBER.fullmatch(value.strip()):
                 return int(value)
     return 0
 

@@ -14,6 +14,7 @@ import errno
 import os
 import secrets
 import select
+import selectors
 import signal
 import subprocess
 import tempfile
@@ -24,6 +25,11 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Asse
 
 #: Seconds a program gets to report its version.
 VERSION_SECONDS = 10.0
+#: Bytes that a program may say where little is expected of it, and that one may write whose output is kept.
+MOST_HEARD = 64 * 1024
+MOST_OUTPUT = 64 << 20
+#: The exit code of a program that could not be run, as shells have it.
+NOT_RUN = 127
 #: So much of the error output of a failed program is shown, in bytes from its end.
 WORDS = 2000
 #: A program that may run longer than this ends with the task, seconds. For shorter ones that would cost more than it is worth.
@@ -74,18 +80,50 @@ def find_program(wanted: str, places: Sequence[str], name: str) -> str:
 
 def version_text(program: str, question: str = "--version") -> str:
     """What a program answers when it is asked for its version; where it cannot be run, or does not end, the reason."""
+    found = heard([program, question], VERSION_SECONDS)
+    return found.problem or found.text.strip()
+
+
+class Heard(NamedTuple):
+    """What a program had to say.
+
+    :param code: its exit code; None where it was ended because it took too long, or said too much
+    :param output: its standard output and its error output, as much as may be
+    :param problem: why that is not all, empty where it is
+    """
+
+    code: int | None
+    output: bytes
+    problem: str
+
+    @property
+    def text(self) -> str:
+        """Its output as text."""
+        return self.output.decode("utf-8", "replace")
+
+
+def heard(argv: Sequence[str], seconds: float, most: int = MOST_HEARD) -> Heard:
+    """Run a program that gets no input, and keep what it says, up to a limit; whatever it does, that is no error.
+
+    :param seconds: its limit of time
+    :param most: bytes that it may say
+    """
+    deadline = time.monotonic() + seconds
+    output = bytearray()
     try:
-        done = subprocess.run(
-            [program, question],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=VERSION_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    return done.stdout.decode("utf-8", "replace").strip()
+        with _started(argv, False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+            descriptor = process.stdout.fileno() if process.stdout else -1
+            while len(output) <= most:
+                if not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                    return Heard(None, bytes(output), f"{argv[0]} did not end within {seconds:g} seconds")
+                piece = os.read(descriptor, PIECE)
+                if not piece:
+                    process.wait(max(0.1, deadline - time.monotonic()))
+                    return Heard(process.returncode, bytes(output), "")
+                output += piece
+            return Heard(None, bytes(output[:most]), f"{argv[0]} said more than {most} bytes")
+    except (OSError, ValueError, subprocess.TimeoutExpired) as problem:
+        return Heard(NOT_RUN, bytes(output), str(problem))
 
 
 class Ended(NamedTuple):
@@ -124,6 +162,7 @@ def run(
     data: bytes = b"",
     environment: Mapping[str, str] | None = None,
     output: IO[bytes] | int = subprocess.PIPE,
+    most: int = MOST_OUTPUT,
 ) -> Ended:
     """Run a program to its end, whatever that is.
 
@@ -131,16 +170,61 @@ def run(
     :param data: what it reads from its standard input
     :param environment: all of it; None for ours, in which programs speak English
     :param output: the file that takes its standard output
-    :raises HostError: it cannot be run, did not end in time, or found no space on the disk
+    :param most: bytes of its standard output that are kept, where that is not a file
+    :raises HostError: it cannot be run, did not end in time, wrote more than that, or found no space on the disk
     """
     guarded = seconds > GUARDED_SECONDS
     try:
         with _started(argv, guarded, cwd=directory, env=environment, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.PIPE) as process:
-            written, errors = process.communicate(data, timeout=seconds)
-    except (OSError, subprocess.TimeoutExpired) as problem:
+            written, errors = _communicate(process, data, seconds, most)
+    except (OSError, ValueError, subprocess.TimeoutExpired) as problem:
         raise _not_run(argv, problem) from problem
-    words = (errors or written or b"")[-WORDS:].decode("utf-8", "replace").strip()
-    return _ended(argv, process.returncode, written or b"", words)
+    words = (errors or written)[-WORDS:].decode("utf-8", "replace").strip()
+    return _ended(argv, process.returncode, written, words)
+
+
+class TooMuch(OSError):
+    """A program wrote more than is kept."""
+
+
+def _communicate(process: subprocess.Popen[bytes], data: bytes, seconds: float, most: int) -> tuple[bytes, bytes]:
+    """Give a program its input and take its output, at the same time; its standard output, and the end of its error output.
+
+    :raises TooMuch: it wrote more than C(most) bytes
+    :raises TimeoutExpired: it did not end in time
+    """
+    deadline = time.monotonic() + seconds
+    written, words = bytearray(), bytearray()
+    left = memoryview(data)
+    with selectors.DefaultSelector() as selector:
+        if process.stdin is not None:
+            selector.register(process.stdin, selectors.EVENT_WRITE)
+        for stream, kept in ((process.stdout, written), (process.stderr, words)):
+            if stream is not None:
+                selector.register(stream, selectors.EVENT_READ, kept)
+        while selector.get_map():
+            ready = selector.select(max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise subprocess.TimeoutExpired(process.args, seconds)
+            for key, _events in ready:
+                if key.fileobj is process.stdin:
+                    try:
+                        left = left[os.write(key.fd, left[: select.PIPE_BUF]) :] if left else left
+                    except BrokenPipeError:
+                        left = left[:0]
+                    if not left:
+                        selector.unregister(key.fileobj)
+                        process.stdin.close()
+                    continue
+                piece = os.read(key.fd, PIECE)
+                if not piece:
+                    selector.unregister(key.fileobj)
+                key.data.extend(piece)
+                del words[:-WORDS]
+                if len(written) > most:
+                    raise TooMuch(f"it wrote more than {most} bytes")
+    process.wait(max(0.1, deadline - time.monotonic()))
+    return bytes(written), bytes(words)
 
 
 def pieces_of(argv: Sequence[str], seconds: float, source: IO[bytes]) -> Generator[bytes, None, Ended]:

@@ -173,20 +173,29 @@ def check_access(user: User | None, wanted: list[Wanted]) -> None:
     if user is None or not wanted:
         return
     words = [word for file in wanted for word in (file.modes, file.path)]
-    done = subprocess.run(
-        ["/bin/sh", "-c", TEST, "sh", *words],
-        user=user.uid,
-        group=user.gid,
-        extra_groups=list(user.groups),
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        timeout=TEST_SECONDS,
-        check=False,
-    )
-    for number in done.stdout.split():
-        file = wanted[int(number)]
+    try:
+        done = subprocess.run(
+            ["/bin/sh", "-c", TEST, "sh", *words],
+            user=user.uid,
+            group=user.gid,
+            extra_groups=list(user.groups),
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=TEST_SECONDS,
+            check=False,
+        )
+        denied_ones = [wanted[int(number)] for number in done.stdout.split()]
+    except (OSError, ValueError, IndexError, subprocess.SubprocessError) as problem:
+        raise HostError(
+            f"what the user {user.name} may do with the sandbox's files cannot be found out",
+            option="vmm_user",
+            wanted=user.name,
+            answer=str(problem),
+            fix="Look whether one of them lies on a file system that does not answer.",
+        ) from problem
+    for file in denied_ones:
         raise AssetError(
             f"the user {user.name} may not {denied(file.modes)} this",
             option=file.option,

@@ -17,6 +17,7 @@ import stat
 import uuid
 from typing import Any, Mapping
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.answers import brief
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError
 from ansible_collections.kata.hypervisor.plugins.module_utils.programs import run
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.initrd import ExtraFile
@@ -309,7 +310,10 @@ def _needed_mib(tree: str) -> int:
 def _settle_inodes(image: str, work: str) -> None:
     """The time at which an inode was changed is now, whatever the tree says (mke2fs before 1.47.1)."""
     answer = _run("debugfs", ["-R", "show_super_stats -h", image])
-    count, free = (int(re.findall(rf"^{name}: +(\d+)", answer, re.MULTILINE)[0]) for name in ("Inode count", "Free inodes"))
+    numbers = [re.search(rf"^{name}: +([0-9]{{1,10}})$", answer, re.MULTILINE) for name in ("Inode count", "Free inodes")]
+    if not numbers[0] or not numbers[1]:
+        raise HostError("debugfs does not tell how many inodes the image has", wanted=image, answer=brief(answer))
+    count, free = int(numbers[0][1]), int(numbers[1][1])
     commands = os.path.join(work, "times")
     with open(commands, "w", encoding="ascii") as stream:
         for number in [2, *range(11, count - free + 1)]:

@@ -29,7 +29,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     Unsupported,
     VmmError,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import cmdline, starting
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import cmdline, starting, vm
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.driver import AcrnHypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param
 
@@ -100,6 +100,26 @@ def test_a_missing_program_is_an_error_and_no_crash(lab: VmmLab) -> None:
     for option in ("hypervisor_path", "hypervisor_ctl_path"):
         with pytest.raises(AssetError):
             lab.start(**{option: "/nowhere"})
+
+
+@pytest.mark.parametrize("state", ["absent", "stopped"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        *("exec yes 'sandbox-web started'", "printf '\\000\\377\\033[2J\\n'", "exec sleep 600"),
+        *("trap '' TERM; sleep 600", "echo sandbox-web exploded", "kill -9 $$"),
+    ],
+    ids=["endless", "binary", "silent", "deaf", "another state", "killed"],
+)
+def test_a_sandbox_ends_whatever_acrnctl_does(lab: VmmLab, monkeypatch: pytest.MonkeyPatch, script: str, state: str) -> None:
+    control = pathlib.Path(lab.file("acrnctl", mode=0o755))
+    control.write_text(f'#!/bin/sh\n[ -e {lab.root}/odd ] || exec {DOUBLES}/acrnctl "$@"\n{script}\n')
+    lab.start(hypervisor_ctl_path=str(control))
+    monkeypatch.setattr(vm, "CTL_SECONDS", 0.5)
+    lab.file("odd")
+    assert lab.facts()["state"] in ("unresponsive", "failed")
+    assert lab.run(state=state)["changed"] and lab.processes() == []
+    assert lab.facts()["state"] == state
 
 
 def test_disks_take_the_place_of_placeholders(lab: VmmLab) -> None:

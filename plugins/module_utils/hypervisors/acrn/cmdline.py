@@ -9,6 +9,7 @@ import dataclasses
 import re
 from typing import Iterable
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.answers import AnswerError, ListOf, Text, brief, checked
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     BlockDrive,
@@ -166,11 +167,23 @@ RESCAN_REFUSED = "Unable to rescan"
 
 def parse_version(text: str) -> tuple[int, ...]:
     """The version in acrn-dm's words (C(DM version is: 2.7-...), and from 3.2 on C(DM: 3.2-...)); empty when there is none."""
-    found = re.search(r"\bDM(?: version is)?:\s*v?(\d+)\.(\d+)", text)
+    found = re.search(r"\bDM(?: version is)?:[ \t]*v?([0-9]{1,4})\.([0-9]{1,4})(?![0-9])", text)
     return (int(found[1]), int(found[2])) if found else ()
 
 
+#: What C(acrnctl list) prints: one VM a line, its name and its state, between blanks. Whoever makes VMs chooses their names.
+LINES = ListOf(Text(most=512), most=1024)
+#: What a word for a state looks like (started, stopped, untracked...).
+STATE = re.compile(r"[a-z][a-z_-]{1,31}")
+
+
 def vm_states(text: str) -> dict[str, str]:
-    """The states of VMs by name, out of what C(acrnctl list) prints."""
-    lines = [line.split() for line in text.splitlines()]
-    return {words[0]: words[1] for words in lines if len(words) == 2}
+    """The states of VMs by name, out of what C(acrnctl list) prints. Lines of other words ("There are no VMs") say nothing of a VM.
+
+    :raises AnswerError: acrnctl could not have printed that
+    """
+    source = "acrnctl's list of VMs"
+    if any(not character.isprintable() and character not in "\n\t" for character in text):
+        raise AnswerError(f"{source} cannot be used: it must be printable text", answer=brief(text))
+    lines = [line.split() for line in checked(LINES, text.split("\n"), source)]
+    return {words[0]: words[1] for words in lines if len(words) == 2 and STATE.fullmatch(words[1])}

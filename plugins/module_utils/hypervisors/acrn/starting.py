@@ -11,6 +11,7 @@ import time
 import uuid
 
 from ansible_collections.kata.hypervisor.plugins.module_utils import disk_users, host, network, qcow2
+from ansible_collections.kata.hypervisor.plugins.module_utils.answers import brief
 from ansible_collections.kata.hypervisor.plugins.module_utils.boot_files import check_boot_files
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
@@ -56,6 +57,8 @@ DEFAULT_DM = "/usr/bin/acrn-dm"
 HSM_DEVICES = ("/dev/acrn_hsm", "/dev/acrn_vhm")
 FIX = "Install ACRN's device model and tools."
 POLL = 0.05
+#: Characters of acrnctl's words that an error shows.
+MOST_WORDS = 2000
 #: What L(HypervisorConfig.valid) fills in that ACRN knows nothing of.
 FOREIGN = ("default_max_vcpus", "default_bridges", "msize_9p", "block_device_driver")
 
@@ -96,7 +99,7 @@ def version_of(path: str) -> tuple[int, ...]:
     output = version_text(path, "-v")
     version = cmdline.parse_version(output)
     if not version:
-        raise AssetError("this is no acrn-dm", option="hypervisor_path", wanted=path, answer=output[:200])
+        raise AssetError("this is no acrn-dm", option="hypervisor_path", wanted=path, answer=brief(output))
     return version
 
 
@@ -277,14 +280,14 @@ def plug_disk(machine: Vm, config: HypervisorConfig, drive: BlockDrive) -> None:
     state.placeholders[place] = drive.id
     machine.context.checkpoint()
     try:
-        done = machine.control(*words)
+        code, said = machine.control(*words)
         # It ends with 0 although the VM has refused, and only says so.
-        if done.returncode or cmdline.RESCAN_REFUSED in done.stdout:
+        if code or cmdline.RESCAN_REFUSED in said:
             raise VmmError(
-                f"acrnctl {' '.join(words)} failed (exit code {done.returncode})",
+                f"acrnctl {' '.join(words)} failed (exit code {code})",
                 option="devices",
                 wanted=drive.id,
-                answer=done.stdout.strip(),
+                answer=brief(said.strip(), MOST_WORDS),
             )
     except BaseException:
         state.placeholders[place] = ""

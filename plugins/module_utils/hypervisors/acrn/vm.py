@@ -9,10 +9,9 @@ import contextlib
 import dataclasses
 import os
 import signal
-import subprocess
 from typing import Any
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.answers import Anything, checked, shape_of
+from ansible_collections.kata.hypervisor.plugins.module_utils.answers import Anything, checked, printable, shape_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError, VmmError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context, Observed
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.process_vm import ProcessVm
@@ -108,30 +107,26 @@ class Vm(ProcessVm):
                     return found
         return None
 
-    def control(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run acrnctl.
+    def control(self, *words: str) -> tuple[int, str]:
+        """Run acrnctl; its exit code and its words.
 
-        :raises VmmError: it cannot be run, or does not end
+        :raises VmmError: it cannot be run, does not end, or says more than it ever has to say
         """
-        try:
-            return subprocess.run(
-                [self.state.ctl, *words],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                timeout=CTL_SECONDS,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise VmmError("acrnctl cannot be run", wanted=" ".join(words), answer=str(error)) from error
+        from ansible_collections.kata.hypervisor.plugins.module_utils.programs import heard
+
+        found = heard([self.state.ctl, *words], CTL_SECONDS)
+        if found.code is None or found.problem:
+            raise VmmError("acrnctl cannot be run to its end", wanted=" ".join(words), answer=printable(found.problem))
+        return found.code, found.text
 
     def status(self) -> str:
-        """acrnctl's word for the VM's state; empty when it knows no such VM, or when its manager is down, which it does not tell apart."""
+        """acrnctl's word for the VM's state; empty when it knows no such VM, or when its manager is down, which it does not tell apart.
+
+        :raises VmmError: it cannot be asked, or its answer is not a list of VMs
+        """
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.cmdline import vm_states
 
-        return vm_states(self.control("list").stdout).get(self.state.name, "")
+        return vm_states(self.control("list")[1]).get(self.state.name, "")
 
     def observe(self) -> Observed:
         """What is true now. How many vCPUs and how much memory a VM has, ACRN does not tell; what it was started with counts."""

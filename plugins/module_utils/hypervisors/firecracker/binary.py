@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.answers import brief
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, Unsupported
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.dialect import (
     known_holes,
@@ -26,7 +27,7 @@ def version_of(path: str, word: str, option: str) -> Version:
     output = version_text(path)
     version = parse_version(output) if word.lower() in output.lower() else ()
     if not version:
-        raise AssetError(f"this is no {word}", option=option, wanted=path, answer=output[:200])
+        raise AssetError(f"this is no {word}", option=option, wanted=path, answer=brief(output))
     return version
 
 

@@ -142,7 +142,7 @@ def shown(version: Version) -> str:
 
 def parse_version(text: str) -> Version:
     """The version in a program's words (C(Firecracker v1.16.1)); empty when there is none."""
-    found = re.search(r"\bv?(\d+)\.(\d+)(?:\.(\d+))?", text)
+    found = re.search(r"\bv?([0-9]{1,4})\.([0-9]{1,4})(?:\.([0-9]{1,4}))?(?![0-9])", text)
     return tuple(int(part or 0) for part in found.groups()) if found else ()
 
 

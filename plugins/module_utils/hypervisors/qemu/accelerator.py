@@ -15,7 +15,6 @@ import dataclasses
 import fcntl
 import os
 import struct
-import subprocess
 import tempfile
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import (
@@ -25,6 +24,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.a
     host_architecture,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.kernel_params import TODAY, words_of
+from ansible_collections.kata.hypervisor.plugins.module_utils.programs import heard
 from ansible_collections.kata.hypervisor.plugins.module_utils.remembered import fingerprint, recall, remember
 
 KVM_GET_API_VERSION = 0xAE00
@@ -35,6 +35,8 @@ ROM_SECONDS = 2.0
 KERNEL_SECONDS = 10.0
 #: MiB of memory that a kernel gets for it; more where the machine's memory comes in larger blocks.
 KERNEL_MEMORY_MB = 256
+#: Bytes of a guest's console that are looked through.
+MOST_CONSOLE = 4 << 20
 MARKER = b"kata-hypervisor: guest code runs"
 
 
@@ -181,15 +183,8 @@ def run_kernel(qemu: str, accelerator: str, kernel: str, seconds: float = KERNEL
 
 def _run(qemu: str, arguments: list[str], seconds: float) -> tuple[int | None, bytes]:
     argv = [qemu, "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot", *arguments]
-    try:
-        done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds, check=False
-        )
-        return done.returncode, done.stdout
-    except subprocess.TimeoutExpired as error:
-        return None, error.stdout or b""
-    except OSError as error:
-        return 127, str(error).encode()
+    found = heard(argv, seconds, MOST_CONSOLE)
+    return found.code, found.output or found.problem.encode()
 
 
 def _question(qemu: str, kernel: str) -> str:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.answers import brief
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, Unsupported
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import Architecture
 from ansible_collections.kata.hypervisor.plugins.module_utils.programs import find_program, version_text
 
 OLDEST = (5, 2)
-VERSION = re.compile(r"QEMU emulator version (\d+)\.(\d+)(?:\.(\d+))?")
+VERSION = re.compile(r"QEMU emulator version ([0-9]{1,4})\.([0-9]{1,4})(?:\.([0-9]{1,4}))?(?![0-9])")
 
 
 def find_binary(wanted: str, architecture: Architecture) -> str:
@@ -23,6 +24,12 @@ def find_binary(wanted: str, architecture: Architecture) -> str:
     return find_program(wanted, architecture.binaries, "QEMU")
 
 
+def parse_version(text: str) -> tuple[int, int, int] | None:
+    """The version in a QEMU's words, None when there is none."""
+    found = VERSION.search(text)
+    return (int(found[1]), int(found[2]), int(found[3] or 0)) if found else None
+
+
 def version_of(path: str) -> tuple[int, int, int]:
     """The version a binary reports.
 
@@ -30,10 +37,9 @@ def version_of(path: str) -> tuple[int, int, int]:
     :raises Unsupported: it is older than the oldest that this driver knows
     """
     output = version_text(path)
-    found = VERSION.search(output)
-    if not found:
-        raise AssetError("this is not a QEMU", option="hypervisor_path", wanted=path, answer=output[:200])
-    version = (int(found[1]), int(found[2]), int(found[3] or 0))
+    version = parse_version(output)
+    if version is None:
+        raise AssetError("this is not a QEMU", option="hypervisor_path", wanted=path, answer=brief(output))
     if version < OLDEST:
         raise Unsupported(
             f"QEMU {version[0]}.{version[1]} is older than {OLDEST[0]}.{OLDEST[1]}",

@@ -9,6 +9,7 @@ import grp
 import os
 import pathlib
 import pwd
+import resource
 import signal
 import time
 
@@ -65,6 +66,43 @@ def test_what_cannot_run_or_does_not_end_is_named() -> None:
     with pytest.raises(HostError, match="sleep could not be run to its end") as caught:
         run(["sleep", "60"], 0.1)
     assert "timed out after 0.1 seconds" in caught.value.answer
+
+
+@pytest.mark.parametrize("script", ["exec yes", "exec tr '\\0' x </dev/zero", "yes >&2 & exec yes"])
+def test_what_never_stops_writing_is_ended(script: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begun = time.monotonic()
+    with pytest.raises(HostError, match="could not be run to its end") as caught:
+        programs.run(["sh", "-c", script], 60, most=1 << 20)
+    assert "wrote more than" in caught.value.answer and time.monotonic() - begun < 20
+    found = programs.heard(["sh", "-c", script], 60)
+    assert found.code is None and len(found.output) == programs.MOST_HEARD and "said more than" in found.problem
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
+
+
+def test_of_an_endless_error_output_the_end_is_kept() -> None:
+    done = programs.run(["sh", "-c", "seq 1 200000 >&2; echo out; exit 3"], 60)
+    assert (done.code, done.text) == (3, "out\n") and done.words.endswith("199999\n200000") and len(done.words) <= programs.WORDS
+
+
+def test_much_goes_in_and_comes_out_at_the_same_time() -> None:
+    data = bytes(range(256)) * 8192
+    assert programs.run(["cat"], 60, data=data).output == data
+    assert programs.run(["head", "-c", "3"], 60, data=data).output == data[:3]
+
+
+@pytest.mark.parametrize("argv", [["/nowhere"], ["/"], ["\0"], ["\ud800"], ["/etc/passwd"]])
+def test_what_cannot_be_run_has_nothing_to_say(argv: list[str]) -> None:
+    found = programs.heard(argv, 5)
+    assert (found.code, found.output) == (programs.NOT_RUN, b"") and found.problem
+    assert programs.version_text(argv[0]) == found.problem
+    with pytest.raises(HostError, match="could not be run"):
+        programs.run(argv, 5)
+
+
+def test_a_program_that_does_not_end_is_not_heard_to_its_end() -> None:
+    found = programs.heard(["sh", "-c", "echo so far; exec sleep 600"], 0.3)
+    assert (found.code, found.text) == (None, "so far\n") and "did not end within 0.3 seconds" in found.problem
 
 
 def test_a_full_disk_is_told_from_other_failures() -> None:
