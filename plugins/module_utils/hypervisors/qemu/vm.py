@@ -44,6 +44,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files im
 MIB = 1024 * 1024
 #: Seconds for one question to a VMM that is well, on a host that has much to do: one that does not answer counts as lost.
 QMP_SECONDS = 15.0
+#: Seconds for all the questions of one look at it.
+LOOK_SECONDS = 30.0
 #: Seconds that quit, SIGTERM and SIGKILL get, each.
 STEP_SECONDS = 5.0
 #: Files of a run directory; the sockets are those that a VM which ended without ceremony leaves behind.
@@ -242,7 +244,7 @@ class Vm(ProcessVm):
         if self.control is not None:
             yield self.control
             return
-        with QmpClient(self.context.run_path(OBSERVER_SOCKET), QMP_SECONDS) as qmp:
+        with QmpClient(self.context.run_path(OBSERVER_SOCKET), QMP_SECONDS, whole=LOOK_SECONDS) as qmp:
             yield qmp
 
     def set_running(self, running: bool) -> None:
