@@ -232,14 +232,14 @@ def _port(waiting: Waiting) -> Iterator[Reached]:
 
     def reached(power: str) -> bool:
         if named:
-            return _listens(named, number)
+            return _listens(named, number, waiting.deadline)
         if power != "running" or not waiting.interfaces:
             return False
         from ansible_collections.kata.hypervisor.plugins.module_utils.guest_agent import addresses_of
 
         # The guest says which address it has, so it must be one that its own network leads to, and none of the host's.
         addresses = [found for found in addresses_of(waiting.driver.guest_facts()) if not _is_ours(found)][:MOST_ADDRESSES]
-        return any(_listens(found, number, interface) for found in addresses for interface in waiting.interfaces)
+        return any(_listens(found, number, waiting.deadline, interface) for found in addresses for interface in waiting.interfaces)
 
     yield reached
 
@@ -257,22 +257,26 @@ def _is_ours(address: str) -> bool:
         return False
 
 
-def _listens(host: str, port: int, interface: str = "") -> bool:
+def _listens(host: str, port: int, deadline: float, interface: str = "") -> bool:
     """Whether somebody listens at a port.
 
+    :param deadline: by the monotonic clock; nothing is tried after it, and one try takes a second at most
     :param interface: the only interface of the host that the connection may take; empty for any
     """
     import socket
 
+    seconds = min(1.0, deadline - time.monotonic())
+    if seconds <= 0:
+        return False
     if not interface:
         try:
-            with socket.create_connection((host, port), timeout=1):
+            with socket.create_connection((host, port), timeout=seconds):
                 return True
         except OSError:
             return False
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.settimeout(1)
+            probe.settimeout(seconds)
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
             probe.connect((host, port))
             return True

@@ -262,7 +262,7 @@ def test_a_hanging_api_does_not_hang_a_task(plain: VmmLab, told: Any, monkeypatc
     monkeypatch.setattr(found.vm, "api", lambda: api.ApiClient(found.vm.socket, 0.5))
     with pytest.raises(DeadlineExceeded, match="did not answer PATCH /vm in time"):
         found.pause_sandbox()
-    assert found.observe().power == "failed"
+    assert found.observe().power == "unresponsive"
 
 
 def test_nobody_is_signalled_for_a_vm_that_never_ran(plain: VmmLab) -> None:

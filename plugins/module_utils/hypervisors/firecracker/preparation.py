@@ -92,7 +92,7 @@ def prepare(config: HypervisorConfig, context: Context, pid: int = 0) -> tuple[H
     check_boot_files(config)
     _check_features(config, version, context)
     _plan_memory(config, version, context)
-    if config.huge_pages:
+    if config.huge_pages and not (config.boot_to_be_template or config.boot_from_template):  # These have none, whatever the host has.
         check_huge_pages(config.memory_size, pid)
     jail = _plan_jail(config, version, context)
     if jail is None:

@@ -9,6 +9,7 @@ One client object is one connection. Every wait has a deadline; whatever a VMM s
 from __future__ import annotations
 
 import json
+import math
 import select
 import socket
 import time
@@ -47,13 +48,19 @@ class QmpClient:
 
     :param path: the monitor's unix socket
     :param timeout: seconds for the connection, the greeting and, where a call names none, each command
+    :param whole: seconds for everything over this connection, however steadily answers come; 0 for no such limit
     :raises QmpConnectionError: nobody listens, or the other side does not speak QMP
     :raises DeadlineExceeded: no greeting in time; QEMU serves one client a monitor, so another one may hold it
     """
 
-    def __init__(self, path: str, timeout: float = 5.0) -> None:
+    #: When everything over this connection ends, by the monotonic clock.
+    _end: float = math.inf
+
+    def __init__(self, path: str, timeout: float = 5.0, whole: float = 0) -> None:
         self.path = path
         self.timeout = timeout
+        if whole:
+            self._end = time.monotonic() + whole
         self.version: tuple[int, int, int] = (0, 0, 0)
         self._events: list[dict[str, Any]] = []
         self._buffer = bytearray()
@@ -105,7 +112,7 @@ class QmpClient:
         if arguments:
             request["arguments"] = arguments
         data = json.dumps(request).encode() + b"\n"
-        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        deadline = min(self._end, time.monotonic() + (self.timeout if timeout is None else timeout))
         try:
             self._socket.settimeout(max(0.001, deadline - time.monotonic()))
             if fds:

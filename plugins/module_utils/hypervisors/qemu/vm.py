@@ -46,6 +46,8 @@ MIB = 1024 * 1024
 QMP_SECONDS = 15.0
 #: Seconds in which a QEMU whose connection ended may end.
 ENDING_SECONDS = 1.0
+#: Seconds for all the questions of one look at it.
+LOOK_SECONDS = 30.0
 #: Seconds that quit, SIGTERM and SIGKILL get, each.
 STEP_SECONDS = 5.0
 #: Files of a run directory; the sockets are those that a VM which ended without ceremony leaves behind.
@@ -244,7 +246,7 @@ class Vm(ProcessVm):
         if self.control is not None:
             yield self.control
             return
-        with QmpClient(self.context.run_path(OBSERVER_SOCKET), QMP_SECONDS) as qmp:
+        with QmpClient(self.context.run_path(OBSERVER_SOCKET), QMP_SECONDS, whole=LOOK_SECONDS) as qmp:
             yield qmp
 
     def set_running(self, running: bool) -> None:

@@ -105,3 +105,17 @@ def test_the_hosts_own_ports_are_not_the_guests(lab: Lab, monkeypatch: pytest.Mo
 def test_an_address_of_the_host_is_ours() -> None:
     assert waiting._is_ours("127.0.0.1")
     assert not waiting._is_ours("192.0.2.77")
+
+
+def test_nothing_is_asked_of_a_port_after_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest reports many addresses that swallow everything; each would cost a second beyond the limit."""
+    tried: list[float] = []
+
+    def swallow(address: tuple[str, int], timeout: float) -> None:
+        tried.append(timeout)
+        raise TimeoutError
+
+    monkeypatch.setattr(socket, "create_connection", swallow)
+    assert not waiting._listens("192.0.2.7", 22, time.monotonic() - 1) and tried == []
+    assert not waiting._listens("192.0.2.7", 22, time.monotonic() + 0.5) and 0 < tried[0] <= 0.5
+    assert not waiting._listens("192.0.2.7", 22, time.monotonic() + 60) and tried[1] == 1

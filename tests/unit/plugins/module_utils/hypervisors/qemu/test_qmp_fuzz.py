@@ -5,17 +5,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 import socket
 import tempfile
 import threading
+import time
 from typing import Any, Callable
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import VmmError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded, VmmError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient
 
 GREETING = b'{"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}}, "capabilities": []}}\n'
@@ -106,3 +109,28 @@ def test_an_answer_in_pieces_is_one_answer(noise: bytes, pieces: int) -> None:
     assert client.execute("any") == 42
     client.close()
     server_end.close()
+
+
+def test_a_look_ends_in_time_however_steadily_answers_come(tmp_path: pathlib.Path) -> None:
+    """Each answer comes just in time, and there would be a hundred of them."""
+    path = str(tmp_path / "qmp.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(1)
+
+        def serve() -> None:
+            connection, _address = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(READY)
+                for number in range(2, 100):
+                    if not connection.recv(4096):
+                        return
+                    time.sleep(0.1)
+                    connection.sendall(b'{"return": {"status": "running"}, "id": %d}\n' % number)
+
+        threading.Thread(target=serve, daemon=True).start()
+        begun = time.monotonic()
+        with pytest.raises(DeadlineExceeded), QmpClient(path, 5, whole=1) as client:
+            for _time in range(98):
+                client.execute("query-status")
+        assert time.monotonic() - begun < 5
