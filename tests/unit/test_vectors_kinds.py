@@ -76,7 +76,7 @@ def test_s390x_has_no_vhost_user_devices(device: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("device", [VhostUserDevice("d", "/s", "vhost-user-fs-pci"), Volume("tag", "/", "share")])
 def test_todays_s390x_has_no_served_devices_either(device: Any) -> None:
-    """Without that, a VM was started before QEMU said so."""
+    """Without this check QEMU was started first, and failed."""
     with pytest.raises(Unsupported, match="no other process can serve"):
         host_side.check_parts(device, machine_named("s390-ccw-virtio"), HypervisorConfig(shared_fs="virtio-fs"))
     host_side.check_parts(device, machine_named("q35"), HypervisorConfig(shared_fs="virtio-fs"))

@@ -75,8 +75,8 @@ def test_what_never_stops_writing_is_ended(script: str) -> None:
     with pytest.raises(HostError, match="could not be run to its end") as caught:
         programs.run(["sh", "-c", script], 60, most=1 << 20)
     assert "wrote more than" in caught.value.answer and time.monotonic() - begun < 20
-    found = programs.heard(["sh", "-c", script], 60)
-    assert found.code is None and len(found.output) == programs.MOST_HEARD and "said more than" in found.problem
+    found = programs.output_of(["sh", "-c", script], 60)
+    assert found.code is None and len(found.output) == programs.MOST_SHORT and "wrote more than" in found.problem
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
 
 
@@ -93,7 +93,7 @@ def test_much_goes_in_and_comes_out_at_the_same_time() -> None:
 
 @pytest.mark.parametrize("argv", [["/nowhere"], ["/"], ["\0"], ["\ud800"], ["/etc/passwd"]])
 def test_what_cannot_be_run_has_nothing_to_say(argv: list[str]) -> None:
-    found = programs.heard(argv, 5)
+    found = programs.output_of(argv, 5)
     assert (found.code, found.output) == (programs.NOT_RUN, b"") and found.problem
     assert programs.version_text(argv[0]) == found.problem
     with pytest.raises(HostError, match="could not be run"):
@@ -101,7 +101,7 @@ def test_what_cannot_be_run_has_nothing_to_say(argv: list[str]) -> None:
 
 
 def test_a_program_that_does_not_end_is_not_heard_to_its_end() -> None:
-    found = programs.heard(["sh", "-c", "echo so far; exec sleep 600"], 0.3)
+    found = programs.output_of(["sh", "-c", "echo so far; exec sleep 600"], 0.3)
     assert (found.code, found.text) == (None, "so far\n") and "did not end within 0.3 seconds" in found.problem
 
 
