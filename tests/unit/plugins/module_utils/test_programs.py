@@ -11,11 +11,12 @@ import pathlib
 import pwd
 import resource
 import signal
+import subprocess
 import time
 
 import pytest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import programs
+from ansible_collections.kata.hypervisor.plugins.module_utils import programs, run_as
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, HostError
 from ansible_collections.kata.hypervisor.plugins.module_utils.programs import check_program, pieces_of, run
 
@@ -249,3 +250,13 @@ def test_a_program_must_be_there_and_executable(program: pathlib.Path) -> None:
         check_program(str(program), "hypervisor_path")
     with pytest.raises(AssetError, match="no such program"):
         check_program(f"{program}x", "hypervisor_path")
+
+
+@pytest.mark.parametrize("problem", [subprocess.TimeoutExpired(["sh"], 30), OSError("no"), subprocess.SubprocessError("no")])
+def test_what_a_user_may_do_is_found_out_or_an_error(monkeypatch: pytest.MonkeyPatch, problem: Exception) -> None:
+    def fails(*_words: object, **_options: object) -> None:
+        raise problem
+
+    monkeypatch.setattr(run_as.subprocess, "run", fails)
+    with pytest.raises(HostError, match="cannot be found out"):
+        run_as.check_access(run_as.User("nobody", 65534, 65534, (65534,)), [run_as.Wanted("kernel_path", "/k", "r")])
