@@ -17,7 +17,6 @@ import select
 import selectors
 import signal
 import subprocess
-import tempfile
 import time
 from typing import IO, Generator, Iterator, Mapping, NamedTuple, Sequence
 
@@ -236,18 +235,24 @@ def pieces_of(argv: Sequence[str], seconds: float, source: IO[bytes]) -> Generat
     """
     deadline = time.monotonic() + seconds
     try:
-        with tempfile.TemporaryFile() as errors, _started(argv, True, stdin=source, stdout=subprocess.PIPE, stderr=errors) as process:
-            output = process.stdout.fileno() if process.stdout else -1
-            while True:
-                if not select.select([output], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        with _started(argv, True, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            output, errors = (stream.fileno() if stream else -1 for stream in (process.stdout, process.stderr))
+            streams, end = [output, errors], bytearray()
+            while streams:
+                ready = select.select(streams, [], [], max(0.0, deadline - time.monotonic()))[0]
+                if not ready:
                     raise subprocess.TimeoutExpired(list(argv), seconds)
-                piece = os.read(output, PIECE)
-                if not piece:
-                    break
-                yield piece
+                for stream in ready:
+                    piece = os.read(stream, PIECE)
+                    if not piece:
+                        streams.remove(stream)
+                    elif stream == output:
+                        yield piece
+                    else:
+                        # Only its end is shown.
+                        end = (end + piece)[-WORDS:]
             process.wait(max(0.1, deadline - time.monotonic()))
-            errors.seek(max(0, os.fstat(errors.fileno()).st_size - WORDS))
-            words = errors.read().decode("utf-8", "replace").strip()
+            words = end.decode("utf-8", "replace").strip()
     except (OSError, subprocess.TimeoutExpired) as problem:
         raise _not_run(argv, problem) from problem
     return _ended(argv, process.returncode, b"", words)

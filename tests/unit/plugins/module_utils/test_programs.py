@@ -86,6 +86,20 @@ def test_of_an_endless_error_output_the_end_is_kept() -> None:
     assert (done.code, done.text) == (3, "out\n") and done.words.endswith("199999\n200000") and len(done.words) <= programs.WORDS
 
 
+def test_an_endless_error_output_beside_pieces_is_bounded(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "in").write_bytes(b"data")
+    with open(tmp_path / "in", "rb") as source:
+        pieces = pieces_of(["sh", "-c", "seq 1 300000 >&2; cat; exit 3"], 60, source)
+        found = []
+        while True:
+            try:
+                found.append(next(pieces))
+            except StopIteration as end:
+                ended = end.value
+                break
+    assert b"".join(found) == b"data" and ended.code == 3 and ended.words.endswith("300000") and len(ended.words) <= programs.WORDS
+
+
 def test_much_goes_in_and_comes_out_at_the_same_time() -> None:
     data = bytes(range(256)) * 8192
     assert programs.run(["cat"], 60, data=data).output == data
