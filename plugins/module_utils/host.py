@@ -23,6 +23,8 @@ OVERCOMMIT = "/proc/sys/vm/nr_overcommit_hugepages"
 #: A line of that many bytes is not read any more, and so much of a file is; cpuinfo has about 1500 bytes a CPU.
 LINE_LIMIT = 64 * 1024
 FILE_LIMIT = 64 << 20
+#: Characters in which the first CPU of cpuinfo is described; the kernel takes its time for each further one.
+FIRST_CPU = 16 * 1024
 
 #: An unsigned integer with its base in front, as C(strconv.ParseUint) with base 0 takes it.
 UNSIGNED = re.compile(r"0[xX](?:_?[0-9a-fA-F])+|0[bB](?:_?[01])+|0[oO]?(?:_?[0-7])+|0|[1-9](?:_?[0-9])*")
@@ -34,10 +36,10 @@ MOST_DIGITS = 20
 MACHINES_WITHOUT_FLAGS = ("aarch64", "ppc64le", "s390x")
 
 
-def _read(path: str) -> str:
+def _read(path: str, most: int = FILE_LIMIT) -> str:
     try:
         with open(path, encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            return stream.read(FILE_LIMIT)
+            return stream.read(most)
     except (OSError, ValueError) as error:
         raise HostError(f"{path} cannot be read", answer=str(error)) from error
 
@@ -131,7 +133,7 @@ def read_running_on_vmm(path: str = CPUINFO, machine: str = "x86_64") -> bool:
 def read_cpu_khz(path: str = CPUINFO) -> int:
     """The frequency of the host's first CPU in kHz, 0 when it does not tell."""
     try:
-        return parse_cpu_khz(_read(path))
+        return parse_cpu_khz(_read(path, FIRST_CPU))
     except HostError:
         return 0
 
@@ -145,7 +147,7 @@ def parse_cpu_khz(text: str) -> int:
 def read_cpu_vendor(path: str = CPUINFO) -> str:
     """The vendor of the host's first CPU as cpuinfo has it (C(vendor_id)), empty when it does not tell."""
     try:
-        return parse_cpu_vendor(_read(path))
+        return parse_cpu_vendor(_read(path, FIRST_CPU))
     except HostError:
         return ""
 

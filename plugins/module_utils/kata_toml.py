@@ -40,7 +40,7 @@ DEFAULT_CTL = "/usr/bin/acrnctl"
 BLOCK_DEVICE_DRIVERS = ("virtio-scsi", "virtio-blk", "virtio-mmio", "nvdimm")
 SHARED_FILE_SYSTEMS = ("virtio-9p", "virtio-fs")
 HYPERVISOR_TABLES = ("qemu", "firecracker", "acrn")
-#: Tables of which there is one kind, and what Kata says of another one.
+#: Tables of which Kata 1.x has one kind only, and its error for another kind.
 PARTS = (("proxy", "proxy type not supported"), ("agent", "agent type is not supported"), ("shim", "shim is not supported"))
 #: What an image's init gets told, so that only the agent runs.
 IMAGE_PARAMS = (

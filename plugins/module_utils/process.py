@@ -58,7 +58,7 @@ class ProcessIdentity:
         """The identity from its JSON value; None where the value is none."""
         try:
             return cls(int(value["pid"]), int(value["start_time"]), str(value["executable"]), str(value.get("boot", "")))
-        except (AttributeError, TypeError, KeyError, ValueError):
+        except (ArithmeticError, AttributeError, TypeError, KeyError, ValueError):
             return None
 
     def is_alive(self) -> bool:

@@ -17,7 +17,6 @@ import select
 import selectors
 import signal
 import subprocess
-import tempfile
 import time
 from typing import IO, Generator, Iterator, Mapping, NamedTuple, Sequence
 
@@ -25,8 +24,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Asse
 
 #: Seconds a program gets to report its version.
 VERSION_SECONDS = 10.0
-#: Bytes that a program may say where little is expected of it, and that one may write whose output is kept.
-MOST_HEARD = 64 * 1024
+#: The most bytes that a program may write where the output is short (a version, a list of VMs), and where it may be long.
+MOST_SHORT = 64 * 1024
 MOST_OUTPUT = 64 << 20
 #: The exit code of a program that could not be run, as shells have it.
 NOT_RUN = 127
@@ -80,14 +79,14 @@ def find_program(wanted: str, places: Sequence[str], name: str) -> str:
 
 def version_text(program: str, question: str = "--version") -> str:
     """What a program answers when it is asked for its version; where it cannot be run, or does not end, the reason."""
-    found = heard([program, question], VERSION_SECONDS)
+    found = output_of([program, question], VERSION_SECONDS)
     return found.problem or found.text.strip()
 
 
-class Heard(NamedTuple):
-    """What a program had to say.
+class Output(NamedTuple):
+    """What a program wrote.
 
-    :param code: its exit code; None where it was ended because it took too long, or said too much
+    :param code: its exit code; None where it was ended because it took too long, or wrote too much
     :param output: its standard output and its error output, as much as may be
     :param problem: why that is not all, empty where it is
     """
@@ -102,11 +101,11 @@ class Heard(NamedTuple):
         return self.output.decode("utf-8", "replace")
 
 
-def heard(argv: Sequence[str], seconds: float, most: int = MOST_HEARD) -> Heard:
-    """Run a program that gets no input, and keep what it says, up to a limit; whatever it does, that is no error.
+def output_of(argv: Sequence[str], seconds: float, most: int = MOST_SHORT) -> Output:
+    """Run a program without input, and keep what it writes, up to a limit. A failure is part of the result, never an exception.
 
     :param seconds: its limit of time
-    :param most: bytes that it may say
+    :param most: bytes that it may write
     """
     deadline = time.monotonic() + seconds
     output = bytearray()
@@ -115,15 +114,15 @@ def heard(argv: Sequence[str], seconds: float, most: int = MOST_HEARD) -> Heard:
             descriptor = process.stdout.fileno() if process.stdout else -1
             while len(output) <= most:
                 if not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                    return Heard(None, bytes(output), f"{argv[0]} did not end within {seconds:g} seconds")
+                    return Output(None, bytes(output), f"{argv[0]} did not end within {seconds:g} seconds")
                 piece = os.read(descriptor, PIECE)
                 if not piece:
                     process.wait(max(0.1, deadline - time.monotonic()))
-                    return Heard(process.returncode, bytes(output), "")
+                    return Output(process.returncode, bytes(output), "")
                 output += piece
-            return Heard(None, bytes(output[:most]), f"{argv[0]} said more than {most} bytes")
+            return Output(None, bytes(output[:most]), f"{argv[0]} wrote more than {most} bytes")
     except (OSError, ValueError, subprocess.TimeoutExpired) as problem:
-        return Heard(NOT_RUN, bytes(output), str(problem))
+        return Output(NOT_RUN, bytes(output), str(problem))
 
 
 class Ended(NamedTuple):
@@ -236,18 +235,24 @@ def pieces_of(argv: Sequence[str], seconds: float, source: IO[bytes]) -> Generat
     """
     deadline = time.monotonic() + seconds
     try:
-        with tempfile.TemporaryFile() as errors, _started(argv, True, stdin=source, stdout=subprocess.PIPE, stderr=errors) as process:
-            output = process.stdout.fileno() if process.stdout else -1
-            while True:
-                if not select.select([output], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        with _started(argv, True, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            output, errors = (stream.fileno() if stream else -1 for stream in (process.stdout, process.stderr))
+            streams, end = [output, errors], bytearray()
+            while streams:
+                ready = select.select(streams, [], [], max(0.0, deadline - time.monotonic()))[0]
+                if not ready:
                     raise subprocess.TimeoutExpired(list(argv), seconds)
-                piece = os.read(output, PIECE)
-                if not piece:
-                    break
-                yield piece
+                for stream in ready:
+                    piece = os.read(stream, PIECE)
+                    if not piece:
+                        streams.remove(stream)
+                    elif stream == output:
+                        yield piece
+                    else:
+                        # Only its end is shown.
+                        end = (end + piece)[-WORDS:]
             process.wait(max(0.1, deadline - time.monotonic()))
-            errors.seek(max(0, os.fstat(errors.fileno()).st_size - WORDS))
-            words = errors.read().decode("utf-8", "replace").strip()
+            words = end.decode("utf-8", "replace").strip()
     except (OSError, subprocess.TimeoutExpired) as problem:
         raise _not_run(argv, problem) from problem
     return _ended(argv, process.returncode, b"", words)

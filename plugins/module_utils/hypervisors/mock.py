@@ -16,6 +16,7 @@ import os
 import shutil
 from typing import Any, Iterable
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.answers import Flag, MapOf, Record, Text, checked
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     CpuDevice,
@@ -67,6 +68,9 @@ FAULTS = {
 }
 
 REASONS = {"failed": "the guest panicked", "unresponsive": "the mock does not answer"}
+
+#: What the driver remembers.
+STATE = Record({}, {"started": Flag(), "cold_devices": MapOf(Text())})
 
 #: C(hypervisor_params) of this key name a fault.
 FAULT_PARAM = "fault"
@@ -326,6 +330,7 @@ class MockHypervisor(Hypervisor):
         return {"started": self.started, "cold_devices": dict(self.cold_devices)}
 
     def load(self, state: dict[str, Any], config: HypervisorConfig) -> None:
+        state = checked(STATE, state, "the recorded state of the mock")
         super().load(state, config)
         self.started = bool(state.get("started", False))
         self.cold_devices = dict(state.get("cold_devices", {}))

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 from typing import Any, Callable
 
-from adapters.answer import Answer, Lost, attempt
+from adapters.answer import Answer, Console, Lost, attempt
 from adapters.fields import Fields, unknown_operation
 from adapters.records import record_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
@@ -24,8 +24,6 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.process import ide
 #: An acrn-dm that has a VM, and an acrnctl that knows it.
 DEVICE_MODEL = "#!/bin/sh\n[ \"$1\" = -v ] && echo 'DM version is: 1.2-double' && exit\nexec sleep 600\n"
 CONTROL = "#!/bin/sh\necho 'sandbox-golden started'\n"
-#: What stands for the directory of the VM's sockets.
-VM_DIR = "{VMDIR}"
 
 
 def _start(driver: AcrnHypervisor, given: Fields, root: pathlib.Path) -> Answer:
@@ -121,7 +119,7 @@ def _capabilities(driver: AcrnHypervisor, given: Fields, root: pathlib.Path) -> 
 
 
 def _console(driver: AcrnHypervisor, given: Fields, root: pathlib.Path) -> Answer:
-    return Answer(driver.get_sandbox_console().replace(driver.context.run_dir, VM_DIR))
+    return Answer(Console(driver.get_sandbox_console()))
 
 
 def _threads(driver: AcrnHypervisor, given: Fields, root: pathlib.Path) -> Answer:

@@ -274,6 +274,9 @@ class Play:
 
     def startSandbox(self, arguments: Fields) -> None:
         config, timeout = self.config, arguments.number("timeout")
+        if "store" in self.given and not self.given.flag("store"):
+            # The original, which keeps the placeholders' files there, crashes.
+            raise StateError("there is no store to keep the placeholders' files in")
         config.check_consistent()
         config.valid()
         for path in (config.hypervisor_path, config.kernel_asset_path(), config.image_asset_path()):
@@ -285,8 +288,9 @@ class Play:
             if isinstance(device, NetworkDevice) and device.kind != "tap":
                 # The original, which looks for the tap of every interface, crashes.
                 raise Unsupported(f"Firecracker's interfaces are taps, not {device.kind}")
-        if timeout < 0:
-            raise DeadlineExceeded("no time")
+        server = self.given.table("server")
+        if timeout < 0 or ("running" in server and not server.flag("running")):
+            raise DeadlineExceeded("Firecracker did not answer on its API in time")
         self.machine.running = True
         self.machine.state.placeholders = [""] * POOL
         try:

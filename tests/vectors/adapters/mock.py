@@ -33,7 +33,9 @@ def _create(driver: MockHypervisor, given: Fields) -> Answer:
 def _hotplug(driver: MockHypervisor, given: Fields) -> Answer:
     kind = given.number("device_type")
     # Every other kind is one like the others to a mock, also one that there is not.
-    device = record_of(kind if 0 <= kind <= LAST_KIND else DeviceKind.BLOCK, given.values.get("value"))
+    device, wrong = attempt(record_of, kind if 0 <= kind <= LAST_KIND else DeviceKind.BLOCK, given.values.get("value"))
+    if wrong:
+        return Answer(error=wrong.error, inside=True)
     added, add_error = attempt(driver.hotplug_add_device, device)
     removed, remove_error = attempt(driver.hotplug_remove_device, device)
     return Answer({"add": added, "add_error": add_error, "remove": removed, "remove_error": remove_error})

@@ -14,7 +14,7 @@ from typing import Any, Callable, Optional
 
 from scripted_qmp import ScriptedQmpServer
 
-from adapters.answer import Answer, Judged, Lost, attempt
+from adapters.answer import Answer, Console, Lost, attempt
 from adapters.fields import Fields, unknown_operation
 from adapters.go_config import config_from_go, config_to_go
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
@@ -129,17 +129,6 @@ def _launch(outcome: str) -> None:
         raise LaunchError(outcome)
 
 
-class Console(Judged):
-    """The path of the console's socket: the recorded one names the VM's directory, or has a placeholder for it."""
-
-    def __init__(self, sandbox: str) -> None:
-        self.sandbox = sandbox
-        self.path = socket_path(RUN_ROOT, sandbox, "console.sock")
-
-    def differences_from(self, where: str, expected: Any) -> list[str]:
-        return [] if expected in (self.path, "{VMDIR}/console.sock") else [f"{where}: expected {expected!r}, got {self.path!r}"]
-
-
 def _operate(vm: ClassicVm, operation: str, arguments: Fields, launch_outcome: str) -> Any:
     if operation == "startSandbox":
         timeout = arguments.number("timeout", 0, None, LONGEST_START)
@@ -156,7 +145,7 @@ def _operate(vm: ClassicVm, operation: str, arguments: Fields, launch_outcome: s
         return time.sleep(arguments.number("ms", 0, 0, LONGEST_WAIT) / 1000)
     if operation == "getSandboxConsole":
         given = next((value for value in arguments.values.values() if isinstance(value, str)), SANDBOX)
-        return Console(given)
+        return Console(socket_path(RUN_ROOT, given, "console.sock"))
     calls: dict[str, Callable[[], Any]] = {
         "stopSandbox": vm.stop,
         "pauseSandbox": vm.pause,

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A device record for every number and name that the original has for a kind, where a line says no more of the device."""
+"""A device record for every number and name that the original has for a kind, for lines that give nothing else of the device."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LAST_KIND = DeviceKind.MEMORY
 def record_of(kind: int, value: Any = None) -> Device:
     """A device of that kind.
 
-    :param value: what the original hands over: the number of vCPUs, or the memory's record; of the others it is of no account
+    :param value: what the original hands over: the number of vCPUs, or the memory's record; unused for the other kinds
     :raises ConfigError: the value has another type
     """
     if kind == DeviceKind.CPU:

@@ -178,7 +178,7 @@ STATE = re.compile(r"[a-z][a-z_-]{1,31}")
 
 
 def vm_states(text: str) -> dict[str, str]:
-    """The states of VMs by name, out of what C(acrnctl list) prints. Lines of other words ("There are no VMs") say nothing of a VM.
+    """The states of VMs by name, out of what C(acrnctl list) prints. Other lines ("There are no VMs") are ignored.
 
     :raises AnswerError: acrnctl could not have printed that
     """

@@ -280,14 +280,14 @@ def plug_disk(machine: Vm, config: HypervisorConfig, drive: BlockDrive) -> None:
     state.placeholders[place] = drive.id
     machine.context.checkpoint()
     try:
-        code, said = machine.control(*words)
+        code, output = machine.control(*words)
         # It ends with 0 although the VM has refused, and only says so.
-        if code or cmdline.RESCAN_REFUSED in said:
+        if code or cmdline.RESCAN_REFUSED in output:
             raise VmmError(
                 f"acrnctl {' '.join(words)} failed (exit code {code})",
                 option="devices",
                 wanted=drive.id,
-                answer=brief(said.strip(), MOST_WORDS),
+                answer=brief(output.strip(), MOST_WORDS),
             )
     except BaseException:
         state.placeholders[place] = ""

@@ -108,13 +108,13 @@ class Vm(ProcessVm):
         return None
 
     def control(self, *words: str) -> tuple[int, str]:
-        """Run acrnctl; its exit code and its words.
+        """Run acrnctl; returns its exit code and its output.
 
-        :raises VmmError: it cannot be run, does not end, or says more than it ever has to say
+        :raises VmmError: it cannot be run, does not end in time, or writes more than 64 KiB
         """
-        from ansible_collections.kata.hypervisor.plugins.module_utils.programs import heard
+        from ansible_collections.kata.hypervisor.plugins.module_utils.programs import output_of
 
-        found = heard([self.state.ctl, *words], CTL_SECONDS)
+        found = output_of([self.state.ctl, *words], CTL_SECONDS)
         if found.code is None or found.problem:
             raise VmmError("acrnctl cannot be run to its end", wanted=" ".join(words), answer=printable(found.problem))
         return found.code, found.text

@@ -11,7 +11,7 @@ import os
 import uuid
 from typing import Any
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.answers import Anything, Maybe, checked, shape_of
+from ansible_collections.kata.hypervisor.plugins.module_utils.answers import Anything, Maybe, Record, checked, shape_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import KIND_OF, Device, RateLimit
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity
 
@@ -100,7 +100,7 @@ class FirecrackerState:
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> FirecrackerState:
         """The state from its JSON value; what a later version added is left out."""
-        value = checked(shape_of(cls, process=Anything(), jail=Maybe(shape_of(Jail))), value, "the recorded state of Firecracker")
+        value = checked(shape_of(cls, process=Anything(), jail=Maybe(Record(shape_of(Jail).optional))), value, "the recorded state of Firecracker")
         state = cls(**value)
         state.process = ProcessIdentity.from_dict(value.get("process"))
         state.jail = Jail(**value["jail"]) if value.get("jail") else None

@@ -24,7 +24,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.a
     host_architecture,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.kernel_params import TODAY, words_of
-from ansible_collections.kata.hypervisor.plugins.module_utils.programs import heard
+from ansible_collections.kata.hypervisor.plugins.module_utils.programs import output_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.remembered import fingerprint, recall, remember
 
 KVM_GET_API_VERSION = 0xAE00
@@ -183,7 +183,7 @@ def run_kernel(qemu: str, accelerator: str, kernel: str, seconds: float = KERNEL
 
 def _run(qemu: str, arguments: list[str], seconds: float) -> tuple[int | None, bytes]:
     argv = [qemu, "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot", *arguments]
-    found = heard(argv, seconds, MOST_CONSOLE)
+    found = output_of(argv, seconds, MOST_CONSOLE)
     return found.code, found.output or found.problem.encode()
 
 

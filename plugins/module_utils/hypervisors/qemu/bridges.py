@@ -6,8 +6,19 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.answers import (
+    AnswerError,
+    MapOf,
+    Maybe,
+    Number,
+    Record,
+    Text,
+    brief,
+    checked,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StateError
 
 #: Slot 0 of a bridge belongs to its own hotplug controller (shpc).
@@ -18,6 +29,9 @@ FIRST_BRIDGE_ADDRESS = 2
 ROOT_PORT = "pcie-root-port"
 #: Bridges and root ports that the root bus has room for beside the machine's own devices.
 MOST_BRIDGES = 20
+#: What is stored of a bridge.
+SHAPE = Record({"Type": Text(64), "ID": Text(256)}, {"Addr": Number(0, 2**31 - 1), "Address": Maybe(MapOf(Text(4096), most=256))})
+SLOT_NUMBER = re.compile("[0-9]{1,3}")
 
 
 @dataclasses.dataclass
@@ -50,9 +64,17 @@ class Bridge:
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Bridge:
-        """The bridge from its stored form."""
-        slots = {int(slot): str(device) for slot, device in (value.get("Address") or {}).items()}
-        return cls(str(value["Type"]), str(value["ID"]), int(value.get("Addr", 0)), slots)
+        """The bridge from its stored form.
+
+        :raises AnswerError: it is none
+        """
+        value = checked(SHAPE, value, "the recorded bridge")
+        slots = {}
+        for slot, device in (value.get("Address") or {}).items():
+            if not SLOT_NUMBER.fullmatch(slot):
+                raise AnswerError("the recorded bridge cannot be used: a slot must be a number", answer=brief(slot))
+            slots[int(slot)] = device
+        return cls(value["Type"], value["ID"], value.get("Addr", 0), slots)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the host's files and programs say is parsed with typed errors only, whatever it is; numbers have a range, words can be shown."""
+"""The content of the host's files and the output of programs are parsed with typed errors only; numbers have a range, text is printable."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_no_text_is_more_than_a_typed_error(name: str) -> None:
     [(CPUS, 2599998), ("cpu MHz\t\t: inf\n", 0), ("cpu MHz : nan\n", 0), ("cpu MHz : 1e400\n", 0), ("cpu MHz : " + "9" * 5000, 0), ("", 0)],
 )
 def test_a_frequency_is_a_number(content: str, khz: int) -> None:
-    """It said C(inf) once, which no whole number is."""
+    """C(inf) raised OverflowError."""
     assert host.parse_cpu_khz(content) == khz
 
 

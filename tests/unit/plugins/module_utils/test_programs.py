@@ -11,11 +11,12 @@ import pathlib
 import pwd
 import resource
 import signal
+import subprocess
 import time
 
 import pytest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import programs
+from ansible_collections.kata.hypervisor.plugins.module_utils import programs, run_as
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, HostError
 from ansible_collections.kata.hypervisor.plugins.module_utils.programs import check_program, pieces_of, run
 
@@ -75,14 +76,28 @@ def test_what_never_stops_writing_is_ended(script: str) -> None:
     with pytest.raises(HostError, match="could not be run to its end") as caught:
         programs.run(["sh", "-c", script], 60, most=1 << 20)
     assert "wrote more than" in caught.value.answer and time.monotonic() - begun < 20
-    found = programs.heard(["sh", "-c", script], 60)
-    assert found.code is None and len(found.output) == programs.MOST_HEARD and "said more than" in found.problem
+    found = programs.output_of(["sh", "-c", script], 60)
+    assert found.code is None and len(found.output) == programs.MOST_SHORT and "wrote more than" in found.problem
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
 
 
 def test_of_an_endless_error_output_the_end_is_kept() -> None:
     done = programs.run(["sh", "-c", "seq 1 200000 >&2; echo out; exit 3"], 60)
     assert (done.code, done.text) == (3, "out\n") and done.words.endswith("199999\n200000") and len(done.words) <= programs.WORDS
+
+
+def test_an_endless_error_output_beside_pieces_is_bounded(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "in").write_bytes(b"data")
+    with open(tmp_path / "in", "rb") as source:
+        pieces = pieces_of(["sh", "-c", "seq 1 300000 >&2; cat; exit 3"], 60, source)
+        found = []
+        while True:
+            try:
+                found.append(next(pieces))
+            except StopIteration as end:
+                ended = end.value
+                break
+    assert b"".join(found) == b"data" and ended.code == 3 and ended.words.endswith("300000") and len(ended.words) <= programs.WORDS
 
 
 def test_much_goes_in_and_comes_out_at_the_same_time() -> None:
@@ -93,7 +108,7 @@ def test_much_goes_in_and_comes_out_at_the_same_time() -> None:
 
 @pytest.mark.parametrize("argv", [["/nowhere"], ["/"], ["\0"], ["\ud800"], ["/etc/passwd"]])
 def test_what_cannot_be_run_has_nothing_to_say(argv: list[str]) -> None:
-    found = programs.heard(argv, 5)
+    found = programs.output_of(argv, 5)
     assert (found.code, found.output) == (programs.NOT_RUN, b"") and found.problem
     assert programs.version_text(argv[0]) == found.problem
     with pytest.raises(HostError, match="could not be run"):
@@ -101,7 +116,7 @@ def test_what_cannot_be_run_has_nothing_to_say(argv: list[str]) -> None:
 
 
 def test_a_program_that_does_not_end_is_not_heard_to_its_end() -> None:
-    found = programs.heard(["sh", "-c", "echo so far; exec sleep 600"], 0.3)
+    found = programs.output_of(["sh", "-c", "echo so far; exec sleep 600"], 0.3)
     assert (found.code, found.text) == (None, "so far\n") and "did not end within 0.3 seconds" in found.problem
 
 
@@ -249,3 +264,13 @@ def test_a_program_must_be_there_and_executable(program: pathlib.Path) -> None:
         check_program(str(program), "hypervisor_path")
     with pytest.raises(AssetError, match="no such program"):
         check_program(f"{program}x", "hypervisor_path")
+
+
+@pytest.mark.parametrize("problem", [subprocess.TimeoutExpired(["sh"], 30), OSError("no"), subprocess.SubprocessError("no")])
+def test_what_a_user_may_do_is_found_out_or_an_error(monkeypatch: pytest.MonkeyPatch, problem: Exception) -> None:
+    def fails(*_words: object, **_options: object) -> None:
+        raise problem
+
+    monkeypatch.setattr(run_as.subprocess, "run", fails)
+    with pytest.raises(HostError, match="cannot be found out"):
+        run_as.check_access(run_as.User("nobody", 65534, 65534, (65534,)), [run_as.Wanted("kernel_path", "/k", "r")])

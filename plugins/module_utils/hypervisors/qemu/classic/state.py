@@ -54,7 +54,7 @@ class ClassicState:
                 str(value.get("UUID", "")),
                 bool(value.get("HotplugVFIOOnRootBus", False)),
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise StoreError("this is not the state of a QEMU driver", answer=repr(error)) from error
 
     def as_snapshot(self, pid: int) -> dict[str, Any]:
@@ -112,7 +112,7 @@ class Handover:
                 int(value["NvdimmCount"]),
                 {str(name): int(number) for name, number in value["QemuSMP"].items()},
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise StoreError("this is not a VM handed over by the QEMU driver", answer=repr(error)) from error
 
 

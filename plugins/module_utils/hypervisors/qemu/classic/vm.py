@@ -530,7 +530,7 @@ class ClassicVm:
 
 
 def _memory_devices(qmp: QmpClient) -> list[dict[str, Any]]:
-    """What QEMU says of each memory device that the guest has."""
+    """The data of each memory device that the guest has."""
     return [device.get("data") or {} for device in qmp.execute("query-memory-devices", shape=MEMORY_DEVICES) or []]
 
 
