@@ -14,8 +14,10 @@ import json
 import re
 from typing import Any, Mapping, NamedTuple
 
+from ansible_collections.kata.hypervisor.plugins.module_utils import errors
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import VmmError
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import printable as printable
+
+printable = errors.printable
 
 #: The most text, list entries, object members and levels that an answer may have where its shape names no limit.
 MOST_TEXT = 65536
