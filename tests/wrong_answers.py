@@ -78,9 +78,9 @@ def wrong_text(right_text: str, random_: random.Random) -> str:
                 "\n".join([right_text] * random_.randrange(1, 30)),
                 "9" * random_.randrange(1, 5500) if random_.random() < 0.3 else str(random_.randrange(10**20)),
                 "-" + pieces[position],
-                "".join(random_.choice(ODD) for _ in range(random_.randrange(1, 6))),
+                "".join(random_.choice(ODD) for _number in range(random_.randrange(1, 6))),
                 "x" * random_.choice([1, 31, 129, 4097, 70000 if random_.random() < 0.05 else 5]),
-                "".join(chr(random_.randrange(256)) for _ in range(random_.randrange(20))),
+                "".join(chr(random_.randrange(256)) for _number in range(random_.randrange(20))),
             ]
         )
     return "".join(pieces)
@@ -93,7 +93,7 @@ def right(shape: Any, random_: random.Random) -> Any:
             return random_.choice(shape.choices)
         if shape.pattern:
             return ""
-        return "".join(random_.choice(string.printable) for _ in range(random_.randrange(min(shape.most, 12) + 1)))
+        return "".join(random_.choice(string.printable) for _number in range(random_.randrange(min(shape.most, 12) + 1)))
     if isinstance(shape, Number):
         return random_.choice([shape.least, shape.most, random_.randint(shape.least, shape.most)])
     if isinstance(shape, Flag):
@@ -101,7 +101,7 @@ def right(shape: Any, random_: random.Random) -> Any:
     if isinstance(shape, Maybe):
         return None if random_.random() < 0.3 else right(shape.shape, random_)
     if isinstance(shape, ListOf):
-        return [right(shape.shape, random_) for _ in range(random_.randrange(min(shape.most, 3) + 1))]
+        return [right(shape.shape, random_) for _number in range(random_.randrange(min(shape.most, 3) + 1))]
     if isinstance(shape, MapOf):
         return {f"name{number}": right(shape.shape, random_) for number in range(random_.randrange(min(shape.most, 3) + 1))}
     if isinstance(shape, Record):

@@ -12,10 +12,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from typing import Any, Mapping
+from typing import Any, Mapping, NamedTuple
 
+from ansible_collections.kata.hypervisor.plugins.module_utils import errors
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import VmmError
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import printable as printable
+
+printable = errors.printable
 
 #: The most text, list entries, object members and levels that an answer may have where its shape names no limit.
 MOST_TEXT = 65536
@@ -29,8 +31,7 @@ class AnswerError(VmmError):
     """An answer is not what was declared: a key is missing, a type is another, a number or a size is out of range."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Text:
+class Text(NamedTuple):
     """A string of at most C(most) characters, one of C(choices), or one that C(pattern) matches whole, where these are given."""
 
     most: int = MOST_TEXT
@@ -38,57 +39,50 @@ class Text:
     pattern: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
-class Number:
+class Number(NamedTuple):
     """A whole number in a range, both ends included. True and False are not numbers."""
 
     least: int = 0
     most: int = MOST_NUMBER
 
 
-@dataclasses.dataclass(frozen=True)
-class Flag:
+class Flag(NamedTuple):
     """True or False."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Maybe:
+class Maybe(NamedTuple):
     """Null, or an answer of another shape."""
 
     shape: Any
 
 
-@dataclasses.dataclass(frozen=True)
-class ListOf:
+class ListOf(NamedTuple):
     """A list of at most C(most) answers of one shape."""
 
     shape: Any
     most: int = MOST_ITEMS
 
 
-@dataclasses.dataclass(frozen=True)
-class MapOf:
+class MapOf(NamedTuple):
     """An object whose names are free, at most C(most) of them, and whose values have one shape."""
 
     shape: Any
     most: int = MOST_ITEMS
 
 
-@dataclasses.dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """An object with declared members. Others are left out of what L(checked) returns, unless C(closed) refuses them.
 
     :param required: members that must be there
     :param optional: members that may be missing; a missing one stays missing
     """
 
-    required: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    optional: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    required: Mapping[str, Any] = {}
+    optional: Mapping[str, Any] = {}
     closed: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Tagged:
+class Tagged(NamedTuple):
     """An object whose shape depends on one of its members, a text.
 
     :param tag: the member
@@ -101,8 +95,7 @@ class Tagged:
     other: Record
 
 
-@dataclasses.dataclass(frozen=True)
-class Anything:
+class Anything(NamedTuple):
     """Whatever JSON can say, in at most C(depth) levels and C(most) values. For answers that are shown and never read."""
 
     depth: int = 16

@@ -196,7 +196,7 @@ def _is_ours_alone(path: str, others: int) -> bool:
 
 def _is_closed(path: str) -> bool:
     """Whether nobody else can exchange a directory or one above it, as C(untrusted_files.check_parents) says; that takes longer to load."""
-    for start in {path, os.path.realpath(path)}:
+    for start in (path, os.path.realpath(path)):
         current = os.path.dirname(start)
         while True:
             try:

@@ -9,7 +9,7 @@ The agent may be missing, restarted or asleep: every question has a deadline, an
 from __future__ import annotations
 
 import json
-import secrets
+import os
 import select
 import socket
 import time
@@ -139,7 +139,7 @@ class GuestAgent:
 
     def _synchronize(self) -> None:
         """Skip what an earlier conversation left unread, on both sides (guest-sync-delimited)."""
-        number = secrets.randbelow(1 << 31)
+        number = int.from_bytes(os.urandom(4), "big") >> 1
         request = {"execute": "guest-sync-delimited", "arguments": {"id": number}}
         self._send(b"\xff" + json.dumps(request).encode() + b"\n", "guest-sync-delimited")
         deadline = time.monotonic() + self.timeout

@@ -68,6 +68,7 @@ class ProcessIdentity:
 
 
 @functools.lru_cache(maxsize=1)
+@functools.cache
 def boot_id() -> str:
     """What tells this boot of the host from others, empty where the kernel does not say."""
     try:
@@ -130,6 +131,18 @@ def command_line(pid: int) -> list[str]:
             return [os.fsdecode(word) for word in stream.read().split(b"\0")[:-1]]
     except OSError:
         return []
+
+
+def uid_of(pid: int) -> int:
+    """The real uid of a process (proc(5)), -1 where none runs. The owner of its directory there is root for one that gave its rights up."""
+    try:
+        with open(f"/proc/{pid}/status", "rb", buffering=0) as stream:
+            status = stream.read(4096)
+        # A line break in the process's name is escaped, so each of these begins a line.
+        state, uid = (status.split(b"\n" + name + b":\t", 1)[1].split(None, 1)[0] for name in (b"State", b"Uid"))
+        return -1 if state in (b"Z", b"X") else int(uid)
+    except (OSError, ValueError, IndexError):
+        return -1
 
 
 def owner_of(pid: int) -> int:

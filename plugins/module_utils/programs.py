@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import select
 import selectors
 import signal
@@ -233,6 +232,7 @@ def pieces_of(argv: Sequence[str], seconds: float, source: IO[bytes]) -> Generat
     :param source: the file that it reads from, from where its descriptor is
     :raises HostError: as L(run)
     """
+
     deadline = time.monotonic() + seconds
     try:
         with _started(argv, True, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -281,7 +281,7 @@ def _started(
 
     :param guarded: whether that also happens when this process is killed
     """
-    mark = secrets.token_hex(16)
+    mark = os.urandom(16).hex()
     environment = {**(env or {**os.environ, "LC_ALL": "C.UTF-8"}), MARK: mark}
     guard = _Guard(mark) if guarded else None
     try:

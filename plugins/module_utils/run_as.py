@@ -9,14 +9,13 @@ Where a task of root's names nobody, a sandbox has a uid of its own, which no ot
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import glob
 import os
 import stat
 import subprocess
 from typing import NamedTuple
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError
+from ansible_collections.kata.hypervisor.plugins.module_utils.process import uid_of
 
 #: Prints the number of each file that may not be used: C(sh -c TEST sh MODE PATH MODE PATH...).
 TEST = 'n=0; while [ $# -gt 0 ]; do case $1 in *r*) [ -r "$2" ];; esac && case $1 in *w*) [ -w "$2" ];; esac &&'
@@ -28,8 +27,7 @@ UIDS = 1 << 28
 MODES = {"r": "read", "w": "write to", "x": "enter or execute"}
 
 
-@dataclasses.dataclass(frozen=True)
-class User:
+class User(NamedTuple):
     """A user of the host.
 
     :param groups: all groups, the first one too
@@ -72,9 +70,11 @@ def own_uid(run_dir: str, jails: str, recorded: int = 0) -> int:
     :param jails: directory of the jails of the same sandboxes' host
     :param recorded: the one it had before, 0 for none
     """
+    import glob
     import hashlib
+    import itertools
 
-    taken = set(owners_of_processes().values())
+    taken: set[int] = set()
     for pattern, own in ((os.path.join(glob.escape(os.path.dirname(run_dir)), "*"), run_dir), (os.path.join(glob.escape(jails), "*", "*", "root"), "")):
         for path in glob.glob(pattern):
             with contextlib.suppress(OSError):
@@ -82,24 +82,26 @@ def own_uid(run_dir: str, jails: str, recorded: int = 0) -> int:
                     taken.add(os.lstat(path).st_gid)
     start = int.from_bytes(hashlib.sha256(os.fsencode(run_dir)).digest()[:8], "big")
     first = (recorded,) if is_own_uid(recorded) else ()
-    candidates: list[int] = [*first, *(FIRST_UID + (start + step) % UIDS for step in range(len(taken) + 1))]
-    return next(uid for uid in candidates if uid not in taken)
+    candidates = itertools.chain(first, (FIRST_UID + (start + step) % UIDS for step in range(UIDS)))
+    return next(uid for uid in candidates if uid not in taken and not has_processes(uid))
+
+
+def has_processes(uid: int) -> bool:
+    """Does a user have processes that have not ended?"""
+    try:
+        # The kernel answers at once where there are none, while asking for all processes takes some milliseconds.
+        os.getpriority(os.PRIO_USER, uid)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return uid in owners_of_processes().values()
 
 
 def owners_of_processes() -> dict[int, int]:
     """The real uid of every process that has not ended, by its pid."""
     owners = {int(name): uid_of(int(name)) for name in os.listdir("/proc") if name.isdigit()}
     return {pid: uid for pid, uid in owners.items() if uid >= 0}
-
-
-def uid_of(pid: int) -> int:
-    """The real uid of a process (proc(5)), -1 where none runs. The owner of its directory there is root for one that gave its rights up."""
-    try:
-        with open(f"/proc/{pid}/status", "rb") as stream:
-            words = dict(line.split(b":", 1) for line in stream.read(4096).splitlines() if b":" in line)
-        return -1 if words[b"State"].split()[0] in (b"Z", b"X") else int(words[b"Uid"].split()[0])
-    except (OSError, ValueError, KeyError, IndexError):
-        return -1
 
 
 def denied(modes: str) -> str:

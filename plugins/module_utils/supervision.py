@@ -150,7 +150,7 @@ def log_command(layout: SandboxLayout, pid: int, log: str, offset: int) -> list[
         f"--property=LogExtraFields=OBJECT_SYSTEMD_UNIT={stem}.scope",
         f"--property=SyslogIdentifier={stem}",
         # What the VMM said last is read before the unit that it ran in takes this one along.
-        f"--property=ExecStop={shutil.which('sleep') or '/bin/sleep'} 0.2",
+        f"--property=ExecStop={shutil.which('sleep') or '/bin/sleep'} {1.2 if log.startswith('/proc/') else 0.2}",
         shutil.which("tail") or "/usr/bin/tail",
         f"--bytes=+{offset + 1}",
         "--follow=descriptor",
@@ -159,21 +159,24 @@ def log_command(layout: SandboxLayout, pid: int, log: str, offset: int) -> list[
 
 
 def log_of(pid: int, log: str) -> str:
-    """A path that leads to a VMM's log through the descriptor that the VMM has of it, empty where it has none.
+    """A path that leads to a VMM's log and to no other file, empty where the VMM has it not open.
 
-    A log may lie where the VMM's user can exchange names. What the VMM has open is at most what it may read anyway, so nothing else of the host's
-    gets into the journal.
+    A log may lie where the VMM's user can exchange names. Then the path leads through the VMM's own descriptor: what the VMM has open is at most
+    what it may read anyway, so nothing else of the host's gets into the journal. tail(1) does not notice at once what is written there, but looks
+    every second, so such a path is only taken where it has to be.
     """
     try:
         with Directory.open(os.path.dirname(log)) as directory:
             wanted = directory.status(os.path.basename(log))
+            place = os.fstat(directory.descriptor)
+        closed = place.st_uid == os.geteuid() and not place.st_mode & 0o022
         if wanted is None or not stat.S_ISREG(wanted.st_mode):
             return ""
         for name in os.listdir(f"/proc/{pid}/fd"):
             path = f"/proc/{pid}/fd/{name}"
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.stat(path), wanted):
-                    return path
+                    return log if closed else path
     except OSError:
         pass
     return ""

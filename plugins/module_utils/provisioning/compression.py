@@ -141,18 +141,18 @@ def _decoded(source: IO[bytes], data: bytes) -> Iterator[bytes]:
         piece = decoder.decompress(data, PIECE)
         if piece:
             yield piece
-        if decoder.eof:
-            data = _next_stream(source, decoder.unused_data, magic)
-            if not data:
-                return
-            decoder = make()
+        if not decoder.eof:
+            # Only zlib hands back what it did not take; the others keep it.
+            data = getattr(decoder, "unconsumed_tail", b"")
+            if not piece and not data:
+                data = source.read(PIECE)
+                if not data:
+                    raise EOFError("it ends too early")
             continue
-        # Only zlib hands back what it did not take; the others keep it.
-        data = getattr(decoder, "unconsumed_tail", b"")
-        if not piece and not data:
-            data = source.read(PIECE)
-            if not data:
-                raise EOFError("it ends too early")
+        data = _next_stream(source, decoder.unused_data, magic)
+        if not data:
+            return
+        decoder = make()
 
 
 def _next_stream(source: IO[bytes], data: bytes, magic: bytes) -> bytes:

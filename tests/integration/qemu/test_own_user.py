@@ -128,7 +128,7 @@ def test_each_has_another_user_and_one_disk_serves_one(host: Any) -> None:
     assert child.wait(10) == -9 and host.converge(id="one")["sandbox"]["pid"] == one["pid"]
 
 
-def test_the_numbers(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_numbers(tmp_path: pathlib.Path) -> None:
     assert (run_as.FIRST_UID, run_as.UIDS) == (jailer.FIRST_UID, jailer.UIDS)
     run, jails = tmp_path / "run" / "web", tmp_path / "jails"
     first = run_as.own_uid(str(run), str(jails))
@@ -144,8 +144,11 @@ def test_the_numbers(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) ->
     os.chown(run.parent / "other", 0, second)
     assert run_as.own_uid(str(run), str(jails)) == second + 1
     assert os.getpid() in run_as.owners_of_processes()
-    monkeypatch.setattr(run_as, "owners_of_processes", lambda: {1: 0, 7: second + 1})
-    assert run_as.own_uid(str(run), str(jails)) == second + 2
+    with subprocess.Popen(["/bin/sleep", "60"], user=second + 1, group=second + 1, extra_groups=[]) as process:
+        assert run_as.own_uid(str(run), str(jails)) == second + 2
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert run_as.own_uid(str(run), str(jails)) == second + 1, "what has ended and was not reaped counts no more"
     assert not run_as.is_own_uid(run_as.own_uid(str(run), str(jails), 65534) - run_as.UIDS)
 
 

@@ -299,7 +299,7 @@ class QemuHypervisor(ProcessHypervisor):
 
     def _user(self) -> dict[str, int]:
         """Whom QEMU runs as, asked of the kernel: records of earlier versions do not tell."""
-        from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import uid_of
+        from ansible_collections.kata.hypervisor.plugins.module_utils.process import uid_of
 
         uid = uid_of(self.vm.state.process.pid) if self.vm.state.process is not None and self.vm.state.process.is_alive() else -1
         return {"vmm_uid": uid} if uid >= 0 else {}

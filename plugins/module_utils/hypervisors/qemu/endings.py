@@ -8,8 +8,8 @@ The file may be its VMM's user's, so what is in it is bounded and checked, and s
 
 from __future__ import annotations
 
-import dataclasses
 import os
+from typing import NamedTuple
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.answers import AnswerError, parsed
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError
@@ -32,8 +32,7 @@ PANIC = "guest-panic"
 PANIC_WORDS = b"Kernel panic - not syncing"
 
 
-@dataclasses.dataclass(frozen=True)
-class Ending:
+class Ending(NamedTuple):
     """How a VM ended.
 
     :param cause: QEMU's word, empty where nobody knows

@@ -21,7 +21,6 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu i
     endings,
     launch,
     preparation,
-    vfio,
     vm,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import Machine, machine_named
@@ -121,6 +120,8 @@ def start(
         inherited = (*(descriptor for side in sides for descriptor in side.descriptors()), *((image,) if image >= 0 else ()))
         first = None if drops else user
         if config.realtime and config.mlock and user is not None and user.is_own:
+            from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import vfio
+
             vfio.let_lock(0, -1)
         machine.control = launch.launch(
             argv,

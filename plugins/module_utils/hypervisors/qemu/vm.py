@@ -202,9 +202,13 @@ class Vm(ProcessVm):
             own = os.lstat(self.context.run_dir).st_gid if os.geteuid() == 0 else 0
         except OSError:
             return
-        from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import is_own_uid, owners_of_processes
+        from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import (
+            has_processes,
+            is_own_uid,
+            owners_of_processes,
+        )
 
-        if is_own_uid(own):
+        if is_own_uid(own) and has_processes(own):
             for pid, uid in owners_of_processes().items():
                 found = identify(pid) if uid == own else None
                 if found is not None and send_signal(found, signal.SIGKILL):

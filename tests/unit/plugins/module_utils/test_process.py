@@ -153,7 +153,7 @@ def test_a_socket_takes_nobodys_place(tmp_path: pathlib.Path) -> None:
     for make, words in (
         (lambda: path.write_text("data"), "a regular file"),
         (lambda: path.symlink_to("/etc/passwd"), "a symbolic link"),
-        (lambda: path.mkdir(), "a directory"),
+        (path.mkdir, "a directory"),
     ):
         make()
         for ours in (True, False):

@@ -374,7 +374,7 @@ def test_a_full_disk_does_not_keep_a_vm_running(lab: Lab, monkeypatch: pytest.Mo
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", full)
-    monkeypatch.setattr(os, "posix_fallocate", lambda *_arguments: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    monkeypatch.setattr(os, "posix_fallocate", lambda *_arguments: (nothing for nothing in ()).throw(OSError(errno.ENOSPC, "full")))
     with pytest.raises(StoreError, match="the disk is full"):
         lab.run(id="old", state="stopped")
     assert lab.driver("old").observe().power == "off"

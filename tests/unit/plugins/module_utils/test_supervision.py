@@ -188,8 +188,11 @@ def test_only_the_log_that_the_vmm_has_open_gets_into_the_journal(tmp_path: path
     log = tmp_path / "vmm.log"
     child = process.spawn_detached(["/bin/sleep", "60"], str(log))
     try:
+        tmp_path.chmod(0o770)
         path = supervision.log_of(child.pid, str(log))
         assert path.startswith(f"/proc/{child.pid}/fd/") and os.path.samefile(path, log)
+        tmp_path.chmod(0o710)
+        assert supervision.log_of(child.pid, str(log)) == str(log), "where nobody else can exchange it"
         log.rename(tmp_path / "kept")
         log.symlink_to("/etc/shadow")
         assert supervision.log_of(child.pid, str(log)) == ""

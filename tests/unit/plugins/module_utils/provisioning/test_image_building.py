@@ -223,7 +223,7 @@ def test_an_image_that_is_open_elsewhere(tmp_path: pathlib.Path, monkeypatch: py
 def test_wrong_answers_of_qemu_img(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "x").write_bytes(qcow2())
     chance = random.Random(2)
-    for wrong in [*(wrong_answers.wrong(disk_image.INFO, chance) for _ in range(300)), "x", [], None]:
+    for wrong in [*(wrong_answers.wrong(disk_image.INFO, chance) for _try in range(300)), "x", [], None]:
         answer = json.dumps(wrong).encode()
         monkeypatch.setattr(disk_image, "run", lambda argv, _seconds, answer=answer: Ended(argv, 0, answer, ""))
         with pytest.raises(HypervisorError):

@@ -366,14 +366,14 @@ def test_a_list_is_bounded_and_found(servers: tuple[Server, Server]) -> None:
     assert first.asked == []  # Not before it is needed.
     assert checksum.digest == digest and checksum.recorded == f"sha256:{first.address}/SUMS"
     with pytest.raises(AssetError, match="no sha512 digest"):
-        _ = Checksum.parse(f"sha512:{first.address}/SUMS", f"{first.address}/im%C3%A4ge.raw").digest
+        assert Checksum.parse(f"sha512:{first.address}/SUMS", f"{first.address}/im%C3%A4ge.raw").digest
     with pytest.raises(AssetError, match="lists no digests"):
-        _ = Checksum.parse(f"sha256:{first.address}/empty", f"{first.address}/x").digest
+        assert Checksum.parse(f"sha256:{first.address}/empty", f"{first.address}/x").digest
     with pytest.raises(ConfigError, match="must be given with url"):
         Checksum.parse(f"sha256:{first.address}/SUMS")
     first.answer = lambda _path: (200, {}, b"x" * (5 << 20))
     with pytest.raises(AssetError, match="at most"):
-        _ = Checksum.parse(f"sha256:{first.address}/SUMS", f"{first.address}/x").digest
+        assert Checksum.parse(f"sha256:{first.address}/SUMS", f"{first.address}/x").digest
 
 
 def test_a_download_has_holes_for_zeros(servers: tuple[Server, Server], tmp_path: pathlib.Path) -> None:

@@ -204,7 +204,7 @@ class Oracle(ApiClient):
         if self.random.random() < 0.1:
             raise ApiError("refused", 400, answer=fault_message(json.dumps(wrong(shapes.FAULT, self.random)).encode()))
         if self.random.random() < 0.05:
-            return bytes(self.random.randrange(256) for _ in range(self.random.randrange(40)))
+            return bytes(self.random.randrange(256) for _byte in range(self.random.randrange(40)))
         if method != "GET":
             return json.dumps(junk(self.random)).encode()
         return json.dumps(wrong(shapes.ANSWERS[endpoint], self.random)).encode()
