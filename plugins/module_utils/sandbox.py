@@ -348,6 +348,8 @@ class Sandbox:
         driver = self._new_driver(self.plan.hypervisor)
         if self.record is not None and self.record.hypervisor == self.plan.hypervisor:
             driver.load(self.record.driver, config)
+        elif self.observed.pid:
+            driver.context.ending = (self.observed.pid,)
         driver.create_sandbox(config)
         add_devices(driver, self.plan.devices)
         if self.plan.has("start"):
@@ -440,6 +442,10 @@ class Sandbox:
         """Refuse a file that the VM would have twice, under whatever names, if it can be written to."""
         if not self.plan.has("create", "recreate", "update", "start", "restore", "plug", "modify"):
             return
+        taps = [device["tap_name"] for device in self.plan.devices if device.get("tap_name")]
+        for name in taps:
+            if taps.count(name) > 1:
+                raise ConfigError("two interfaces have the same tap_name", option="devices", wanted=name, fix="Give each a name of its own.")
         if not any("file" in device for device in self.plan.devices):
             return
         from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import make_device

@@ -181,3 +181,17 @@ def test_a_guest_that_still_boots_is_asked_again_to_release_a_device(host: Any, 
     assert host.converge(devices=[])["actions"] == ["unplug block disk"]
     host.converge(wait_for={"console": "kata-guest: ready", "timeout": 120})
     host.shell().eventually("ls /sys/block", r"^(?!.*vda)")
+
+
+def test_another_hypervisor_takes_over_what_the_old_one_has_open(host: Any) -> None:
+    from vmm_lab import FIRECRACKER, REAL_FIRECRACKER, stub_kernel
+
+    if REAL_FIRECRACKER:
+        pytest.skip("the stand-in boots anywhere")
+    for name, content in (("disk.raw", bytes(1 << 20)), ("image", bytes(1 << 20)), ("vmlinux", stub_kernel())):
+        (host.root / name).write_bytes(content)
+    host.start(wait_for=None, devices=[{"id": "d", "type": "block", "file": str(host.root / "disk.raw")}])
+    other = {"kernel_path": str(host.root / "vmlinux"), "image_path": str(host.root / "image"), "initrd_path": "", "accelerator": ""}
+    wish = {**other, "hypervisor": "firecracker", "hypervisor_path": FIRECRACKER, "jailer": "none", "kernel_params": [], "disruption": "recreate"}
+    assert host.converge(True, **wish)["changed"]
+    assert host.converge(**wish)["sandbox"]["hypervisor"] == "firecracker"

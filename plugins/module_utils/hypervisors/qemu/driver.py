@@ -178,10 +178,6 @@ class QemuHypervisor(ProcessHypervisor):
             parts.parts_of(device, parts.Place.on(self._machine()), self.config.block_device_driver)
             self._take_cold(device)
 
-    def _own_pids(self) -> tuple[int, ...]:
-        process = self.vm.process()
-        return (process.pid,) if process else ()
-
     def hotplug_add_device(self, device: Device) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import attachments
 
