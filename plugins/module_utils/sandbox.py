@@ -471,7 +471,10 @@ class Sandbox:
             elif step.name == "resize_memory":
                 self.driver.check_resize_memory(step.arguments["size"])
             elif step.name == "restore" and self.record is not None:
-                self.driver.check_restore(self.record.saved_state)
+                # With a driver of its own: the one that restores gets the devices then.
+                driver = self._loaded_driver(self.record)
+                driver.check_restore(self.record.saved_state)
+                add_devices(driver, self.record.devices)
             elif step.name == "save" and not self.plan.has("restore", "unplug"):
                 self.driver.check_save()
 

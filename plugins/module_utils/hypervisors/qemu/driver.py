@@ -119,6 +119,16 @@ class QemuHypervisor(ProcessHypervisor):
                 self.vm.kill()
                 raise
 
+    def check_restore(self, source: str) -> None:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import migration, preparation
+
+        with self.vm.named_errors():
+            description = migration.read_description(source)
+            migration.check_version(
+                description, list(preparation.known_version(self.config.hypervisor_path, self.context)), self.config.hypervisor_path
+            )
+            QemuState.from_dict(description["state"])
+
     def pause_sandbox(self) -> None:
         with self.vm.named_errors():
             self.vm.set_running(False)
