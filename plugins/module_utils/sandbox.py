@@ -54,6 +54,9 @@ DriverFactory = Callable[[str, Context], Hypervisor]
 #: Facts that check mode predicts.
 PREDICTED = ("state", "hypervisor", "vcpus", "memory_mb")
 
+#: The umask of a task and of what it starts.
+UMASK = 0o022
+
 #: How often a sandbox is looked at before its state is believed, when tasks change it between the looks.
 LOOKS = 5
 
@@ -70,6 +73,8 @@ def converge(spec: SandboxSpec, check_mode: bool = False, factory: DriverFactory
 
 def run(sandbox: Sandbox, check_mode: bool = False) -> dict[str, Any]:
     """Do with one sandbox, or template, what its task asks for; see L(converge)."""
+    # What VMMs, jailers and daemons make themselves has modes that do not depend on who runs the task either.
+    os.umask(UMASK)
     try:
         return _run(sandbox, sandbox.spec, check_mode)
     except HypervisorError as problem:

@@ -428,3 +428,27 @@ def test_taps_that_cannot_be_had_are_refused_before_the_vm_is_stopped(lab: VmmLa
     assert (lab.run("one")["sandbox"]["pid"], lab.run("two")["sandbox"]["pid"]) == (one, two)
     # Its own tap it may keep.
     assert lab.run("one", devices=[net], vcpus=2, disruption="restart")["changed"]
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077, 0o777])
+def test_nothing_depends_on_the_umask(lab: VmmLab, umask: int) -> None:
+    def modes() -> dict[str, int]:
+        found = [path for part in ("state", "run") for path in (lab.root / part).rglob("*")]
+        return {str(path.relative_to(lab.root)): path.lstat().st_mode for path in found if not path.is_symlink()}
+
+    def life() -> list[dict[str, int]]:
+        seen = []
+        lab.start(devices=[block(lab.file("data", 1 << 20))])
+        seen.append(modes())
+        for state in ("saved", "started", "stopped"):
+            lab.run(state=state, stop_timeout=0)
+            seen.append(modes())
+        lab.run(state="absent")
+        return seen
+
+    usual = life()
+    before = os.umask(umask)
+    try:
+        assert life() == usual
+    finally:
+        os.umask(before)
