@@ -12,7 +12,7 @@ import os
 import re
 from typing import Any, Callable
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.answers import AnswerError, Anything, Maybe
+from ansible_collections.kata.hypervisor.plugins.module_utils.answers import AnswerError, Anything, Maybe, brief
 from ansible_collections.kata.hypervisor.plugins.module_utils.answers import checked as checked_answer
 from ansible_collections.kata.hypervisor.plugins.module_utils.device_suboptions import DEVICE_RANGES, DEVICE_SUBOPTIONS
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
@@ -31,7 +31,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Volume,
     Vsock,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, StoreError
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import clean_path, same_path
 from ansible_collections.kata.hypervisor.plugins.module_utils.shown import HIDDEN
 
@@ -291,8 +291,32 @@ def same_devices(some: list[dict[str, Any]], others: list[dict[str, Any]]) -> bo
 
 
 def make_device(device: dict[str, Any]) -> Device:
-    """The device record of a checked device."""
+    """The device record of a checked device, or of a recorded one.
+
+    :raises StoreError: what was recorded is no device
+    """
+    _check_recorded(device)
     return _MAKERS[device["type"]](device)
+
+
+#: What Python's types are that a suboption can have.
+_TYPES: dict[str, type] = {"str": str, "path": str, "int": int, "bool": bool, "list": list, "dict": dict}
+
+
+def _check_recorded(device: dict[str, Any]) -> None:
+    """Refuse a device that no version of ours wrote. Its values are not judged again: rules that are newer must not keep it from being removed."""
+    kind = device.get("type")
+    wrong = [name for name in TYPES[kind][0] if name not in device] if isinstance(kind, str) and kind in TYPES else ["type"]
+    for name, value in device.items():
+        expected = int if name == "index" else _TYPES.get(DEVICE_SUBOPTIONS.get(name, {}).get("type", ""), object)
+        if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
+            wrong.append(name)
+    if wrong:
+        raise StoreError(
+            f"the record of device {brief(device.get('id'))} cannot be used",
+            answer=f"{wrong[0]} is {brief(device.get(wrong[0], 'missing'))}",
+            fix="Nothing was changed. Restore the record from a backup, or remove the sandbox with its VM (state: absent).",
+        )
 
 
 def _block(device: dict[str, Any]) -> Device:

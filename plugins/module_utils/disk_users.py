@@ -132,12 +132,15 @@ def holders(path: str) -> list[Holder]:
         with contextlib.suppress(OSError):
             modes = {_writes(pid, number) for number in os.listdir(f"/proc/{pid}/fd") if _is(f"/proc/{pid}/fd/{number}", keys)}
             if True in modes or (modes and _is_vmm(_words(pid))):
-                found.append(Holder(pid, True in modes, _described(pid)))
+                found.append(Holder(pid, True in modes, described(pid)))
     return found
 
 
 def _keys(path: str) -> set[tuple[int, ...]]:
-    """What identifies a file, whatever its names; a block device counts with its partitions, and a partition with its disk."""
+    """What identifies a file, whatever its names; a block device counts with its partitions, and a partition with its disk.
+
+    A loop device counts with the file behind it.
+    """
     try:
         status = os.stat(path)
     except OSError:
@@ -145,6 +148,9 @@ def _keys(path: str) -> set[tuple[int, ...]]:
     if stat.S_ISBLK(status.st_mode):
         family: set[tuple[int, ...]] = {(status.st_rdev,)}
         for name in _family(f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"):
+            backing = _read(f"/sys/class/block/{name}/loop/backing_file")
+            if backing:
+                family |= _keys(backing)
             major, _colon, minor = _read(f"/sys/class/block/{name}/dev").partition(":")
             if major.isdigit() and minor.isdigit():
                 family.add((os.makedev(int(major), int(minor)),))
@@ -175,7 +181,7 @@ def _is_vmm(words: list[str]) -> bool:
     return any(os.path.basename(word).startswith(VMMS) for word in words[:2])
 
 
-def _described(pid: int) -> str:
+def described(pid: int) -> str:
     """A process for people: its sandbox where its command line names one, its program, its pid."""
     words = _words(pid)
     program = os.path.basename(next((word for word in words[:2] if os.path.basename(word).startswith(VMMS)), words[0])) or "a process"

@@ -17,9 +17,9 @@ import os
 import socket
 import struct
 import time
-from typing import Callable, Iterable
+from typing import Callable, Collection, Iterable
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HostError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HostError, StateError
 
 TUN_DEVICE = "/dev/net/tun"
 VHOST_NET_DEVICE = "/dev/vhost-net"
@@ -62,6 +62,30 @@ def check_name(name: str, option: str = "devices") -> None:
 def exists(name: str) -> bool:
     """Is there an interface of that name?"""
     return os.path.isdir(f"/sys/class/net/{name}")
+
+
+def check_tap(name: str, own: Collection[int] = ()) -> None:
+    """Refuse an interface that is no tap, and a tap that somebody else has open. Changes nothing; one that is not there is made later.
+
+    :param own: pids that may have it open
+    :raises HostError: there is an interface of that name, and it is no tap
+    :raises StateError: names who has it
+    """
+    check_name(name)
+    if not exists(name):
+        return
+    if not os.path.exists(f"/sys/class/net/{name}/tun_flags"):
+        raise HostError("this interface is no tap", option="devices", wanted=name, fix="Give another tap_name.")
+    others = [pid for pid in holders(name) if pid not in own]
+    if others:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.disk_users import described
+
+        raise StateError(
+            f"the tap {name} is in use: {described(others[0])} has it open",
+            option="devices",
+            wanted=name,
+            fix="Stop that one first, or give another tap_name.",
+        )
 
 
 def open_tap(name: str, queues: int = 1) -> list[int]:
@@ -149,7 +173,8 @@ def holders(name: str) -> list[int]:
     for pid in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
             for number in os.listdir(f"/proc/{pid}/fd"):
-                if os.readlink(f"/proc/{pid}/fd/{number}") == TUN_DEVICE:
+                # In a jail the device lies elsewhere.
+                if os.readlink(f"/proc/{pid}/fd/{number}").endswith("/net/tun"):
                     with open(f"/proc/{pid}/fdinfo/{number}", encoding="ascii", errors="replace") as stream:
                         if wanted in stream.read(4096):
                             found.append(int(pid))

@@ -54,6 +54,9 @@ DriverFactory = Callable[[str, Context], Hypervisor]
 #: Facts that check mode predicts.
 PREDICTED = ("state", "hypervisor", "vcpus", "memory_mb")
 
+#: The umask of a task and of what it starts.
+UMASK = 0o022
+
 #: How often a sandbox is looked at before its state is believed, when tasks change it between the looks.
 LOOKS = 5
 
@@ -70,6 +73,8 @@ def converge(spec: SandboxSpec, check_mode: bool = False, factory: DriverFactory
 
 def run(sandbox: Sandbox, check_mode: bool = False) -> dict[str, Any]:
     """Do with one sandbox, or template, what its task asks for; see L(converge)."""
+    # What VMMs, jailers and daemons make themselves has modes that do not depend on who runs the task either.
+    os.umask(UMASK)
     try:
         return _run(sandbox, sandbox.spec, check_mode)
     except HypervisorError as problem:
@@ -348,6 +353,8 @@ class Sandbox:
         driver = self._new_driver(self.plan.hypervisor)
         if self.record is not None and self.record.hypervisor == self.plan.hypervisor:
             driver.load(self.record.driver, config)
+        elif self.observed.pid:
+            driver.context.ending = (self.observed.pid,)
         driver.create_sandbox(config)
         add_devices(driver, self.plan.devices)
         if self.plan.has("start"):
@@ -440,6 +447,10 @@ class Sandbox:
         """Refuse a file that the VM would have twice, under whatever names, if it can be written to."""
         if not self.plan.has("create", "recreate", "update", "start", "restore", "plug", "modify"):
             return
+        taps = [device["tap_name"] for device in self.plan.devices if device.get("tap_name")]
+        for name in taps:
+            if taps.count(name) > 1:
+                raise ConfigError("two interfaces have the same tap_name", option="devices", wanted=name, fix="Give each a name of its own.")
         if not any("file" in device for device in self.plan.devices):
             return
         from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import make_device
@@ -465,7 +476,10 @@ class Sandbox:
             elif step.name == "resize_memory":
                 self.driver.check_resize_memory(step.arguments["size"])
             elif step.name == "restore" and self.record is not None:
-                self.driver.check_restore(self.record.saved_state)
+                # With a driver of its own: the one that restores gets the devices then.
+                driver = self._loaded_driver(self.record)
+                driver.check_restore(self.record.saved_state)
+                add_devices(driver, self.record.devices)
             elif step.name == "save" and not self.plan.has("restore", "unplug"):
                 self.driver.check_save()
 

@@ -29,6 +29,7 @@ class Context:
     :param state_dir: directory that outlives a reboot (record, saved state)
     :param checkpoint: stores the driver's L(Hypervisor.save) in the record, durably. A driver calls it BEFORE it creates anything on
         the host (a process, a tap, a mount, a jail), with the intention in its state, and again when the thing exists
+    :param ending: pids of this sandbox's VM of another hypervisor, which ends before this driver's starts
     :param meminfo: path of the host's meminfo
     :param cpuinfo: path of the host's cpuinfo
     """
@@ -37,6 +38,7 @@ class Context:
     run_dir: str
     state_dir: str
     checkpoint: Callable[[], None] = lambda: None
+    ending: tuple[int, ...] = ()
     meminfo: str = "/proc/meminfo"
     cpuinfo: str = "/proc/cpuinfo"
 

@@ -48,6 +48,21 @@ def check_file(device: Device, config: HypervisorConfig, own: Collection[int] = 
         disk_users.check_free(file_uses(config, [device])[-1], own)
 
 
+def check_taps(devices: Sequence[Device], own: Collection[int] = ()) -> None:
+    """Refuse taps that somebody else has open, and interfaces that are none.
+
+    :param own: pids of the VM, if it runs
+    :raises HostError: there is an interface of that name, and it is no tap
+    :raises StateError: names who has it
+    """
+    from ansible_collections.kata.hypervisor.plugins.module_utils.devices import NetworkDevice
+    from ansible_collections.kata.hypervisor.plugins.module_utils.network import check_tap
+
+    for device in devices:
+        if isinstance(device, NetworkDevice) and device.kind == "tap":
+            check_tap(device.tap_name, own)
+
+
 class ProcessVm:
     """The VMM of one sandbox: a process, its files and what it says.
 
@@ -131,6 +146,11 @@ class ProcessHypervisor(Hypervisor):
             observed = self.observe()
             if observed.power in ("off", "failed", "unresponsive") or observed.reason:
                 raise StateError(f"the VM is {observed.power}", answer=observed.reason, log=self.vm.log)
+
+    def _own_pids(self) -> tuple[int, ...]:
+        """Processes of this sandbox: what they have open, it may have."""
+        process = self.vm.process()
+        return (*((process.pid,) if process else ()), *self.context.ending)
 
     def observe(self) -> Observed:
         observed = self.vm.observe()

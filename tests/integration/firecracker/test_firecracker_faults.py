@@ -408,3 +408,47 @@ def test_plugged_memory_goes_where_it_can_be_given_back(plain: VmmLab) -> None:
     plain.start("other")
     other = driver(plain, "other").vm
     assert "memhp" not in other.config(other.api())["boot-source"]["boot_args"]
+
+
+@needs_tun
+@needs_root
+def test_taps_that_cannot_be_had_are_refused_before_the_vm_is_stopped(lab: VmmLab) -> None:
+    net = {"id": "eth0", "type": "net", "kind": "tap", "tap_name": f"kt{os.getpid() % 100000}"}
+    one = lab.start("one", devices=[net])["sandbox"]["pid"]
+    two = lab.start("two")["sandbox"]["pid"]
+    wrong: list[tuple[list[dict[str, Any]], type[HypervisorError], str]] = [
+        ([net], StateError, "has it open"),
+        ([{**net, "tap_name": "lo"}], HostError, "no tap"),
+        ([{**net, "tap_name": "ktsame"}, {**net, "tap_name": "ktsame", "id": "eth1"}], ConfigError, "the same tap_name"),
+    ]
+    for devices, kind, words in wrong:
+        for run in (lab.check, lab.run):
+            with pytest.raises(kind, match=words):
+                run("two", devices=devices, disruption="restart")
+    assert (lab.run("one")["sandbox"]["pid"], lab.run("two")["sandbox"]["pid"]) == (one, two)
+    # Its own tap it may keep.
+    assert lab.run("one", devices=[net], vcpus=2, disruption="restart")["changed"]
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077, 0o777])
+def test_nothing_depends_on_the_umask(lab: VmmLab, umask: int) -> None:
+    def modes() -> dict[str, int]:
+        found = [path for part in ("state", "run") for path in (lab.root / part).rglob("*")]
+        return {str(path.relative_to(lab.root)): path.lstat().st_mode for path in found if not path.is_symlink()}
+
+    def life() -> list[dict[str, int]]:
+        seen = []
+        lab.start(devices=[block(lab.file("data", 1 << 20))])
+        seen.append(modes())
+        for state in ("saved", "started", "stopped"):
+            lab.run(state=state, stop_timeout=0)
+            seen.append(modes())
+        lab.run(state="absent")
+        return seen
+
+    usual = life()
+    before = os.umask(umask)
+    try:
+        assert life() == usual
+    finally:
+        os.umask(before)

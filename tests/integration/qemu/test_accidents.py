@@ -18,7 +18,11 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded, DisruptionError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
+    DeadlineExceeded,
+    DisruptionError,
+    HypervisorError,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import attachments, vm
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import identify
@@ -181,3 +185,49 @@ def test_a_guest_that_still_boots_is_asked_again_to_release_a_device(host: Any, 
     assert host.converge(devices=[])["actions"] == ["unplug block disk"]
     host.converge(wait_for={"console": "kata-guest: ready", "timeout": 120})
     host.shell().eventually("ls /sys/block", r"^(?!.*vda)")
+
+
+def test_another_hypervisor_takes_over_what_the_old_one_has_open(host: Any) -> None:
+    from vmm_lab import FIRECRACKER, REAL_FIRECRACKER, stub_kernel
+
+    if REAL_FIRECRACKER:
+        pytest.skip("the stand-in boots anywhere")
+    for name, content in (("disk.raw", bytes(1 << 20)), ("image", bytes(1 << 20)), ("vmlinux", stub_kernel())):
+        (host.root / name).write_bytes(content)
+    host.start(wait_for=None, devices=[{"id": "d", "type": "block", "file": str(host.root / "disk.raw")}])
+    other = {"kernel_path": str(host.root / "vmlinux"), "image_path": str(host.root / "image"), "initrd_path": "", "accelerator": ""}
+    wish = {**other, "hypervisor": "firecracker", "hypervisor_path": FIRECRACKER, "jailer": "none", "kernel_params": [], "disruption": "recreate"}
+    assert host.converge(True, **wish)["changed"]
+    assert host.converge(**wish)["sandbox"]["hypervisor"] == "firecracker"
+
+
+@pytest.mark.parametrize("what", ["another version", "another type", "no JSON", "a deep one", "its disk is gone"])
+def test_what_cannot_be_restored_is_refused_in_check_mode_with_the_same_words(host: Any, what: str) -> None:
+    disk = host.root / "disk.raw"
+    disk.write_bytes(bytes(1 << 20))
+    host.start(wait_for=None, devices=[{"id": "d", "type": "block", "file": str(disk)}])
+    host.converge(state="saved")
+    path = host.root / "state/sandboxes/web/saved/vm.json"
+    good = path.read_text()
+    described = json.loads(good)
+    wrong = {
+        "another version": json.dumps({**described, "qemu_version": [1, 2, 3]}),
+        "another type": json.dumps({**described, "qemu_version": 5}),
+        "no JSON": good[:-1],
+        "a deep one": "[" * 100_000,
+    }
+    if what in wrong:
+        path.write_text(wrong[what])
+    else:
+        disk.rename(host.root / "elsewhere")
+    words = []
+    for check_mode in (True, False):
+        with pytest.raises(HypervisorError) as caught:
+            host.converge(check_mode, state="started")
+        words.append(str(caught.value))
+    assert words[0] == words[1]
+    path.write_text(good)
+    if what not in wrong:
+        (host.root / "elsewhere").rename(disk)
+    assert host.facts()["state"] == "saved"
+    assert host.converge(state="started")["actions"] == ["restore", "resume"]

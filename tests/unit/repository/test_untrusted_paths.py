@@ -16,10 +16,18 @@ import pytest
 
 MODULE_UTILS = pathlib.Path(__file__).resolve().parents[3] / "plugins/module_utils"
 
+#: Modules beside the drivers that work in run directories, or with processes of VMMs.
+OTHERS = (
+    "console_logs", "id_mapped", "mounts", "operations", "process", "run_as", "run_files", "sockets", "supervision", "waiting",
+)
+
 #: Files that are checked, below C(plugins/module_utils).
 CHECKED = sorted(
     str(path.relative_to(MODULE_UTILS))
-    for path in [*(MODULE_UTILS / "hypervisors/firecracker").glob("*.py"), MODULE_UTILS / "mounts.py", MODULE_UTILS / "run_files.py"]
+    for path in [
+        *(path for driver in ("acrn", "firecracker", "qemu") for path in (MODULE_UTILS / "hypervisors" / driver).glob("*.py")),
+        *(MODULE_UTILS / f"{name}.py" for name in OTHERS),
+    ]
 )
 
 #: Calls that touch the file system by name.
@@ -35,6 +43,7 @@ USERS = "a file that the task names"
 PROC = "the kernel's"
 JAILS = "the directory of all jails, or one above it: root's and closed to others (check_base)"
 STATE = "the state directory, which is the task's user's alone"
+TEMPLATE = "a template's own directory, which is the task's user's, below parents that are checked (check_parents)"
 RUN = "the run directory, which is the task's user's alone"
 
 #: By file and function: the calls that may be there, and why.
@@ -76,6 +85,60 @@ ALLOWED: dict[tuple[str, str], tuple[set[str], str]] = {
     ("hypervisors/firecracker/vm.py", "in_jail"): ({"os.stat"}, "the jail's root directory itself, which lies in a directory of root's"),
     ("run_files.py", "_make_directories"): ({"os.path.lexists", "os.mkdir", "os.chmod"}, "the run directory and those above it, before there is a VMM"),
     ("mounts.py", "points_below"): ({"open"}, PROC),
+    # A VMM's user may go through a QEMU's run directory and make no name in it (run_files.make_run_dir); ACRN's VMM is root.
+    ("console_logs.py", "cut"): ({"os.open"}, "without following a link, and with its type checked"),
+    ("console_logs.py", "cut_all"): ({"glob.glob"}, RUN),
+    ("console_logs.py", "make_room"): ({"os.statvfs"}, RUN),
+    ("hypervisors/acrn/vm.py", "leftovers"): ({"os.path.lexists"}, RUN),
+    ("hypervisors/acrn/vm.py", "kill"): ({"os.unlink"}, RUN),
+    ("hypervisors/acrn/vm.py", "check_host"): ({"os.path.exists"}, "the host's devices"),
+    ("hypervisors/qemu/accelerator.py", "_device_problem"): ({"os.open"}, "/dev/kvm"),
+    ("hypervisors/qemu/accelerator.py", "_question"): ({"open"}, PROC),
+    ("hypervisors/qemu/cloning.py", "make_memory_file"): ({"os.open", "os.truncate", "os.unlink"}, TEMPLATE),
+    ("hypervisors/qemu/cloning.py", "keep_memory_file"): ({"os.open"}, TEMPLATE),
+    ("hypervisors/qemu/host_side.py", "complete"): ({"os.path.isdir", "os.path.realpath"}, USERS),
+    ("hypervisors/qemu/host_side.py", "_address_of"): ({"open"}, PROC),
+    ("hypervisors/qemu/host_side.py", "_check_kind"): ({"os.path.exists", "os.path.isdir"}, USERS),
+    ("hypervisors/qemu/host_side.py", "_check_disk"): ({"os.access"}, USERS),
+    ("hypervisors/qemu/host_side.py", "_check_interface"): ({"os.path.exists"}, "the host's devices"),
+    ("hypervisors/qemu/host_side.py", "_reserve_cid"): ({"os.open"}, "the host's devices"),
+    ("hypervisors/qemu/migration.py", "write_state"): ({"os.makedirs", "os.open", "os.replace", "os.unlink"}, STATE),
+    ("hypervisors/qemu/migration.py", "read_description"): ({"open", "os.stat"}, STATE),
+    ("hypervisors/qemu/migration.py", "read_state"): ({"os.open"}, STATE),
+    ("hypervisors/qemu/migration.py", "_write_json"): ({"open", "os.open"}, STATE),
+    ("hypervisors/qemu/preparation.py", "_check_places"): ({"os.path.exists", "os.path.isdir"}, USERS),
+    ("hypervisors/qemu/starting.py", "start"): ({"os.path.realpath"}, USERS),
+    ("hypervisors/qemu/vfio.py", "check"): ({"os.path.exists", "os.path.isdir"}, PROC),
+    ("hypervisors/qemu/vfio.py", "lent_node"): ({"os.chown", "os.stat"}, "the kernel's device node, in /dev"),
+    ("hypervisors/qemu/vfio.py", "_group_of"): ({"os.path.realpath"}, PROC),
+    ("hypervisors/qemu/vfio.py", "_driver_of"): ({"os.path.exists", "os.path.realpath"}, PROC),
+    ("hypervisors/qemu/vfio.py", "_used_by_host"): ({"os.listdir"}, PROC),
+    ("hypervisors/qemu/vfio.py", "_is_bridge"): ({"open"}, PROC),
+    ("hypervisors/qemu/virtiofsd.py", "find_daemon"): ({"os.access", "os.path.isfile"}, USERS),
+    ("hypervisors/qemu/virtiofsd.py", "start"): ({"os.path.exists"}, RUN),
+    ("hypervisors/qemu/vm.py", "leftovers"): ({"os.listdir"}, RUN),
+    ("hypervisors/qemu/vm.py", "_end_own_processes"): ({"os.lstat"}, RUN),
+    ("id_mapped.py", "open_for"): ({"os.open"}, USERS),
+    ("id_mapped.py", "_user_namespace"): ({"open", "os.open"}, PROC),
+    ("operations.py", "_take_steps"): ({"os.path.exists"}, RUN),
+    ("operations.py", "_identity_and_size"): ({"os.stat"}, "nothing but its size is taken"),
+    ("process.py", "boot_id"): ({"open"}, PROC),
+    ("process.py", "_stat"): ({"open"}, PROC),
+    ("process.py", "identify"): ({"os.readlink"}, PROC),
+    ("process.py", "command_line"): ({"open"}, PROC),
+    ("process.py", "owner_of"): ({"os.stat"}, PROC),
+    ("process.py", "command_lines"): ({"os.listdir"}, PROC),
+    ("process.py", "spawn_detached"): ({"os.path.exists", "os.path.getsize", "os.path.realpath"}, "nothing but the log's size is taken"),
+    ("run_as.py", "own_user"): ({"os.stat"}, "the host's devices"),
+    ("run_as.py", "own_uid"): ({"glob.glob", "os.lstat"}, "run directories and jails themselves, in directories that are the task's user's alone"),
+    ("run_as.py", "owners_of_processes"): ({"open", "os.listdir"}, PROC),
+    ("run_as.py", "may_use"): ({"os.path.realpath", "os.stat"}, USERS),
+    ("sockets.py", "check_socket_place"): ({"os.lstat"}, USERS),
+    ("sockets.py", "is_socket"): ({"os.lstat"}, "no link is followed, and nothing but its type is taken"),
+    ("sockets.py", "check_served"): ({"os.path.realpath"}, USERS),
+    ("supervision.py", "has_systemd"): ({"os.path.isdir"}, PROC),
+    ("supervision.py", "log_of"): ({"os.listdir", "os.stat"}, "what the VMM has open"),
+    ("waiting.py", "_printed"): ({"open"}, "a descriptor"),
     ("mounts.py", "mount_number"): ({"open"}, PROC),
 }
 

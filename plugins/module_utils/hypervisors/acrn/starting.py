@@ -40,7 +40,11 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.v
     Vm,
     check_host,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.process_vm import check_file, file_uses
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.process_vm import (
+    check_file,
+    check_taps,
+    file_uses,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import (
     identify,
@@ -171,7 +175,9 @@ def checked_device(machine: Vm, config: HypervisorConfig, device: Device) -> Dev
     if isinstance(device, BlockDrive):
         _check_disk(device)
     process = machine.process()
-    check_file(device, config, (process.pid,) if process else ())
+    own = (*((process.pid,) if process else ()), *machine.context.ending)
+    check_file(device, config, own)
+    check_taps([device], own)
     cmdline.command_line(config, "", machine.console, [device], cmdline.dialect_for(tuple(machine.state.version)))
     return device
 

@@ -57,12 +57,17 @@ class FirecrackerHypervisor(ProcessHypervisor):
 
     def check_start(self) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils import disk_users
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.process_vm import file_uses
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.process_vm import (
+            check_taps,
+            file_uses,
+        )
 
         with self.vm.named_errors():
-            process = self.vm.process()
+            own = self._own_pids()
             for use in file_uses(self.config, self._cold):
-                disk_users.check_free(use, (process.pid,) if process else ())
+                disk_users.check_free(use, own)
+            if not self.config.network_namespace:
+                check_taps(self._cold, own)
 
     def start_sandbox(self, timeout: float) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import starting
@@ -123,11 +128,14 @@ class FirecrackerHypervisor(ProcessHypervisor):
 
     def check_device(self, device: Device) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import attachments
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.process_vm import check_taps
 
         with self.vm.named_errors():
             checked = self._checked(device, self._plugged())
             attachments.check_hot(self.vm, checked)
             attachments.check_free(self.vm, checked)
+            if not self.config.network_namespace:
+                check_taps([checked], self._own_pids())
 
     def hotplug_add_device(self, device: Device) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import attachments

@@ -11,7 +11,16 @@ import os
 import uuid
 from typing import Any
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.answers import Anything, Maybe, Record, checked, shape_of
+from ansible_collections.kata.hypervisor.plugins.module_utils.answers import (
+    FIELD_SHAPES,
+    AnswerError,
+    Anything,
+    Maybe,
+    Record,
+    Text,
+    checked,
+    shape_of,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.devices import KIND_OF, Device, RateLimit
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity
 
@@ -115,9 +124,17 @@ def as_record(device: Device) -> dict[str, Any]:
 def from_record(value: dict[str, Any]) -> Device:
     """The device that L(as_record) wrote.
 
-    :raises TypeError: it wrote another one
-    :raises KeyError: there is no such device any more
+    :raises AnswerError: it wrote another one
     """
-    fields = {name: RateLimit(**item) if name.endswith("rate_limit") and item else item for name, item in value.items() if name != "class"}
-    made: Device = {kind.__name__: kind for kind in KIND_OF}[value["class"]](**fields)
+    source = "the recorded device"
+    kinds: dict[str, Any] = {kind.__name__: kind for kind in KIND_OF}
+    kind = kinds[checked(Record({"class": Text(choices=tuple(kinds))}), value, source)["class"]]
+    others = {field.name: Anything() for field in dataclasses.fields(kind) if str(field.type) not in FIELD_SHAPES}
+    limits = {name: Maybe(shape_of(RateLimit)) for name in others if name.endswith("rate_limit")}
+    fields = checked(shape_of(kind, **{**others, **limits}), value, source)
+    fields.update({name: RateLimit(**fields[name]) for name in limits if fields.get(name)})
+    try:
+        made: Device = kind(**fields)
+    except TypeError as error:
+        raise AnswerError(f"{source} cannot be used: it is incomplete", answer=str(error)) from error
     return made

@@ -119,6 +119,16 @@ class QemuHypervisor(ProcessHypervisor):
                 self.vm.kill()
                 raise
 
+    def check_restore(self, source: str) -> None:
+        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import migration, preparation
+
+        with self.vm.named_errors():
+            description = migration.read_description(source)
+            migration.check_version(
+                description, list(preparation.known_version(self.config.hypervisor_path, self.context)), self.config.hypervisor_path
+            )
+            QemuState.from_dict(description["state"])
+
     def pause_sandbox(self) -> None:
         with self.vm.named_errors():
             self.vm.set_running(False)
@@ -176,10 +186,6 @@ class QemuHypervisor(ProcessHypervisor):
             host_side.check(device, self.config, self.vm.own_socket(device_id(device)), self._own_pids())
             host_side.check_parts(device, self._machine(), self.config)
             self._take_cold(device)
-
-    def _own_pids(self) -> tuple[int, ...]:
-        process = self.vm.process()
-        return (process.pid,) if process else ()
 
     def hotplug_add_device(self, device: Device) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import attachments

@@ -173,7 +173,7 @@ def _check_kind(device: Device, config: HypervisorConfig, own_socket: str, own: 
     elif isinstance(device, NetworkDevice):
         if device.vhost and config.disable_vhost_net:
             raise ConfigError("disable_vhost_net is set, and this interface has vhost", option="devices", wanted=device.id)
-        _check_interface(device)
+        _check_interface(device, own)
     elif isinstance(device, SerialPort):
         socket_path(device.host_path)
         check_socket_place(device.host_path, device.host_path == own_socket)
@@ -256,11 +256,13 @@ def _check_disk(drive: BlockDrive | PmemDrive, own: Collection[int], image_forma
         os.close(descriptor)
 
 
-def _check_interface(interface: NetworkDevice) -> None:
+def _check_interface(interface: NetworkDevice, own: Collection[int]) -> None:
     if interface.kind in ("tap", "macvtap"):
         network.check_name(interface.tap_name)
     if interface.kind == "tap" and not os.path.exists(network.TUN_DEVICE):
         raise HostError(f"the host has no {network.TUN_DEVICE}", option="devices", fix="Load the module tun.")
+    if interface.kind == "tap":
+        network.check_tap(interface.tap_name, own)
     if interface.kind == "macvtap" and not network.exists(interface.tap_name):
         raise HostError("there is no such macvtap interface", option="devices", wanted=interface.tap_name, fix=network.MAKE_MACVTAP)
     if interface.bridge:

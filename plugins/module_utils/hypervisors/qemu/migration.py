@@ -11,6 +11,17 @@ import os
 import time
 from typing import Any, Iterator
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.answers import (
+    AnswerError,
+    Anything,
+    ListOf,
+    MapOf,
+    Number,
+    Record,
+    Text,
+    checked,
+    parsed,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     DeadlineExceeded,
     StateError,
@@ -26,6 +37,13 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import
 
 STATE_FILE = "memory"
 DESCRIPTION_FILE = "vm.json"
+#: The most that a description has, bytes, and what can be in it.
+DESCRIPTION_LIMIT = 16 * 1024 * 1024
+_PLUGGED = ListOf(MapOf(Anything(most=100_000)))
+DESCRIPTION = Record(
+    {"qemu_version": ListOf(Number(0, 10_000), most=3), "state": MapOf(Anything(most=1_000_000))},
+    {"hotplugged_vcpus": _PLUGGED, "dimms": _PLUGGED, "files": MapOf(MapOf(Number())), "machine": Text(256)},
+)
 #: Bytes per second; the point is not to be polite to a network.
 BANDWIDTH = 64 << 30
 #: From this QEMU on a file is handed over in a set of descriptors; as C(fd:) it is deprecated, and refused by QEMU 11.
@@ -125,13 +143,13 @@ def read_description(source: str) -> dict[str, Any]:
     """
     try:
         with open(os.path.join(source, DESCRIPTION_FILE), encoding="utf-8") as stream:
-            value = json.load(stream)
+            value = parsed(stream.read(DESCRIPTION_LIMIT + 1), "its description", DESCRIPTION_LIMIT)
         os.stat(os.path.join(source, STATE_FILE))
-    except (OSError, ValueError) as error:
+        checked(DESCRIPTION, value, "its description")
+    except (OSError, ValueError, AnswerError) as error:
         raise StateError(f"there is no saved VM in {source}", answer=str(error)) from error
-    if not isinstance(value, dict):
-        raise StateError(f"the saved VM in {source} has no description")
-    return value
+    description: dict[str, Any] = value
+    return description
 
 
 def check_version(description: dict[str, Any], version: list[int], binary: str) -> None:

@@ -16,11 +16,18 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.answers import (
     Anything,
     ListOf,
     MapOf,
+    Maybe,
+    Number,
+    Record,
+    Text,
     checked,
     shape_of,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.bridges import Bridge
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity
+
+#: A bridge as L(Bridge.as_dict) writes it.
+BRIDGE = Record({"Type": Text(64), "ID": Text(64)}, {"Addr": Number(0, 255), "Address": Maybe(MapOf(Text(256)))})
 
 
 @dataclasses.dataclass
@@ -78,8 +85,12 @@ class QemuState:
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> QemuState:
         """The state from its JSON value; what a later version added is left out."""
-        shape = shape_of(cls, process=Anything(), daemons=MapOf(Anything()), bridges=ListOf(Anything()))
-        value = checked(shape, value, "the recorded state of QEMU")
+        source = "the recorded state of QEMU"
+        shape = shape_of(cls, process=Anything(), daemons=MapOf(Anything()), bridges=ListOf(BRIDGE))
+        value = checked(shape, value, source)
+        for bridge in value.get("bridges") or ():
+            # JSON's names are text; these are numbers of slots.
+            checked(ListOf(Text(pattern="[0-9]{1,4}")), list(bridge.get("Address") or {}), source)
         state = cls(**value)
         state.process = ProcessIdentity.from_dict(value.get("process"))
         daemons = {name: ProcessIdentity.from_dict(daemon) for name, daemon in (value.get("daemons") or {}).items()}

@@ -131,3 +131,25 @@ def test_no_lease_is_left_and_nobody_is_signalled(disk: str) -> None:
     over.set()
     thread.join()
     assert disk_users._surely_free(Use(disk, True, "d"), -1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make loop devices")
+def test_a_loop_device_is_the_file_behind_it(disk: str) -> None:
+    made = subprocess.run(["losetup", "--find", "--show", disk], capture_output=True, text=True, check=False)
+    if made.returncode:
+        pytest.skip(f"there are no loop devices here: {made.stderr}")
+    loop = made.stdout.strip()
+    try:
+        with pytest.raises(ConfigError, match="are the same file"):
+            disk_users.check_distinct([Use(disk, True, "a"), Use(loop, False, "b")])
+        child = subprocess.Popen([sys.executable, "-c", f"import time; f = open({disk!r}, 'r+b'); print(flush=True); time.sleep(60)"], stdout=subprocess.PIPE)
+        try:
+            assert child.stdout is not None
+            child.stdout.readline()
+            with pytest.raises(StateError, match=f"pid {child.pid}.*writes to it"):
+                disk_users.check_free(Use(loop, False, "b"))
+        finally:
+            child.kill()
+            child.communicate()
+    finally:
+        subprocess.run(["losetup", "--detach", loop], check=True)
