@@ -88,7 +88,7 @@ class EngineCopy:
         try:
             with open(os.path.join(self.path, CONTENTS), "rb") as stream:
                 recorded = stream.read(100).decode("ascii", "replace")
-            intact = recorded == digest_of(_files_of(self.path))
+            intact = recorded == digest_of(files_of(self.path))
         except OSError:
             intact = False
         if not intact:
@@ -117,43 +117,9 @@ class EngineCopy:
         :raises OSError: it cannot be written
         :raises ValueError: the archive is none, or holds something else
         """
-        # Not every task comes here.
-        import compileall
-        import zipfile
+        from ansible_collections.kata.hypervisor.plugins.module_utils.engine_installation import install
 
-        from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import (
-            draft_directory,
-            ensure_directory,
-            put_in_place,
-            replace_file,
-        )
-
-        parent = os.path.dirname(self.root)
-        if os.path.basename(parent) == "kata-hypervisor":
-            ensure_directory(parent)
-        ensure_directory(self.root)
-        if not self.is_possible():
-            raise PermissionError(f"others can write to {self.root} or to a directory above it")
-        with draft_directory(self.root) as work:
-            draft = os.path.join(work, "engine")
-            os.mkdir(draft, 0o700)
-            try:
-                with zipfile.ZipFile(archive) as source:
-                    found = digest_of({name: source.read(name) for name in source.namelist()})
-                    if found != self.digest:
-                        raise ValueError(f"the archive's files come to {found}, not to {self.digest}")
-                    source.extractall(draft)
-            except zipfile.BadZipFile as problem:
-                raise ValueError(str(problem)) from problem
-            compileall.compile_dir(draft, quiet=2)
-            replace_file(os.path.join(draft, CONTENTS), digest_of(_files_of(draft)).encode(), 0o600)
-            try:
-                put_in_place(draft, self.path)
-            except OSError as problem:
-                # Another task was faster: rename(2) says ENOTEMPTY of a directory that is there.
-                if not os.path.isdir(self.path):
-                    raise problem
-        self._drop_unused()
+        install(self, archive)
 
     def enter(self) -> None:
         """Let Python find the collection's modules in it from now on."""
@@ -165,15 +131,8 @@ class EngineCopy:
             package = sys.modules[f"{PLUGINS}.{name}"]
             package.__path__ = [os.path.join(self.path, name), *package.__path__]
 
-    def _drop_unused(self) -> None:
-        for name in os.listdir(self.root):
-            path = os.path.join(self.root, name)
-            with contextlib.suppress(OSError):
-                if path != self.path and not name.startswith(".") and time.time() - os.lstat(path).st_mtime > UNUSED_SECONDS:
-                    shutil.rmtree(path)
 
-
-def _files_of(directory: str) -> dict[str, bytes]:
+def files_of(directory: str) -> dict[str, bytes]:
     """The files of a copy, without the note of what they come to."""
     files = {}
     for folder, _folders, names in os.walk(directory):
