@@ -310,3 +310,10 @@ def test_files_that_would_block_or_never_end_are_refused(plain: VmmLab) -> None:
     for path in (str(plain.root / "fifo"), "/dev/zero"):
         with pytest.raises(AssetError, match="cannot be read"):
             plain.check(state="started", **plain.options, cpu_config_path=path)
+
+
+def test_more_memory_than_firecrackers_answers_can_have_is_refused(plain: VmmLab) -> None:
+    for run in (plain.check, plain.run):
+        with pytest.raises(ConfigError, match="at most 16777216"):
+            run(state="started", **plain.options, max_memory_mb=10**8)
+    nothing_ran(plain)

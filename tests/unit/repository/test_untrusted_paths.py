@@ -132,6 +132,7 @@ ALLOWED: dict[tuple[str, str], tuple[set[str], str]] = {
     ("run_as.py", "own_user"): ({"os.stat"}, "the host's devices"),
     ("run_as.py", "own_uid"): ({"glob.glob", "os.lstat"}, "run directories and jails themselves, in directories that are the task's user's alone"),
     ("run_as.py", "owners_of_processes"): ({"open", "os.listdir"}, PROC),
+    ("run_as.py", "nearest_directory"): ({"os.path.isdir"}, USERS),
     ("run_as.py", "may_use"): ({"os.path.realpath", "os.stat"}, USERS),
     ("sockets.py", "check_socket_place"): ({"os.lstat"}, USERS),
     ("sockets.py", "is_socket"): ({"os.lstat"}, "no link is followed, and nothing but its type is taken"),

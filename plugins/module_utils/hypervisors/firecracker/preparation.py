@@ -42,6 +42,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
     jail_files,
     jailer,
     resources,
+    shapes,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.device_ids import single_kind
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.endpoints import Version
@@ -168,6 +169,8 @@ def _plan_memory(config: HypervisorConfig, version: Version, context: Context) -
         raise HostError(f"the host has {host_mb} MiB of memory", option="memory_mb", wanted=config.memory_size, fix="Ask for less.")
     if config.memory_hotplug not in ("", "none", "virtio-mem"):
         raise Unsupported("Firecracker plugs memory by virtio-mem", option="memory_hotplug", wanted=config.memory_hotplug)
+    if config.max_memory_mb > shapes.MIB.most:
+        raise ConfigError(f"this must be at most {shapes.MIB.most}", option="max_memory_mb", wanted=config.max_memory_mb)
     if resources.region_size(config):
         dialect.require_endpoint(version, "PUT", "/hotplug/memory", "memory hotplug", "max_memory_mb", config.max_memory_mb)
         config.memory_hotplug = "virtio-mem"
