@@ -128,6 +128,7 @@ ALLOWED: dict[tuple[str, str], tuple[set[str], str]] = {
     ("process.py", "identify"): ({"os.readlink"}, PROC),
     ("process.py", "command_line"): ({"open"}, PROC),
     ("process.py", "owner_of"): ({"os.stat"}, PROC),
+    ("process.py", "uid_of"): ({"open"}, PROC),
     ("process.py", "command_lines"): ({"os.listdir"}, PROC),
     ("process.py", "spawn_detached"): ({"os.path.exists", "os.path.getsize", "os.path.realpath"}, "nothing but the log's size is taken"),
     ("run_as.py", "own_user"): ({"os.stat"}, "the host's devices"),
