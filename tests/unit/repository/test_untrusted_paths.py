@@ -124,7 +124,6 @@ ALLOWED: dict[tuple[str, str], tuple[set[str], str]] = {
     ("operations.py", "_identity_and_size"): ({"os.stat"}, "nothing but its size is taken"),
     ("process.py", "boot_id"): ({"open"}, PROC),
     ("process.py", "_stat"): ({"open"}, PROC),
-    ("process.py", "uid_of"): ({"open"}, PROC),
     ("process.py", "identify"): ({"os.readlink"}, PROC),
     ("process.py", "command_line"): ({"open"}, PROC),
     ("process.py", "owner_of"): ({"os.stat"}, PROC),
