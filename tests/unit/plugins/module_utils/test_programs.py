@@ -91,12 +91,12 @@ def test_an_endless_error_output_beside_pieces_is_bounded(tmp_path: pathlib.Path
     with open(tmp_path / "in", "rb") as source:
         pieces = pieces_of(["sh", "-c", "seq 1 300000 >&2; cat; exit 3"], 60, source)
         found = []
-        while True:
+        ended: programs.Ended | None = None
+        while ended is None:
             try:
                 found.append(next(pieces))
             except StopIteration as end:
                 ended = end.value
-                break
     assert b"".join(found) == b"data" and ended.code == 3 and ended.words.endswith("300000") and len(ended.words) <= programs.WORDS
 
 
