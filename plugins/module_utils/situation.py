@@ -8,11 +8,15 @@ from __future__ import annotations
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Observed
 from ansible_collections.kata.hypervisor.plugins.module_utils.store import SandboxRecord
 
+#: Phases of a record in which a task was making a VM or ending it.
+HALF_WAY = ("starting", "restoring", "stopping")
+
 
 def situation(record: SandboxRecord | None, observed: Observed) -> str:
     """What there is: off, saved, running, paused, unresponsive, or broken (crashed, panicked, half-made or with leftovers)."""
     if observed.power == "unresponsive" and record is not None:
-        return "unresponsive"
+        # One that a killed task was starting or ending does not answer yet, or any more; its guest is nobody's loss.
+        return "broken" if record.phase in HALF_WAY else "unresponsive"
     if record is None:
         return "broken" if observed.power != "off" or observed.leftovers else "off"
     if observed.power == "failed" or (observed.power == "off" and observed.leftovers):
@@ -39,11 +43,11 @@ def state_of(record: SandboxRecord | None, observed: Observed) -> str:
         return "incomplete" if observed.power != "off" or observed.leftovers else "absent"
     if record.phase == "removing":
         return "incomplete"
-    if observed.power in ("failed", "unresponsive"):
+    if observed.power == "failed" or (observed.power == "unresponsive" and record.phase not in HALF_WAY):
         return observed.power
     now = situation(record, observed)
     if now == "broken":
-        if record.phase in ("starting", "restoring"):
+        if record.phase in HALF_WAY and (record.phase != "stopping" or observed.power == "unresponsive"):
             return "incomplete"
         if record.desired == "stopped" or (observed.power == "off" and observed.ended_by_guest and not record.saved_state):
             return "stopped"

@@ -745,3 +745,20 @@ def test_check_mode_fails_where_the_run_cannot_lock(lab: Lab, tmp_path: pathlib.
             assert texts[0] == texts[1]
     finally:
         subprocess.run(["umount", str(state)], check=True)
+
+
+@pytest.mark.parametrize("phase", ["starting", "restoring", "stopping"])
+def test_a_vm_that_a_killed_task_left_half_way_is_made_again(lab: Lab, phase: str) -> None:
+    """The VMM of such a task does not answer yet, or any more; no guest is lost with it."""
+    lab.run(**BOOT)
+    vm = lab.driver()._running_vm("hang")
+    vm.power = "unresponsive"
+    lab.driver()._store(vm)
+    store = Store(lab.spec().layout())
+    record = store.load()
+    assert record is not None
+    record.phase = phase
+    with store.lock(1):
+        store.save(record)
+    assert lab.facts()["state"] == "incomplete"
+    assert lab.run()["sandbox"]["state"] == "started"
