@@ -190,10 +190,10 @@ def _check_disk(drive: BlockDrive) -> None:
             option="devices",
             wanted=drive.id,
         )
-    qcow2.check_disk(drive.file, drive.read_only, "devices")
     user = disk_users.user_against(drive.file, drive.read_only)
     if user:
         raise StateError("the host itself uses this disk", option="devices", wanted=drive.file, answer=user)
+    qcow2.check_disk(drive.file, drive.read_only, "devices")
 
 
 def start(machine: Vm, config: HypervisorConfig, devices: list[Device], timeout: float) -> None:

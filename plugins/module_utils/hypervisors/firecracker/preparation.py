@@ -327,10 +327,10 @@ def _check_disk(drive: BlockDrive, version: Version, jail: Jail | None) -> None:
 
 
 def _check_file(path: str, read_only: bool, jail: Jail | None) -> None:
-    qcow2.check_disk(path, read_only, "devices")
     user = disk_users.user_against(path, read_only)
     if user:
         raise StateError("the host itself uses this disk", option="devices", wanted=path, answer=user)
+    qcow2.check_disk(path, read_only, "devices")
     if jail is not None and not read_only:
         jail_files.check_disk(jail, path)
 
