@@ -291,16 +291,8 @@ class Directory:
 
         :raises OSError: something cannot be removed, such as a mount point
         """
-        found = self.status(name)
-        if found is None:
-            return
-        if not stat.S_ISDIR(found.st_mode):
-            self.unlink(name)
-            return
-        try:
-            top = self.enter(name)
-        except NotADirectoryError:
-            self.unlink(name)  # It was exchanged since; the new one goes too.
+        top = self._enter_or_unlink(name)
+        if top is None:
             return
         with top:
             top.close_to_others()
@@ -319,17 +311,20 @@ class Directory:
             for name in names:
                 self._remove_shallow(name)
 
-    def _remove_shallow(self, name: str) -> None:
+    def _enter_or_unlink(self, name: str) -> Directory | None:
+        """Open a directory; an entry of another kind is removed, and there is None."""
         found = self.status(name)
         if found is None:
-            return
-        if not stat.S_ISDIR(found.st_mode):
-            self.unlink(name)
-            return
-        try:
-            entered = self.enter(name)
-        except NotADirectoryError:
-            self.unlink(name)
+            return None
+        if stat.S_ISDIR(found.st_mode):
+            with contextlib.suppress(NotADirectoryError):  # It was exchanged since; the new one goes too.
+                return self.enter(name)
+        self.unlink(name)
+        return None
+
+    def _remove_shallow(self, name: str) -> None:
+        entered = self._enter_or_unlink(name)
+        if entered is None:
             return
         with entered as inner:
             inner.close_to_others()
