@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes C(ansible_collections.kata.hypervisor) importable from this checkout, whatever its directory is called."""
+"""Makes `ansible_collections.kata.hypervisor` importable from this checkout, whatever its directory is called."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ QUIET_SECONDS = 2.0
 class ScriptedQmpServer:
     """Serves one client after another until it is closed.
 
-    :param script: what the vectors call C(server): running, scripted_replies (a queue of raw replies a command; empty stands
+    :param script: what the vectors call `server`: running, scripted_replies (a queue of raw replies a command; empty stands
         for the default one, a leading star repeats for ever), auto_device_deleted_event, line_before_greeting
     """
 

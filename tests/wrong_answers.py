@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes right and wrong answers from their declared shapes (C(answers.py)), for tests of what reads them."""
+"""Makes right and wrong answers from their declared shapes (`answers.py`), for tests of what reads them."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes docs/capabilities.md out of the drivers' own capabilities, the same that errors, facts and check mode use: C(capabilities.py [--check])."""
+"""Writes docs/capabilities.md out of the drivers' own capabilities, the same that errors, facts and check mode use: `capabilities.py [--check]`."""
 
 from __future__ import annotations
 

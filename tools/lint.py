@@ -4,7 +4,7 @@
 """Run every static check of the collection on a copy of the checkout; tell each one's time and verdict.
 
 The copy holds what git tracks or would track, so uncommitted work is checked too, and stands where ansible-test wants a collection:
-in C(.../ansible_collections/kata/hypervisor). Nothing but a package index is needed from the network.
+in `.../ansible_collections/kata/hypervisor`. Nothing but a package index is needed from the network.
 
 Usage: lint.py [CHECK...]
 """

@@ -74,7 +74,7 @@ def sandbox_steps(
     qemu_user: str = "",
     state: str = "",
 ) -> list[dict[str, Any]]:
-    """The steps, each a dictionary of C(order) and C(sandboxes).
+    """The steps, each a dictionary of `order` and `sandboxes`.
 
     :raises AnsibleFilterError: an order is not a whole number
     """

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The declared shapes of answers: what a VMM, a guest, a program or a file of ours may say, and nothing else gets in.
 
-A shape is a value; L(checked) holds an answer against it and returns what was declared, typed, or raises L(AnswerError). Nobody reads a key of an
+A shape is a value; `checked` holds an answer against it and returns what was declared, typed, or raises `AnswerError`. Nobody reads a key of an
 answer that no shape has let in. Shapes are plain data, so a test makes wrong answers from them.
 """
 
@@ -32,7 +32,7 @@ class AnswerError(VmmError):
 
 
 class Text(NamedTuple):
-    """A string of at most C(most) characters, one of C(choices), or one that C(pattern) matches whole, where these are given."""
+    """A string of at most `most` characters, one of `choices`, or one that `pattern` matches whole, where these are given."""
 
     most: int = MOST_TEXT
     choices: tuple[str, ...] = ()
@@ -57,21 +57,21 @@ class Maybe(NamedTuple):
 
 
 class ListOf(NamedTuple):
-    """A list of at most C(most) answers of one shape."""
+    """A list of at most `most` answers of one shape."""
 
     shape: Any
     most: int = MOST_ITEMS
 
 
 class MapOf(NamedTuple):
-    """An object whose names are free, at most C(most) of them, and whose values have one shape."""
+    """An object whose names are free, at most `most` of them, and whose values have one shape."""
 
     shape: Any
     most: int = MOST_ITEMS
 
 
 class Record(NamedTuple):
-    """An object with declared members. Others are left out of what L(checked) returns, unless C(closed) refuses them.
+    """An object with declared members. Others are left out of what `checked` returns, unless `closed` refuses them.
 
     :param required: members that must be there
     :param optional: members that may be missing; a missing one stays missing
@@ -96,7 +96,7 @@ class Tagged(NamedTuple):
 
 
 class Anything(NamedTuple):
-    """Whatever JSON can say, in at most C(depth) levels and C(most) values. For answers that are shown and never read."""
+    """Whatever JSON can say, in at most `depth` levels and `most` values. For answers that are shown and never read."""
 
     depth: int = 16
     most: int = MOST_ITEMS
@@ -115,9 +115,9 @@ FIELD_SHAPES: dict[str, Any] = {
 
 
 def shape_of(kind: Any, **special: Any) -> Record:
-    """The shape of what C(dataclasses.asdict) makes of a dataclass; every member may be missing, since earlier versions wrote fewer.
+    """The shape of what `dataclasses.asdict` makes of a dataclass; every member may be missing, since earlier versions wrote fewer.
 
-    :param special: shapes of fields whose annotation L(FIELD_SHAPES) does not have
+    :param special: shapes of fields whose annotation `FIELD_SHAPES` does not have
     """
     shapes = {field.name: special[field.name] if field.name in special else FIELD_SHAPES[str(field.type)] for field in dataclasses.fields(kind)}
     return Record({}, shapes)
@@ -126,7 +126,7 @@ def shape_of(kind: Any, **special: Any) -> Record:
 def checked(shape: Any, value: Any, source: str) -> Any:
     """The declared part of an answer.
 
-    :param source: whose answer to what, for the error, such as C(QEMU's answer to query-status)
+    :param source: whose answer to what, for the error, such as `QEMU's answer to query-status`
     :raises AnswerError: names the place in the answer and what must be there
     """
     return _checked(shape, value, source, "")

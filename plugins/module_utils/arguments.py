@@ -86,12 +86,12 @@ def sandbox_item_spec() -> dict[str, dict[str, Any]]:
 
 
 def sandbox_argument_spec() -> dict[str, dict[str, Any]]:
-    """The argument spec of C(kata_sandbox)."""
+    """The argument spec of `kata_sandbox`."""
     return {**sandbox_item_spec(), **DIRECTORY_SPEC}
 
 
 def device_argument_spec() -> dict[str, dict[str, Any]]:
-    """The argument spec of C(kata_device)."""
+    """The argument spec of `kata_device`."""
     return {
         "sandbox": {"type": "str", "required": True},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -103,7 +103,7 @@ def device_argument_spec() -> dict[str, dict[str, Any]]:
 
 
 def parse_device_spec(params: Mapping[str, Any]) -> SandboxSpec:
-    """The options of C(kata_device) as a wish about its sandbox.
+    """The options of `kata_device` as a wish about its sandbox.
 
     :raises ConfigError: one of them cannot be right, whatever the host is like
     """
@@ -123,7 +123,7 @@ def parse_device_spec(params: Mapping[str, Any]) -> SandboxSpec:
 
 @contextlib.contextmanager
 def errors_of_one_device(params: Mapping[str, Any]) -> Iterator[None]:
-    """Errors about C(kata_sandbox)'s option C(devices) name the option of C(kata_device) that has the value, else its C(id)."""
+    """Errors about `kata_sandbox`'s option `devices` name the option of `kata_device` that has the value, else its `id`."""
     try:
         yield
     except HypervisorError as problem:
@@ -135,7 +135,7 @@ def errors_of_one_device(params: Mapping[str, Any]) -> Iterator[None]:
 
 
 def template_argument_spec() -> dict[str, dict[str, Any]]:
-    """The argument spec of C(kata_template)."""
+    """The argument spec of `kata_template`."""
     sandbox = sandbox_item_spec()
     for name in ("state", "disruption", "template", "autostart"):
         del sandbox[name]
@@ -149,7 +149,7 @@ def template_argument_spec() -> dict[str, dict[str, Any]]:
 
 
 def parse_template_spec(params: Mapping[str, Any]) -> TemplateSpec:
-    """The options of C(kata_template) as a wish.
+    """The options of `kata_template` as a wish.
 
     :raises ConfigError: one of them cannot be right, whatever the host is like
     """

@@ -29,7 +29,7 @@ ANNOTATION_WORDS = {
     "firmware": "Firmware",
 }
 
-#: What L(create_assets) takes from a sandbox's annotations, in this order.
+#: What `create_assets` takes from a sandbox's annotations, in this order.
 SANDBOX_KINDS = ("kernel", "image", "initrd")
 
 
@@ -117,8 +117,8 @@ def new_asset(annotations: Mapping[str, str], kind: str) -> Asset | None:
 def create_assets(config: HypervisorConfig, annotations: Mapping[str, str]) -> None:
     """Give a configuration the kernel, image and initrd that annotations ask for: all of them, or none on an error.
 
-    :raises ConfigError: an image and an initrd are asked for at once, or as L(new_asset)
-    :raises AssetError: as L(new_asset)
+    :raises ConfigError: an image and an initrd are asked for at once, or as `new_asset`
+    :raises AssetError: as `new_asset`
     """
     assets = {kind: new_asset(annotations, kind) for kind in SANDBOX_KINDS}
     if assets["image"] and assets["initrd"]:

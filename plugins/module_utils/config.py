@@ -24,7 +24,7 @@ QEMU_FIRECRACKER = ("qemu", "firecracker", "mock")
 ACRN = ("acrn", "mock")
 FIRECRACKER = ("firecracker", "mock")
 
-#: What L(HypervisorConfig.valid) fills in for zero and empty.
+#: What `HypervisorConfig.valid` fills in for zero and empty.
 DEFAULTS: dict[str, Any] = {
     "num_vcpus": 1,
     "memory_size": 2048,
@@ -62,7 +62,7 @@ ASSET_FIELDS = {
 class HypervisorConfig:
     """The configuration of one sandbox's VM.
 
-    Numbers are counts unless a unit is given. Zero and empty mean "not said"; L(valid) fills in the original's defaults.
+    Numbers are counts unless a unit is given. Zero and empty mean "not said"; `valid` fills in the original's defaults.
     """
 
     num_vcpus: int = option(0, "vcpus", "num_vcpus", "default_vcpus", type="int", unit="count", cost=LIVE_VCPUS)
@@ -172,7 +172,7 @@ class HypervisorConfig:
     vm_name: str = option("", "vm_name", only=ACRN)
     vm_uuid: str = option("", "vm_uuid", only=ACRN)
     cpu_affinity: list[Param] = option(list, "cpu_affinity", type="list", elements="str", only=ACRN)  # noqa: RUF009
-    #: Paths by kind that take the place of the fields above; see L(add_custom_asset).
+    #: Paths by kind that take the place of the fields above; see `add_custom_asset`.
     custom_assets: dict[str, str] = option(dict)  # noqa: RUF009
 
     # --- the original's validation -----------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ class HypervisorConfig:
 
         Custom assets do not count here, and no file is looked at.
 
-        :param max_vcpus: what the architecture can have, the default of C(default_max_vcpus)
+        :param max_vcpus: what the architecture can have, the default of `default_max_vcpus`
         :raises ConfigError: a path is missing, or the template settings contradict each other
         """
         if not self.kernel_path:

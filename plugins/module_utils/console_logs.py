@@ -6,8 +6,8 @@
 What a guest prints goes into a file below /run, so into the host's memory, for as long as the guest likes. A log that is longer than the limit
 keeps its newer half, and a line that says so. It stays the file that the VMM has open and appends to.
 
-A timer of the role C(kata_host) runs this file as a program, console_logs.py LIMIT_MIB RUN_DIR, so it imports nothing of this collection.
-The engine calls L(make_room) before each start, so that one guest's output never keeps another sandbox from starting.
+A timer of the role `kata_host` runs this file as a program, console_logs.py LIMIT_MIB RUN_DIR, so it imports nothing of this collection.
+The engine calls `make_room` before each start, so that one guest's output never keeps another sandbox from starting.
 """
 
 from __future__ import annotations

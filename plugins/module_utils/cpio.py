@@ -1,11 +1,11 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Archives in cpio's C(newc) format, the one a Linux kernel unpacks as its initrd.
+"""Archives in cpio's `newc` format, the one a Linux kernel unpacks as its initrd.
 
 The same entries give the same bytes, whoever builds them and when: entries are sorted, owned by root, without times, and numbered in
 order. Device nodes need no privilege, since they are only described. The format is documented in the kernel's
-C(Documentation/driver-api/early-userspace/buffer-format.rst).
+`Documentation/driver-api/early-userspace/buffer-format.rst`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class _Entry(NamedTuple):
 
 
 class Archive:
-    """Entries by path; L(to_bytes) writes them, parent directories first.
+    """Entries by path; `to_bytes` writes them, parent directories first.
 
     Paths are absolute, as the guest will see them. Missing parent directories are added.
     """
@@ -47,7 +47,7 @@ class Archive:
         self._add(path, stat.S_IFREG | mode, data)
 
     def add_symlink(self, path: str, target: str) -> None:
-        """A symbolic link to C(target)."""
+        """A symbolic link to `target`."""
         self._add(path, stat.S_IFLNK | 0o777, target.encode())
 
     def add_character_device(self, path: str, major: int, minor: int, mode: int = 0o600) -> None:

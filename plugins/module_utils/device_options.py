@@ -117,7 +117,7 @@ def validate_device_id(identity: Any, option: str = "devices") -> str:
 def check_devices(devices: list[dict[str, Any]], sandbox: str = "", alone: bool = False) -> list[dict[str, Any]]:
     """The devices with what was not said left out and defaults filled in.
 
-    :param alone: the device of C(kata_device), whose suboptions are the task's own options; what it says of others is not checked
+    :param alone: the device of `kata_device`, whose suboptions are the task's own options; what it says of others is not checked
     :raises ConfigError: an id is missing, used twice or cannot be one; a suboption is missing, or belongs to another type
     """
     checked: list[dict[str, Any]] = []

@@ -13,7 +13,7 @@ LIMIT_SPEC: dict[str, Any] = {
     "options": {name: {"type": "int"} for name in ("bandwidth", "bandwidth_burst", "ops", "ops_burst")},
 }
 
-#: What can be said of a device in an argument spec. What belongs to which type, and what is not said, is checked by C(device_options.py).
+#: What can be said of a device in an argument spec. What belongs to which type, and what is not said, is checked by `device_options.py`.
 DEVICE_SUBOPTIONS: dict[str, dict[str, Any]] = {
     "id": {"type": "str", "required": True},
     "type": {

@@ -340,12 +340,12 @@ MAX_NAME_ID = 31
 
 
 def make_name_id(kind: str, id: str, limit: int = MAX_NAME_ID) -> str:
-    """C(kind-id), cut to C(limit) characters. Ids that differ only beyond that collide."""
+    """`kind-id`, cut to `limit` characters. Ids that differ only beyond that collide."""
     return f"{kind}-{id}"[:limit]
 
 
 def align_memory(memory_mb: int, block_mb: int) -> int:
-    """C(memory_mb) rounded up to whole blocks of C(block_mb) MiB (0: as it is), in unsigned 32-bit arithmetic as the original."""
+    """`memory_mb` rounded up to whole blocks of `block_mb` MiB (0: as it is), in unsigned 32-bit arithmetic as the original."""
     if block_mb:
         memory_mb = -(-memory_mb // block_mb) * block_mb
     return memory_mb % (1 << 32)

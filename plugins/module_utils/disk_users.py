@@ -70,7 +70,7 @@ def check_distinct(uses: Collection[Use], option: str = "devices") -> None:
 def check_free(use: Use, own: Collection[int] = (), option: str = "devices", opened: int = -1) -> None:
     """Refuse a file that somebody else has open for writing, or that another VM reads and this one would write to.
 
-    For check mode too; L(claimed) is what keeps two tasks from passing at the same time.
+    For check mode too; `claimed` is what keeps two tasks from passing at the same time.
 
     :param own: pids of this VM, which may have it
     :param opened: a descriptor of the file, where this process has one already

@@ -12,7 +12,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Conf
 LUNS_PER_SCSI_ID = 256
 MAX_SCSI_INDEX = 65535
 
-#: What an image that a guest maps has before it: a block with this signature, and where the image itself begins (see C(provisioning/dax.py)), bytes.
+#: What an image that a guest maps has before it: a block with this signature, and where the image itself begins (see `provisioning/dax.py`), bytes.
 DAX_SIGNATURE = b"NVDIMM_PFN_INFO\0"
 DAX_BLOCK, DAX_OFFSET = 4096, 2 << 20
 
@@ -43,9 +43,9 @@ def scsi_id_lun(index: int) -> tuple[int, int]:
 
 
 def scsi_address(index: int) -> str:
-    """The address C(id:lun) of the disk of that index.
+    """The address `id:lun` of the disk of that index.
 
-    :raises ConfigError: as L(scsi_id_lun)
+    :raises ConfigError: as `scsi_id_lun`
     """
     scsi_id, lun = scsi_id_lun(index)
     return f"{scsi_id}:{lun}"

@@ -57,9 +57,9 @@ def archive_of(files: Mapping[str, bytes]) -> bytes:
 class EngineCopy:
     """One version of the collection on this host.
 
-    :param digest: see L(digest_of)
+    :param digest: see `digest_of`
     :param root: the directory of all versions
-    :param notes: see L(NOTES)
+    :param notes: see `NOTES`
     """
 
     def __init__(self, digest: str, root: str = ROOT, notes: str = NOTES) -> None:
@@ -154,7 +154,7 @@ def _is_ours_alone(path: str, others: int) -> bool:
 
 
 def _is_closed(path: str) -> bool:
-    """Whether nobody else can exchange a directory or one above it, as C(untrusted_files.check_parents) says; that takes longer to load."""
+    """Whether nobody else can exchange a directory or one above it, as `untrusted_files.check_parents` says; that takes longer to load."""
     for start in (path, os.path.realpath(path)):
         current = os.path.dirname(start)
         while True:

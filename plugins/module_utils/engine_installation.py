@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a copy of the collection is installed (C(engine_copy.py)).
+"""How a copy of the collection is installed (`engine_copy.py`).
 
 Apart from there, since that file is compiled in every task, and hardly any task comes here.
 """

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The one family of errors: what was wanted, what was answered, and what to do next.
 
-Nothing below the modules calls C(fail_json); it raises one of these, so that many sandboxes can be converged with one of them failing. A module
-turns an error into its result with L(errors_told_by).
+Nothing below the modules calls `fail_json`; it raises one of these, so that many sandboxes can be converged with one of them failing. A module
+turns an error into its result with `errors_told_by`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Iterator
 
 
 def printable(text: str, lines: bool = True) -> str:
-    """Text that a terminal shows as it is: what is not printable is written as an escape (C(\\x1b)).
+    """Text that a terminal shows as it is: what is not printable is written as an escape (`\\x1b`).
 
     :param lines: line breaks and tabs stay
     """
@@ -72,7 +72,7 @@ class HypervisorError(Exception):
         return printable(" ".join(part if part.endswith((".", "!", "?", ":")) else part + "." for part in parts))
 
     def as_result(self) -> dict[str, Any]:
-        """The error as fields of a module's result, next to C(msg)."""
+        """The error as fields of a module's result, next to `msg`."""
         fields = {
             "kind": type(self).__name__,
             "sandbox": self.sandbox,
@@ -145,7 +145,7 @@ class LockTimeout(StoreError):
 def errors_told_by(module: Any) -> Iterator[None]:
     """Ansible's module ends with the error that comes out of this block.
 
-    :param module: an C(AnsibleModule)
+    :param module: an `AnsibleModule`
     """
     try:
         yield

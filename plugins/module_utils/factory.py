@@ -79,7 +79,7 @@ class VmConfig:
         return names + config_differences(self.hypervisor_config, other.hypervisor_config)
 
     def check_serves(self, wanted: VmConfig) -> None:
-        """Return when a VM made from this can serve C(wanted).
+        """Return when a VM made from this can serve `wanted`.
 
         :raises ConfigError: it cannot; names what differs
         """

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How an option is declared: once, on the field of the configuration that carries it.
 
-A field of L(config.HypervisorConfig) made with L(option) knows the task option's name and aliases, its type and unit, and what a
-change to it costs for each hypervisor. Argument specs (C(arguments.py)), comparison and diff (C(plan.py)) are made from that.
+A field of `config.HypervisorConfig` made with `option` knows the task option's name and aliases, its type and unit, and what a
+change to it costs for each hypervisor. Argument specs (`arguments.py`), comparison and diff (`plan.py`) are made from that.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def option(
 ) -> Any:
     """A dataclass field that is also a task option (without a name: a field only drivers and tests set).
 
-    :param zero: the field's value when nothing is said (a type, such as C(list), makes a new one each time)
+    :param zero: the field's value when nothing is said (a type, such as `list`, makes a new one each time)
     :param only: the hypervisors that have it; for the others the cost is UNSUPPORTED
     """
     costs = dict(cost) if isinstance(cost, Mapping) else dict.fromkeys(HYPERVISORS, cost)

@@ -122,7 +122,7 @@ class GuestAgent:
 
         :param timeout: seconds
         :raises AgentError: the agent refused
-        :raises AnswerError: its answer is not what L(ANSWERS) declares
+        :raises AnswerError: its answer is not what `ANSWERS` declares
         :raises DeadlineExceeded: no answer in time
         """
         request: dict[str, Any] = {"execute": command}
@@ -225,7 +225,7 @@ def addresses_of(facts: dict[str, Any]) -> list[str]:
 
 
 def set_online_vcpus(agent: GuestAgent, count: int) -> int:
-    """Have the guest use C(count) of its vCPUs, the lowest; returns how many it uses then.
+    """Have the guest use `count` of its vCPUs, the lowest; returns how many it uses then.
 
     :raises AgentError: it refuses (it cannot do without the first one)
     """

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host says about itself in C(/proc): its memory, and whether it is a virtual machine.
+"""What a host says about itself in `/proc`: its memory, and whether it is a virtual machine.
 
 The readers stop where the original's do: at a line of 64 KiB or more, at a file without an answer.
 """
@@ -26,13 +26,13 @@ FILE_LIMIT = 64 << 20
 #: Characters in which the first CPU of cpuinfo is described; the kernel takes its time for each further one.
 FIRST_CPU = 16 * 1024
 
-#: An unsigned integer with its base in front, as C(strconv.ParseUint) with base 0 takes it.
+#: An unsigned integer with its base in front, as `strconv.ParseUint` with base 0 takes it.
 UNSIGNED = re.compile(r"0[xX](?:_?[0-9a-fA-F])+|0[bB](?:_?[01])+|0[oO]?(?:_?[0-7])+|0|[1-9](?:_?[0-9])*")
 
 #: Decimal digits of the largest number of 64 bits.
 MOST_DIGITS = 20
 
-#: Machines (as C(uname -m) names them) whose cpuinfo does not tell.
+#: Machines (as `uname -m` names them) whose cpuinfo does not tell.
 MACHINES_WITHOUT_FLAGS = ("aarch64", "ppc64le", "s390x")
 
 
@@ -52,7 +52,7 @@ def _lines_of_words(text: str, path: str) -> Iterator[list[str]]:
 
 
 def parse_unsigned(text: str) -> int | None:
-    """The number in a text (decimal, 0x, 0b, 0o or a leading 0 for octal, with C(_) between digits), None if it is none.
+    """The number in a text (decimal, 0x, 0b, 0o or a leading 0 for octal, with `_` between digits), None if it is none.
 
     Numbers beyond 64 bits are none.
     """
@@ -69,7 +69,7 @@ def parse_unsigned(text: str) -> int | None:
 def parse_mem_total_kb(text: str, path: str = MEMINFO) -> int:
     """The host's memory in KiB, from the content of meminfo.
 
-    :raises HostError: there is no usable C(MemTotal) line
+    :raises HostError: there is no usable `MemTotal` line
     """
     for words in _lines_of_words(text, path):
         if len(words) >= 3 and words[0] == "MemTotal:" and words[2] == "kB":
@@ -109,7 +109,7 @@ def parse_host_memory_mb(text: str, path: str = MEMINFO) -> int:
 def parse_running_on_vmm(text: str, machine: str = "x86_64", path: str = CPUINFO) -> bool:
     """Whether the host is itself a virtual machine, from the content of cpuinfo: its first line of flags decides.
 
-    :param machine: the host's architecture, as C(uname -m) names it
+    :param machine: the host's architecture, as `uname -m` names it
     :raises HostError: there is no line of flags
     """
     if machine in MACHINES_WITHOUT_FLAGS:
@@ -145,7 +145,7 @@ def parse_cpu_khz(text: str) -> int:
 
 
 def read_cpu_vendor(path: str = CPUINFO) -> str:
-    """The vendor of the host's first CPU as cpuinfo has it (C(vendor_id)), empty when it does not tell."""
+    """The vendor of the host's first CPU as cpuinfo has it (`vendor_id`), empty when it does not tell."""
     try:
         return parse_cpu_vendor(_read(path, FIRST_CPU))
     except HostError:

@@ -72,7 +72,7 @@ def gather(
 
 
 def accelerator_facts(qemu: str, run_dir: str, kernel_path: str = "") -> dict[str, Any]:
-    """What a sandbox with C(accelerator=auto) runs with, and why."""
+    """What a sandbox with `accelerator=auto` runs with, and why."""
     if not qemu:
         return {"accelerator": "", "reason": "there is no QEMU that could try it", "evidence": ""}
     from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.accelerator import choose

@@ -1,9 +1,9 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A Kata C(configuration.toml) as a HypervisorConfig, with the loader's own defaults and limits.
+"""A Kata `configuration.toml` as a HypervisorConfig, with the loader's own defaults and limits.
 
-The loader of Kata 1.x fills in and checks more than L(config.HypervisorConfig.valid) does, and differently.
+The loader of Kata 1.x fills in and checks more than `config.HypervisorConfig.valid` does, and differently.
 """
 
 from __future__ import annotations

@@ -17,19 +17,19 @@ RUN_ROOT = "/run/kata-hypervisor"
 
 SANDBOX_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
-#: Bytes of a unix socket's path: C(sun_path) has 108 and ends in a zero.
+#: Bytes of a unix socket's path: `sun_path` has 108 and ends in a zero.
 MAX_SOCKET_PATH = 107
 
 
 def id_text(given: Any) -> Any:
-    """An id as text: YAML makes a number of C(id: 1), and a task means the text. Anything else is returned as it is."""
+    """An id as text: YAML makes a number of `id: 1`, and a task means the text. Anything else is returned as it is."""
     return str(given) if isinstance(given, (int, float)) and not isinstance(given, bool) else given
 
 
 def clean_path(path: Any, option: str) -> str:
-    """A path with single slashes, without C(.), C(..) and a slash at its end, so that the same file has one spelling.
+    """A path with single slashes, without `.`, `..` and a slash at its end, so that the same file has one spelling.
 
-    C(..) stays behind a symbolic link, where it means something else than the text says.
+    `..` stays behind a symbolic link, where it means something else than the text says.
 
     :raises ConfigError: it is not an absolute path, or has a line break or another character that cannot be printed
     """

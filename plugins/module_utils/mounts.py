@@ -91,9 +91,9 @@ def mount_number(descriptor: int) -> int:
 
 
 def remove_below(top: str, path: str) -> None:
-    """Unmount everything at or below a path. Somebody may exchange directories below C(top) meanwhile; nothing outside of it is unmounted.
+    """Unmount everything at or below a path. Somebody may exchange directories below `top` meanwhile; nothing outside of it is unmounted.
 
-    :param top: a directory whose path is trusted, at or above C(path)
+    :param top: a directory whose path is trusted, at or above `path`
     :raises HostError: a mount is still there
     """
     for _attempt in range(ATTEMPTS):

@@ -45,7 +45,7 @@ def generated_mac(seed: str) -> str:
 def tap_name(sandbox: str, device: str) -> str:
     """A name for the tap of a sandbox's interface, always the same for the two.
 
-    :param sandbox: what tells it from the others of the host (C(SandboxLayout.host_name))
+    :param sandbox: what tells it from the others of the host (`SandboxLayout.host_name`)
     """
     return "kh" + hashlib.sha256(f"{sandbox}/{device}".encode()).hexdigest()[:12]
 
@@ -113,7 +113,7 @@ def open_tap(name: str, queues: int = 1) -> list[int]:
 
 
 def make_persistent_tap(name: str, uid: int, gid: int) -> None:
-    """Make a tap that stays until L(remove_tap), for a VMM that opens it by its name, and as somebody else.
+    """Make a tap that stays until `remove_tap`, for a VMM that opens it by its name, and as somebody else.
 
     :param uid: who may open it
     :raises HostError: the kernel refuses, with its words

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The steps of a plan, done. Apart from L(sandbox), since a task that has nothing to do need not import it."""
+"""The steps of a plan, done. Apart from `sandbox`, since a task that has nothing to do need not import it."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
 """Kernel parameters: pairs of a key and a value, and their way from and to lists of words.
 
 Nothing is quoted or escaped on either way; who builds a command line from untrusted values checks them first
-(L(config.HypervisorConfig.check_consistent)).
+(`config.HypervisorConfig.check_consistent`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Iterable, NamedTuple, Sequence
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
 
-#: Unicode white space. C(str.split) also splits at the control characters 0x1c to 0x1f, which are no white space.
+#: Unicode white space. `str.split` also splits at the control characters 0x1c to 0x1f, which are no white space.
 WHITE_SPACE = re.compile("[\t\n\v\f\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
 
 
@@ -60,7 +60,7 @@ def serialize_params(params: Iterable[Param], delimiter: str = "=") -> list[str]
 
 
 def deserialize_params(words: Iterable[str]) -> list[Param]:
-    """The parameters in a list of words, each split at its first C(=). Empty words are skipped, nothing is trimmed."""
+    """The parameters in a list of words, each split at its first `=`. Empty words are skipped, nothing is trimmed."""
     params = []
     for word in words:
         if word:

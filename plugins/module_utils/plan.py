@@ -70,7 +70,7 @@ STEP_CAPABILITIES = {"pause": "pause", "resume": "pause", "save": "save", "resto
 class Change:
     """An option or a device that a task wants to be different.
 
-    :param name: the option's name, or C(devices)
+    :param name: the option's name, or `devices`
     :param old: what it is; for a device its id, or None for a new one
     :param new: what it shall be
     :param steps: how it is done live

@@ -171,11 +171,11 @@ def spawn_detached(
 ) -> subprocess.Popen[bytes]:
     """Start a process that outlives this one and its ssh session.
 
-    A session of its own, all three standard streams redirected, no inherited descriptors but C(pass_fds), and / as its directory:
+    A session of its own, all three standard streams redirected, no inherited descriptors but `pass_fds`, and / as its directory:
     each of them is needed, or the process dies with the task, or the task hangs until the process ends.
 
     :param log_path: file that takes its standard output and error (appended)
-    :param through: a command that ends in becoming C(argv), see C(supervision.py); it also becomes the user
+    :param through: a command that ends in becoming `argv`, see `supervision.py`; it also becomes the user
     :param user: whom the process shall run as, None for ourselves
     :raises OSError: the program can't be run
     """
@@ -229,7 +229,7 @@ def _wait_for_exec(child: subprocess.Popen[bytes], before: Collection[str], dead
 def _spawn(
     argv: list[str], log_path: str, pass_fds: tuple[int, ...], env: dict[str, str] | None, user: User | None, later: bool = False
 ) -> subprocess.Popen[bytes]:
-    """Start a process; one that becomes the user only C(later) has that user's groups already, which a supervisor does not set."""
+    """Start a process; one that becomes the user only `later` has that user's groups already, which a supervisor does not set."""
     switch: dict[str, Any] = {}
     if user is not None:
         switch = {"extra_groups": list(user.groups), **({} if later else {"user": user.uid, "group": user.gid})}
@@ -252,7 +252,7 @@ def _spawn(
 
 
 def wait_gone(identity: ProcessIdentity, timeout: float) -> bool:
-    """Wait until the process has ended; False when it still runs after C(timeout) seconds."""
+    """Wait until the process has ended; False when it still runs after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     try:
         descriptor = os.pidfd_open(identity.pid)
@@ -306,7 +306,7 @@ def _signal_by_pid(identity: ProcessIdentity, number: int) -> bool:
 
 
 def terminate(identity: ProcessIdentity, timeout: float, patience: float | None = None) -> str:
-    """End a process: SIGTERM, then SIGKILL, each with C(timeout) seconds. Returns gone, terminate, kill or stuck.
+    """End a process: SIGTERM, then SIGKILL, each with `timeout` seconds. Returns gone, terminate, kill or stuck.
 
     :param patience: seconds for SIGTERM, where they are others
     """
@@ -332,7 +332,7 @@ def why_gone(program: str, process: ProcessIdentity | None, words: str) -> str:
 
 
 def tail(path: str, lines: int = 20, size: int = 16384) -> str:
-    """The last lines of a log, empty when there is none. Reads at most C(size) bytes, of nothing but a regular file."""
+    """The last lines of a log, empty when there is none. Reads at most `size` bytes, of nothing but a regular file."""
     try:
         with Directory.open(os.path.dirname(path) or ".") as directory:
             text = directory.tail(os.path.basename(path), size).decode("utf-8", "replace")

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The host's programs: found, checked, asked for their version, run to their end.
 
-What outlives a task, as a VMM does, is started by C(process.py). What is run here ends with all its descendants when its time is over, and also
+What outlives a task, as a VMM does, is started by `process.py`. What is run here ends with all its descendants when its time is over, and also
 when the task is killed: a process of ours waits for the task's end, and then ends what has the mark of the program in its environment.
 """
 
@@ -62,7 +62,7 @@ def find_program(wanted: str, places: Sequence[str], name: str) -> str:
     """The VMM that was asked for, or the first in the usual places.
 
     :raises AssetError: there is none, or it cannot be run
-    :raises HostError: as L(check_program)
+    :raises HostError: as `check_program`
     """
     if wanted:
         return check_program(wanted, "hypervisor_path")
@@ -188,7 +188,7 @@ class TooMuch(OSError):
 def _communicate(process: subprocess.Popen[bytes], data: bytes, seconds: float, most: int) -> tuple[bytes, bytes]:
     """Give a program its input and take its output, at the same time; its standard output, and the end of its error output.
 
-    :raises TooMuch: it wrote more than C(most) bytes
+    :raises TooMuch: it wrote more than `most` bytes
     :raises TimeoutExpired: it did not end in time
     """
     deadline = time.monotonic() + seconds
@@ -230,7 +230,7 @@ def pieces_of(argv: Sequence[str], seconds: float, source: IO[bytes]) -> Generat
 
     :param seconds: its limit of time
     :param source: the file that it reads from, from where its descriptor is
-    :raises HostError: as L(run)
+    :raises HostError: as `run`
     """
 
     deadline = time.monotonic() + seconds

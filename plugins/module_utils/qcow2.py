@@ -143,7 +143,7 @@ def open_disk(path: str, read_only: bool, option: str, what: str = "disk") -> in
 def check_disk(path: str, read_only: bool, option: str) -> None:
     """Refuse what cannot be a disk. Nothing blocks, and a block device that is free is not opened for writing: udev would look at it anew.
 
-    :raises AssetError: see L(open_disk)
+    :raises AssetError: see `open_disk`
     """
     block = is_block_device(path)
     if block and not read_only and not os.access(path, os.W_OK):
@@ -165,7 +165,7 @@ def is_block_device(path: str) -> bool:
 
 
 def check_image(path: str, image_format: str, option: str) -> None:
-    """Refuse an image by its path as L(check_open_image) does. Changes nothing.
+    """Refuse an image by its path as `check_open_image` does. Changes nothing.
 
     :raises AssetError: it cannot be read, names another file, or is not of that format
     """

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import uid_of
 
-#: Prints the number of each file that may not be used: C(sh -c TEST sh MODE PATH MODE PATH...).
+#: Prints the number of each file that may not be used: `sh -c TEST sh MODE PATH MODE PATH...`.
 TEST = 'n=0; while [ $# -gt 0 ]; do case $1 in *r*) [ -r "$2" ];; esac && case $1 in *w*) [ -w "$2" ];; esac &&'
 TEST += ' case $1 in *x*) [ -x "$2" ];; esac || echo $n; n=$((n + 1)); shift 2; done'
 TEST_SECONDS = 30

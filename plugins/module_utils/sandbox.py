@@ -65,14 +65,14 @@ def converge(spec: SandboxSpec, check_mode: bool = False, factory: DriverFactory
     """Bring a sandbox to what the task asks for.
 
     :param check_mode: plan and validate only; nothing on the host is touched, not even a lock
-    :returns: C(changed), C(actions), C(diff) and C(sandbox) (its facts)
+    :returns: `changed`, `actions`, `diff` and `sandbox` (its facts)
     :raises HypervisorError: whatever went wrong, with the sandbox's id
     """
     return run(Sandbox(spec, factory), check_mode)
 
 
 def run(sandbox: Sandbox, check_mode: bool = False) -> dict[str, Any]:
-    """Do with one sandbox, or template, what its task asks for; see L(converge)."""
+    """Do with one sandbox, or template, what its task asks for; see `converge`."""
     # What VMMs, jailers and daemons make themselves has modes that do not depend on who runs the task either.
     os.umask(UMASK)
     try:
@@ -148,7 +148,7 @@ class Sandbox:
     # --- the walk --------------------------------------------------------------------------------------------------
 
     def preview(self) -> dict[str, Any]:
-        """What L(apply) would do, found without touching anything."""
+        """What `apply` would do, found without touching anything."""
         try:
             if self.spec.state != "absent" or os.path.lexists(self.layout.state_dir) or os.path.lexists(self.layout.run_dir):
                 self.store.check_lockable()
@@ -193,7 +193,7 @@ class Sandbox:
         """Read the record and ask the VMM.
 
         :raises StoreError: the record cannot be used, and the task does not remove the sandbox
-        :raises ConfigError: the sandbox was created with another C(run_dir)
+        :raises ConfigError: the sandbox was created with another `run_dir`
         """
         try:
             self.record = self.store.load()
@@ -263,7 +263,7 @@ class Sandbox:
                 driver.disconnect()
 
     def wait(self) -> None:
-        """Wait for what the task names with C(wait_for)."""
+        """Wait for what the task names with `wait_for`."""
         from ansible_collections.kata.hypervisor.plugins.module_utils.waiting import wait_for
 
         if self.spec.wait_for and self.driver is not None and self.record is not None:

@@ -22,7 +22,7 @@ PARALLEL = 8
 #: The most that can be worked on at a time: each takes a thread.
 MOST_PARALLEL = 256
 
-#: What L(observe_many) may say of a sandbox.
+#: What `observe_many` may say of a sandbox.
 OBSERVED_STATES = ("started", "paused", "stopped", "saved", "crashed", "failed", "unresponsive", "changing", "incomplete", "unreadable")
 
 Item = TypeVar("Item")
@@ -35,10 +35,10 @@ def converge_many(
     parallel: int = PARALLEL,
     factory: DriverFactory = new_hypervisor,
 ) -> list[dict[str, Any]]:
-    """Bring each sandbox to what is asked for. One result each, in the order of the specs; a failed one has C(failed) and C(msg).
+    """Bring each sandbox to what is asked for. One result each, in the order of the specs; a failed one has `failed` and `msg`.
 
     :param parallel: how many at a time
-    :raises ConfigError: two items are about the same sandbox, or C(parallel) is out of range; nothing was changed
+    :raises ConfigError: two items are about the same sandbox, or `parallel` is out of range; nothing was changed
     """
     if isinstance(parallel, bool) or not 1 <= parallel <= MOST_PARALLEL:
         raise ConfigError(f"this must be a number from 1 to {MOST_PARALLEL}", option="parallel", wanted=parallel)
@@ -55,7 +55,7 @@ def converge_many(
 
 
 def summary(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The result of a task about many sandboxes: what L(converge_many) gave, changed when any was, and the diffs by id."""
+    """The result of a task about many sandboxes: what `converge_many` gave, changed when any was, and the diffs by id."""
     failed = [result["id"] for result in results if result.get("failed")]
     changed = [result for result in results if result.get("changed")]
     total: dict[str, Any] = {
@@ -77,7 +77,7 @@ def observe_many(
     hypervisors: Iterable[str] = (),
     factory: DriverFactory = new_hypervisor,
 ) -> list[dict[str, Any]]:
-    """The facts of the sandboxes on this host, by id. Changes nothing. One whose record cannot be used has the state C(unreadable).
+    """The facts of the sandboxes on this host, by id. Changes nothing. One whose record cannot be used has the state `unreadable`.
 
     :param where: names the directories (its id does not count)
     :param patterns: shell patterns of ids

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Files with holes, which stay holes when they are copied (lseek(2), SEEK_HOLE).
 
-In a memory file of Firecracker's that has only what is different, a hole is what is the same: L(copy) and L(lay_over) keep holes exactly.
-Elsewhere a hole is zeros that take no space: L(Writer) makes a hole of every block of zeros.
+In a memory file of Firecracker's that has only what is different, a hole is what is the same: `copy` and `lay_over` keep holes exactly.
+Elsewhere a hole is zeros that take no space: `Writer` makes a hole of every block of zeros.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Iterator
 
 #: Bytes that are copied at once.
 PIECE = 1 << 20
-#: The smallest hole that L(Writer) makes, bytes: a block of usual file systems.
+#: The smallest hole that `Writer` makes, bytes: a block of usual file systems.
 BLOCK = 4096
 _ZEROS = bytes(PIECE)
 
 
 class Writer:
-    """Writes a file from its beginning, or on from a place, with a hole for each block of zeros. Call L(finish) at the end.
+    """Writes a file from its beginning, or on from a place, with a hole for each block of zeros. Call `finish` at the end.
 
     :param descriptor: of a file open for writing; it stays open
     :param place: where the first byte goes; what the file has behind it is cut off

@@ -27,12 +27,12 @@ DEFAULT_HYPERVISOR = "qemu"
 class SandboxSpec:
     """What one task says about one sandbox. None means that it says nothing.
 
-    :param options: options of HypervisorConfig that were given, by option name; C(kernel_params) is a list of words
-    :param devices: the whole list of devices the sandbox shall have (see C(device_options.py))
+    :param options: options of HypervisorConfig that were given, by option name; `kernel_params` is a list of words
+    :param devices: the whole list of devices the sandbox shall have (see `device_options.py`)
     :param device_changes: by id, single devices that it shall have, or shall not (None); the others stay, and a sandbox that is not
         there is not made
     :param disruption: one of DISRUPTIONS
-    :param wait_for: see C(waiting.py)
+    :param wait_for: see `waiting.py`
     :param start_timeout: seconds for the VMM to answer
     :param stop_timeout: seconds the guest gets to shut down by itself; 0 does not ask it
     :param save_timeout: seconds to save or restore

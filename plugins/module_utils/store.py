@@ -95,15 +95,15 @@ class SandboxRecord:
 
     :param options: the options that tasks have given, by name
     :param defaults: the values that the driver filled in at creation for options nobody gave
-    :param devices: the devices that tasks have listed (see C(device_options.py))
+    :param devices: the devices that tasks have listed (see `device_options.py`)
     :param desired: the state a task asked for last: started, paused, stopped or saved
     :param phase: one of PHASES
-    :param driver: what L(Hypervisor.save) gave
+    :param driver: what `Hypervisor.save` gave
     :param saved_state: directory of the VM's saved state, empty when there is none
-    :param memory_reached_mb: MiB the driver reached when it was asked for options' C(memory_mb): it may round up to a block
-    :param template: of a template, where its memory is and what it was made from (see C(template.py))
+    :param memory_reached_mb: MiB the driver reached when it was asked for options' `memory_mb`: it may round up to a block
+    :param template: of a template, where its memory is and what it was made from (see `template.py`)
     :param console_start: size of the console's log at the last start, in bytes
-    :param run_dir: the task's C(run_dir): the VM's sockets and logs are below it; empty in records of earlier versions
+    :param run_dir: the task's `run_dir`: the VM's sockets and logs are below it; empty in records of earlier versions
     """
 
     id: str
@@ -199,7 +199,7 @@ def parse_record(text: str, sandbox_id: str, path: str) -> SandboxRecord:
 
 
 def salvage_record(text: str, sandbox_id: str, hypervisor: str) -> SandboxRecord:
-    """What can still be used of a record that L(parse_record) refuses; for a task that removes the sandbox.
+    """What can still be used of a record that `parse_record` refuses; for a task that removes the sandbox.
 
     :param hypervisor: the one to assume where the record names none
     """
@@ -349,9 +349,9 @@ class Store:
             raise self._error("remove", path, problem) from problem
 
     def check_lockable(self) -> None:
-        """Refuse what L(lock) would refuse, as far as that can be known. Changes nothing.
+        """Refuse what `lock` would refuse, as far as that can be known. Changes nothing.
 
-        :raises HostError: see L(check_place)
+        :raises HostError: see `check_place`
         :raises StoreError: the directories or the lock cannot be made
         """
         self.check_place()

@@ -4,7 +4,7 @@
 """Who looks after a VMM: systemd, which gives it a unit of its own, or nobody.
 
 The unit is a scope (systemd.scope(5)): a VMM that was started by us, with the descriptors that it inherits from us, in a cgroup of its own. It
-outlives the ssh session and the task, can be limited, and shows in C(systemctl status).
+outlives the ssh session and the task, can be limited, and shows in `systemctl status`.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def scope_command(context: Context, config: HypervisorConfig, part: str = "", us
 
 
 def _user_command(user: User | None) -> list[str]:
-    """What changes the user within the unit. systemd-run itself (C(--uid), C(--gid)) takes no numbers that the host has no names for.
+    """What changes the user within the unit. systemd-run itself (`--uid`, `--gid`) takes no numbers that the host has no names for.
 
     :raises HostError: this host has no setpriv
     """
@@ -129,9 +129,9 @@ def log_command(layout: SandboxLayout, pid: int, log: str, offset: int) -> list[
     """What copies a VMM's log into the journal for as long as the VMM's unit is there.
 
     The log stays a file. What is copied counts as the words of the VMM's unit (systemd.journal-fields(7), OBJECT_*),
-    so C(journalctl -u kata-sandbox-ID.scope) has them.
+    so `journalctl -u kata-sandbox-ID.scope` has them.
 
-    :param log: a path that leads to the log and to no other file, see L(log_of)
+    :param log: a path that leads to the log and to no other file, see `log_of`
     :param offset: where this VMM's words begin in the log, in bytes
     """
     stem = unit_stem(layout)

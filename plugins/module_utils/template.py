@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A template as its clones see it: where it is, whether it may be used, and what a clone of it is made from.
 
-A template is a sandbox that was booted, saved and is never woken again, with directories of its own. C(template_making.py) makes it.
+A template is a sandbox that was booted, saved and is never woken again, with directories of its own. `template_making.py` makes it.
 """
 
 from __future__ import annotations

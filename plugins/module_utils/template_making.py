@@ -44,7 +44,7 @@ STATE_NAMES = {"saved": "ready", "absent": "absent"}
 
 @dataclasses.dataclass
 class TemplateSpec(SandboxSpec):
-    """What one task says about one template. Its state is C(saved) or C(absent).
+    """What one task says about one template. Its state is `saved` or `absent`.
 
     :param memory_dir: directory below which its memory is kept, None for the template's own
     :param force: remove it though clones of it run
@@ -64,7 +64,7 @@ def converge_template(
     """Bring a template to what the task asks for.
 
     :param check_mode: plan and validate only
-    :returns: C(changed), C(actions), C(diff) and C(template) (its facts)
+    :returns: `changed`, `actions`, `diff` and `template` (its facts)
     :raises HypervisorError: whatever went wrong; a template that could not be made leaves nothing behind
     """
     return run(TemplateSandbox(spec, factory), check_mode)

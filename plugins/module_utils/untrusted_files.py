@@ -7,7 +7,7 @@ Whoever can write to a directory can put a link, a FIFO or a device in the place
 use. So nothing there is reached by its path: a directory is held open, its entries are named relative to that descriptor (openat(2)), links are
 never followed, nothing blocks, and owner and mode are changed through the descriptor of the file that was checked.
 
-Each name is a single component, so no name leads out of its directory; that is what C(RESOLVE_BENEATH) of openat2(2) gives, on every kernel.
+Each name is a single component, so no name leads out of its directory; that is what `RESOLVE_BENEATH` of openat2(2) gives, on every kernel.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Host
 SAFE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 #: O_PATH, which Python has on Linux only: a descriptor that names a file without opening it.
 PATH_ONLY = getattr(os, "O_PATH", 0o10000000) | os.O_NOFOLLOW | os.O_CLOEXEC
-#: The most that L(Directory.read) returns when its caller names no limit, bytes.
+#: The most that `Directory.read` returns when its caller names no limit, bytes.
 READ_LIMIT = 1 << 20
 
 
@@ -51,7 +51,7 @@ class Directory:
 
     @classmethod
     def open(cls, path: str) -> Directory:
-        """Open a directory whose parents are trusted (see L(check_parents)); the directory itself may be anybody's, but no link.
+        """Open a directory whose parents are trusted (see `check_parents`); the directory itself may be anybody's, but no link.
 
         :raises FileNotFoundError: it does not exist
         :raises OSError: it is a link, not a directory, or cannot be opened
@@ -138,7 +138,7 @@ class Directory:
         return data
 
     def tail(self, name: str, size: int) -> bytes:
-        """The last bytes of a regular file, at most C(size); empty when there is no such file, or it is not one."""
+        """The last bytes of a regular file, at most `size`; empty when there is no such file, or it is not one."""
         try:
             descriptor = self.open_file(name)
         except (OSError, UntrustedFile):
@@ -209,8 +209,8 @@ class Directory:
     def make_node(self, name: str, kind: int, device: int, mode: int = 0o600, uid: int = -1, gid: int = -1) -> None:
         """Make a device node.
 
-        :param kind: C(stat.S_IFBLK) or C(stat.S_IFCHR)
-        :param device: its number (C(st_rdev))
+        :param kind: `stat.S_IFBLK` or `stat.S_IFCHR`
+        :param device: its number (`st_rdev`)
         :raises FileExistsError: the name is taken
         :raises UntrustedFile: somebody exchanged it in that moment
         """
@@ -232,7 +232,7 @@ class Directory:
 
     @contextlib.contextmanager
     def held(self, name: str) -> Iterator[int]:
-        """A descriptor that names an entry, whatever it is, without opening it (O_PATH); L(through) makes a path of it.
+        """A descriptor that names an entry, whatever it is, without opening it (O_PATH); `through` makes a path of it.
 
         :raises FileNotFoundError: there is none
         """

@@ -35,9 +35,9 @@ SEARCHED = 4 * 1024 * 1024
 
 
 def parse_wait_for(value: Any, timeout: float = DEFAULT_TIMEOUT) -> dict[str, Any] | None:
-    """The task's C(wait_for) as a dictionary of one kind of L(KINDS) and C(timeout); None when there is none.
+    """The task's `wait_for` as a dictionary of one kind of `KINDS` and `timeout`; None when there is none.
 
-    :param value: C(running), C(console: REGEX) or C(console=REGEX), or a dictionary
+    :param value: `running`, `console: REGEX` or `console=REGEX`, or a dictionary
     :raises ConfigError: it cannot be understood
     """
 
@@ -98,7 +98,7 @@ def check_possible(wish: dict[str, Any], hypervisor: str, capabilities: Capabili
 
 
 def wait_for(wish: dict[str, Any], driver: Hypervisor, sandbox: str, console_start: int, interfaces: Sequence[str] = ()) -> None:
-    """Wait for what L(parse_wait_for) gave.
+    """Wait for what `parse_wait_for` gave.
 
     :param console_start: where in the console's log this run of the VM begins, in bytes
     :param interfaces: the host's interfaces that lead to the guest

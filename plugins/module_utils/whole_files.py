@@ -110,7 +110,7 @@ def make_directories(path: str, mode: int = 0o755) -> None:
 
 
 def ensure_directory(path: str, mode: int = 0o755) -> None:
-    """Create a directory as L(make_directories), or correct the mode of ours that is there: others may never write to it, and have what C(mode) gives.
+    """Create a directory as `make_directories`, or correct the mode of ours that is there: others may never write to it, and have what `mode` gives.
 
     :raises OSError: it cannot be created or corrected
     """
@@ -138,7 +138,7 @@ def write_problem(problem: OSError, message: str, wanted: str, option: str = "")
 
 @contextlib.contextmanager
 def locked(path: str, seconds: float, what: str, option: str = "") -> Iterator[None]:
-    """Hold the lock file C(path) for the length of the block; it is created when it is not there.
+    """Hold the lock file `path` for the length of the block; it is created when it is not there.
 
     :param seconds: how long to wait for it
     :param what: what the lock protects, for the error
@@ -200,7 +200,7 @@ def _process_name(pid: int) -> str:
 
 @contextlib.contextmanager
 def draft_directory(directory: str) -> Iterator[str]:
-    """A directory, ours alone (0700), to make something in that L(put_in_place) then moves to C(directory). It is removed afterwards.
+    """A directory, ours alone (0700), to make something in that `put_in_place` then moves to `directory`. It is removed afterwards.
 
     Drafts of tasks that were killed are removed first; the lock on a draft's directory shows that somebody works on it.
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The controller's side of C(module_utils/engine_copy.py): what a host keeps of this collection, how it gets there, and how tasks run from it."""
+"""The controller's side of `module_utils/engine_copy.py`: what a host keeps of this collection, how it gets there, and how tasks run from it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class EngineAction(ActionBase):
         return str(self._task.action).rpartition(".")[2]
 
     def _from_copy(self, task_vars: dict[str, Any]) -> dict[str, Any]:
-        """The module's answer, or C(engine_missing)."""
+        """The module's answer, or `engine_missing`."""
         files = engine_files()
         arguments = {"digest": digest_of(files), "run": self._module_name(), "options": dict(self._task.args)}
         answer = self._execute_module(ENGINE, arguments, task_vars=task_vars)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What starting, looking at, pausing and cloning a microVM takes, beside Firecracker's own start and C(ping).
+"""What starting, looking at, pausing and cloning a microVM takes, beside Firecracker's own start and `ping`.
 
 With a real Firecracker where KATA_TEST_FIRECRACKER names one, else with the stand-in; jailed too, where KATA_TEST_JAILER and root are there.
 """

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a user waits for, measured on this host in one run: medians, and their ratios to C(ping) and to QEMU's own start.
+"""What a user waits for, measured on this host in one run: medians, and their ratios to `ping` and to QEMU's own start.
 
     make bench            10 rounds
     tests/bench/run.py --rounds 20

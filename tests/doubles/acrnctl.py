@@ -1,9 +1,9 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A stand-in for acrnctl beside the stand-in for acrn-dm: C(list) and C(blkrescan), with the real one's exit codes.
+"""A stand-in for acrnctl beside the stand-in for acrn-dm: `list` and `blkrescan`, with the real one's exit codes.
 
-C(list) ends with 0 and says that there are no VMs when the manager is down; C(blkrescan) of a VM it does not know ends with 255,
+`list` ends with 0 and says that there are no VMs when the manager is down; `blkrescan` of a VM it does not know ends with 255,
 but with 0 when the VM does not take the disk: then it only says so.
 
 ACRN_DOUBLE_MANAGER  directory in which the VMs are

@@ -6,7 +6,7 @@
 It keeps the original's arguments, words and pitfalls: a jail is never removed and cannot be entered twice. Only root can run it.
 
 FIRECRACKER_DOUBLE_VERSION  the version to be, 1.16.1 when not given
-JAILER_DOUBLE_FAULTS        C(vanishes): ends with exit code 0 and leaves nothing behind, as with a binary that is linked dynamically
+JAILER_DOUBLE_FAULTS        `vanishes`: ends with exit code 0 and leaves nothing behind, as with a binary that is linked dynamically
 """
 
 from __future__ import annotations

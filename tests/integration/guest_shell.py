@@ -16,7 +16,7 @@ PATIENCE = 60.0
 
 
 class GuestShell:
-    """The root shell that our initrd starts on a console (kernel parameter C(kata.shell=ttyS0)).
+    """The root shell that our initrd starts on a console (kernel parameter `kata.shell=ttyS0`).
 
     :param path: the console's unix socket, or a device's pty
     """

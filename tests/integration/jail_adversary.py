@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a guest could do that has broken out of its Firecracker: a process with the jail's user that exchanges the jail's files in a loop.
 
-As a program (C(python jail_adversary.py BASE TARGET... )) it waits for jails below BASE and attacks each of them with two processes as soon as its
+As a program (`python jail_adversary.py BASE TARGET... `) it waits for jails below BASE and attacks each of them with two processes as soon as its
 VMM runs: one is locked into the jail, the other has only its directory open, so that nobody finds it there and it goes on when the VMM is ended.
-TARGETs are what its links lead to. L(attacked) runs rounds of tasks against it and looks whether anything outside of the jail has changed.
+TARGETs are what its links lead to. `attacked` runs rounds of tasks against it and looks whether anything outside of the jail has changed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Random wishes for one sandbox on real QEMU, one after the other: C(make soak).
+"""Random wishes for one sandbox on real QEMU, one after the other: `make soak`.
 
 Whatever is wished, check mode foretells what the run does, another run has nothing to do, QEMU has the devices that are listed and nothing of those
 that were, and the guest sees them. KATA_SOAK_STEPS says how many wishes, KATA_SOAK_SEED which ones; the seed of a failure is in the test's name.

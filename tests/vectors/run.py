@@ -2,7 +2,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs the golden vectors against the port: C(run.py PATH...), each a .jsonl file or a folder of them.
+"""Runs the golden vectors against the port: `run.py PATH...`, each a .jsonl file or a folder of them.
 
 Prints one line per file and ends with 1 when a line failed that is no listed deviation, or when a file that was named has no adapter.
 """
@@ -43,7 +43,7 @@ class Deviation:
     """A difference from the original that is wanted.
 
     :param id: shell pattern of the ids of lines
-    :param part: where in the line, such as C(output.steps); empty for all of it
+    :param part: where in the line, such as `output.steps`; empty for all of it
     :param like: shell pattern of the difference, for what shows itself in many places; a bracket stands for itself
     """
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compares the VM that the driver gives today's QEMU with the recorded one: C(todays_qemu.py PATH...), as C(run.py) is called.
+"""Compares the VM that the driver gives today's QEMU with the recorded one: `todays_qemu.py PATH...`, as `run.py` is called.
 
 The original wrote for a QEMU that is gone, so its words are only compared with the classic dialect's (run.py). What they mean is compared
 here: how much memory and of which kind, which files are booted, which disks, shares and interfaces the guest has. Prints one line per file,
@@ -113,9 +113,9 @@ def _parts(device: Device, config: HypervisorConfig, machine: Machine) -> list[P
 
 
 def differences(line: dict[str, Any]) -> list[str]:
-    """What the VM for a line's wish is not as the recorded one, each C(today.MACHINE_TYPE.FACT).
+    """What the VM for a line's wish is not as the recorded one, each `today.MACHINE_TYPE.FACT`.
 
-    With a comma in a value, which the original does not escape, it is C(today.commas).
+    With a comma in a value, which the original does not escape, it is `today.commas`.
     """
     given = Fields(line["input"])
     recorded = meaning(line["output"]["argv"])
@@ -151,7 +151,7 @@ def path_values(config: HypervisorConfig) -> list[Any]:
 
 
 def check_line(line: dict[str, Any]) -> list[str]:
-    """L(differences), or the crash of a comparison, or the error of a line that cannot be read."""
+    """`differences`, or the crash of a comparison, or the error of a line that cannot be read."""
     try:
         return differences(line)
     except HypervisorError as error:

@@ -27,7 +27,7 @@ class Context:
     :param sandbox_id: id, already validated
     :param run_dir: directory for sockets, pid file and logs; gone after a reboot
     :param state_dir: directory that outlives a reboot (record, saved state)
-    :param checkpoint: stores the driver's L(Hypervisor.save) in the record, durably. A driver calls it BEFORE it creates anything on
+    :param checkpoint: stores the driver's `Hypervisor.save` in the record, durably. A driver calls it BEFORE it creates anything on
         the host (a process, a tap, a mount, a jail), with the intention in its state, and again when the thing exists
     :param ending: pids of this sandbox's VM of another hypervisor, which ends before this driver's starts
     :param meminfo: path of the host's meminfo
@@ -44,7 +44,7 @@ class Context:
 
     @property
     def host_name(self) -> str:
-        """See L(SandboxLayout.host_name)."""
+        """See `SandboxLayout.host_name`."""
         from ansible_collections.kata.hypervisor.plugins.module_utils.layout import SandboxLayout
 
         return SandboxLayout(self.sandbox_id, os.path.dirname(os.path.dirname(self.state_dir)), os.path.dirname(self.run_dir)).host_name
@@ -62,7 +62,7 @@ class Context:
 class Capabilities:
     """What a driver can do with the VMM it found; one source for code, errors, facts and docs.
 
-    The first four are the original's. C(fs_sharing) is positive here (the original keeps its negation).
+    The first four are the original's. `fs_sharing` is positive here (the original keeps its negation).
     """
 
     block_device: bool = False
@@ -98,9 +98,9 @@ class Capabilities:
     guest_agent: bool = False
 
 
-#: What a VM can be, as seen from outside. C(off): no VMM process. C(failed): the process is there and says that its guest is lost
-#: (panicked, internal error, I/O stopped). C(unresponsive): the process is there and does not answer, or answers nonsense, so nobody knows how
-#: its guest is. C(reason) says why.
+#: What a VM can be, as seen from outside. `off`: no VMM process. `failed`: the process is there and says that its guest is lost
+#: (panicked, internal error, I/O stopped). `unresponsive`: the process is there and does not answer, or answers nonsense, so nobody knows how
+#: its guest is. `reason` says why.
 POWER_STATES = ("off", "running", "paused", "failed", "unresponsive")
 
 
@@ -158,7 +158,7 @@ class VcpuResize:
 
 @dataclasses.dataclass
 class MemoryResize:
-    """The result of a memory resize, in MiB; C(new) is what the guest took, C(how) is virtio-mem, pc-dimm, balloon or none."""
+    """The result of a memory resize, in MiB; `new` is what the guest took, `how` is virtio-mem, pc-dimm, balloon or none."""
 
     old_mb: int
     new_mb: int
@@ -170,7 +170,7 @@ class Hypervisor:
     """One sandbox's VM, driven through one VMM. Subclasses implement; the engine and the modules only know this class.
 
     A driver object is cheap, holds no host resources between operations other than open sockets, and can be made anew from
-    its saved state at any time: C(driver = new_hypervisor(type, context); driver.load(state, config)).
+    its saved state at any time: `driver = new_hypervisor(type, context); driver.load(state, config)`.
     """
 
     name = ""
@@ -189,7 +189,7 @@ class Hypervisor:
     # --- lifecycle -------------------------------------------------------------------------------------------------
 
     def create_sandbox(self, config: HypervisorConfig) -> None:
-        """Validate C(config) and prepare everything that needs no process. Nothing runs afterwards.
+        """Validate `config` and prepare everything that needs no process. Nothing runs afterwards.
 
         Fills in the configuration's defaults on a copy of its own. Checks binaries, assets, socket path lengths and head-room, so
         that bad input fails before anything on the host has changed.
@@ -201,9 +201,9 @@ class Hypervisor:
         self.unsupported("create_sandbox")
 
     def check_start(self) -> None:
-        """Refuse a start that L(start_sandbox) would refuse for what others do on the host at this moment. Devices are added. Changes nothing.
+        """Refuse a start that `start_sandbox` would refuse for what others do on the host at this moment. Devices are added. Changes nothing.
 
-        :raises HypervisorError: what L(start_sandbox) would raise
+        :raises HypervisorError: what `start_sandbox` would raise
         """
 
     def start_sandbox(self, timeout: float) -> None:
@@ -234,13 +234,13 @@ class Hypervisor:
         self.unsupported("resume_sandbox")
 
     def check_save(self) -> None:
-        """Refuse to save a VM that runs as L(save_sandbox) would, as far as that can be known. Changes nothing.
+        """Refuse to save a VM that runs as `save_sandbox` would, as far as that can be known. Changes nothing.
 
-        :raises HypervisorError: what L(save_sandbox) would raise
+        :raises HypervisorError: what `save_sandbox` would raise
         """
 
     def save_sandbox(self, destination: str, timeout: float) -> None:
-        """Write the VM's memory and device state below the directory C(destination), paused first. The VM stays paused.
+        """Write the VM's memory and device state below the directory `destination`, paused first. The VM stays paused.
 
         The file appears there whole or not at all.
 
@@ -249,13 +249,13 @@ class Hypervisor:
         self.unsupported("save_sandbox")
 
     def check_restore(self, source: str) -> None:
-        """Refuse to restore what L(restore_sandbox) would refuse, as far as that can be known. Changes nothing.
+        """Refuse to restore what `restore_sandbox` would refuse, as far as that can be known. Changes nothing.
 
-        :raises HypervisorError: what L(restore_sandbox) would raise
+        :raises HypervisorError: what `restore_sandbox` would raise
         """
 
     def restore_sandbox(self, source: str, timeout: float) -> None:
-        """Start a new VMM from what L(save_sandbox) wrote. The VM is paused afterwards; L(resume_sandbox) lets it go on."""
+        """Start a new VMM from what `save_sandbox` wrote. The VM is paused afterwards; `resume_sandbox` lets it go on."""
         self.unsupported("restore_sandbox")
 
     def disconnect(self) -> None:
@@ -285,9 +285,9 @@ class Hypervisor:
         self.unsupported(f"add_device {type(device).__name__}")
 
     def check_device(self, device: Device) -> None:
-        """Refuse a device that L(hotplug_add_device) would refuse, as far as that can be known. Changes nothing.
+        """Refuse a device that `hotplug_add_device` would refuse, as far as that can be known. Changes nothing.
 
-        :raises HypervisorError: what L(hotplug_add_device) would raise
+        :raises HypervisorError: what `hotplug_add_device` would raise
         """
 
     def hotplug_add_device(self, device: Device) -> Any:
@@ -302,9 +302,9 @@ class Hypervisor:
         self.unsupported(f"hotplug_remove_device {type(device).__name__}")
 
     def check_update(self, device: Device) -> None:
-        """Refuse a change that L(update_device) would refuse, as far as that can be known. Changes nothing.
+        """Refuse a change that `update_device` would refuse, as far as that can be known. Changes nothing.
 
-        :raises HypervisorError: what L(update_device) would raise
+        :raises HypervisorError: what `update_device` would raise
         """
 
     def update_device(self, device: Device) -> None:
@@ -315,17 +315,17 @@ class Hypervisor:
         self.unsupported(f"update_device {type(device).__name__}")
 
     def resize_memory(self, memory_mb: int, block_mb: int = 0, probe: bool = False) -> MemoryResize:
-        """Bring the VM's memory to C(memory_mb) MiB, in blocks of C(block_mb) MiB (0: the driver's own)."""
+        """Bring the VM's memory to `memory_mb` MiB, in blocks of `block_mb` MiB (0: the driver's own)."""
         self.unsupported("resize_memory")
 
     def check_resize_memory(self, memory_mb: int) -> None:
-        """Refuse a size that L(resize_memory) would refuse, as far as that can be known. Changes nothing.
+        """Refuse a size that `resize_memory` would refuse, as far as that can be known. Changes nothing.
 
-        :raises HypervisorError: what L(resize_memory) would raise
+        :raises HypervisorError: what `resize_memory` would raise
         """
 
     def resize_vcpus(self, vcpus: int) -> VcpuResize:
-        """Bring the VM to C(vcpus) vCPUs."""
+        """Bring the VM to `vcpus` vCPUs."""
         self.unsupported("resize_vcpus")
 
     # --- facts -----------------------------------------------------------------------------------------------------
@@ -363,7 +363,7 @@ class Hypervisor:
         return Capabilities()
 
     def why_not(self, capability: str) -> str:
-        """Why L(capabilities) denies a capability, for people; empty where there is no more to say."""
+        """Why `capabilities` denies a capability, for people; empty where there is no more to say."""
         return ""
 
     def hypervisor_config(self) -> HypervisorConfig:
@@ -385,7 +385,7 @@ class Hypervisor:
         return {}
 
     def load(self, state: dict[str, Any], config: HypervisorConfig) -> None:
-        """Take over a state that L(save) gave and the configuration it was made with. Replaces; never appends."""
+        """Take over a state that `save` gave and the configuration it was made with. Replaces; never appends."""
         self.config = config
 
     def to_grpc(self) -> bytes:
@@ -393,5 +393,5 @@ class Hypervisor:
         self.unsupported("to_grpc")
 
     def from_grpc(self, config: HypervisorConfig, payload: bytes) -> None:
-        """Take over a VM from the bytes of L(to_grpc)."""
+        """Take over a VM from the bytes of `to_grpc`."""
         self.unsupported("from_grpc")

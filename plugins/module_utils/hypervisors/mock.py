@@ -72,7 +72,7 @@ REASONS = {"failed": "the guest panicked", "unresponsive": "the mock does not an
 #: What the driver remembers.
 STATE = Record({}, {"started": Flag(), "cold_devices": MapOf(Text())})
 
-#: C(hypervisor_params) of this key name a fault.
+#: `hypervisor_params` of this key name a fault.
 FAULT_PARAM = "fault"
 
 
@@ -93,7 +93,7 @@ class FakeVm:
 class MockHypervisor(Hypervisor):
     """A VM without a VMM.
 
-    :param faults: names out of FAULTS; C(hypervisor_params) of the configuration with the key C(fault) add to them
+    :param faults: names out of FAULTS; `hypervisor_params` of the configuration with the key `fault` add to them
     :raises ConfigError: there is no such fault
     """
 

@@ -97,7 +97,7 @@ class ProcessVm:
         raise NotImplementedError
 
     def adopt(self) -> None:
-        """See L(Hypervisor.adopt)."""
+        """See `Hypervisor.adopt`."""
         raise NotImplementedError
 
     @contextlib.contextmanager
@@ -113,7 +113,7 @@ class ProcessVm:
 
 
 class ProcessHypervisor(Hypervisor):
-    """A driver of such a VM; C(vm) is set by its own constructor."""
+    """A driver of such a VM; `vm` is set by its own constructor."""
 
     vm: ProcessVm
 

@@ -50,8 +50,8 @@ FILE, LINK, HARD_LINK, DIRECTORY = "file", "link", "hard link", "directory"
 class Member(NamedTuple):
     """One member of an archive.
 
-    :param name: its normal path, never with C(..) at its beginning
-    :param kind: L(FILE), L(LINK), L(HARD_LINK) or L(DIRECTORY)
+    :param name: its normal path, never with `..` at its beginning
+    :param kind: `FILE`, `LINK`, `HARD_LINK` or `DIRECTORY`
     :param target: where a link leads, as it is written; the name of another member for a hard link
     :param size: of a file, bytes, as the archive says
     :param open: of a file, its content
@@ -196,7 +196,7 @@ def _target(data: bytes) -> str:
 
 
 def _cpio_members(stream: IO[bytes]) -> Iterator[Member]:
-    """The members of cpio's format C(newc) (the kernel's buffer-format.rst); the content of a file with several names is with one of them."""
+    """The members of cpio's format `newc` (the kernel's buffer-format.rst); the content of a file with several names is with one of them."""
     size_of_all = os.fstat(stream.fileno()).st_size
     place = 0
     several: dict[tuple[int, ...], str] = {}

@@ -214,7 +214,7 @@ def _mode(member: Member) -> int:
 
 
 class Tree:
-    """A directory of ours that members are written to. Call L(finish) when all are there.
+    """A directory of ours that members are written to. Call `finish` when all are there.
 
     :param path: the directory; it exists
     """
@@ -254,7 +254,7 @@ class Tree:
                 pass
 
     def link(self, name: str, target: str, below: str = ".") -> None:
-        """Note a link that L(finish) makes.
+        """Note a link that `finish` makes.
 
         :param below: the directory of the tree that it may not lead out of
         :raises AssetError: it is absolute, or obviously leads outside

@@ -83,7 +83,7 @@ class Wanted:
 
     @classmethod
     def parse(cls, options: dict[str, Any], version: str, arch: str) -> Wanted:
-        """A file as a task lists it; C({version}) and C({arch}) are filled in.
+        """A file as a task lists it; `{version}` and `{arch}` are filled in.
 
         :raises ConfigError: it would land outside the version's directory, or its mode is none or lets others write
         """
@@ -186,7 +186,7 @@ class AssetStore:
         decompress: bool = False,
         most: int = 0,
     ) -> list[str]:
-        """Have a version, undamaged, and use it when C(use) says so; what was done.
+        """Have a version, undamaged, and use it when `use` says so; what was done.
 
         :param sums: member of the archive with further digests; empty for none
         :param content: refuses a first file that is not what it should be
@@ -230,7 +230,7 @@ class AssetStore:
         return [f"use {self.name} {version}" + (f" instead of {before}" if before else "")]
 
     def prune(self, keep: int, spare: str, check_mode: bool) -> list[str]:
-        """Remove the oldest versions, but C(keep) beside the one in use, and none that a process runs; what was done."""
+        """Remove the oldest versions, but `keep` beside the one in use, and none that a process runs; what was done."""
         others = [version for version in self.versions() if version not in (self.current(), spare)]
         used = programs_running()
         actions = []
@@ -304,7 +304,7 @@ class AssetStore:
                         wanted=self.root,
                         fix=f"Remove what that user put there, and correct it (chown root: {path}), or name another root.",
                     )
-                continue  # L(drift) tells.
+                continue  # `drift` tells.
             if stat.S_IMODE(found.st_mode) & 0o777 != DIRECTORY_MODE and found.st_uid == os.geteuid():
                 wrong.append(path)
         for path in [] if check_mode else wrong:

@@ -68,7 +68,7 @@ class BuiltFile:
             return {}
 
     def converge(self, recipe: dict[str, Any], make: Make, check_mode: bool) -> dict[str, Any]:
-        """Have the file as the recipe says; what a module returns, with what was noted about it in C(about).
+        """Have the file as the recipe says; what a module returns, with what was noted about it in `about`.
 
         :raises HypervisorError: it cannot be made; the old one stays
         """

@@ -34,7 +34,7 @@ PIECE = 1 << 20
 FREE_BYTES, MOST_RATIO, MOST_BYTES = 1 << 30, 250, 1 << 37
 #: What may come out of a kernel or a kernel module that is held in memory, bytes.
 MOST_IN_MEMORY = 1 << 30
-#: What a decoder of xz may use, bytes; C(xz -9) needs 65 MiB.
+#: What a decoder of xz may use, bytes; `xz -9` needs 65 MiB.
 _DECODER_MEMORY = 512 << 20
 #: The largest block of lz4's old form, before and after (LZ4_compressBound of the LZ4 project).
 _LZ4_BLOCK = 8 << 20
@@ -108,7 +108,7 @@ def is_compressed(head: bytes) -> bool:
 def pieces(source: IO[bytes], path: str, limit: Limit) -> Iterator[bytes]:
     """What is in a compressed file, piece by piece.
 
-    :raises AssetError: as L(decompress_file)
+    :raises AssetError: as `decompress_file`
     """
     head = source.read(PIECE)
     if head.startswith(ZSTD):

@@ -25,7 +25,7 @@ MODE_RAM = 1
 
 
 def with_header(image: str, work: str) -> str:
-    """A raw image that a guest can map, made of one that it can read; in the directory C(work)."""
+    """A raw image that a guest can map, made of one that it can read; in the directory `work`."""
     length = -(-os.path.getsize(image) // ALIGN) * ALIGN
     made = os.path.join(work, "dax.img")
     with open(image, "rb") as source, open(made, "wb") as target:

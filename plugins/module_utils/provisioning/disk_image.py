@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What guests boot from, told by its first bytes; and disk images, converted and made larger with C(qemu-img), which is told the format and never looks for it.
+"""What guests boot from, told by its first bytes; and disk images, converted and made larger with `qemu-img`, which is told the format and never looks for it.
 
 A format that is guessed from an image's content lets whoever wrote the content choose it, and with it files of the host that qemu-img opens
 (qemu-img(1), the option -f; backing files and extents).
@@ -36,7 +36,7 @@ FORMATS = ("qcow2", "raw")
 CONVERT_SECONDS = 3600
 MIB = 1 << 20
 
-#: What C(qemu-img info) says of an image, as far as it matters.
+#: What `qemu-img info` says of an image, as far as it matters.
 _DETAILS = Record(optional={"data-file": Text(), "extents": ListOf(Record(optional={"filename": Text()}))})
 INFO = Record(
     required={"virtual-size": Number(most=2**63)},
@@ -166,7 +166,7 @@ def refuse_other_files(source: str, source_format: str) -> None:
 
 
 def _size(source: str, source_format: str) -> int:
-    """The size of the disk in an image, bytes, which C(qemu-img) says has nothing in it that leads elsewhere.
+    """The size of the disk in an image, bytes, which `qemu-img` says has nothing in it that leads elsewhere.
 
     :raises AssetError: something does, or it is no such image
     """

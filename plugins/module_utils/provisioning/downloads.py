@@ -50,7 +50,7 @@ def download(url: str, path: str, resume: bool = True, seconds: float = 0, acces
     """Bring a URL to a file, in which what a broken download brought stays for the next one; how many bytes it has.
 
     :param resume: whether what is there already may be the beginning of it
-    :param seconds: how long it may take before L(Unfinished) is raised; 0 for as long as it takes. A server that cannot go on in the middle
+    :param seconds: how long it may take before `Unfinished` is raised; 0 for as long as it takes. A server that cannot go on in the middle
         is not interrupted.
     :raises Unfinished: the time is over
     :raises ConfigError: it is no http or https URL
@@ -83,8 +83,8 @@ def fetch_text(url: str, most: int, access: Access, option: str) -> bytes:
     """A small file, such as a list of digests.
 
     :param most: bytes that it may have
-    :raises ConfigError: as L(download)
-    :raises AssetError: as L(download), or it is larger
+    :raises ConfigError: as `download`
+    :raises AssetError: as `download`, or it is larger
     """
     problem = ""
     for attempt in range(ATTEMPTS):
@@ -107,7 +107,7 @@ def fetch_text(url: str, most: int, access: Access, option: str) -> bytes:
 
 @contextlib.contextmanager
 def _broken() -> Iterator[None]:
-    """Errors of a connection within the block, as L(_Broken)."""
+    """Errors of a connection within the block, as `_Broken`."""
     try:
         yield
     except (http.client.HTTPException, OSError) as problem:

@@ -61,7 +61,7 @@ def needs_of(path: str) -> Needs:
 
 
 def closure(program: str, root: str = "/") -> dict[str, str]:
-    """Everything a program needs: the host's file by its path in the guest (libraries in C(/lib), the interpreter where it is wanted).
+    """Everything a program needs: the host's file by its path in the guest (libraries in `/lib`, the interpreter where it is wanted).
 
     :param root: the directory of the file system whose libraries are taken
     :raises AssetError: one is in none of its usual places

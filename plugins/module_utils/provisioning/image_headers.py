@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which other files an image names in its first bytes, read before any program opens it and, with it, those (vmdk.c of QEMU; C(qcow2.py))."""
+"""Which other files an image names in its first bytes, read before any program opens it and, with it, those (vmdk.c of QEMU; `qcow2.py`)."""
 
 from __future__ import annotations
 

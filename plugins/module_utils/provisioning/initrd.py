@@ -18,7 +18,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import
 MODULES_DIRECTORY = "/lib/modules"
 MODULES_LIST = "/etc/kata-modules"
 
-#: The option that lists L(ExtraFile)s; doc_fragments/built_files.py describes it.
+#: The option that lists `ExtraFile`s; doc_fragments/built_files.py describes it.
 FILES_SPEC: dict[str, Any] = {
     "type": "list",
     "elements": "dict",
@@ -89,11 +89,11 @@ def build_initrd(
     """Put an initrd together in memory. The same inputs give the same bytes.
 
     :param init: the host's file that becomes the program the kernel runs first
-    :param busybox: a statically linked busybox of the host; all its applets become links in C(/bin)
-    :param modules_directory: the kernel's C(/lib/modules/VERSION)
+    :param busybox: a statically linked busybox of the host; all its applets become links in `/bin`
+    :param modules_directory: the kernel's `/lib/modules/VERSION`
     :param modules: modules the guest cannot do without
     :param optional_modules: modules that are taken where the kernel has them
-    :param compression: C(none) or C(gzip)
+    :param compression: `none` or `gzip`
     :raises AssetError: something of the host that should go in is missing or unfit
     """
     archive = Archive()

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which files of a kernel's module tree must be loaded, and in which order.
 
-A kernel package brings no C(modules.dep) (depmod writes that when the package is installed, which this collection never does), so what a
-module needs is read from the module itself: the C(.modinfo) section of its ELF file, where C(depends) names the modules whose symbols
-it uses and C(softdep) those it wants loaded before.
+A kernel package brings no `modules.dep` (depmod writes that when the package is installed, which this collection never does), so what a
+module needs is read from the module itself: the `.modinfo` section of its ELF file, where `depends` names the modules whose symbols
+it uses and `softdep` those it wants loaded before.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SUFFIXES = (".ko", ".ko.gz", ".ko.xz", ".ko.zst")
 
 
 class ModuleTree:
-    """One kernel's modules: C(/lib/modules/VERSION), or the same directory of an unpacked package.
+    """One kernel's modules: `/lib/modules/VERSION`, or the same directory of an unpacked package.
 
     :raises AssetError: the directory is not a kernel's module tree
     """
@@ -62,7 +62,7 @@ class ModuleTree:
         return decompress(content, path, MOST_MODULE)
 
     def load_order(self, names: Iterable[str]) -> list[str]:
-        """The modules to load for C(names), each after what it depends on; built-in ones are left out.
+        """The modules to load for `names`, each after what it depends on; built-in ones are left out.
 
         :raises AssetError: a module, or one it depends on, is not in the tree
         """
@@ -95,7 +95,7 @@ class ModuleTree:
 
 
 def modinfo(image: bytes, path: str = "") -> dict[str, str]:
-    """The C(key=value) pairs of a module's C(.modinfo) section; values of a repeated key are joined by blanks.
+    """The `key=value` pairs of a module's `.modinfo` section; values of a repeated key are joined by blanks.
 
     :raises AssetError: the file is not an ELF file, or has no such section
     """
@@ -136,7 +136,7 @@ def _canonical(name: str) -> str:
 
 
 def _soft_dependencies(text: str) -> list[str]:
-    """The names after C(pre:) in a softdep line."""
+    """The names after `pre:` in a softdep line."""
     names = []
     before = False
     for word in text.split():

@@ -6,7 +6,7 @@
 A guest needs a kernel and a busybox, and the distribution's are signed, current and at hand; but a kernel that is installed changes how
 the host itself boots. So the package is downloaded by the distribution's own program, which checks its signature, and only unpacked.
 
-Each version lies in C(ROOT/NAME_VERSION) with the digests of its files; C(ROOT/NAME) links to the one in use. A new one is made aside and
+Each version lies in `ROOT/NAME_VERSION` with the digests of its files; `ROOT/NAME` links to the one in use. A new one is made aside and
 moved into place, so that what works is there until the moment it is replaced.
 """
 
@@ -89,7 +89,7 @@ class Apt:
     """Debian and Ubuntu."""
 
     def resolve(self, name: str, follow: str) -> list[Package]:
-        """The package and those of its dependencies that match C(follow), theirs too."""
+        """The package and those of its dependencies that match `follow`, theirs too."""
         found: list[Package] = []
         waiting = [name]
         while waiting:
@@ -135,7 +135,7 @@ class Dnf:
     """Fedora, RHEL and their like; needs dnf's download plugin and rpm2cpio."""
 
     def resolve(self, name: str, follow: str) -> list[Package]:
-        """The package and those of its dependencies that match C(follow)."""
+        """The package and those of its dependencies that match `follow`."""
         found = [self._query(name)]
         if follow:
             names = _run(["dnf", "-q", "repoquery", "--latest-limit=1", "--requires", "--resolve", "--queryformat", "%{name}\n", name]).text
@@ -188,7 +188,7 @@ class PackageStore:
         self.root = root
 
     def converge(self, name: str, state: str, follow: str = "", check_mode: bool = False) -> dict[str, Any]:
-        """Bring a package to a state: C(present) in whichever version, C(latest), or C(absent).
+        """Bring a package to a state: `present` in whichever version, `latest`, or `absent`.
 
         :param follow: a pattern; dependencies of which the name matches are unpacked as well
         :returns: what the module returns

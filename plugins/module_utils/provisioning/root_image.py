@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A guest's root file system: a distribution's packages in an ext4 image, made without mounting anything.
 
-C(mmdebstrap) unpacks and sets up the packages, C(mke2fs -d) puts the tree into an image. The same packages, users and files give the same bytes:
+`mmdebstrap` unpacks and sets up the packages, `mke2fs -d` puts the tree into an image. The same packages, users and files give the same bytes:
 times, identifiers and the order of files are fixed, and what is only made when a system first boots is left to the guest.
 """
 

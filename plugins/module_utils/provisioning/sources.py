@@ -35,7 +35,7 @@ class Checksum:
 
     @classmethod
     def parse(cls, text: str, url: str = "", access: Access | None = None) -> Checksum:
-        """From C(ALGORITHM:DIGEST), or C(ALGORITHM:URL) of a list of digests.
+        """From `ALGORITHM:DIGEST`, or `ALGORITHM:URL` of a list of digests.
 
         :param url: of the source, whose name is looked up in a list
         :param access: how the list is asked for
@@ -137,7 +137,7 @@ def fetch_from(
 ) -> Fetch:
     """How the source is brought: a file of the host is copied, a URL is downloaded, and goes on where it broke off. It has the checksum afterwards.
 
-    :param seconds: how long a download may take before C(downloads.Unfinished) is raised; 0 for as long as it takes
+    :param seconds: how long a download may take before `downloads.Unfinished` is raised; 0 for as long as it takes
     """
 
     def fetch(work: str) -> str:

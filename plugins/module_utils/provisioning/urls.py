@@ -1,9 +1,9 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Requests over http and https, through C(ansible.module_utils.urls): login, headers, certificates, proxies; redirects that are checked.
+"""Requests over http and https, through `ansible.module_utils.urls`: login, headers, certificates, proxies; redirects that are checked.
 
-A password in a URL is taken out of it before anything else happens, and a URL is only shown by L(shown).
+A password in a URL is taken out of it before anything else happens, and a URL is only shown by `shown`.
 """
 
 from __future__ import annotations
@@ -151,14 +151,14 @@ def shown(text: str) -> str:
 
 
 def request(text: str, access: Access, extra: dict[str, str] | None = None, option: str = "url") -> Any:
-    """Ask for a URL; the answer, open, as C(http.client.HTTPResponse).
+    """Ask for a URL; the answer, open, as `http.client.HTTPResponse`.
 
     Redirects are followed to http and https only, and never from https to http. The login and the task's headers are for the first server alone.
 
     :param extra: headers of ours
     :raises ConfigError: the URL cannot be one
     :raises AssetError: a redirect leads where it must not
-    :raises Exception: what C(open_url) raises
+    :raises Exception: what `open_url` raises
     """
     # Python's own modules for it take 50 ms to load.
     import urllib.error

@@ -48,7 +48,7 @@ def extract_vmlinux(path: str) -> bytes:
 def install_vmlinux(src: str, dest: str, check_mode: bool) -> dict[str, Any]:
     """Have the uncompressed kernel of a file in another; the module's result.
 
-    :raises AssetError: as L(extract_vmlinux)
+    :raises AssetError: as `extract_vmlinux`
     :raises HostError: it cannot be written; what was there still is
     """
     kernel = extract_vmlinux(src)

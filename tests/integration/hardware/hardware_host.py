@@ -58,7 +58,7 @@ class Files:
 def run(command: list[str], share: pathlib.Path, environment: Mapping[str, str]) -> int:
     """Run a command as root on such a host, in the checkout; its exit code.
 
-    :param share: a directory that host and machine share; what the command printed is in its file C(output), what the kernel said in C(console)
+    :param share: a directory that host and machine share; what the command printed is in its file `output`, what the kernel said in `console`
     :param environment: beside HOME and PATH
     :raises NoHost: this machine cannot have one
     :raises RuntimeError: the host ended before the command

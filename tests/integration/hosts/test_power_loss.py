@@ -9,7 +9,7 @@ kernel has in memory for that file system is lost, as it is when the power goes.
 This finds what was never written out: a rename without the content before it, an entry of a directory that nobody synced. It finds nothing of a disk that
 loses what it has reported as written, or of writes that it does in another order: a copy has all that the kernel has handed to the device.
 
-KATA_POWER_LOSS_ROUNDS says how many copies of each file system are made (C(make soak) makes more), KATA_POWER_LOSS_SEED which.
+KATA_POWER_LOSS_ROUNDS says how many copies of each file system are made (`make soak` makes more), KATA_POWER_LOSS_SEED which.
 """
 
 from __future__ import annotations

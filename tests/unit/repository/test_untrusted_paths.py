@@ -1,10 +1,10 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Code that works in directories that a VMM or a jail can write to does so through C(untrusted_files.py) alone.
+"""Code that works in directories that a VMM or a jail can write to does so through `untrusted_files.py` alone.
 
 Every call in the checked files that touches the file system by name is listed here with the reason why its path is ours alone. A call that is
-not listed is a fault: go through L(Directory), or add it with its reason. To check more files, add them to CHECKED.
+not listed is a fault: go through `Directory`, or add it with its reason. To check more files, add them to CHECKED.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OTHERS = (
     "console_logs", "id_mapped", "mounts", "operations", "process", "run_as", "run_files", "sockets", "supervision", "waiting",
 )
 
-#: Files that are checked, below C(plugins/module_utils).
+#: Files that are checked, below `plugins/module_utils`.
 CHECKED = sorted(
     str(path.relative_to(MODULE_UTILS))
     for path in [
@@ -146,7 +146,7 @@ ALLOWED: dict[tuple[str, str], tuple[set[str], str]] = {
 
 
 def calls_by_name(source: str) -> dict[str, set[str]]:
-    """By function: the calls in it that touch the file system by name. A call relative to a descriptor (C(dir_fd)) does not."""
+    """By function: the calls in it that touch the file system by name. A call relative to a descriptor (`dir_fd`) does not."""
     found: dict[str, set[str]] = {}
 
     def visit(node: ast.AST, function: str) -> None:

@@ -35,7 +35,7 @@ class Judged:
     """A result that knows by itself how it differs from what is expected."""
 
     def differences_from(self, where: str, expected: Any) -> list[str]:
-        """What differs, in words that begin with C(where)."""
+        """What differs, in words that begin with `where`."""
         raise NotImplementedError
 
 

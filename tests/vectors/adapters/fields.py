@@ -111,7 +111,7 @@ def unknown_operation(name: str) -> Unsupported:
 def write_scratch(directory: pathlib.Path, name: str, content: bytes = b"", size: int = 0) -> None:
     """Write a file that a line begins with into the line's scratch directory, and nowhere else.
 
-    :param name: C({D}/NAME) or C({DIR}/NAME)
+    :param name: `{D}/NAME` or `{DIR}/NAME`
     :param size: its length where that is larger; the rest is a hole
     :raises ConfigError: it cannot be there
     """

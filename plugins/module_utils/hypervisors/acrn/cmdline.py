@@ -166,19 +166,19 @@ RESCAN_REFUSED = "Unable to rescan"
 
 
 def parse_version(text: str) -> tuple[int, ...]:
-    """The version in acrn-dm's words (C(DM version is: 2.7-...), and from 3.2 on C(DM: 3.2-...)); empty when there is none."""
+    """The version in acrn-dm's words (`DM version is: 2.7-...`, and from 3.2 on `DM: 3.2-...`); empty when there is none."""
     found = re.search(r"\bDM(?: version is)?:[ \t]*v?([0-9]{1,4})\.([0-9]{1,4})(?![0-9])", text)
     return (int(found[1]), int(found[2])) if found else ()
 
 
-#: What C(acrnctl list) prints: one VM a line, its name and its state, between blanks. Whoever makes VMs chooses their names.
+#: What `acrnctl list` prints: one VM a line, its name and its state, between blanks. Whoever makes VMs chooses their names.
 LINES = ListOf(Text(most=512), most=1024)
 #: What a word for a state looks like (started, stopped, untracked...).
 STATE = re.compile(r"[a-z][a-z_-]{1,31}")
 
 
 def vm_states(text: str) -> dict[str, str]:
-    """The states of VMs by name, out of what C(acrnctl list) prints. Other lines ("There are no VMs") are ignored.
+    """The states of VMs by name, out of what `acrnctl list` prints. Other lines ("There are no VMs") are ignored.
 
     :raises AnswerError: acrnctl could not have printed that
     """

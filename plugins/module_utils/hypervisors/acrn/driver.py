@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The ACRN driver: the operations of L(Hypervisor), each short. What ACRN lacks is refused by name."""
+"""The ACRN driver: the operations of `Hypervisor`, each short. What ACRN lacks is refused by name."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ FIX = "Install ACRN's device model and tools."
 POLL = 0.05
 #: Characters of acrnctl's words that an error shows.
 MOST_WORDS = 2000
-#: What L(HypervisorConfig.valid) fills in that ACRN knows nothing of.
+#: What `HypervisorConfig.valid` fills in that ACRN knows nothing of.
 FOREIGN = ("default_max_vcpus", "default_bridges", "msize_9p", "block_device_driver")
 
 

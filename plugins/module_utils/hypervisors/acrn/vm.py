@@ -44,7 +44,7 @@ class AcrnState:
     :param name: what ACRN calls the VM
     :param ctl: the acrnctl to ask
     :param process: the acrn-dm that was started, None before and after
-    :param launching: an acrn-dm may run that C(process) does not name yet
+    :param launching: an acrn-dm may run that `process` does not name yet
     :param slots: slots of the placeholder drives
     :param placeholders: the device in each of these slots; empty for none
     :param devices: ids of the user's devices that it was started with

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Firecracker's API: HTTP over a unix socket. One connection a request, each with a limit of time; answers have a declared shape (C(shapes.py))."""
+"""Firecracker's API: HTTP over a unix socket. One connection a request, each with a limit of time; answers have a declared shape (`shapes.py`)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BUSY_PAUSE = 0.02
 
 
 class ApiError(VmmError):
-    """Firecracker refused a request. C(answer) is its fault_message, word for word.
+    """Firecracker refused a request. `answer` is its fault_message, word for word.
 
     :param status: the HTTP status
     """

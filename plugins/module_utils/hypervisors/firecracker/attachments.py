@@ -100,7 +100,7 @@ class HostSide:
             self.provide_socket(device.uds_path or socket_name(device))
 
     def path_of(self, device: Device) -> str:
-        """The path of what L(provide) made, as Firecracker sees it."""
+        """The path of what `provide` made, as Firecracker sees it."""
         if isinstance(device, (BlockDrive, PmemDrive)):
             return self.own_path(file_name(device)) if self.machine.state.jail else device.file
         if isinstance(device, Vsock):
@@ -108,7 +108,7 @@ class HostSide:
         return device.socket_path if isinstance(device, VhostUserDevice) else ""
 
     def withdraw(self, device: Device) -> None:
-        """Remove what L(provide) made."""
+        """Remove what `provide` made."""
         state = self.machine.state
         if isinstance(device, (BlockDrive, PmemDrive)) and state.jail is not None:
             jail_files.drop(state.jail, file_name(device))

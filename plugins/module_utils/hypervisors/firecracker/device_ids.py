@@ -35,7 +35,7 @@ def api_id(name: str) -> str:
 
 
 def user_id(name: str) -> str:
-    """The device's id that L(api_id) was given."""
+    """The device's id that `api_id` was given."""
     if name == f"_{ROOT_DRIVE}":
         return ROOT_DRIVE
     pieces = {"__": "_", "_d": "-", "_p": "."}

@@ -89,7 +89,7 @@ FEATURES: dict[str, tuple[Version, str]] = {
 
 
 def can(version: Version, feature: str) -> bool:
-    """Does a version have a feature out of L(FEATURES)?"""
+    """Does a version have a feature out of `FEATURES`?"""
     return tuple(version) >= FEATURES[feature][0]
 
 
@@ -141,7 +141,7 @@ def shown(version: Version) -> str:
 
 
 def parse_version(text: str) -> Version:
-    """The version in a program's words (C(Firecracker v1.16.1)); empty when there is none."""
+    """The version in a program's words (`Firecracker v1.16.1`); empty when there is none."""
     found = re.search(r"\bv?([0-9]{1,4})\.([0-9]{1,4})(?:\.([0-9]{1,4}))?(?![0-9])", text)
     return tuple(int(part or 0) for part in found.groups()) if found else ()
 
@@ -151,7 +151,7 @@ class Hole:
     """A known vulnerability.
 
     :param ranges: first vulnerable and first repaired version, for each line of releases
-    :param when: always, C(jailer) or C(pci)
+    :param when: always, `jailer` or `pci`
     """
 
     name: str

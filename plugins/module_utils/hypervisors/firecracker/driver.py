@@ -1,9 +1,9 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Firecracker driver: the operations of L(Hypervisor), each short.
+"""The Firecracker driver: the operations of `Hypervisor`, each short.
 
-What a look at a VM takes is imported at once (C(vm.py)); what only an action takes is imported by that action, since a task's payload
+What a look at a VM takes is imported at once (`vm.py`); what only an action takes is imported by that action, since a task's payload
 is compiled anew on the host every time.
 """
 

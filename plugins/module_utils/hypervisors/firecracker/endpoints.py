@@ -23,7 +23,7 @@ ALWAYS = BEFORE + AFTER
 class Endpoint:
     """One method of one path.
 
-    :param path: C({id}) stands for a resource's id
+    :param path: `{id}` stands for a resource's id
     :param states: the VM's states in which it is accepted
     :param since: the first version that has it
     :param pci: after the start only with PCI
@@ -83,7 +83,7 @@ ENDPOINTS = (
     Endpoint("PUT", "/snapshot/load", BEFORE, (0, 23)),
 )
 
-#: What C(PUT /actions) takes, and when.
+#: What `PUT /actions` takes, and when.
 ACTIONS = {"InstanceStart": BEFORE, "FlushMetrics": AFTER, "SendCtrlAltDel": AFTER, "BlockDeviceRescan": AFTER}
 
 

@@ -27,7 +27,7 @@ class NotHttp(ValueError):
 def exchange(connection: socket.socket, method: str, endpoint: str, body: dict[str, Any] | None, deadline: float) -> tuple[int, bytes]:
     """Send a request and return the status and the content of the answer.
 
-    :raises TimeoutError: it is not complete by C(deadline), however steadily it drips
+    :raises TimeoutError: it is not complete by `deadline`, however steadily it drips
     :raises NotHttp: it is no HTTP, ends too early, or is larger than Firecracker's answers are
     :raises OSError: the connection breaks
     """

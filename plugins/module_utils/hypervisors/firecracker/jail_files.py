@@ -1,9 +1,9 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files in a jail. Its user can write to its root directory and everything below, so all of it goes through C(untrusted_files.py).
+"""Files in a jail. Its user can write to its root directory and everything below, so all of it goes through `untrusted_files.py`.
 
-The jail's own directory, in which that root lies, and all directories above it are root's and closed to others (L(jailer.check_base)).
+The jail's own directory, in which that root lies, and all directories above it are root's and closed to others (`jailer.check_base`).
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def _sees(pid: int, name: str, wanted: os.stat_result) -> bool:
 
 
 def drop(jail: Jail, name: str) -> None:
-    """Take out of the jail what L(bring) brought into it. Idempotent."""
+    """Take out of the jail what `bring` brought into it. Idempotent."""
     with contextlib.suppress(FileNotFoundError), opened(jail) as root:
         _drop(jail, root, name)
 

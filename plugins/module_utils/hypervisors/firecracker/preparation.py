@@ -64,7 +64,7 @@ JAIL_OPTIONS = ("jailer_uid", "jailer_gid", "chroot_base_dir", "network_namespac
 CPU_TEMPLATES = {"C3": "GenuineIntel", "T2": "GenuineIntel", "T2CL": "GenuineIntel", "T2S": "GenuineIntel", "T2A": "AuthenticAMD"}
 #: Devices of which there is one, in words.
 KINDS = {"vsock": "vsock", "balloon": "balloon", "entropy": "entropy device", "mmds-config": "metadata service"}
-#: What L(HypervisorConfig.valid) fills in that Firecracker knows nothing of.
+#: What `HypervisorConfig.valid` fills in that Firecracker knows nothing of.
 FOREIGN = ("default_max_vcpus", "default_bridges", "msize_9p", "block_device_driver")
 
 

@@ -89,7 +89,7 @@ CONFIG = Record(
     },
 )
 
-#: By endpoint, what C(GET) returns.
+#: By endpoint, what `GET` returns.
 ANSWERS: dict[str, Any] = {
     "/": Record({"state": WORD}, {"id": Text(most=256), "vmm_version": WORD, "app_name": WORD}),
     "/vm/config": CONFIG,

@@ -83,7 +83,7 @@ class Saved:
     :param vcpus: how many it has; 0 where nobody wrote that down
     :param vsock: its vsock's socket, as Firecracker saw it
     :param diff: its memory file has only what is different from its base
-    :param files: what its disks and its image were when it was saved, by device, see L(file_marks)
+    :param files: what its disks and its image were when it was saved, by device, see `file_marks`
     """
 
     directory: str
@@ -232,7 +232,7 @@ def _link_base(machine: Vm, config: HypervisorConfig, link: str) -> bool:
 
 
 def restore(machine: Vm, config: HypervisorConfig, devices: list[Device], jail: Jail | None, source: str, timeout: float) -> None:
-    """Start a Firecracker from what L(save) wrote; its VM is paused. On failure nothing of the attempt is left.
+    """Start a Firecracker from what `save` wrote; its VM is paused. On failure nothing of the attempt is left.
 
     :param devices: those that the VM had
     :raises StateError: there is no saved VM, or another version or a jailed one wrote it

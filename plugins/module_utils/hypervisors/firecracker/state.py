@@ -68,12 +68,12 @@ class FirecrackerState:
     :param uuid: what makes the addresses of its interfaces unique
     :param version: of the binary that the VM was started with, or will be
     :param process: the Firecracker that was started, None before and after
-    :param launching: a Firecracker may run that C(process) does not name yet
+    :param launching: a Firecracker may run that `process` does not name yet
     :param jail: where it is jailed, None where it is not
     :param pci: it was started with PCI
     :param boot_memory_mb: MiB that the VM booted with
     :param region_mb: MiB that can be plugged in
-    :param devices: the devices that it was given, by id, each as L(as_record) writes it
+    :param devices: the devices that it was given, by id, each as `as_record` writes it
     :param placeholders: which device each placeholder drive stands for; empty for none
     :param singles: the user's ids of devices of which a VM has one and Firecracker keeps no id, by what its configuration calls them
     :param base: where its memory began, and the file's fingerprint, for a VM that keeps account of what it has changed since
@@ -122,7 +122,7 @@ def as_record(device: Device) -> dict[str, Any]:
 
 
 def from_record(value: dict[str, Any]) -> Device:
-    """The device that L(as_record) wrote.
+    """The device that `as_record` wrote.
 
     :raises AnswerError: it wrote another one
     """

@@ -14,7 +14,7 @@ PREFIX = "fc_vcpu"
 
 
 def vcpu_number(name: str) -> int | None:
-    """The vCPU behind a thread's name (C(fc_vcpu0) up to 0.25, C(fc_vcpu 0) since); None for any other thread.
+    """The vCPU behind a thread's name (`fc_vcpu0` up to 0.25, `fc_vcpu 0` since); None for any other thread.
 
     :raises VmmError: it begins like a vCPU's and has no number
     """

@@ -242,7 +242,7 @@ class Vm(ProcessVm):
     # --- acting ----------------------------------------------------------------------------------------------------
 
     def set_state(self, wanted: str) -> None:
-        """Bring the VM to C(running) or C(paused), and read back.
+        """Bring the VM to `running` or `paused`, and read back.
 
         :raises Unsupported: this version cannot
         :raises ApiError: Firecracker refused

@@ -4,7 +4,7 @@
 """Which accelerator a guest really runs with.
 
 /dev/kvm may open, every ioctl succeed and QEMU report KVM as enabled where no guest will ever boot (some nested and paravirtual
-hosts). So C(auto) believes in KVM only after guest code has run under it: first a 64 KiB ROM that enters protected mode, then, where a
+hosts). So `auto` believes in KVM only after guest code has run under it: first a 64 KiB ROM that enters protected mode, then, where a
 kernel is at hand, that kernel with an init of a few hundred bytes that prints a marker. The verdict is remembered with its reason.
 """
 
@@ -147,7 +147,7 @@ def marker_init(architecture: Architecture) -> bytes:
 
 
 def run_rom(qemu: str, accelerator: str, seconds: float = ROM_SECONDS) -> str:
-    """Run the test ROM: C(ran), or what happened instead."""
+    """Run the test ROM: `ran`, or what happened instead."""
     with tempfile.NamedTemporaryFile(prefix="kata-probe-", suffix=".bin") as rom:
         rom.write(test_rom())
         rom.flush()
@@ -160,7 +160,7 @@ def run_rom(qemu: str, accelerator: str, seconds: float = ROM_SECONDS) -> str:
 
 
 def run_kernel(qemu: str, accelerator: str, kernel: str, seconds: float = KERNEL_SECONDS, architecture: Architecture = X86_64) -> str:
-    """Boot a kernel with the marker's init: C(ran), or what happened instead."""
+    """Boot a kernel with the marker's init: `ran`, or what happened instead."""
     machine = MACHINES[architecture.default_machine]
     options = "".join(f",{name}={value}" for name, value in machine.options.items())
     memory = max(KERNEL_MEMORY_MB, 2 * machine.boot_memory_block_mb)

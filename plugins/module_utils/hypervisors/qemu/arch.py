@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What differs between architectures and machine types: tables. Pure.
 
-The one place for such facts: today's machines (C(cmdline.py)) and those of the original (C(classic/arch.py)) both read them here.
-The kernel parameters that belong to them stand in C(kernel_params.py).
+The one place for such facts: today's machines (`cmdline.py`) and those of the original (`classic/arch.py`) both read them here.
+The kernel parameters that belong to them stand in `kernel_params.py`.
 """
 
 from __future__ import annotations

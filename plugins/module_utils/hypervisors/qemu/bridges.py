@@ -38,7 +38,7 @@ SLOT_NUMBER = re.compile("[0-9]{1,3}")
 class Bridge:
     """One bridge.
 
-    :param type: pci, pcie or C(ROOT_PORT)
+    :param type: pci, pcie or `ROOT_PORT`
     :param address: its slot on the root bus
     :param slots: device id by slot
     """
@@ -79,7 +79,7 @@ class Bridge:
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-    """A place behind a bridge; C(addr) is the slot as QEMU reads it, C(path) bridge and slot, both two hexadecimal digits."""
+    """A place behind a bridge; `addr` is the slot as QEMU reads it, `path` bridge and slot, both two hexadecimal digits."""
 
     bridge: Bridge
     number: int
@@ -91,7 +91,7 @@ class Slot:
 
     @property
     def path(self) -> str:
-        """Bridge address and slot, C(02/01)."""
+        """Bridge address and slot, `02/01`."""
         return f"{self.bridge.address:02x}/{self.addr}"
 
 
@@ -115,7 +115,7 @@ def rearranged(bridges: list[Bridge], recorded: list[Bridge]) -> list[Bridge]:
 def allocate(bridges: list[Bridge], device_id: str, ports: str = "last") -> Slot:
     """Take the lowest free slot of the first bridge that has one.
 
-    :param ports: whether root ports are taken C(first), C(last) or are the C(only) places
+    :param ports: whether root ports are taken `first`, `last` or are the `only` places
     :raises StateError: there is no bridge, or all are full
     """
     if ports == "only":

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Configuration to command line. Pure: nothing of the host is read here, nothing is started.
 
-A function an element of the machine; L(command_line) puts them in order.
+A function an element of the machine; `command_line` puts them in order.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ class VmPlan:
     :param console_fd: listening socket of the serial console
     :param console_log: file that keeps what the guest prints
     :param agent_fd: listening socket of the guest agent's port
-    :param events: QEMU takes commands from this path with C(.in), and writes events to this path with C(.out); empty for none
+    :param events: QEMU takes commands from this path with `.in`, and writes events to this path with `.out`; empty for none
     :param image_partitioned: the image starts with a partition table
     :param image_size: bytes
     :param image_fd: the image, opened; -1 where QEMU opens it by its path
-    :param becomes: uid and gid that QEMU takes before the guest runs, C(UID:GID); empty where it has them from its start
+    :param becomes: uid and gid that QEMU takes before the guest runs, `UID:GID`; empty where it has them from its start
     :param reads_privately: this QEMU opens a file for reading only whose pages the guest gets as copies
     :param run_with: this QEMU takes that with -run-with; -runas is deprecated from 9.1 on
     :param image_mapped: the guest can map the image instead of reading it

@@ -394,7 +394,7 @@ def open_named(drive: Device, config: HypervisorConfig, uid: int) -> int:
 
 
 def check_named(drive: Device, config: HypervisorConfig, uid: int) -> None:
-    """Refuse what L(open_named) would refuse. Changes nothing."""
+    """Refuse what `open_named` would refuse. Changes nothing."""
     descriptor = open_named(drive, config, uid)
     if descriptor >= 0:
         os.close(descriptor)

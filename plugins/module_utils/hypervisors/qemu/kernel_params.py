@@ -15,10 +15,10 @@ BOTH, ORIGINAL, TODAY = "both", "original", "today"
 
 #: The original's guests talk on a virtio console.
 VIRTIO_CONSOLE = (ORIGINAL, "console=hvc0 console=hvc1")
-#: C(memhp_default_state=online_movable) makes hot-added memory usable at once and removable again.
+#: `memhp_default_state=online_movable` makes hot-added memory usable at once and removable again.
 OURS = (TODAY, "memhp_default_state=online_movable panic=1")
 
-#: In the order of the command line. C(iommu=off) spares an x86_64 guest the 64 MiB of bounce buffers that the kernel keeps where memory
+#: In the order of the command line. `iommu=off` spares an x86_64 guest the 64 MiB of bounce buffers that the kernel keeps where memory
 #: can appear above 4 GiB.
 WORDS: dict[str, tuple[tuple[str, str], ...]] = {
     "x86_64": (
@@ -57,14 +57,14 @@ WORDS: dict[str, tuple[tuple[str, str], ...]] = {
 
 
 def words_of(architecture: Architecture, speaker: str) -> list[Param]:
-    """What one of the two (C(original) or C(today)) says to every guest of an architecture."""
+    """What one of the two (`original` or `today`) says to every guest of an architecture."""
     return [word for who, text in WORDS[architecture.name] if who in (BOTH, speaker) for word in parse_kernel_params(text)]
 
 
 def kernel_parameters(architecture: Architecture, accelerator: str, host_khz: int, debug: bool) -> list[Param]:
     """The parameters every guest of ours gets, before the user's own.
 
-    C(tsc_early_khz) spares a guest under TCG the calibration in which some machine types hang.
+    `tsc_early_khz` spares a guest under TCG the calibration in which some machine types hang.
 
     :param host_khz: the host's TSC frequency in kHz, 0 when unknown or when it is none
     """

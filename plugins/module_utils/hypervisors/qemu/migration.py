@@ -46,14 +46,14 @@ DESCRIPTION = Record(
 )
 #: Bytes per second; the point is not to be polite to a network.
 BANDWIDTH = 64 << 30
-#: From this QEMU on a file is handed over in a set of descriptors; as C(fd:) it is deprecated, and refused by QEMU 11.
+#: From this QEMU on a file is handed over in a set of descriptors; as `fd:` it is deprecated, and refused by QEMU 11.
 FILES_IN_SETS = (9, 1, 0)
 #: States of a migration that is under way (QMP, MigrationStatus).
 RUNNING_MIGRATION = ("setup", "active", "device", "pre-switchover", "wait-unplug", "cancelling")
 
 
 def write_state(qmp: QmpClient, destination: str, description: dict[str, Any], timeout: float) -> None:
-    """Write the paused VM's state below C(destination): whole, or not at all.
+    """Write the paused VM's state below `destination`: whole, or not at all.
 
     :param description: what a VM must look like to take the state, stored beside it
     :param timeout: seconds
@@ -137,7 +137,7 @@ def end_earlier_save(qmp: QmpClient, timeout: float) -> bool:
 
 
 def read_description(source: str) -> dict[str, Any]:
-    """What L(write_state) stored beside a state.
+    """What `write_state` stored beside a state.
 
     :raises StateError: there is no whole saved state
     """
@@ -169,7 +169,7 @@ def check_version(description: dict[str, Any], version: list[int], binary: str) 
 
 
 def read_state(qmp: QmpClient, source: str, timeout: float) -> None:
-    """Give a QEMU that waits for it the state from C(source).
+    """Give a QEMU that waits for it the state from `source`.
 
     :param timeout: seconds
     :raises VmmError: QEMU does not take it

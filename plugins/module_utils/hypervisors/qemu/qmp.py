@@ -32,7 +32,7 @@ MAX_EVENT = 16 * 1024
 
 
 class QmpError(VmmError):
-    """QEMU refused a command; C(error_class) is QMP's class of the error, C(answer) its text."""
+    """QEMU refused a command; `error_class` is QMP's class of the error, `answer` its text."""
 
     def __init__(self, command: str, error_class: str, description: str) -> None:
         super().__init__(f"QEMU refused {command}", wanted=command, answer=description)
@@ -101,9 +101,9 @@ class QmpClient:
 
         :param timeout: seconds to wait for the reply
         :param fds: open descriptors to hand over with it (SCM_RIGHTS)
-        :param shape: what it may return, where that is not what C(qmp_answers.py) declares
+        :param shape: what it may return, where that is not what `qmp_answers.py` declares
         :raises QmpError: QEMU refused it
-        :raises AnswerError: its answer is not what C(qmp_answers.py) declares
+        :raises AnswerError: its answer is not what `qmp_answers.py` declares
         :raises DeadlineExceeded: no reply in time; a late one is dropped by its id
         :raises QmpConnectionError: the connection ended
         """

@@ -96,7 +96,7 @@ ANSWERS: dict[str, Any] = {
     "qom-list": ListOf(Record({"name": NAME, "type": NAME})),
 }
 
-#: Answers to C(qom-get), by the property that is asked for.
+#: Answers to `qom-get`, by the property that is asked for.
 PROPERTIES: dict[str, Any] = {
     "cpu-hotplug-legacy": Flag(),
     "drive": NAME,

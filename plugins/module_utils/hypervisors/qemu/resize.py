@@ -45,7 +45,7 @@ VIRTIO_MEM_PATH = f"/machine/peripheral/{VIRTIO_MEM_ID}"
 
 
 def hotplugged_vcpus(qmp: QmpClient) -> list[dict[str, Any]]:
-    """C(device_add) properties of the vCPUs plugged in since the launch, in the order of their sockets."""
+    """`device_add` properties of the vCPUs plugged in since the launch, in the order of their sockets."""
     found = []
     for cpu in qmp.execute("query-hotpluggable-cpus"):
         parent, _slash, identifier = str(cpu.get("qom-path", "")).rpartition("/")
@@ -59,7 +59,7 @@ def _socket(cpu: dict[str, Any]) -> int:
 
 
 def plug_vcpus(qmp: QmpClient, count: int) -> int:
-    """Plug C(count) vCPUs into the lowest free sockets; returns how many the VM has then.
+    """Plug `count` vCPUs into the lowest free sockets; returns how many the VM has then.
 
     :raises VmmError: there are not enough free sockets, or QEMU refused one
     """
@@ -84,7 +84,7 @@ def _let_guests_see_vcpus(qmp: QmpClient) -> None:
 
 
 def unplug_vcpus(qmp: QmpClient, count: int) -> int:
-    """Unplug the C(count) vCPUs in the highest sockets, each when the guest has released it; returns how many the VM has then.
+    """Unplug the `count` vCPUs in the highest sockets, each when the guest has released it; returns how many the VM has then.
 
     :raises ConfigError: more than were plugged
     :raises DeadlineExceeded: the guest keeps one
@@ -221,7 +221,7 @@ def resize_virtio_mem(qmp: QmpClient, state: QemuState, memory_mb: int, timeout:
 
 
 def resize_balloon(qmp: QmpClient, memory_mb: int, timeout: float = GUEST_SECONDS) -> MemoryResize:
-    """Have the balloon leave the guest C(memory_mb) MiB, and wait until it does or the guest has stopped moving.
+    """Have the balloon leave the guest `memory_mb` MiB, and wait until it does or the guest has stopped moving.
 
     :raises DeadlineExceeded: the guest kept another size; the text names it
     """
@@ -251,7 +251,7 @@ def resize_balloon(qmp: QmpClient, memory_mb: int, timeout: float = GUEST_SECOND
 
 @dataclasses.dataclass(frozen=True)
 class Dimm:
-    """A memory module that was plugged in; C(slot) names it."""
+    """A memory module that was plugged in; `slot` names it."""
 
     slot: int
     size_mb: int
@@ -341,7 +341,7 @@ def surplus_dimms(qmp: QmpClient, state: QemuState, memory_mb: int) -> list[Dimm
 
 
 def resize_vcpus(vm: Vm, vcpus: int, maximum: int) -> VcpuResize:
-    """Bring the VM to C(vcpus): plug, unplug, or have the guest stop and start using those that are plugged.
+    """Bring the VM to `vcpus`: plug, unplug, or have the guest stop and start using those that are plugged.
 
     :raises ConfigError: more than the VM was made for
     :raises Unsupported: fewer, under TCG and without a guest agent: QEMU's TCG does not survive the removal of a vCPU

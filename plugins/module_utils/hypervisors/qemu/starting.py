@@ -321,7 +321,7 @@ def _bridges(config: HypervisorConfig, kind: Machine, recorded: list[bridges.Bri
 def _parts(
     machine: vm.Vm, config: HypervisorConfig, devices: list[Device], sides: list[HostSide]
 ) -> list[Part]:
-    """The parts of the devices that are there from the start; what is opened for them is added to C(sides)."""
+    """The parts of the devices that are there from the start; what is opened for them is added to `sides`."""
     wanted: set[str] = set()
     if devices:  # A VM without any is spared the import of all their kinds.
         from ansible_collections.kata.hypervisor.plugins.module_utils.devices import device_id

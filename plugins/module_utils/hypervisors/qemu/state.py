@@ -26,7 +26,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.answers import (
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.bridges import Bridge
 from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity
 
-#: A bridge as L(Bridge.as_dict) writes it.
+#: A bridge as `Bridge.as_dict` writes it.
 BRIDGE = Record({"Type": Text(64), "ID": Text(64)}, {"Addr": Number(0, 255), "Address": Maybe(MapOf(Text(256)))})
 
 
@@ -34,12 +34,12 @@ BRIDGE = Record({"Type": Text(64), "ID": Text(64)}, {"Addr": Number(0, 255), "Ad
 class QemuState:
     """The driver's persistent state.
 
-    :param accelerator: what the VM was started with, and C(accelerator_reason) why
+    :param accelerator: what the VM was started with, and `accelerator_reason` why
     :param process: the QEMU that was started, None before and after
     :param own_uid: the uid that the sandbox has for itself, 0 before it needed one
     :param uid: whom its QEMU runs as since its last start
     :param program: real path of the QEMU that is started
-    :param launching: a QEMU may run that C(process) does not name yet
+    :param launching: a QEMU may run that `process` does not name yet
     :param boot_vcpus: vCPUs at launch
     :param boot_memory_mb: MiB at launch
     :param max_memory_mb: MiB it can grow to

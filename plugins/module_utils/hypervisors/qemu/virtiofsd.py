@@ -51,7 +51,7 @@ def find_daemon(wanted: str) -> str:
 def arguments(daemon: str, version: str, socket_path: str, directory: str, cache: str, read_only: bool) -> list[str]:
     """The daemon's command line.
 
-    :param version: what it answers to C(--version)
+    :param version: what it answers to `--version`
     :raises Unsupported: the older program cannot share read-only
     """
     if re.match(r"virtiofsd 1\.", version):
@@ -83,7 +83,7 @@ def start(
 
     :param started: told who the daemon is as soon as it runs
     :param timeout: seconds
-    :param through: a supervisor's command, see C(supervision.py)
+    :param through: a supervisor's command, see `supervision.py`
     :raises LaunchError: it ended
     :raises DeadlineExceeded: it runs and makes no socket
     """

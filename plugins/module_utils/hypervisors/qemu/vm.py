@@ -237,7 +237,7 @@ class Vm(ProcessVm):
         self.kill()
 
     def qmp(self) -> QmpClient:
-        """The control connection, opened when first used and kept until L(disconnect)."""
+        """The control connection, opened when first used and kept until `disconnect`."""
         if self.control is None:
             if self.process() is None:
                 raise StateError("the VM does not run", answer=self.why_off(), log=self.log)

@@ -73,7 +73,7 @@ def test_no_text_is_more_than_a_typed_error(name: str) -> None:
     [(CPUS, 2599998), ("cpu MHz\t\t: inf\n", 0), ("cpu MHz : nan\n", 0), ("cpu MHz : 1e400\n", 0), ("cpu MHz : " + "9" * 5000, 0), ("", 0)],
 )
 def test_a_frequency_is_a_number(content: str, khz: int) -> None:
-    """C(inf) raised OverflowError."""
+    """`inf` raised OverflowError."""
     assert host.parse_cpu_khz(content) == khz
 
 

@@ -14,7 +14,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Conf
 
 
 def _index(name: str) -> int:
-    """The index of a disk's name, by the reading that C(sd) and C(virtio_blk) of Linux write."""
+    """The index of a disk's name, by the reading that `sd` and `virtio_blk` of Linux write."""
     number = 0
     for letter in name[2:]:
         number = number * 26 + ord(letter) - ord("a") + 1

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The original's choices beside the facts in C(arch.py): what its machines are called, made of and told. Pure."""
+"""The original's choices beside the facts in `arch.py`: what its machines are called, made of and told. Pure."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ ARCHITECTURES = {architecture.name: architecture for architecture in (AMD64, ARM
 
 
 def with_gic(architecture: ClassicArchitecture, gic: str, host_cpus: int) -> ClassicArchitecture:
-    """arm64 on a host with that interrupt controller: 2, 3 or 4, empty where C(/proc/interrupts) names none."""
+    """arm64 on a host with that interrupt controller: 2, 3 or 4, empty where `/proc/interrupts` names none."""
     version = {"2": "2", "3": "3", "4": "3"}.get(gic, "host")
     options = {**architecture.machines["virt"], "gic-version": version}
     return dataclasses.replace(architecture, machines={"virt": options}, max_vcpus=GIC_MAX_VCPUS.get(gic, host_cpus))

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command line of the original, for QEMU before 5.2: the same elements as C(cmdline.py), in its order and its dialect.
+"""The command line of the original, for QEMU before 5.2: the same elements as `cmdline.py`, in its order and its dialect.
 
 Nothing is escaped there. What a device cannot be made from (a missing path or id) is left out without a word, as the original does:
 this machine is for comparison, the driver itself refuses such devices.

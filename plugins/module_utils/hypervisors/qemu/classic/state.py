@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the original's QEMU driver remembers, in the three forms it is written in.
 
-C(hypervisor.json) is the old store's, the snapshot the new store's, and the hand-over the VM cache's (gRPC).
+`hypervisor.json` is the old store's, the snapshot the new store's, and the hand-over the VM cache's (gRPC).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ClassicState:
     hotplug_vfio_on_root_bus: bool = False
 
     def as_store(self) -> dict[str, Any]:
-        """The content of C(hypervisor.json)."""
+        """The content of `hypervisor.json`."""
         return {
             "Bridges": [bridge.as_dict() for bridge in self.bridges],
             "HotpluggedVCPUs": [{"ID": identifier} for identifier in self.hotplugged_vcpus],
@@ -42,7 +42,7 @@ class ClassicState:
 
     @classmethod
     def from_store(cls, value: Mapping[str, Any]) -> ClassicState:
-        """The state in the content of C(hypervisor.json).
+        """The state in the content of `hypervisor.json`.
 
         :raises StoreError: it is none
         """

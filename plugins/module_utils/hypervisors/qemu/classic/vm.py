@@ -243,7 +243,7 @@ class ClassicVm:
         return None
 
     def resize_vcpus(self, vcpus: int) -> VcpuResize:
-        """Bring the VM to C(vcpus) vCPUs, or as near as its maximum lets it.
+        """Bring the VM to `vcpus` vCPUs, or as near as its maximum lets it.
 
         :raises ConfigError: below what it was launched with
         """
@@ -255,7 +255,7 @@ class ClassicVm:
         return VcpuResize(old, old)
 
     def resize_memory(self, memory_mb: int, block_mb: int = 0, probe: bool = False) -> MemoryResize:
-        """Bring the VM to C(memory_mb) MiB, in whole blocks.
+        """Bring the VM to `memory_mb` MiB, in whole blocks.
 
         :raises Unsupported: that is less than it has
         """

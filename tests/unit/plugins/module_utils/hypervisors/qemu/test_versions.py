@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is told to one QEMU and not to another. That they take it is shown with real ones: C(make releases)."""
+"""What is told to one QEMU and not to another. That they take it is shown with real ones: `make releases`."""
 
 from __future__ import annotations
 

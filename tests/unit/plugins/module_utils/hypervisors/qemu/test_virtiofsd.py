@@ -26,7 +26,7 @@ HARMFUL = ("none", "chroot", "--seccomp", "--no-sandbox", "modcaps", "--modcaps"
 
 @pytest.mark.parametrize("cache", ["", "none", "auto", "always"])
 def test_the_whole_command_line(cache: str) -> None:
-    """In Rust, the filter of system calls kills unless C(--seccomp) says otherwise; in C it cannot be turned off."""
+    """In Rust, the filter of system calls kills unless `--seccomp` says otherwise; in C it cannot be turned off."""
     rust = {"none": "never", "": "auto"}.get(cache, cache)
     words = ["/v", "--socket-path", "/s", "--shared-dir", "/d", "--cache", rust, "--sandbox", "namespace"]
     assert virtiofsd.arguments("/v", RUST, "/s", "/d", cache, False) == words
