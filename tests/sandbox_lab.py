@@ -24,7 +24,14 @@ KILLED = 137
 BOOT = {"kernel_path": "/k", "initrd_path": "/i"}
 
 #: Audit events (PEP 578) of calls that change files, and which of their arguments are the path and the directory that it is relative to.
-CHANGES = {"os.rename": (1, 3), "os.remove": (0, 1), "os.mkdir": (0, 2), "os.rmdir": (0, 1), "os.truncate": (0, None), "os.link": (1, 3)}
+CHANGES = {
+    "os.rename": (1, 3),
+    "os.remove": (0, 1),
+    "os.mkdir": (0, 2),
+    "os.rmdir": (0, 1),
+    "os.truncate": (0, None),
+    "os.link": (1, 3),
+}
 
 
 class LabHypervisor(MockHypervisor):
@@ -70,7 +77,9 @@ class Lab:
 
     def driver(self, sandbox: str = "web") -> LabHypervisor:
         """The VM, for doing something behind the engine's back."""
-        return LabHypervisor(Context(sandbox, str(self.root / "run" / sandbox), str(self.root / "state" / "sandboxes" / sandbox)))
+        return LabHypervisor(
+            Context(sandbox, str(self.root / "run" / sandbox), str(self.root / "state" / "sandboxes" / sandbox))
+        )
 
     def reboot(self) -> None:
         """What a reboot of the host leaves: /run is empty."""
@@ -87,7 +96,11 @@ class Lab:
     def remains(self) -> list[str]:
         """What is left that belongs to a sandbox, beside the roots."""
         roots = {"state", "state/sandboxes", "run"}
-        return [str(path.relative_to(self.root)) for path in self.root.rglob("*") if str(path.relative_to(self.root)) not in roots]
+        return [
+            str(path.relative_to(self.root))
+            for path in self.root.rglob("*")
+            if str(path.relative_to(self.root)) not in roots
+        ]
 
     def copy(self, target: pathlib.Path) -> Lab:
         """The same laboratory again, elsewhere. Records know their saved state by its path, so the copy is moved back to use it."""
@@ -119,7 +132,9 @@ def run_killed(root: pathlib.Path, before_change: int, work: Callable[[], Any]) 
 def _changed_path(arguments: tuple[Any, ...], path: int, directory: int | None) -> str:
     """The path of an audit event, from its arguments of these numbers."""
     place = arguments[directory] if directory is not None else -1
-    return os.path.join(os.readlink(f"/proc/self/fd/{place}") if isinstance(place, int) and place >= 0 else "/", str(arguments[path]))
+    return os.path.join(
+        os.readlink(f"/proc/self/fd/{place}") if isinstance(place, int) and place >= 0 else "/", str(arguments[path])
+    )
 
 
 def _kill_before_change(root: str, number: int) -> None:

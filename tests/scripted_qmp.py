@@ -96,7 +96,9 @@ class ScriptedQmpServer:
         if descriptors:
             entry["scm_rights_fds"] = descriptors
         self.log.append(entry)
-        client.sendall("".join(_with_id(line, identifier) + "\n" for line in reply.split("\n")).encode("utf-8", "surrogatepass"))
+        client.sendall(
+            "".join(_with_id(line, identifier) + "\n" for line in reply.split("\n")).encode("utf-8", "surrogatepass")
+        )
 
     def _reply(self, request: dict[str, Any]) -> str:
         command = request["execute"]

@@ -93,7 +93,9 @@ def right(shape: Any, random_: random.Random) -> Any:
             return random_.choice(shape.choices)
         if shape.pattern:
             return ""
-        return "".join(random_.choice(string.printable) for _number in range(random_.randrange(min(shape.most, 12) + 1)))
+        return "".join(
+            random_.choice(string.printable) for _number in range(random_.randrange(min(shape.most, 12) + 1))
+        )
     if isinstance(shape, Number):
         return random_.choice([shape.least, shape.most, random_.randint(shape.least, shape.most)])
     if isinstance(shape, Flag):
@@ -103,7 +105,9 @@ def right(shape: Any, random_: random.Random) -> Any:
     if isinstance(shape, ListOf):
         return [right(shape.shape, random_) for _number in range(random_.randrange(min(shape.most, 3) + 1))]
     if isinstance(shape, MapOf):
-        return {f"name{number}": right(shape.shape, random_) for number in range(random_.randrange(min(shape.most, 3) + 1))}
+        return {
+            f"name{number}": right(shape.shape, random_) for number in range(random_.randrange(min(shape.most, 3) + 1))
+        }
     if isinstance(shape, Record):
         value = {name: right(inner, random_) for name, inner in shape.required.items()}
         value.update({name: right(inner, random_) for name, inner in shape.optional.items() if random_.random() < 0.5})

@@ -132,9 +132,17 @@ def page() -> str:
     ]
     for title, found in columns().items():
         lines += ["", f"## {title}", "", *table(found)]
-    lines += ["", "## What takes which version of Firecracker", "", "An earlier one is refused, with the version that has it.", ""]
+    lines += [
+        "",
+        "## What takes which version of Firecracker",
+        "",
+        "An earlier one is refused, with the version that has it.",
+        "",
+    ]
     lines += ["| what | since |", "|---|---|"]
-    for since, what in sorted([*FEATURES.values(), *((find(*request).since, words) for request, words in REQUESTS.items())]):
+    for since, what in sorted(
+        [*FEATURES.values(), *((find(*request).since, words) for request, words in REQUESTS.items())]
+    ):
         lines.append(f"| {what} | {shown(since)} |")
     lines += ["", "## Versions of Firecracker that are refused", ""]
     lines += ["Unless `allow_vulnerable_vmm` is set.", "", "| hole | versions | when | what |", "|---|---|---|---|"]

@@ -71,7 +71,10 @@ CHECKS = [
     Check("ansible-test sanity", tool("ansible-test", "sanity", "--color", "no")),
     Check("ansible-lint", tool("ansible-lint", "--offline", "--profile", "production", "--nocolor")),
     Check("galaxy-importer", lambda tree: [sys.executable, str(tree / "tools/galaxy_importer_check.py")]),
-    Check("antsibull-docs", tool("antsibull-docs", "lint-collection-docs", "--plugin-docs", "--validate-collection-refs=self", ".")),
+    Check(
+        "antsibull-docs",
+        tool("antsibull-docs", "lint-collection-docs", "--plugin-docs", "--validate-collection-refs=self", "."),
+    ),
     Check("mypy", tool("mypy", "-p", "ansible_collections.kata.hypervisor.plugins.module_utils")),
     Check("antsibull-changelog", tool("antsibull-changelog", "lint")),
     Check("reuse", tool("reuse", "--root", ".", "lint", "--quiet")),
@@ -93,7 +96,10 @@ def copy_checkout(collections: pathlib.Path) -> pathlib.Path:
     """The checkout's files, tracked or about to be, at the place where a collection belongs."""
     tree = collections / "ansible_collections/kata/hypervisor"
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, stdout=subprocess.PIPE, check=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        check=True,
     )
     for name in listed.stdout.decode().split("\0"):
         source = ROOT / name
@@ -165,13 +171,22 @@ def main(wanted: list[str]) -> int:
         print(f"Checking a copy of {ROOT} with {len(checks)} checks, {PARALLEL} at a time")
         failed = []
         with concurrent.futures.ThreadPoolExecutor(PARALLEL) as pool:
-            for future in concurrent.futures.as_completed([pool.submit(run, check, tree, environment) for check in checks]):
+            for future in concurrent.futures.as_completed(
+                [pool.submit(run, check, tree, environment) for check in checks]
+            ):
                 verdict = future.result()
                 if not verdict.passed:
                     failed.append(verdict.name)
                     print(verdict.output.rstrip().replace(str(tree) + "/", ""))
-                print(f"{verdict.name:22} {verdict.seconds:6.1f} s  {'passed' if verdict.passed else 'FAILED'}", flush=True)
-    print(f"lint: {len(failed)} of {len(checks)} checks failed: {', '.join(failed)}" if failed else f"lint: {len(checks)} checks passed")
+                print(
+                    f"{verdict.name:22} {verdict.seconds:6.1f} s  {'passed' if verdict.passed else 'FAILED'}",
+                    flush=True,
+                )
+    print(
+        f"lint: {len(failed)} of {len(checks)} checks failed: {', '.join(failed)}"
+        if failed
+        else f"lint: {len(checks)} checks passed"
+    )
     return 1 if failed else 0
 
 

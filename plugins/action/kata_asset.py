@@ -36,7 +36,9 @@ class ActionModule(ActionBase):
         try:
             source = self._find_needle("files", arguments["src"])
         except AnsibleError as problem:
-            raise AnsibleActionFail(f"There is no such file on the controller: {arguments['src']}. {problem}") from problem
+            raise AnsibleActionFail(
+                f"There is no such file on the controller: {arguments['src']}. {problem}"
+            ) from problem
         checking = self._task.check_mode
         self._task.check_mode = True
         try:
@@ -47,7 +49,9 @@ class ActionModule(ActionBase):
             return foretold
         try:
             if foretold.get("needs_source"):
-                arguments["src"] = self._transfer_file(source, self._connection._shell.join_path(self._connection._shell.tmpdir, "asset"))
+                arguments["src"] = self._transfer_file(
+                    source, self._connection._shell.join_path(self._connection._shell.tmpdir, "asset")
+                )
             return self._execute_module(MODULE, {**arguments, "remote_src": True}, task_vars=task_vars)
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)
@@ -55,7 +59,9 @@ class ActionModule(ActionBase):
     def _download(self, arguments: dict[str, Any], task_vars: Any) -> dict[str, Any]:
         """Run the module; while it downloads, again and again, with a line for the user each time."""
         while True:
-            result = self._execute_module(MODULE, {"download_seconds": PROGRESS_SECONDS, **arguments}, task_vars=task_vars)
+            result = self._execute_module(
+                MODULE, {"download_seconds": PROGRESS_SECONDS, **arguments}, task_vars=task_vars
+            )
             if "unfinished" not in result or arguments.get("download_seconds"):
                 return result
             received, total = (int(result["unfinished"][key]) for key in ("received", "total"))

@@ -10,7 +10,9 @@ import textwrap
 
 def _inside(option: str, documented: str, indent: int) -> str:
     """Documented options as suboptions of another one. Directories are options of the task itself."""
-    text = re.sub(r"\bO\((?=[a-z])(?!state_dir|run_dir)", f"O({option}[].", textwrap.indent(documented.strip("\n"), " " * indent))
+    text = re.sub(
+        r"\bO\((?=[a-z])(?!state_dir|run_dir)", f"O({option}[].", textwrap.indent(documented.strip("\n"), " " * indent)
+    )
     return f"{' ' * indent}suboptions:\n{text}\n"
 
 
@@ -812,8 +814,7 @@ class ModuleDocFragment:
     TIMEOUTS: str = "options:" + _TIMEOUTS
     WAIT: str = "options:" + _WAIT
     VM: str = "options:" + _VM
-    TEMPLATE_DEVICES: str = (
-        r"""
+    TEMPLATE_DEVICES: str = r"""
 options:
   devices:
     description:
@@ -821,13 +822,10 @@ options:
       - With O(hypervisor=qemu) a template has none. They are plugged into its clones.
     type: list
     elements: dict
-"""
-        + _inside("devices", _DEVICE, 4)
-    )
+""" + _inside("devices", _DEVICE, 4)
 
     # Many sandboxes: the options are those of each item.
-    ITEMS: str = (
-        r"""
+    ITEMS: str = r"""
 options:
   sandboxes:
     description:
@@ -835,6 +833,4 @@ options:
     type: list
     elements: dict
     required: true
-"""
-        + _inside("sandboxes", _OPTIONS, 4)
-    )
+""" + _inside("sandboxes", _OPTIONS, 4)

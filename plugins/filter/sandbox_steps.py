@@ -84,7 +84,9 @@ def sandbox_steps(
         try:
             order = int(sandbox.get("order", 0))
         except (TypeError, ValueError) as problem:
-            raise AnsibleFilterError(f"The order of sandbox {sandbox.get('id')} must be a whole number, not {sandbox['order']!r}") from problem
+            raise AnsibleFilterError(
+                f"The order of sandbox {sandbox.get('id')} must be a whole number, not {sandbox['order']!r}"
+            ) from problem
         known: dict[str, Any] = {}
         if "absent" not in (state, sandbox.get("state")):
             known = {**found, **defaults}

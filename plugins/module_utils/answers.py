@@ -119,7 +119,10 @@ def shape_of(kind: Any, **special: Any) -> Record:
 
     :param special: shapes of fields whose annotation `FIELD_SHAPES` does not have
     """
-    shapes = {field.name: special[field.name] if field.name in special else FIELD_SHAPES[str(field.type)] for field in dataclasses.fields(kind)}
+    shapes = {
+        field.name: special[field.name] if field.name in special else FIELD_SHAPES[str(field.type)]
+        for field in dataclasses.fields(kind)
+    }
     return Record({}, shapes)
 
 
@@ -238,7 +241,9 @@ def parsed(data: bytes | str, source: str, most: int) -> Any:
     try:
         return json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as problem:
-        raise AnswerError(f"{source} cannot be used: it must be JSON ({problem})", answer=brief(data[:200])) from problem
+        raise AnswerError(
+            f"{source} cannot be used: it must be JSON ({problem})", answer=brief(data[:200])
+        ) from problem
 
 
 def _refuse_constant(word: str) -> None:

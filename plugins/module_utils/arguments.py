@@ -128,7 +128,11 @@ def errors_of_one_device(params: Mapping[str, Any]) -> Iterator[None]:
         yield
     except HypervisorError as problem:
         if problem.option == "devices":
-            names = [name for name in DEVICE_SUBOPTIONS if name != "type" and params.get(name) is not None and params[name] == problem.wanted]
+            names = [
+                name
+                for name in DEVICE_SUBOPTIONS
+                if name != "type" and params.get(name) is not None and params[name] == problem.wanted
+            ]
             problem.option = names[0] if names else "id"
             problem.wanted = problem.wanted if names else params["id"]
         raise
@@ -177,7 +181,9 @@ def parse_spec(params: Mapping[str, Any]) -> SandboxSpec:
         }
         hypervisor, options = params.get("hypervisor"), _given(params)
         if params.get("config_file") and params.get("state") != "absent":
-            hypervisor, options = _with_config_file(clean_path(params["config_file"], "config_file"), hypervisor, options)
+            hypervisor, options = _with_config_file(
+                clean_path(params["config_file"], "config_file"), hypervisor, options
+            )
         return SandboxSpec(
             id=sandbox,
             state=params.get("state"),
@@ -243,7 +249,11 @@ def words(name: str, value: Any) -> list[str]:
     result = []
     for word in value:
         if isinstance(word, bool) or not isinstance(word, (str, int, float)):
-            fix = "Put it in quotes: YAML reads true, yes, on and their opposites as values, not as text." if isinstance(word, bool) else ""
+            fix = (
+                "Put it in quotes: YAML reads true, yes, on and their opposites as values, not as text."
+                if isinstance(word, bool)
+                else ""
+            )
             raise ConfigError("each word of this list must be text or a number", option=name, wanted=word, fix=fix)
         result.append(str(word))
         if [result[-1]] != split_quoted_words(result[-1]):

@@ -112,7 +112,11 @@ class Service:
         program = program_path(self.layout.state_root)
         try:
             with open(self.path, encoding="utf-8") as stream:
-                return stream.read() == self.text(program) and os.path.realpath(self.link) == self.path and os.path.isfile(program)
+                return (
+                    stream.read() == self.text(program)
+                    and os.path.realpath(self.link) == self.path
+                    and os.path.isfile(program)
+                )
         except OSError:
             return False
 
@@ -134,7 +138,9 @@ class Service:
                 sync(os.path.dirname(self.link))
                 _drop_unused_programs(self.layout.state_root)
         except OSError as problem:
-            raise HostError("its service cannot be made", option="autostart", wanted=True, answer=str(problem)) from problem
+            raise HostError(
+                "its service cannot be made", option="autostart", wanted=True, answer=str(problem)
+            ) from problem
         _systemctl("daemon-reload")
         # An active service is what shuts the guest down before the host does. It waits until this task lets the sandbox go.
         _systemctl("start", "--no-block", self.name)
@@ -151,7 +157,9 @@ class Service:
             with _library_lock(self.layout.state_root):
                 _drop_unused_programs(self.layout.state_root)
         except OSError as problem:
-            raise HostError("its service cannot be removed", option="autostart", wanted=False, answer=str(problem)) from problem
+            raise HostError(
+                "its service cannot be removed", option="autostart", wanted=False, answer=str(problem)
+            ) from problem
         if has_systemd():
             # Without its file it has nothing to do when it stops, so the guest runs on.
             _systemctl("daemon-reload")
@@ -264,7 +272,9 @@ def _systemctl(*words: str) -> None:
     try:
         run(["systemctl", "--no-ask-password", *words], SYSTEMD_SECONDS).checked()
     except HostError as problem:
-        raise HostError(f"systemd did not take '{' '.join(words)}'", option="autostart", answer=problem.answer) from problem
+        raise HostError(
+            f"systemd did not take '{' '.join(words)}'", option="autostart", answer=problem.answer
+        ) from problem
 
 
 # --- what the service runs -------------------------------------------------------------------------------------------

@@ -69,9 +69,7 @@ class HypervisorConfig:
     default_max_vcpus: int = option(
         0, "max_vcpus", "default_max_vcpus", "default_maxvcpus", type="int", unit="count", only=QEMU
     )
-    memory_size: int = option(
-        0, "memory_mb", "memory_size", "default_memory", type="int", unit="MiB", cost=LIVE_MEMORY
-    )
+    memory_size: int = option(0, "memory_mb", "memory_size", "default_memory", type="int", unit="MiB", cost=LIVE_MEMORY)
     default_bridges: int = option(0, "bridges", "default_bridges", type="int", unit="count", only=QEMU)
     msize_9p: int = option(0, "msize_9p", type="int", unit="bytes", only=QEMU)
     mem_slots: int = option(0, "memory_slots", "mem_slots", type="int", unit="count", only=QEMU)
@@ -144,16 +142,16 @@ class HypervisorConfig:
     initramfs_path: str = option("", "initramfs_path", "initramfs", type="path", only=QEMU)
     enable_pci: bool = option(False, "enable_pci", type="bool", only=FIRECRACKER)
     smt: bool = option(False, "smt", type="bool", only=FIRECRACKER)
-    cpu_template: str = option(
-        "", "cpu_template", choices=("C3", "T2", "T2A", "T2CL", "T2S", "V1N1"), only=FIRECRACKER
-    )
+    cpu_template: str = option("", "cpu_template", choices=("C3", "T2", "T2A", "T2CL", "T2S", "V1N1"), only=FIRECRACKER)
     #: A file that says which features of the host's CPU the guest is shown; takes the place of cpu_template.
     cpu_config_path: str = option("", "cpu_config_path", type="path", only=FIRECRACKER)
     track_dirty_pages: bool = option(False, "track_dirty_pages", type="bool", only=FIRECRACKER)
     entropy_device: bool = option(False, "entropy_device", type="bool", only=FIRECRACKER)
     console_rate_limit: int = option(0, "console_rate_limit", type="int", unit="bytes", only=FIRECRACKER)
     vmm_metrics: bool = option(False, "vmm_metrics", type="bool", only=FIRECRACKER)
-    vmm_log_level: str = option("", "vmm_log_level", choices=("error", "warning", "info", "debug", "trace"), only=FIRECRACKER)
+    vmm_log_level: str = option(
+        "", "vmm_log_level", choices=("error", "warning", "info", "debug", "trace"), only=FIRECRACKER
+    )
     mmds_size_limit: int = option(0, "mmds_size_limit", type="int", unit="bytes", only=FIRECRACKER)
     #: Empty disks that a VM starts with, and that are exchanged for others while it runs.
     placeholder_drives: int = option(0, "placeholder_drives", type="int", unit="count", only=FIRECRACKER)

@@ -95,7 +95,10 @@ TYPES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     ),
     "pmem": (("file",), {"read_only": False, "rate_limit": None}),
     "entropy": ((), {"rate_limit": None}),
-    "mmds": (("interfaces",), {"version": "V2", "address": None, "imds_compat": False, "contents": None, "hide_contents": None}),
+    "mmds": (
+        ("interfaces",),
+        {"version": "V2", "address": None, "imds_compat": False, "contents": None, "hide_contents": None},
+    ),
 }
 
 
@@ -133,7 +136,10 @@ def check_devices(devices: list[dict[str, Any]], sandbox: str = "", alone: bool 
         for name in device.get("interfaces", ()):
             if name not in nets:
                 raise ConfigError(
-                    f"device {device['id']} names an interface that is not there", sandbox=sandbox, option="devices", wanted=name
+                    f"device {device['id']} names an interface that is not there",
+                    sandbox=sandbox,
+                    option="devices",
+                    wanted=name,
                 )
     return checked
 
@@ -166,7 +172,9 @@ def _check_device(said: dict[str, Any], taken: list[str], alone: bool = False) -
     if "mac" in checked:
         checked["mac"] = checked["mac"].lower()
         if not MAC_ADDRESS.fullmatch(checked["mac"]) or int(checked["mac"][:2], 16) & 1:
-            raise wrong(f"mac of device {identity} must be the MAC address of one interface, not {checked['mac']}", name="mac")
+            raise wrong(
+                f"mac of device {identity} must be the MAC address of one interface, not {checked['mac']}", name="mac"
+            )
     if checked.get("kind") == "tap" and checked.get("mtu", 0) > MOST_TAP_MTU:
         raise wrong(f"mtu of device {identity} must be at most {MOST_TAP_MTU}, which is what a tap takes", name="mtu")
     if kind == "fs" and len(os.fsencode(checked["tag"])) > MOST_TAG:
@@ -178,7 +186,9 @@ def _check_device(said: dict[str, Any], taken: list[str], alone: bool = False) -
         if not checked.get("hide_contents", True):
             del checked["hide_contents"]  # As in records of earlier versions.
     if len(os.fsencode(checked.get("serial", ""))) > 20:
-        raise wrong(f"serial of device {identity} must be at most 20 bytes long, which is what a guest sees", name="serial")
+        raise wrong(
+            f"serial of device {identity} must be at most 20 bytes long, which is what a guest sees", name="serial"
+        )
     return checked
 
 
@@ -218,14 +228,18 @@ def _check_metadata(checked: dict[str, Any], wrong: Callable[..., ConfigError]) 
     if not checked["interfaces"]:
         raise wrong("a metadata service needs at least one of the interfaces", name="interfaces")
     address = checked.get("address", "169.254.169.254")
-    if not re.fullmatch(r"169\.254(\.[0-9]{1,3}){2}", address) or not all(int(part) < 256 for part in address.split(".")):
+    if not re.fullmatch(r"169\.254(\.[0-9]{1,3}){2}", address) or not all(
+        int(part) < 256 for part in address.split(".")
+    ):
         raise wrong(f"address must be a link-local IPv4 address such as 169.254.169.254, not {address}", name="address")
     try:
         checked_answer(CONTENTS, checked.get("contents"), "contents")
     except AnswerError as problem:
         raise wrong(problem.message, name="contents") from None
     if _has_null(checked.get("contents")):
-        raise wrong("contents must not have null: to the metadata service it means that a name is removed", name="contents")
+        raise wrong(
+            "contents must not have null: to the metadata service it means that a name is removed", name="contents"
+        )
 
 
 def _has_null(value: Any) -> bool:
@@ -265,9 +279,7 @@ def with_indexes(devices: list[dict[str, Any]], recorded: list[dict[str, Any]]) 
     return placed
 
 
-def changed_devices(
-    devices: list[dict[str, Any]], changes: dict[str, dict[str, Any] | None]
-) -> list[dict[str, Any]]:
+def changed_devices(devices: list[dict[str, Any]], changes: dict[str, dict[str, Any] | None]) -> list[dict[str, Any]]:
     """The devices with single ones replaced, added or (None) left out."""
     listed = {device["id"]: device for device in devices}
     for identity, device in changes.items():
@@ -281,13 +293,21 @@ def changed_devices(
 def same_device(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether the same was asked for twice; the position is ours, nobody asks for it."""
     different = [name for name in {**one, **other} if name != "index" and one.get(name) != other.get(name)]
-    return all(name in one and name in other and DEVICE_SUBOPTIONS[name]["type"] == "path" and same_path(one[name], other[name]) for name in different)
+    return all(
+        name in one
+        and name in other
+        and DEVICE_SUBOPTIONS[name]["type"] == "path"
+        and same_path(one[name], other[name])
+        for name in different
+    )
 
 
 def same_devices(some: list[dict[str, Any]], others: list[dict[str, Any]]) -> bool:
     """Whether the same devices were asked for twice, in whatever order."""
     listed = {device["id"]: device for device in others}
-    return len(some) == len(others) and all(device["id"] in listed and same_device(device, listed[device["id"]]) for device in some)
+    return len(some) == len(others) and all(
+        device["id"] in listed and same_device(device, listed[device["id"]]) for device in some
+    )
 
 
 def make_device(device: dict[str, Any]) -> Device:
@@ -306,7 +326,9 @@ _TYPES: dict[str, type] = {"str": str, "path": str, "int": int, "bool": bool, "l
 def _check_recorded(device: dict[str, Any]) -> None:
     """Refuse a device that no version of ours wrote. Its values are not judged again: rules that are newer must not keep it from being removed."""
     kind = device.get("type")
-    wrong = [name for name in TYPES[kind][0] if name not in device] if isinstance(kind, str) and kind in TYPES else ["type"]
+    wrong = (
+        [name for name in TYPES[kind][0] if name not in device] if isinstance(kind, str) and kind in TYPES else ["type"]
+    )
     for name, value in device.items():
         expected = int if name == "index" else _TYPES.get(DEVICE_SUBOPTIONS.get(name, {}).get("type", ""), object)
         if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):

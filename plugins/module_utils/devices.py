@@ -213,7 +213,11 @@ class MemoryDevice:
     probe: bool = False
 
     def __post_init__(self) -> None:
-        for what, value in (("the size of memory in MiB", self.size_mb), ("a memory slot", self.slot), ("an address", self.addr)):
+        for what, value in (
+            ("the size of memory in MiB", self.size_mb),
+            ("a memory slot", self.slot),
+            ("an address", self.addr),
+        ):
             _check_number(what, value)
 
 

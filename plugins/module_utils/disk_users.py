@@ -112,7 +112,10 @@ def claimed(uses: Collection[Use], own: Collection[int] = (), option: str = "dev
                 except BlockingIOError:
                     if time.monotonic() > deadline:
                         raise StateError(
-                            "another task is about to use this file", option=option, wanted=use.path, fix="Run the task again."
+                            "another task is about to use this file",
+                            option=option,
+                            wanted=use.path,
+                            fix="Run the task again.",
                         ) from None
                     time.sleep(0.02)
                 except OSError:
@@ -130,7 +133,11 @@ def holders(path: str) -> list[Holder]:
         if pid == os.getpid():
             continue
         with contextlib.suppress(OSError):
-            modes = {_writes(pid, number) for number in os.listdir(f"/proc/{pid}/fd") if _is(f"/proc/{pid}/fd/{number}", keys)}
+            modes = {
+                _writes(pid, number)
+                for number in os.listdir(f"/proc/{pid}/fd")
+                if _is(f"/proc/{pid}/fd/{number}", keys)
+            }
             if True in modes or (modes and _is_vmm(_words(pid))):
                 found.append(Holder(pid, True in modes, described(pid)))
     return found
@@ -184,7 +191,10 @@ def _is_vmm(words: list[str]) -> bool:
 def described(pid: int) -> str:
     """A process for people: its sandbox where its command line names one, its program, its pid."""
     words = _words(pid)
-    program = os.path.basename(next((word for word in words[:2] if os.path.basename(word).startswith(VMMS)), words[0])) or "a process"
+    program = (
+        os.path.basename(next((word for word in words[:2] if os.path.basename(word).startswith(VMMS)), words[0]))
+        or "a process"
+    )
     sandbox = words[words.index("--id") + 1] if "--id" in words[:-1] else ""
     named = re.search(r"/([^/\0]+)/api\.sock|\0guest=([A-Za-z0-9._-]+)", "\0".join(words))
     sandbox = (named[1] or named[2]) if named else sandbox
@@ -242,7 +252,9 @@ def user_of(path: str) -> str:
             return f"{name} is mounted on {mounted[number]}"
         if f"/dev/{name}" in _swaps():
             return f"{name} is swap space"
-        holders = os.listdir(f"/sys/class/block/{name}/holders") if os.path.isdir(f"/sys/class/block/{name}/holders") else []
+        holders = (
+            os.listdir(f"/sys/class/block/{name}/holders") if os.path.isdir(f"/sys/class/block/{name}/holders") else []
+        )
         if holders:
             return f"{name} is part of {', '.join(sorted(holders))}"
     return ""

@@ -166,7 +166,11 @@ def _is_closed(path: str) -> bool:
             if found.st_uid not in (0, os.geteuid()):
                 return False
             # In a directory with the sticky bit nobody moves what is ours; a link's mode says nothing.
-            if not stat.S_ISLNK(found.st_mode) and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX:
+            if (
+                not stat.S_ISLNK(found.st_mode)
+                and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+                and not found.st_mode & stat.S_ISVTX
+            ):
                 return False
             if current == "/":
                 break

@@ -68,5 +68,9 @@ def _drop_unused(copy: EngineCopy) -> None:
     for name in os.listdir(copy.root):
         path = os.path.join(copy.root, name)
         with contextlib.suppress(OSError):
-            if path != copy.path and not name.startswith(".") and time.time() - os.lstat(path).st_mtime > UNUSED_SECONDS:
+            if (
+                path != copy.path
+                and not name.startswith(".")
+                and time.time() - os.lstat(path).st_mtime > UNUSED_SECONDS
+            ):
                 shutil.rmtree(path)

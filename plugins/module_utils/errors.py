@@ -21,7 +21,9 @@ def printable(text: str, lines: bool = True) -> str:
     if text.isprintable():
         return text
     kept = "\n\t" if lines else ""
-    return "".join(one if one.isprintable() or one in kept else one.encode("unicode_escape").decode("ascii") for one in text)
+    return "".join(
+        one if one.isprintable() or one in kept else one.encode("unicode_escape").decode("ascii") for one in text
+    )
 
 
 class HypervisorError(Exception):
@@ -120,7 +122,9 @@ class VmmError(HypervisorError):
 class LaunchError(VmmError):
     """The VMM did not start. Carries its exit code, its whole command line and the end of its log."""
 
-    def __init__(self, message: str, *, exit_code: int | None = None, argv: list[str] | None = None, **facts: Any) -> None:
+    def __init__(
+        self, message: str, *, exit_code: int | None = None, argv: list[str] | None = None, **facts: Any
+    ) -> None:
         super().__init__(message, **facts)
         self.exit_code = exit_code
         self.argv = list(argv or [])

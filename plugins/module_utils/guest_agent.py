@@ -64,7 +64,9 @@ ANSWERS: dict[str, Any] = {
             {"name": _NAME},
             {
                 "hardware-address": Text(64),
-                "ip-addresses": ListOf(Record({"ip-address": Text(64)}, {"ip-address-type": Text(16), "prefix": Number(0, 128)}), most=256),
+                "ip-addresses": ListOf(
+                    Record({"ip-address": Text(64)}, {"ip-address-type": Text(16), "prefix": Number(0, 128)}), most=256
+                ),
             },
         ),
         most=256,
@@ -134,7 +136,9 @@ class GuestAgent:
             error = checked(ERROR, answer["error"], f"the guest agent's refusal of {command}")
             raise AgentError(f"the guest agent refused {command}", wanted=command, answer=printable(error["desc"]))
         if "return" not in answer:
-            raise AnswerError(f"the guest agent's answer to {command} has neither a return nor an error", answer=brief(answer))
+            raise AnswerError(
+                f"the guest agent's answer to {command} has neither a return nor an error", answer=brief(answer)
+            )
         return checked(ANSWERS[command], answer["return"], f"the guest agent's answer to {command}")
 
     def _synchronize(self) -> None:
@@ -182,7 +186,11 @@ class GuestAgent:
 def describe(agent: GuestAgent) -> dict[str, Any]:
     """What a guest tells of itself: operating system, host name, addresses by interface. What it does not know is left out."""
     facts: dict[str, Any] = {}
-    for name, command in (("os", "guest-get-osinfo"), ("host_name", "guest-get-host-name"), ("interfaces", "guest-network-get-interfaces")):
+    for name, command in (
+        ("os", "guest-get-osinfo"),
+        ("host_name", "guest-get-host-name"),
+        ("interfaces", "guest-network-get-interfaces"),
+    ):
         try:
             facts[name] = agent.ask(command)
         except (AgentError, AnswerError):
@@ -219,7 +227,14 @@ def addresses_of(facts: dict[str, Any]) -> list[str]:
         except ValueError:
             continue
         mapped = address.version == 6 and (address.ipv4_mapped or address.sixtofour or address.teredo)
-        if not (mapped or address.is_loopback or address.is_unspecified or address.is_link_local or address.is_multicast or address.is_reserved):
+        if not (
+            mapped
+            or address.is_loopback
+            or address.is_unspecified
+            or address.is_link_local
+            or address.is_multicast
+            or address.is_reserved
+        ):
             found.append(address)
     return [str(address) for address in sorted(found, key=lambda address: address.version)]
 

@@ -52,7 +52,11 @@ def gather(
     """
     vmms = [qemu_facts(path, wanted=bool(qemu_paths)) for path in qemu_paths or usual_qemus()]
     usable = next((vmm["path"] for vmm in vmms if vmm["usable"]), "")
-    accelerator = accelerator_facts(usable, run_dir, kernel_path) if probe else {"accelerator": "", "reason": "it was not asked for"}
+    accelerator = (
+        accelerator_facts(usable, run_dir, kernel_path)
+        if probe
+        else {"accelerator": "", "reason": "it was not asked for"}
+    )
     for vmm in vmms:
         if vmm["usable"]:
             vmm["capabilities"] = qemu_capabilities(vmm["path"], accelerator["accelerator"])
@@ -67,7 +71,9 @@ def gather(
         "devices": {name: device_facts(path) for name, path in DEVICES.items()},
         "accelerator": accelerator,
         "hypervisors": [*vmms, *vmm_facts.firecrackers(firecracker_paths), *vmm_facts.acrns(acrn_dm_paths)],
-        "free_space": {name: free_space_mb(path) for name, path in (("state_dir_mb", state_dir), ("run_dir_mb", run_dir))},
+        "free_space": {
+            name: free_space_mb(path) for name, path in (("state_dir_mb", state_dir), ("run_dir_mb", run_dir))
+        },
     }
 
 
@@ -99,7 +105,14 @@ def qemu_facts(path: str, wanted: bool = False) -> dict[str, Any]:
     """A QEMU binary's version, and whether a sandbox can run with it."""
     from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.binary import version_of
 
-    facts: dict[str, Any] = {"hypervisor": "qemu", "path": path, "version": "", "usable": False, "reason": "", "capabilities": {}}
+    facts: dict[str, Any] = {
+        "hypervisor": "qemu",
+        "path": path,
+        "version": "",
+        "usable": False,
+        "reason": "",
+        "capabilities": {},
+    }
     if wanted and not os.access(path, os.X_OK):
         return {**facts, "reason": "there is no program of that name"}
     try:

@@ -42,7 +42,9 @@ def open_for(path: str, uid: int, read_only: bool = False) -> int:
 
 def _call(number: int, *arguments: int | bytes) -> int:
     library = ctypes.CDLL(None, use_errno=True)
-    result = library.syscall(ctypes.c_long(number), *(ctypes.c_long(one) if isinstance(one, int) else one for one in arguments))
+    result = library.syscall(
+        ctypes.c_long(number), *(ctypes.c_long(one) if isinstance(one, int) else one for one in arguments)
+    )
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))

@@ -41,7 +41,11 @@ BLOCK_DEVICE_DRIVERS = ("virtio-scsi", "virtio-blk", "virtio-mmio", "nvdimm")
 SHARED_FILE_SYSTEMS = ("virtio-9p", "virtio-fs")
 HYPERVISOR_TABLES = ("qemu", "firecracker", "acrn")
 #: Tables of which Kata 1.x has one kind only, and its error for another kind.
-PARTS = (("proxy", "proxy type not supported"), ("agent", "agent type is not supported"), ("shim", "shim is not supported"))
+PARTS = (
+    ("proxy", "proxy type not supported"),
+    ("agent", "agent type is not supported"),
+    ("shim", "shim is not supported"),
+)
 #: What an image's init gets told, so that only the agent runs.
 IMAGE_PARAMS = (
     Param("systemd.unit", "kata-containers.target"),
@@ -65,7 +69,11 @@ PROGRAM_KEYS = ("path", "ctlpath", "jailer_path", "virtio_fs_daemon")
 
 #: What later releases of Kata call otherwise, by key.
 LATER_WORDS = {
-    "block_device_driver": {"virtio-blk-pci": "virtio-blk", "virtio-blk-ccw": "virtio-blk", "virtio-blk-mmio": "virtio-mmio"},
+    "block_device_driver": {
+        "virtio-blk-pci": "virtio-blk",
+        "virtio-blk-ccw": "virtio-blk",
+        "virtio-blk-mmio": "virtio-mmio",
+    },
     "virtio_fs_cache": {"never": "none"},
 }
 #: The most that a configuration file may have, bytes.
@@ -312,7 +320,9 @@ def _check_programs(document: dict[str, Any]) -> None:
 def _tables(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The hypervisors' tables, by name."""
     tables = document.get("hypervisor")
-    return {name: table for name, table in tables.items() if isinstance(table, dict)} if isinstance(tables, dict) else {}
+    return (
+        {name: table for name, table in tables.items() if isinstance(table, dict)} if isinstance(tables, dict) else {}
+    )
 
 
 def _translate(document: dict[str, Any]) -> bool:
@@ -348,7 +358,13 @@ def _replace_options(document: dict[str, Any], options: Mapping[str, Any]) -> No
     for declared in options_of(HypervisorConfig):
         value = options.get(declared.name)
         if value is not None and declared.type in ("str", "int", "bool", "path"):
-            given.update({key: value for key in (declared.name, *declared.aliases) if key in TEXT_KEYS | NUMBER_KEYS | FLAG_KEYS and key not in given})
+            given.update(
+                {
+                    key: value
+                    for key in (declared.name, *declared.aliases)
+                    if key in TEXT_KEYS | NUMBER_KEYS | FLAG_KEYS and key not in given
+                }
+            )
     for table in _tables(document).values():
         table.update(given)
         if "kernel_params" in options:
@@ -379,7 +395,9 @@ def _parse(path: str) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError("this is no TOML", option="config_file", answer=str(error)) from error
     except (RecursionError, ValueError) as error:
-        raise ConfigError("this is no TOML that can be read", option="config_file", answer=f"{type(error).__name__}: {error}") from error
+        raise ConfigError(
+            "this is no TOML that can be read", option="config_file", answer=f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def _configuration(document: Mapping[str, Any], host: LoaderHost) -> KataConfiguration:

@@ -86,7 +86,9 @@ def socket_path(*elements: str) -> str:
     try:
         size = len(os.fsencode(path))
     except UnicodeEncodeError as error:
-        raise ConfigError("a socket's path must be text that the file system can write", wanted=path, answer=str(error)) from error
+        raise ConfigError(
+            "a socket's path must be text that the file system can write", wanted=path, answer=str(error)
+        ) from error
     if size > MAX_SOCKET_PATH:
         raise ConfigError(
             f"the socket path {path} has {size} bytes and the kernel takes {MAX_SOCKET_PATH}",

@@ -76,7 +76,9 @@ def parse_mounts(text: str) -> list[MountPoint]:
         if line and (len(words) < 5 or not MOUNT_NUMBER.fullmatch(words[0])):
             raise HostError(f"{MOUNT_INFO} cannot be understood", answer=brief(line))
         if line:
-            found.append(MountPoint(int(words[0]), re.sub(r"\\([0-3][0-7]{2})", lambda octal: chr(int(octal[1], 8)), words[4])))
+            found.append(
+                MountPoint(int(words[0]), re.sub(r"\\([0-3][0-7]{2})", lambda octal: chr(int(octal[1], 8)), words[4]))
+            )
     return found
 
 

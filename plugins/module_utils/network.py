@@ -33,7 +33,9 @@ MAX_NAME = 15
 #: Seconds in which a process that has ended lets go of a tap.
 RELEASE_SECONDS = 2.0
 #: What can be done where a macvtap interface is missing; not every kernel has them.
-MAKE_MACVTAP = "Make it first, with a kernel that has macvtap: ip link add link PARENT name NAME type macvtap mode bridge."
+MAKE_MACVTAP = (
+    "Make it first, with a kernel that has macvtap: ip link add link PARENT name NAME type macvtap mode bridge."
+)
 
 
 def generated_mac(seed: str) -> str:
@@ -56,7 +58,9 @@ def check_name(name: str, option: str = "devices") -> None:
     :raises ConfigError: it is empty, too long, or has a slash or a blank
     """
     if not 0 < len(name.encode()) <= MAX_NAME or any(c.isspace() or c in "/:%" for c in name) or name in (".", ".."):
-        raise ConfigError(f"this cannot be the name of a network interface (1 to {MAX_NAME} bytes)", option=option, wanted=name)
+        raise ConfigError(
+            f"this cannot be the name of a network interface (1 to {MAX_NAME} bytes)", option=option, wanted=name
+        )
 
 
 def exists(name: str) -> bool:
@@ -107,7 +111,9 @@ def open_tap(name: str, queues: int = 1) -> list[int]:
             f"the tap {name} cannot be opened",
             option="devices",
             answer=str(error),
-            fix="Another VM holds it." if busy else "The host needs /dev/net/tun (module tun), and the task root's rights.",
+            fix="Another VM holds it."
+            if busy
+            else "The host needs /dev/net/tun (module tun), and the task root's rights.",
         ) from error
     return descriptors
 
@@ -219,7 +225,10 @@ def open_vhost_net(count: int) -> list[int]:
     except OSError as error:
         close_all(descriptors)
         raise HostError(
-            "vhost is wanted, and the host has no vhost-net", option="devices", answer=str(error), fix="Load the module vhost_net."
+            "vhost is wanted, and the host has no vhost-net",
+            option="devices",
+            answer=str(error),
+            fix="Load the module vhost_net.",
         ) from error
     return descriptors
 
@@ -242,12 +251,16 @@ def bring_up(name: str, mtu: int = 0, bridge: str = "") -> None:
             if mtu:
                 fcntl.ioctl(control, SIOCSIFMTU, struct.pack("16si20x", name.encode(), mtu))
             step = "its index cannot be read"
-            index = struct.unpack("16si20x", fcntl.ioctl(control, SIOCGIFINDEX, struct.pack("16s24x", name.encode())))[1]
+            index = struct.unpack("16si20x", fcntl.ioctl(control, SIOCGIFINDEX, struct.pack("16s24x", name.encode())))[
+                1
+            ]
             if bridge and not _is_port_of(name, bridge):
                 step = f"it cannot be put into the bridge {bridge}"
                 fcntl.ioctl(control, SIOCBRADDIF, struct.pack("16si20x", bridge.encode(), index))
             step = "it cannot be switched on"
-            flags = struct.unpack("16sH22x", fcntl.ioctl(control, SIOCGIFFLAGS, struct.pack("16s24x", name.encode())))[1]
+            flags = struct.unpack("16sH22x", fcntl.ioctl(control, SIOCGIFFLAGS, struct.pack("16s24x", name.encode())))[
+                1
+            ]
             if not flags & IFF_UP:
                 fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sH22x", name.encode(), flags | IFF_UP))
         except OSError as error:
@@ -262,7 +275,9 @@ def check_bridge(name: str) -> None:
     check_name(name)
     if not os.path.isdir(f"/sys/class/net/{name}/bridge"):
         raise HostError(
-            f"the host has no bridge {name}", option="devices", fix="Make it first (role kata_host, or ip link add NAME type bridge)."
+            f"the host has no bridge {name}",
+            option="devices",
+            fix="Make it first (role kata_host, or ip link add NAME type bridge).",
         )
 
 

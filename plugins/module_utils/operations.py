@@ -190,7 +190,13 @@ class Operations:
         """Let the journal have what a new VMM says."""
         from ansible_collections.kata.hypervisor.plugins.module_utils.supervision import follow_log
 
-        follow_log(self.sandbox.layout, driver.hypervisor_config(), pid, driver.vmm_log(), _grown_from(driver.vmm_log(), before))
+        follow_log(
+            self.sandbox.layout,
+            driver.hypervisor_config(),
+            pid,
+            driver.vmm_log(),
+            _grown_from(driver.vmm_log(), before),
+        )
 
     def _do_stop(self, step: Step) -> None:
         driver = self._live()

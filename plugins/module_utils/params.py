@@ -33,7 +33,7 @@ def split_words(text: str) -> list[str]:
 def split_quoted_words(text: str) -> list[str]:
     """The words of a text, split at white space outside of double quotes, as the kernel splits its command line (lib/cmdline.c, next_arg)."""
     words, word, quoted = [], "", False
-    for piece in re.split("([\"]|" + WHITE_SPACE.pattern + ")", text):
+    for piece in re.split('(["]|' + WHITE_SPACE.pattern + ")", text):
         if piece == '"':
             quoted = not quoted
         if not quoted and WHITE_SPACE.fullmatch(piece):

@@ -207,7 +207,11 @@ def _plan_autostart(plan: Plan, observed: Observed) -> None:
     if wanted == observed.autostart:
         return
     plan.before["autostart_service"], plan.after["autostart_service"] = observed.autostart, wanted
-    text = "have a service that brings it back after a reboot" if wanted else "remove the service that brings it back after a reboot"
+    text = (
+        "have a service that brings it back after a reboot"
+        if wanted
+        else "remove the service that brings it back after a reboot"
+    )
     step = Step("autostart", text, {"wanted": wanted})
     plan.steps.insert(len(plan.steps) if wanted else 0, step)
 
@@ -292,8 +296,14 @@ class _Existing:
                 changes.append(live)
             elif wanted != recorded and not (declared[name].type == "path" and same_path(recorded, wanted)):
                 cost = declared[name].cost_for(self.plan.hypervisor)
-                cost = Cost.RESTART if cost in (Cost.UNSUPPORTED, Cost.LIVE) and name not in (*LIVE_SIZES, *HOST_SIDE) else cost
-                why = f"{self.plan.hypervisor} cannot change it while the VM runs" if name in LIVE_SIZES and cost else ""
+                cost = (
+                    Cost.RESTART
+                    if cost in (Cost.UNSUPPORTED, Cost.LIVE) and name not in (*LIVE_SIZES, *HOST_SIDE)
+                    else cost
+                )
+                why = (
+                    f"{self.plan.hypervisor} cannot change it while the VM runs" if name in LIVE_SIZES and cost else ""
+                )
                 changes.append(Change(name, recorded, wanted, cost, why=why))
         return changes
 
@@ -352,7 +362,11 @@ class _Existing:
         changes = []
         for identity, device in recorded.items():
             new = listed.get(identity)
-            if new is not None and same_device(device, new) and not (self.has_guest and identity in self.observed.outdated):
+            if (
+                new is not None
+                and same_device(device, new)
+                and not (self.has_guest and identity in self.observed.outdated)
+            ):
                 continue
             changes.append(self._device_change(device, new))
         for identity, device in listed.items():
@@ -411,7 +425,9 @@ class _Existing:
             if needed > allowed:
                 refused.append(change.needs())
         if self.unresponsive and not stops and allowed < Cost.RESTART:
-            refused.append(f"its VMM does not answer and would have to be ended ({self.observed.reason or 'no reason is known'})")
+            refused.append(
+                f"its VMM does not answer and would have to be ended ({self.observed.reason or 'no reason is known'})"
+            )
         if self.now == "saved" and stops and not allowed:
             refused.append("its saved state would be lost: that needs disruption=restart, or starting it first")
         if refused:

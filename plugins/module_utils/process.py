@@ -57,7 +57,9 @@ class ProcessIdentity:
     def from_dict(cls, value: Any) -> ProcessIdentity | None:
         """The identity from its JSON value; None where the value is none."""
         try:
-            return cls(int(value["pid"]), int(value["start_time"]), str(value["executable"]), str(value.get("boot", "")))
+            return cls(
+                int(value["pid"]), int(value["start_time"]), str(value["executable"]), str(value.get("boot", ""))
+            )
         except (ArithmeticError, AttributeError, TypeError, KeyError, ValueError):
             return None
 
@@ -185,7 +187,11 @@ def spawn_detached(
     while True:
         before = os.path.getsize(log_path) if os.path.exists(log_path) else 0
         child = _spawn([*through, *argv], log_path, pass_fds, env, user, later=True)
-        _wait_for_exec(child, {os.path.realpath(word) for word in through if os.path.isabs(word)}, time.monotonic() + SUPERVISOR_SECONDS)
+        _wait_for_exec(
+            child,
+            {os.path.realpath(word) for word in through if os.path.isabs(word)},
+            time.monotonic() + SUPERVISOR_SECONDS,
+        )
         if child.poll() is None:
             return child
         words = tail(log_path, size=max(1, os.path.getsize(log_path) - before))
@@ -227,7 +233,12 @@ def _wait_for_exec(child: subprocess.Popen[bytes], before: Collection[str], dead
 
 
 def _spawn(
-    argv: list[str], log_path: str, pass_fds: tuple[int, ...], env: dict[str, str] | None, user: User | None, later: bool = False
+    argv: list[str],
+    log_path: str,
+    pass_fds: tuple[int, ...],
+    env: dict[str, str] | None,
+    user: User | None,
+    later: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Start a process; one that becomes the user only `later` has that user's groups already, which a supervisor does not set."""
     switch: dict[str, Any] = {}

@@ -109,7 +109,9 @@ def output_of(argv: Sequence[str], seconds: float, most: int = MOST_SHORT) -> Ou
     deadline = time.monotonic() + seconds
     output = bytearray()
     try:
-        with _started(argv, False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        with _started(
+            argv, False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as process:
             descriptor = process.stdout.fileno() if process.stdout else -1
             while len(output) <= most:
                 if not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
@@ -148,7 +150,9 @@ class Ended(NamedTuple):
         :raises HostError: it failed, with its own words
         """
         if self.code:
-            raise HostError(f"{self.argv[0]} failed with exit code {self.code}", wanted=" ".join(self.argv), answer=self.words)
+            raise HostError(
+                f"{self.argv[0]} failed with exit code {self.code}", wanted=" ".join(self.argv), answer=self.words
+            )
         return self
 
 
@@ -173,7 +177,9 @@ def run(
     """
     guarded = seconds > GUARDED_SECONDS
     try:
-        with _started(argv, guarded, cwd=directory, env=environment, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.PIPE) as process:
+        with _started(
+            argv, guarded, cwd=directory, env=environment, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.PIPE
+        ) as process:
             written, errors = _communicate(process, data, seconds, most)
     except (OSError, ValueError, subprocess.TimeoutExpired) as problem:
         raise _not_run(argv, problem) from problem
@@ -265,7 +271,10 @@ def _not_run(argv: Sequence[str], problem: Exception) -> HostError:
 def _ended(argv: Sequence[str], code: int, output: bytes, words: str) -> Ended:
     if code and os.strerror(errno.ENOSPC) in words:
         raise HostError(
-            "the disk is full", wanted=" ".join(argv), answer=words, fix="What was there before is still there. Free some space and run the task again."
+            "the disk is full",
+            wanted=" ".join(argv),
+            answer=words,
+            fix="What was there before is still there. Free some space and run the task again.",
         )
     return Ended(list(argv), code, output, words)
 

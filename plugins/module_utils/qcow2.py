@@ -100,7 +100,11 @@ def check_open_image(descriptor: int, path: str, image_format: str, option: str)
         others = named_files(descriptor)
     except (NotQcow2, OSError) as error:
         raise AssetError(
-            "this must be a qcow2 image", option=option, wanted=path, answer=str(error), fix="Name its real format, or give another file."
+            "this must be a qcow2 image",
+            option=option,
+            wanted=path,
+            answer=str(error),
+            fix="Name its real format, or give another file.",
         ) from error
     if others:
         raise AssetError(
@@ -124,7 +128,9 @@ def open_disk(path: str, read_only: bool, option: str, what: str = "disk") -> in
             raise AssetError(f"this is a directory, not a {what}", option=option, wanted=path)
         if not (stat.S_ISREG(kind) or stat.S_ISBLK(kind)):
             raise AssetError(f"a {what} must be a regular file or a block device", option=option, wanted=path)
-        descriptor = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        descriptor = os.open(
+            path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+        )
     except FileNotFoundError as error:
         raise AssetError(f"there is no such {what}", option=option, wanted=path) from error
     except OSError as error:
@@ -147,7 +153,13 @@ def check_disk(path: str, read_only: bool, option: str) -> None:
     """
     block = is_block_device(path)
     if block and not read_only and not os.access(path, os.W_OK):
-        raise AssetError("this disk cannot be opened", option=option, wanted=path, answer="it cannot be written to", fix="Set read_only.")
+        raise AssetError(
+            "this disk cannot be opened",
+            option=option,
+            wanted=path,
+            answer="it cannot be written to",
+            fix="Set read_only.",
+        )
     os.close(open_disk(path, read_only or block, option))
 
 

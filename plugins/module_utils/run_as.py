@@ -75,7 +75,10 @@ def own_uid(run_dir: str, jails: str, recorded: int = 0) -> int:
     import itertools
 
     taken: set[int] = set()
-    for pattern, own in ((os.path.join(glob.escape(os.path.dirname(run_dir)), "*"), run_dir), (os.path.join(glob.escape(jails), "*", "*", "root"), "")):
+    for pattern, own in (
+        (os.path.join(glob.escape(os.path.dirname(run_dir)), "*"), run_dir),
+        (os.path.join(glob.escape(jails), "*", "*", "root"), ""),
+    ):
         for path in glob.glob(pattern):
             with contextlib.suppress(OSError):
                 if path != own:
@@ -158,12 +161,17 @@ def user_named(name: str, option: str = "vmm_user") -> User | None:
         known = pwd.getpwnam(name)
     except KeyError:
         raise ConfigError(
-            "the host has no such user", option=option, wanted=name, fix="Make it first (role kata.hypervisor.kata_host makes kata-vmm)."
+            "the host has no such user",
+            option=option,
+            wanted=name,
+            fix="Make it first (role kata.hypervisor.kata_host makes kata-vmm).",
         ) from None
     if known.pw_uid == os.geteuid():
         return None
     if os.geteuid() != 0:
-        raise HostError("only root can run a VMM as another user", option=option, wanted=name, fix="Run the task with become.")
+        raise HostError(
+            "only root can run a VMM as another user", option=option, wanted=name, fix="Run the task with become."
+        )
     return User(name, known.pw_uid, known.pw_gid, tuple(os.getgrouplist(name, known.pw_gid)))
 
 

@@ -34,9 +34,15 @@ def make_run_dir(path: str, option: str = "run_dir", group: int | None = None) -
                 os.fchown(directory.descriptor, -1, os.getegid() if group is None else group)
                 os.fchmod(directory.descriptor, 0o700 if group is None else 0o710)
     except OSError as error:
-        raise HostError(f"the directory {path} must be the task's user's own and no link", option=option, answer=str(error)) from error
+        raise HostError(
+            f"the directory {path} must be the task's user's own and no link", option=option, answer=str(error)
+        ) from error
     if owner != os.geteuid():
-        raise HostError(f"the directory {path} must be the task's user's own and no link", option=option, answer=f"it belongs to user {owner}")
+        raise HostError(
+            f"the directory {path} must be the task's user's own and no link",
+            option=option,
+            answer=f"it belongs to user {owner}",
+        )
 
 
 def _make_directories(path: str) -> None:

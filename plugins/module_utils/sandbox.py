@@ -150,7 +150,11 @@ class Sandbox:
     def preview(self) -> dict[str, Any]:
         """What `apply` would do, found without touching anything."""
         try:
-            if self.spec.state != "absent" or os.path.lexists(self.layout.state_dir) or os.path.lexists(self.layout.run_dir):
+            if (
+                self.spec.state != "absent"
+                or os.path.lexists(self.layout.state_dir)
+                or os.path.lexists(self.layout.run_dir)
+            ):
                 self.store.check_lockable()
             self.load()
             self._make_plan()
@@ -268,7 +272,13 @@ class Sandbox:
 
         if self.spec.wait_for and self.driver is not None and self.record is not None:
             try:
-                wait_for(self.spec.wait_for, self.driver, self.spec.id, self.record.console_start, self._interfaces(self.record))
+                wait_for(
+                    self.spec.wait_for,
+                    self.driver,
+                    self.spec.id,
+                    self.record.console_start,
+                    self._interfaces(self.record),
+                )
             finally:
                 self.driver.disconnect()
 
@@ -277,7 +287,12 @@ class Sandbox:
         from ansible_collections.kata.hypervisor.plugins.module_utils.network import tap_name
 
         taps = [device for device in record.devices if device["type"] == "net" and device.get("kind") == "tap"]
-        return sorted({device.get("bridge") or device.get("tap_name") or tap_name(self.layout.host_name, device["id"]) for device in taps})
+        return sorted(
+            {
+                device.get("bridge") or device.get("tap_name") or tap_name(self.layout.host_name, device["id"])
+                for device in taps
+            }
+        )
 
     @property
     def saved_path(self) -> str:
@@ -450,7 +465,12 @@ class Sandbox:
         taps = [device["tap_name"] for device in self.plan.devices if device.get("tap_name")]
         for name in taps:
             if taps.count(name) > 1:
-                raise ConfigError("two interfaces have the same tap_name", option="devices", wanted=name, fix="Give each a name of its own.")
+                raise ConfigError(
+                    "two interfaces have the same tap_name",
+                    option="devices",
+                    wanted=name,
+                    fix="Give each a name of its own.",
+                )
         if not any("file" in device for device in self.plan.devices):
             return
         from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import make_device
@@ -493,7 +513,9 @@ class Sandbox:
     def _check_supervision(self) -> None:
         """Refuse what this host's supervisor cannot do, before anything is changed."""
         options = {**self.plan.defaults, **self.plan.options}
-        if self.plan.has("start", "restore") and (options.get("supervisor") == "systemd" or options.get("unit_properties")):
+        if self.plan.has("start", "restore") and (
+            options.get("supervisor") == "systemd" or options.get("unit_properties")
+        ):
             from ansible_collections.kata.hypervisor.plugins.module_utils.supervision import check_properties, resolve
 
             check_properties(self.configuration(options))

@@ -23,7 +23,18 @@ PARALLEL = 8
 MOST_PARALLEL = 256
 
 #: What `observe_many` may say of a sandbox.
-OBSERVED_STATES = ("started", "paused", "stopped", "saved", "crashed", "failed", "unresponsive", "changing", "incomplete", "unreadable")
+OBSERVED_STATES = (
+    "started",
+    "paused",
+    "stopped",
+    "saved",
+    "crashed",
+    "failed",
+    "unresponsive",
+    "changing",
+    "incomplete",
+    "unreadable",
+)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -66,7 +77,9 @@ def summary(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
     if failed:
         first = next(result["msg"] for result in results if result.get("failed"))
-        total["msg"] = f"{len(failed)} of {len(results)} sandboxes failed ({', '.join(failed)}), the first with: {first}"
+        total["msg"] = (
+            f"{len(failed)} of {len(results)} sandboxes failed ({', '.join(failed)}), the first with: {first}"
+        )
     return total
 
 

@@ -49,7 +49,9 @@ def state_of(record: SandboxRecord | None, observed: Observed) -> str:
     if now == "broken":
         if record.phase in HALF_WAY and (record.phase != "stopping" or observed.power == "unresponsive"):
             return "incomplete"
-        if record.desired == "stopped" or (observed.power == "off" and observed.ended_by_guest and not record.saved_state):
+        if record.desired == "stopped" or (
+            observed.power == "off" and observed.ended_by_guest and not record.saved_state
+        ):
             return "stopped"
         return "saved" if record.saved_state else "crashed"
     return {"off": "stopped", "running": "started"}.get(now, now)

@@ -73,7 +73,9 @@ def connected_socket(path: str, option: str = "devices") -> int:
         client.connect(path)
     except OSError as error:
         client.close()
-        raise HostError("nobody serves this socket", option=option, wanted=path, answer=str(error), fix="Start its back end first.") from error
+        raise HostError(
+            "nobody serves this socket", option=option, wanted=path, answer=str(error), fix="Start its back end first."
+        ) from error
     return client.detach()
 
 
@@ -107,4 +109,6 @@ def check_served(path: str) -> None:
     :raises AssetError: there is none
     """
     if not is_socket(os.path.realpath(path)):
-        raise AssetError("nobody serves this vhost-user socket", option="devices", wanted=path, fix="Start its back end first.")
+        raise AssetError(
+            "nobody serves this vhost-user socket", option="devices", wanted=path, fix="Start its back end first."
+        )

@@ -144,7 +144,9 @@ SHAPES: dict[str, Any] = {
     "saved_state": Text(4096),
     "memory_reached_mb": Number(0, 2**32),
     "console_start": Number(0, 2**63 - 1),
-    "template": Record({}, {"memory": Text(4096, pattern="/.*/memory"), "memory_is": Text(8192), "files": ListOf(_FILE, most=64)}),
+    "template": Record(
+        {}, {"memory": Text(4096, pattern="/.*/memory"), "memory_is": Text(8192), "files": ListOf(_FILE, most=64)}
+    ),
     "run_dir": Text(4096),
     "created": Text(64),
     "changed": Text(64),
@@ -158,7 +160,8 @@ def unusable_record(why: str, sandbox_id: str, path: str, fix: str = "") -> Stor
     return StoreError(
         f"its record {path} {why}",
         sandbox=sandbox_id,
-        fix=fix or "Nothing was changed. Restore the file from a backup, or remove the sandbox with its VM (state: absent).",
+        fix=fix
+        or "Nothing was changed. Restore the file from a backup, or remove the sandbox with its VM (state: absent).",
     )
 
 
@@ -213,7 +216,9 @@ def salvage_record(text: str, sandbox_id: str, hypervisor: str) -> SandboxRecord
             if name in SHAPES and name not in ("id", "schema", "saved_state", "phase", "desired"):
                 usable[name] = checked(SHAPES[name], entry, name)
     usable["devices"] = [
-        device for device in usable.get("devices", []) if isinstance(device.get("id"), str) and isinstance(device.get("type"), str)
+        device
+        for device in usable.get("devices", [])
+        if isinstance(device.get("id"), str) and isinstance(device.get("type"), str)
     ]
     usable.setdefault("hypervisor", hypervisor)
     return SandboxRecord(id=sandbox_id, **usable)
@@ -359,7 +364,9 @@ class Store:
         problem = ""
         while not os.path.isdir(path):
             if os.path.lexists(path):
-                raise self._error("lock", self.layout.lock_path, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path))
+                raise self._error(
+                    "lock", self.layout.lock_path, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+                )
             problem, path = path, os.path.dirname(path)
         if not problem and not os.path.lexists(self.layout.lock_path):
             problem = self.layout.lock_path
@@ -512,7 +519,11 @@ def list_ids(state_root: str = STATE_ROOT, run_root: str = RUN_ROOT) -> list[str
     for option, root in (("state_dir", os.path.join(state_root, "sandboxes")), ("run_dir", run_root)):
         try:
             with os.scandir(root) as entries:
-                found.update(entry.name for entry in entries if SANDBOX_ID.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False))
+                found.update(
+                    entry.name
+                    for entry in entries
+                    if SANDBOX_ID.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
+                )
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as problem:

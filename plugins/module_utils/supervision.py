@@ -111,7 +111,11 @@ def _user_command(user: User | None) -> list[str]:
         return []
     setpriv = shutil.which("setpriv")
     if setpriv is None:
-        raise HostError("setpriv must be installed to run a VMM as another user under systemd", option="supervisor", fix="Install util-linux.")
+        raise HostError(
+            "setpriv must be installed to run a VMM as another user under systemd",
+            option="supervisor",
+            fix="Install util-linux.",
+        )
     return [setpriv, f"--reuid={user.uid}", f"--regid={user.gid}", "--keep-groups", "--"]
 
 
@@ -122,7 +126,11 @@ def check_properties(config: HypervisorConfig) -> None:
     """
     for limit in config.unit_properties:
         if not limit.value or not _PROPERTY.fullmatch(f"{limit.key}={limit.value}"):
-            raise ConfigError("a property of a unit must be NAME=VALUE", option="unit_properties", wanted=f"{limit.key}={limit.value}".rstrip("="))
+            raise ConfigError(
+                "a property of a unit must be NAME=VALUE",
+                option="unit_properties",
+                wanted=f"{limit.key}={limit.value}".rstrip("="),
+            )
 
 
 def log_command(layout: SandboxLayout, pid: int, log: str, offset: int) -> list[str]:

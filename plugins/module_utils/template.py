@@ -165,7 +165,12 @@ class Template:
 def describe_files(options: Mapping[str, Any]) -> list[dict[str, str]]:
     """The files that a template is made from, each with what tells it from another one."""
     return [
-        {"option": option, "path": options[option], "is": fingerprint(options[option]), "sha512": hash_file(options[option])}
+        {
+            "option": option,
+            "path": options[option],
+            "is": fingerprint(options[option]),
+            "sha512": hash_file(options[option]),
+        }
         for option in FILES
         if options.get(option) and os.path.isfile(options[option])
     ]

@@ -211,7 +211,10 @@ class TemplateSandbox(Sandbox):
                 hypervisor=record.hypervisor,
                 options=record.effective(),
                 memory_path=str(record.template.get("memory", "")),
-                files=[{name: file[name] for name in ("option", "path", "sha512")} for file in record.template.get("files", [])],
+                files=[
+                    {name: file[name] for name in ("option", "path", "sha512")}
+                    for file in record.template.get("files", [])
+                ],
                 clones=clones_of(self.spec.id, self.spec),
                 state_dir=self.layout.state_dir,
                 created_at=record.created,
@@ -257,7 +260,9 @@ class TemplateSandbox(Sandbox):
         effective = record.effective()
         if self.spec.hypervisor not in (None, record.hypervisor):
             reasons.append("hypervisor is to be another one")
-        reasons += [f"{name} is to be another one" for name, value in self.spec.options.items() if effective.get(name) != value]
+        reasons += [
+            f"{name} is to be another one" for name, value in self.spec.options.items() if effective.get(name) != value
+        ]
         if self.spec.devices is not None and not same_devices(self.spec.devices, record.devices):
             reasons.append("its devices are to be others")
         if self.memory_path != self._recorded_memory:
@@ -288,7 +293,9 @@ class TemplateSandbox(Sandbox):
             check_parents(self.spec.memory_dir, "memory_dir")
         directory = os.path.dirname(self.memory_path)
         if self.memory_path != self._recorded_memory and os.path.lexists(directory):
-            raise HostError(f"something else is at {directory}", option="memory_dir", fix="Choose another directory, or remove it.")
+            raise HostError(
+                f"something else is at {directory}", option="memory_dir", fix="Choose another directory, or remove it."
+            )
 
 
 def _remove_private_directory(memory_path: str) -> None:

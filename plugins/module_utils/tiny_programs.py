@@ -62,7 +62,19 @@ def program(architecture: str, calls: list[Call]) -> bytes:
     header = struct.pack(
         f"{speaker.order}16sHHIQQQIHHHHHH",
         b"\x7fELF\x02" + bytes([order]) + b"\x01",
-        2, kind, 1, BASE + HEADERS, 64, 0, flags, 64, 56, 1, 64, 0, 0,
+        2,
+        kind,
+        1,
+        BASE + HEADERS,
+        64,
+        0,
+        flags,
+        64,
+        56,
+        1,
+        64,
+        0,
+        0,
     )
     segment = struct.pack(f"{speaker.order}IIQQQQQQ", 1, 5, 0, BASE, BASE, size, size, 0x10000)
     return header + segment + content

@@ -115,7 +115,9 @@ class Directory:
             if not stat.S_ISREG(found.st_mode):
                 raise UntrustedFile(f"{self._join(name)} must be a regular file", answer=kind_name(found.st_mode))
             if owners and found.st_uid not in owners:
-                raise UntrustedFile(f"{self._join(name)} must belong to user {owners[0]}", answer=f"it belongs to user {found.st_uid}")
+                raise UntrustedFile(
+                    f"{self._join(name)} must belong to user {owners[0]}", answer=f"it belongs to user {found.st_uid}"
+                )
             if links and found.st_nlink != links:
                 raise UntrustedFile(f"{self._join(name)} must have {links} name(s)", answer=f"it has {found.st_nlink}")
         except BaseException:
@@ -161,7 +163,9 @@ class Directory:
             if not stat.S_ISSOCK(found.st_mode):
                 raise UntrustedFile(f"{self._join(name)} must be a socket", answer=f"it is {kind_name(found.st_mode)}")
             if owners and found.st_uid not in owners:
-                raise UntrustedFile(f"{self._join(name)} must belong to user {owners[0]}", answer=f"it belongs to user {found.st_uid}")
+                raise UntrustedFile(
+                    f"{self._join(name)} must belong to user {owners[0]}", answer=f"it belongs to user {found.st_uid}"
+                )
             yield through(descriptor)
 
     # --- making ------------------------------------------------------------------------------------------------------
@@ -414,7 +418,11 @@ def check_parents(path: str, option: str, itself: bool = True, fix: str = "", sh
             if target.startswith("/"):
                 current = "/"
             continue
-        elif found.st_mode & 0o022 and not (found.st_mode & stat.S_ISVTX and (pending or not itself)) and not (shared_groups and _is_only_roots(found)):
+        elif (
+            found.st_mode & 0o022
+            and not (found.st_mode & stat.S_ISVTX and (pending or not itself))
+            and not (shared_groups and _is_only_roots(found))
+        ):
             problem = f"has mode {stat.S_IMODE(found.st_mode):04o}, so others can write to it"
         if problem:
             raise HostError(

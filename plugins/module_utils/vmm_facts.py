@@ -41,7 +41,9 @@ def firecracker_facts(path: str, kvm: str = KVM) -> dict[str, Any]:
     elif not os.access(kvm, os.R_OK | os.W_OK):
         facts["reason"] = f"{kvm} cannot be opened"
     beside = os.path.join(os.path.dirname(os.path.realpath(path)), "jailer")
-    jailer = next(iter(_found([beside, *(os.path.join(os.path.dirname(place), "jailer") for place in binary.PLACES)])), "")
+    jailer = next(
+        iter(_found([beside, *(os.path.join(os.path.dirname(place), "jailer") for place in binary.PLACES)])), ""
+    )
     return {**facts, "usable": not facts["reason"], "jailer": jailer_facts(jailer) if jailer else None}
 
 
@@ -56,7 +58,13 @@ def jailer_facts(path: str) -> dict[str, Any]:
         return {**facts, "reason": str(problem)}
     holes = [hole for hole in dialect.known_holes(version, jailer=True) if hole.when == "jailer"]
     reason = f"it has a known hole ({holes[0].name}); allow_vulnerable_vmm uses it all the same" if holes else ""
-    return {**facts, "version": dialect.shown(version), "usable": not holes, "reason": reason, "known_holes": _holes(holes)}
+    return {
+        **facts,
+        "version": dialect.shown(version),
+        "usable": not holes,
+        "reason": reason,
+        "known_holes": _holes(holes),
+    }
 
 
 def acrns(wanted: Sequence[str] = ()) -> list[dict[str, Any]]:

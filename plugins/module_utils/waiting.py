@@ -76,7 +76,9 @@ def parse_wait_for(value: Any, timeout: float = DEFAULT_TIMEOUT) -> dict[str, An
     if kind == "port":
         port = str(argument).rpartition(":")[2]
         if isinstance(argument, bool) or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
-            raise wrong("a port is a number from 1 to 65535, after an address and a colon where the guest has no agent to ask")
+            raise wrong(
+                "a port is a number from 1 to 65535, after an address and a colon where the guest has no agent to ask"
+            )
     return {"kind": kind, "argument": argument, "timeout": seconds}
 
 
@@ -97,7 +99,9 @@ def check_possible(wish: dict[str, Any], hypervisor: str, capabilities: Capabili
         )
 
 
-def wait_for(wish: dict[str, Any], driver: Hypervisor, sandbox: str, console_start: int, interfaces: Sequence[str] = ()) -> None:
+def wait_for(
+    wish: dict[str, Any], driver: Hypervisor, sandbox: str, console_start: int, interfaces: Sequence[str] = ()
+) -> None:
     """Wait for what `parse_wait_for` gave.
 
     :param console_start: where in the console's log this run of the VM begins, in bytes
@@ -183,8 +187,20 @@ def _console(waiting: Waiting) -> Iterator[Reached]:
         return
     # What a regular expression costs nobody knows, and nothing in this process could interrupt it.
     seconds = max(1, math.ceil(waiting.deadline - time.monotonic()))
-    arguments = [sys.executable, "-I", "-S", "-c", SEARCH, path, str(waiting.console_start), str(SEARCHED), str(seconds)]
-    with subprocess.Popen([*arguments, pattern], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/") as search:
+    arguments = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        SEARCH,
+        path,
+        str(waiting.console_start),
+        str(SEARCHED),
+        str(seconds),
+    ]
+    with subprocess.Popen(
+        [*arguments, pattern], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/"
+    ) as search:
         try:
             yield lambda power: search.poll() == 0
         finally:
@@ -238,8 +254,14 @@ def _port(waiting: Waiting) -> Iterator[Reached]:
         from ansible_collections.kata.hypervisor.plugins.module_utils.guest_agent import addresses_of
 
         # The guest says which address it has, so it must be one that its own network leads to, and none of the host's.
-        addresses = [found for found in addresses_of(waiting.driver.guest_facts()) if not _is_ours(found)][:MOST_ADDRESSES]
-        return any(_listens(found, number, waiting.deadline, interface) for found in addresses for interface in waiting.interfaces)
+        addresses = [found for found in addresses_of(waiting.driver.guest_facts()) if not _is_ours(found)][
+            :MOST_ADDRESSES
+        ]
+        return any(
+            _listens(found, number, waiting.deadline, interface)
+            for found in addresses
+            for interface in waiting.interfaces
+        )
 
     yield reached
 

@@ -129,7 +129,8 @@ def write_problem(problem: OSError, message: str, wanted: str, option: str = "")
         option=option,
         wanted=wanted,
         answer=str(problem),
-        fix="What was there before is still there." + (" Free some space there and run the task again." if full else ""),
+        fix="What was there before is still there."
+        + (" Free some space there and run the task again." if full else ""),
     )
 
 

@@ -265,7 +265,10 @@ def _most(max_size_mb: int | None) -> int:
 def present(options: dict[str, Any], store: AssetStore, check_mode: bool) -> dict[str, Any]:
     """Have a version; the module's result."""
     version, arch = options["version"], options["arch"] or os.uname().machine
-    filled = {name: (options[name] or "").replace("{version}", version).replace("{arch}", arch) for name in ("url", "sums", "checksum")}
+    filled = {
+        name: (options[name] or "").replace("{version}", version).replace("{arch}", arch)
+        for name in ("url", "sums", "checksum")
+    }
     listed = options["files"] or ([{"dest": store.name}] if options["url"] or options["src"] else [])
     wanted = [Wanted.parse(file, version, arch) for file in listed]
     access = Access.parse(options)
@@ -273,13 +276,19 @@ def present(options: dict[str, Any], store: AssetStore, check_mode: bool) -> dic
         Url.parse(filled["url"])
     checksum = Checksum.parse(filled["checksum"], filled["url"], access) if filled["checksum"] else None
     if (options["url"] or options["src"]) and checksum is None and options["verify"]:
-        raise ConfigError("a source needs a checksum", option="checksum", fix="Give its sha256 or sha512, or say verify: false.")
+        raise ConfigError(
+            "a source needs a checksum", option="checksum", fix="Give its sha256 or sha512, or say verify: false."
+        )
     if options["decompress"] and any(file.member for file in wanted):
-        raise ConfigError("must be false where files have members: an archive is expanded by itself", option="decompress", wanted=True)
+        raise ConfigError(
+            "must be false where files have members: an archive is expanded by itself", option="decompress", wanted=True
+        )
     most = _most(options["max_size_mb"])
     if not options["allow_vulnerable"]:
         refuse_vulnerable(store.name, version, wanted)
-    fetch = fetch_from(filled["url"], options["src"] or "", options["root"], checksum, options["download_seconds"], access)
+    fetch = fetch_from(
+        filled["url"], options["src"] or "", options["root"], checksum, options["download_seconds"], access
+    )
     check = content_check(options["content"])
     actions = store.install(
         version, wanted, fetch, checksum, filled["sums"], options["use"], check_mode, check, options["decompress"], most
@@ -359,7 +368,11 @@ def main() -> None:
     if module.check_mode:
         after = {"actions": result["actions"]} if result["actions"] else before
     module.exit_json(
-        changed=bool(result["actions"]), diff={"before": before, "after": after}, current=store.current(), versions=store.versions(), **result
+        changed=bool(result["actions"]),
+        diff={"before": before, "after": after},
+        current=store.current(),
+        versions=store.versions(),
+        **result,
     )
 
 

@@ -116,7 +116,12 @@ def converge(options: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     if not os.path.isfile(source):
         raise AssetError("there is no such file on the host", option="src", wanted=source)
     refuse_other_files(source, source_format)
-    recipe = {"source": file_digest(source), "src_format": source_format, "format": options["format"], "size_mb": size_mb}
+    recipe = {
+        "source": file_digest(source),
+        "src_format": source_format,
+        "format": options["format"],
+        "size_mb": size_mb,
+    }
     if options["dax"]:
         if options["format"] != "raw":
             raise ConfigError("only a raw image can be mapped", option="dax", wanted=options["format"])

@@ -101,12 +101,18 @@ def main() -> None:
         except (OSError, ValueError) as problem:
             module.exit_json(changed=False, engine_missing=True, can_install=False, reason=str(problem))
     if not copy.is_usable():
-        module.exit_json(changed=False, engine_missing=True, can_install=can_install(copy) and not module.params["archive"])
+        module.exit_json(
+            changed=False, engine_missing=True, can_install=can_install(copy) and not module.params["archive"]
+        )
     name = f"{PLUGINS}.modules.{module.params['run']}"
     # The module reads its options as if it had been sent by itself; what Ansible says beside them is the same.
     said = json.loads(basic._ANSIBLE_ARGS)["ANSIBLE_MODULE_ARGS"]
     beside = {key: value for key, value in said.items() if key.startswith("_ansible_")}
-    arguments = {**beside, "_ansible_module_name": f"kata.hypervisor.{module.params['run']}", **module.params["options"]}
+    arguments = {
+        **beside,
+        "_ansible_module_name": f"kata.hypervisor.{module.params['run']}",
+        **module.params["options"],
+    }
     basic._ANSIBLE_ARGS = json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode()
     copy.enter()
     try:

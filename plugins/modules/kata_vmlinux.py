@@ -61,7 +61,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.vmlin
 def main() -> None:
     """Have the uncompressed kernel."""
     module = AnsibleModule(
-        argument_spec={"src": {"type": "path", "required": True}, "dest": {"type": "path", "required": True}}, supports_check_mode=True
+        argument_spec={"src": {"type": "path", "required": True}, "dest": {"type": "path", "required": True}},
+        supports_check_mode=True,
     )
     with errors_told_by(module):
         result = install_vmlinux(module.params["src"], module.params["dest"], module.check_mode)

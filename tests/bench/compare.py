@@ -54,7 +54,13 @@ class Side:
         self.cpu: dict[str, list[float]] = {}
         assets = guest_assets()
         sandbox = {"id": "cost", "state_dir": str(self.work / "state"), "run_dir": str(self.work / "run")}
-        boot = {"kernel_path": str(assets.kernel), "initrd_path": str(assets.initrd), "memory_mb": 128, "max_memory_mb": 1024, "max_vcpus": 4}
+        boot = {
+            "kernel_path": str(assets.kernel),
+            "initrd_path": str(assets.initrd),
+            "memory_mb": 128,
+            "max_memory_mb": 1024,
+            "max_vcpus": 4,
+        }
         link = root / ".collections/ansible_collections/kata"
         if not link.exists():
             link.mkdir(parents=True)
@@ -74,8 +80,23 @@ class Side:
             "ANSIBLE_PIPELINING": "0",
             "ANSIBLE_REMOTE_TMP": str(remote),
         }
-        command = [str(pathlib.Path(sys.executable).with_name("ansible")), "localhost", "-m", "kata.hypervisor.kata_sandbox", "-a", json.dumps(options)]
-        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, cwd=self.root)
+        command = [
+            str(pathlib.Path(sys.executable).with_name("ansible")),
+            "localhost",
+            "-m",
+            "kata.hypervisor.kata_sandbox",
+            "-a",
+            json.dumps(options),
+        ]
+        done = subprocess.run(
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            cwd=self.root,
+        )
         if done.returncode:
             raise SystemExit(done.stdout[-4000:])
         # The last one that was sent is the task; one before it may have brought the copy of the engine.
@@ -85,7 +106,9 @@ class Side:
         """Run a payload, and remember how long it took, and how much of it was CPU time of its own (not of the VMM, which goes on)."""
         before, started = _cpu_seconds(), time.monotonic()
         command = [sys.executable, str(self.payloads[name])]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False)
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False
+        )
         self.seconds.setdefault(name, []).append(time.monotonic() - started)
         self.cpu.setdefault(name, []).append(_cpu_seconds() - before)
         result = json.loads(done.stdout.decode().strip().splitlines()[-1])
@@ -105,7 +128,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("other", type=pathlib.Path)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--options", type=json.loads, default={}, help="options of the sandbox that only this checkout gives, as JSON")
+    parser.add_argument(
+        "--options", type=json.loads, default={}, help="options of the sandbox that only this checkout gives, as JSON"
+    )
     arguments = parser.parse_args()
     checkout.make_importable()
     work = pathlib.Path(tempfile.mkdtemp(prefix="kb-"))
@@ -128,7 +153,9 @@ def main() -> None:
         for name in after:
             medians = statistics.median(before[name]), statistics.median(after[name])
             ratio, least = medians[1] / medians[0], min(after[name]) / min(before[name])
-            print(f"{name:8} {medians[0] * 1000:8.1f} -> {medians[1] * 1000:8.1f} ms {ratio:5.3f}   {least:5.3f}   n {len(after[name])}")
+            print(
+                f"{name:8} {medians[0] * 1000:8.1f} -> {medians[1] * 1000:8.1f} ms {ratio:5.3f}   {least:5.3f}   n {len(after[name])}"
+            )
 
 
 if __name__ == "__main__":

@@ -48,12 +48,19 @@ def firecracker_rows(play: Play, work: pathlib.Path, count: int) -> list[tuple[s
                 place.mkdir()
                 tasks = play(place, _tasks(lab, count))
                 ping = statistics.median(tasks.pop("ping"))
-                rows += [(f"Ansible: {name}", values, f"{statistics.median(values) / ping:5.2f} x ping") for name, values in tasks.items()]
+                rows += [
+                    (f"Ansible: {name}", values, f"{statistics.median(values) / ping:5.2f} x ping")
+                    for name, values in tasks.items()
+                ]
         finally:
             lab.destroy()
         own = statistics.median(alone)
         for name, values in times.items():
-            ratio = f"{statistics.median(values) / own:5.2f} x Firecracker's own start" if "start" in name or "clone" in name else ""
+            ratio = (
+                f"{statistics.median(values) / own:5.2f} x Firecracker's own start"
+                if "start" in name or "clone" in name
+                else ""
+            )
             rows.append((f"{'jailed' if jailed else 'plain'}: {name}", values, ratio))
     return [("Firecracker alone, to running", alone, ""), *rows]
 
@@ -91,7 +98,12 @@ def _alone(lab: VmmLab) -> float:
     socket = lab.root / "alone.sock"
     socket.unlink(missing_ok=True)
     began = time.monotonic()
-    process = subprocess.Popen([FIRECRACKER, "--api-sock", str(socket)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [FIRECRACKER, "--api-sock", str(socket)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         api = ApiClient(str(socket), 5)
         deadline = began + 20
@@ -104,7 +116,12 @@ def _alone(lab: VmmLab) -> float:
                     raise
                 time.sleep(0.001)
         api.put("/boot-source", {"kernel_image_path": lab.options["kernel_path"], "boot_args": "console=ttyS0"})
-        drive = {"drive_id": "rootfs", "path_on_host": lab.options["image_path"], "is_root_device": False, "is_read_only": True}
+        drive = {
+            "drive_id": "rootfs",
+            "path_on_host": lab.options["image_path"],
+            "is_root_device": False,
+            "is_read_only": True,
+        }
         api.put("/drives/rootfs", drive)
         api.put("/actions", {"action_type": "InstanceStart"})
         return time.monotonic() - began

@@ -56,7 +56,9 @@ def site(directory: pathlib.Path) -> tuple[float, dict[str, float], dict[str, in
     seconds = time.monotonic() - began
     if done.returncode:
         raise SystemExit(done.stdout[-4000:])
-    changed = {host: int(number) for host, number in re.findall(r"^(\S+) +: .* changed=(\d+)", done.stdout, re.MULTILINE)}
+    changed = {
+        host: int(number) for host, number in re.findall(r"^(\S+) +: .* changed=(\d+)", done.stdout, re.MULTILINE)
+    }
     return seconds, steps(times), changed
 
 
@@ -81,12 +83,17 @@ def main() -> int:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     directory = pathlib.Path(tempfile.mkdtemp(prefix="kata-fleet-")) / "fleet"
     began = time.monotonic()
-    subprocess.run([sys.executable, str(FLEET), "up", str(directory), *(f"host{number}" for number in range(1, count + 1))], check=True)
+    subprocess.run(
+        [sys.executable, str(FLEET), "up", str(directory), *(f"host{number}" for number in range(1, count + 1))],
+        check=True,
+    )
     print(f"{count} fresh hosts: {time.monotonic() - began:.1f} s")
     try:
         for name in ("first", "second"):
             seconds, by_role, changed = site(directory)
-            print(f"{name} run of site: {seconds:.1f} s, {seconds / count:.1f} s a host; changed: {sum(changed.values())}")
+            print(
+                f"{name} run of site: {seconds:.1f} s, {seconds / count:.1f} s a host; changed: {sum(changed.values())}"
+            )
             for role, spent in by_role.items():
                 print(f"    {role:14} {spent:6.1f} s")
         return 1 if any(changed.values()) or len(changed) != count else 0

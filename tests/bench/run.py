@@ -68,7 +68,12 @@ def rounds_of_tasks(count: int, directories: dict[str, str], assets: Any) -> lis
         )
         tasks.append({"name": "ping", "ansible.builtin.ping": {}})
         task("no-op on a running sandbox", state="started")
-        tasks.append({"name": "wait for the guest", "kata.hypervisor.kata_sandbox": {**sandbox, "wait_for": {"console": "ready", "timeout": 120}}})
+        tasks.append(
+            {
+                "name": "wait for the guest",
+                "kata.hypervisor.kata_sandbox": {**sandbox, "wait_for": {"console": "ready", "timeout": 120}},
+            }
+        )
         task("pause", state="paused")
         task("resume", state="started")
         task("vCPUs 1 to 3", vcpus=3)
@@ -83,7 +88,9 @@ def rounds_of_tasks(count: int, directories: dict[str, str], assets: Any) -> lis
 def play(work: pathlib.Path, tasks: list[dict[str, Any]]) -> dict[str, list[float]]:
     """Run the tasks; seconds by task name."""
     playbook = work / "bench.yml"
-    playbook.write_text(json.dumps([{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks}]))
+    playbook.write_text(
+        json.dumps([{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks}])
+    )
     times = work / "times"
     environment = {
         **os.environ,
@@ -93,7 +100,9 @@ def play(work: pathlib.Path, tasks: list[dict[str, Any]]) -> dict[str, list[floa
         "ANSIBLE_CALLBACKS_ENABLED": "task_times",
     }
     command = [str(pathlib.Path(sys.executable).with_name("ansible-playbook")), str(playbook)]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, cwd=ROOT
+    )
     if done.returncode:
         raise SystemExit(done.stdout[-4000:])
     found: dict[str, list[float]] = {}
@@ -171,8 +180,17 @@ def module_cost(work: pathlib.Path, directories: dict[str, str], assets: Any, co
             "ANSIBLE_PIPELINING": "0",
             "ANSIBLE_REMOTE_TMP": str(remote),
         }
-        command = [str(pathlib.Path(sys.executable).with_name("ansible")), "localhost", "-m", module, "-a", json.dumps(options)]
-        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, cwd=ROOT)
+        command = [
+            str(pathlib.Path(sys.executable).with_name("ansible")),
+            "localhost",
+            "-m",
+            module,
+            "-a",
+            json.dumps(options),
+        ]
+        done = subprocess.run(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, cwd=ROOT
+        )
         if done.returncode:
             raise SystemExit(done.stdout[-4000:])
         payloads[name] = next(remote.rglob("AnsiballZ_*.py"))
@@ -180,12 +198,24 @@ def module_cost(work: pathlib.Path, directories: dict[str, str], assets: Any, co
         for _round in range(count):
             for name in ("ping", "kata_sandbox no-op"):
                 started = time.monotonic()
-                subprocess.run([sys.executable, str(payloads[name])], check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+                subprocess.run(
+                    [sys.executable, str(payloads[name])],
+                    check=True,
+                    stdout=subprocess.DEVNULL,
+                    stdin=subprocess.DEVNULL,
+                )
                 found.setdefault(name, []).append(time.monotonic() - started)
     finally:
         options = json.dumps({"id": "cost", "state": "absent", "stop_timeout": 0, **directories})
         environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-        command = [str(pathlib.Path(sys.executable).with_name("ansible")), "localhost", "-m", "kata.hypervisor.kata_sandbox", "-a", options]
+        command = [
+            str(pathlib.Path(sys.executable).with_name("ansible")),
+            "localhost",
+            "-m",
+            "kata.hypervisor.kata_sandbox",
+            "-a",
+            options,
+        ]
         subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True, cwd=ROOT)
     return found
 
@@ -194,7 +224,9 @@ def show(title: str, rows: list[tuple[str, list[float], str]]) -> None:
     """A table: name, median, spread, how many, and what it is compared with."""
     print(f"\n{title}")
     for name, values, ratio in rows:
-        print(f"  {name:34} {statistics.median(values) * 1000:8.1f} ms   min {min(values) * 1000:8.1f}   n {len(values):3}   {ratio}")
+        print(
+            f"  {name:34} {statistics.median(values) * 1000:8.1f} ms   min {min(values) * 1000:8.1f}   n {len(values):3}   {ratio}"
+        )
 
 
 def main() -> None:
@@ -232,9 +264,14 @@ def main() -> None:
     show(firecracker_title(), firecracker)
     payload = statistics.median(cost["ping"])
     ratio = f"{statistics.median(cost['kata_sandbox no-op']) / payload:5.2f} x ping's payload"
-    show("On the host, without transport", [("ping", cost["ping"], ""), ("kata_sandbox, no-op", cost["kata_sandbox no-op"], ratio)])
+    show(
+        "On the host, without transport",
+        [("ping", cost["ping"], ""), ("kata_sandbox, no-op", cost["kata_sandbox no-op"], ratio)],
+    )
     start, noop = statistics.median(times["start to running"]), statistics.median(times["no-op on a running sandbox"])
-    print(f"\nAims: no-op {noop / ping:.2f} x ping (at most 1.25); start {start / (ping + 2 * qemu):.2f} x (ping + 2 x QEMU) (at most 1)")
+    print(
+        f"\nAims: no-op {noop / ping:.2f} x ping (at most 1.25); start {start / (ping + 2 * qemu):.2f} x (ping + 2 x QEMU) (at most 1)"
+    )
 
 
 if __name__ == "__main__":

@@ -24,7 +24,9 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.template_making im
 ALIVE = 4
 
 
-def template_times(directories: dict[str, str], assets: Any, count: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+def template_times(
+    directories: dict[str, str], assets: Any, count: int
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """Seconds by what was done, and MiB (PSS of QEMU) by how the sandboxes began."""
     boot = {
         "kernel_path": str(assets.kernel),

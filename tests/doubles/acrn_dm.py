@@ -27,8 +27,30 @@ FAULTS = {
     "dies_later": "it ends a moment after the VM came up",
 }
 USAGE, BAD_SIZE = 1, 64
-DEVICES = ("hostbridge", "lpc", "virtio-console", "virtio-blk", "virtio-net", "passthru", "virtio-rnd", "virtio-gpio", "virtio-vsock")
-LONG = ["ovmf=", "cpu_affinity=", "lapic_pt", "rtvm", "ssram", "debugexit", "enable_trusty", "virtio_poll=", "vtpm2=", "cmd_monitor=", "windows"]
+DEVICES = (
+    "hostbridge",
+    "lpc",
+    "virtio-console",
+    "virtio-blk",
+    "virtio-net",
+    "passthru",
+    "virtio-rnd",
+    "virtio-gpio",
+    "virtio-vsock",
+)
+LONG = [
+    "ovmf=",
+    "cpu_affinity=",
+    "lapic_pt",
+    "rtvm",
+    "ssram",
+    "debugexit",
+    "enable_trusty",
+    "virtio_poll=",
+    "vtpm2=",
+    "cmd_monitor=",
+    "windows",
+]
 
 
 def version() -> tuple[int, ...]:
@@ -36,7 +58,10 @@ def version() -> tuple[int, ...]:
 
 
 def usage() -> int:
-    print("usage: acrn-dm [-hYv] [-B bootargs] [-E elf_image_path] [-k kernel_image_path] [-m mem] [-s pci] <vmname>", file=sys.stderr)
+    print(
+        "usage: acrn-dm [-hYv] [-B bootargs] [-E elf_image_path] [-k kernel_image_path] [-m mem] [-s pci] <vmname>",
+        file=sys.stderr,
+    )
     return USAGE
 
 
@@ -83,7 +108,12 @@ def open_devices(slots: list[str]) -> dict[str, str] | None:
     for text in slots:
         place, _comma, rest = text.partition(",")
         kind, _comma, value = rest.partition(",")
-        if not re.fullmatch(r"\d+(:\d+){0,2}", place) or int(place.split(":")[0]) > 31 or kind not in DEVICES or place in taken:
+        if (
+            not re.fullmatch(r"\d+(:\d+){0,2}", place)
+            or int(place.split(":")[0]) > 31
+            or kind not in DEVICES
+            or place in taken
+        ):
             print(f"Invalid slot or device: {text}", file=sys.stderr)
             return None
         taken.add(place)

@@ -33,7 +33,11 @@ MANAGER = os.environ.get("ACRN_DOUBLE_MANAGER", "/run/acrn/mngr")
 def main() -> int:
     words = sys.argv[1:]
     if words == ["list"]:
-        names = sorted(name[: -len(".json")] for name in os.listdir(MANAGER) if name.endswith(".json")) if os.path.isdir(MANAGER) else []
+        names = (
+            sorted(name[: -len(".json")] for name in os.listdir(MANAGER) if name.endswith(".json"))
+            if os.path.isdir(MANAGER)
+            else []
+        )
         alive = [name for name in names if load(name)]
         for name in alive:
             print(f"{name}\t\tuntracked")

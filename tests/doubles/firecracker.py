@@ -55,8 +55,18 @@ FAULTS = {
 
 #: What comes in the place of an answer.
 NONSENSE = (
-    None, [], {}, "x", 5, {"state": 5}, {"state": "\x1b[2J"}, {"machine-config": []}, {"fault_message": {}}, {"state": "Running", "drives": {}},
-    {"machine-config": {"vcpu_count": -1, "mem_size_mib": "much"}}, {"machine-config": {"vcpu_count": 1, "mem_size_mib": 1}, "drives": [{}]},
+    None,
+    [],
+    {},
+    "x",
+    5,
+    {"state": 5},
+    {"state": "\x1b[2J"},
+    {"machine-config": []},
+    {"fault_message": {}},
+    {"state": "Running", "drives": {}},
+    {"machine-config": {"vcpu_count": -1, "mem_size_mib": "much"}},
+    {"machine-config": {"vcpu_count": 1, "mem_size_mib": 1}, "drives": [{}]},
 )
 
 OK, NO_CONTENT, BAD = 200, 204, 400
@@ -72,15 +82,32 @@ BODIES = {
     ("PUT", "actions"): {"action_type*": str},
     ("PUT", "boot-source"): {"kernel_image_path*": str, "initrd_path": str, "boot_args": str},
     ("PUT", "machine-config"): {
-        "vcpu_count*": int, "mem_size_mib*": int, "smt": bool, "cpu_template": str, "track_dirty_pages": bool, "huge_pages": str,
+        "vcpu_count*": int,
+        "mem_size_mib*": int,
+        "smt": bool,
+        "cpu_template": str,
+        "track_dirty_pages": bool,
+        "huge_pages": str,
     },
     ("PUT", "drives"): {
-        "drive_id*": str, "is_root_device*": bool, "path_on_host": str, "is_read_only": bool, "partuuid": str, "cache_type": str,
-        "rate_limiter": LIMITER, "io_engine": str, "socket": str,
+        "drive_id*": str,
+        "is_root_device*": bool,
+        "path_on_host": str,
+        "is_read_only": bool,
+        "partuuid": str,
+        "cache_type": str,
+        "rate_limiter": LIMITER,
+        "io_engine": str,
+        "socket": str,
     },
     ("PATCH", "drives"): {"drive_id*": str, "path_on_host": str, "rate_limiter": LIMITER},
     ("PUT", "network-interfaces"): {
-        "iface_id*": str, "host_dev_name*": str, "guest_mac": str, "mtu": int, "rx_rate_limiter": LIMITER, "tx_rate_limiter": LIMITER,
+        "iface_id*": str,
+        "host_dev_name*": str,
+        "guest_mac": str,
+        "mtu": int,
+        "rx_rate_limiter": LIMITER,
+        "tx_rate_limiter": LIMITER,
     },
     ("PATCH", "network-interfaces"): {"iface_id*": str, "rx_rate_limiter": LIMITER, "tx_rate_limiter": LIMITER},
     ("PUT", "vsock"): {"guest_cid*": int, "uds_path*": str, "vsock_id": str},
@@ -88,42 +115,96 @@ BODIES = {
     ("PUT", "logger"): {"log_path": str, "level": str, "show_level": bool, "show_log_origin": bool, "module": str},
     ("PUT", "metrics"): {"metrics_path*": str},
     ("PUT", "balloon"): {
-        "amount_mib*": int, "deflate_on_oom*": bool, "stats_polling_interval_s": int, "free_page_hinting": bool, "free_page_reporting": bool,
+        "amount_mib*": int,
+        "deflate_on_oom*": bool,
+        "stats_polling_interval_s": int,
+        "free_page_hinting": bool,
+        "free_page_reporting": bool,
     },
     ("PATCH", "balloon"): {"amount_mib*": int},
     ("PATCH", "balloon/statistics"): {"stats_polling_interval_s*": int},
-    ("PUT", "pmem"): {"id*": str, "path_on_host*": str, "root_device": bool, "read_only": bool, "rate_limiter": LIMITER},
+    ("PUT", "pmem"): {
+        "id*": str,
+        "path_on_host*": str,
+        "root_device": bool,
+        "read_only": bool,
+        "rate_limiter": LIMITER,
+    },
     ("PATCH", "pmem"): {"id*": str, "rate_limiter": LIMITER},
     ("PUT", "mmds/config"): {"network_interfaces*": list, "version": str, "ipv4_address": str, "imds_compat": bool},
     ("PUT", "mmds"): {},
     ("PATCH", "mmds"): {},
     ("PUT", "serial"): {"serial_out_path": str, "rate_limiter": BUCKET},
     ("PUT", "cpu-config"): {
-        "kvm_capabilities": list, "cpuid_modifiers": list, "msr_modifiers": list, "reg_modifiers": list, "vcpu_features": list,
+        "kvm_capabilities": list,
+        "cpuid_modifiers": list,
+        "msr_modifiers": list,
+        "reg_modifiers": list,
+        "vcpu_features": list,
     },
     ("PATCH", "vm"): {"state*": str},
     ("PUT", "hotplug/memory"): {"total_size_mib*": int, "slot_size_mib": int, "block_size_mib": int},
     ("PATCH", "hotplug/memory"): {"requested_size_mib*": int},
     ("PUT", "snapshot/create"): {"snapshot_path*": str, "mem_file_path*": str, "snapshot_type": str},
     ("PUT", "snapshot/load"): {
-        "snapshot_path*": str, "mem_file_path": str, "mem_backend": {"backend_type*": str, "backend_path*": str}, "resume_vm": bool,
-        "track_dirty_pages": bool, "enable_diff_snapshots": bool, "network_overrides": list, "vsock_override": dict, "clock_realtime": bool,
+        "snapshot_path*": str,
+        "mem_file_path": str,
+        "mem_backend": {"backend_type*": str, "backend_path*": str},
+        "resume_vm": bool,
+        "track_dirty_pages": bool,
+        "enable_diff_snapshots": bool,
+        "network_overrides": list,
+        "vsock_override": dict,
+        "clock_realtime": bool,
     },
 }
 #: The version that first had a path; what is not here was always there.
 SINCE = {
-    "GET /version": (1, 0), "GET /vm/config": (0, 25), "PATCH /vm": (0, 23), "PUT /snapshot": (0, 23), "PUT /entropy": (1, 4),
-    "PUT /hotplug": (1, 14), "GET /hotplug": (1, 14), "PATCH /hotplug": (1, 14), "PUT /metrics": (0, 22), "DELETE /drives": (1, 16),
-    "DELETE /network-interfaces": (1, 16), "DELETE /pmem": (1, 16), "PUT /pmem": (1, 14), "PATCH /pmem": (1, 16), "PUT /balloon": (0, 24),
-    "GET /balloon": (0, 24), "PATCH /balloon": (0, 24), "PUT /serial": (1, 14), "PUT /cpu-config": (1, 4), "PUT /mmds/config": (0, 22),
+    "GET /version": (1, 0),
+    "GET /vm/config": (0, 25),
+    "PATCH /vm": (0, 23),
+    "PUT /snapshot": (0, 23),
+    "PUT /entropy": (1, 4),
+    "PUT /hotplug": (1, 14),
+    "GET /hotplug": (1, 14),
+    "PATCH /hotplug": (1, 14),
+    "PUT /metrics": (0, 22),
+    "DELETE /drives": (1, 16),
+    "DELETE /network-interfaces": (1, 16),
+    "DELETE /pmem": (1, 16),
+    "PUT /pmem": (1, 14),
+    "PATCH /pmem": (1, 16),
+    "PUT /balloon": (0, 24),
+    "GET /balloon": (0, 24),
+    "PATCH /balloon": (0, 24),
+    "PUT /serial": (1, 14),
+    "PUT /cpu-config": (1, 4),
+    "PUT /mmds/config": (0, 22),
 }
 #: The version that first had a field of a body.
 FIELDS_SINCE = {
-    "free_page_hinting": (1, 14), "free_page_reporting": (1, 14), "imds_compat": (1, 13), "network_overrides": (1, 12), "vsock_override": (1, 16),
-    "clock_realtime": (1, 16), "mtu": (1, 16), "io_engine": (1, 0), "cache_type": (0, 25),
+    "free_page_hinting": (1, 14),
+    "free_page_reporting": (1, 14),
+    "imds_compat": (1, 13),
+    "network_overrides": (1, 12),
+    "vsock_override": (1, 16),
+    "clock_realtime": (1, 16),
+    "mtu": (1, 16),
+    "io_engine": (1, 0),
+    "cache_type": (0, 25),
 }
 PRE_BOOT_ONLY = (
-    "boot-source", "machine-config", "vsock", "entropy", "logger", "metrics", "snapshot/load", "hotplug/memory", "balloon", "mmds/config", "serial",
+    "boot-source",
+    "machine-config",
+    "vsock",
+    "entropy",
+    "logger",
+    "metrics",
+    "snapshot/load",
+    "hotplug/memory",
+    "balloon",
+    "mmds/config",
+    "serial",
     "cpu-config",
 )
 #: Bytes of the metadata store, and of a request.
@@ -206,7 +287,13 @@ class Machine:
     def __init__(self, identity: str, pci: bool, told: set[str]) -> None:
         self.identity, self.pci, self.told = identity, pci, told
         self.state = NOT_STARTED
-        self.machine = {"vcpu_count": 1, "mem_size_mib": 128, "smt": False, "track_dirty_pages": False, "huge_pages": "None"}
+        self.machine = {
+            "vcpu_count": 1,
+            "mem_size_mib": 128,
+            "smt": False,
+            "track_dirty_pages": False,
+            "huge_pages": "None",
+        }
         self.boot_source: dict = {}
         self.drives: dict[str, dict] = {}
         self.interfaces: dict[str, dict] = {}
@@ -265,7 +352,10 @@ class Machine:
     def fields(self, method: str, name: str) -> dict | None:
         fields = BODIES.get((method, name))
         if name == "machine-config" and version() < (1, 0) and fields is not None:
-            fields = {**{key: kind for key, kind in fields.items() if key not in ("smt", "huge_pages")}, "ht_enabled*": bool}
+            fields = {
+                **{key: kind for key, kind in fields.items() if key not in ("smt", "huge_pages")},
+                "ht_enabled*": bool,
+            }
         if name == "logger" and version() < (0, 22):
             fields = {"log_fifo*": str, "metrics_fifo*": str, "level": str, "options": list}
         if name == "boot-source" and version() < (0, 21) and fields is not None:
@@ -278,7 +368,9 @@ class Machine:
             fields = {key: kind for key, kind in fields.items() if key != "track_dirty_pages"}
         if name == "pmem" and version() < (1, 16) and fields is not None:
             fields = {key: kind for key, kind in fields.items() if key != "rate_limiter"}
-        return fields and {key: kind for key, kind in fields.items() if version() >= FIELDS_SINCE.get(key.rstrip("*"), (0, 0))}
+        return fields and {
+            key: kind for key, kind in fields.items() if version() >= FIELDS_SINCE.get(key.rstrip("*"), (0, 0))
+        }
 
     def get(self, path: str, unknown: Refused) -> object:
         if path == "":
@@ -299,7 +391,9 @@ class Machine:
             return {**self.region, "plugged_size_mib": self.plugged, "requested_size_mib": self.requested}
         if path == "balloon":
             if self.balloon is None:
-                raise Refused(NO_BALLOON if self.state != NOT_STARTED else "Balloon config error: No balloon device found.")
+                raise Refused(
+                    NO_BALLOON if self.state != NOT_STARTED else "Balloon config error: No balloon device found."
+                )
             return self.balloon
         if path == "balloon/statistics":
             return self.get_balloon_statistics()
@@ -328,7 +422,9 @@ class Machine:
         if "refuses_machine" in self.told:
             raise Refused("The memory size (MiB) is invalid.")
         if not 1 <= body["vcpu_count"] <= 32:
-            raise Refused("The vCPU number is invalid! The vCPU number can only be 1 or an even number when SMT is enabled.")
+            raise Refused(
+                "The vCPU number is invalid! The vCPU number can only be 1 or an even number when SMT is enabled."
+            )
         if body["mem_size_mib"] == 0:
             raise Refused("The memory size (MiB) is invalid.")
         self.machine.update(body)
@@ -355,10 +451,16 @@ class Machine:
                 try:
                     client.connect(body["socket"])
                 except OSError as error:
-                    raise Refused(f"Drive error: Unable to create the vhost-user block device: {os_error(error)}") from error
+                    raise Refused(
+                        f"Drive error: Unable to create the vhost-user block device: {os_error(error)}"
+                    ) from error
         else:
             self.open_disk(body.get("path_on_host", ""), body.get("is_read_only", False))
-        if body.get("cache_type") not in (None, "Unsafe", "Writeback") or body.get("io_engine") not in (None, "Sync", "Async"):
+        if body.get("cache_type") not in (None, "Unsafe", "Writeback") or body.get("io_engine") not in (
+            None,
+            "Sync",
+            "Async",
+        ):
             raise Refused("An error occurred when deserializing the json body of a request: unknown variant.")
         if body["is_root_device"] and any(drive["is_root_device"] for drive in self.drives.values()):
             raise Refused("Drive error: A root block device already exists!")
@@ -386,7 +488,9 @@ class Machine:
             descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
             fcntl.ioctl(descriptor, 0x400454CA, struct.pack("16sH22x", name.encode(), 0x5002))
         except OSError as error:
-            raise Refused(f"Network device error: Open tap device failed: Error while creating ifreq structure: {os_error(error)}") from error
+            raise Refused(
+                f"Network device error: Open tap device failed: Error while creating ifreq structure: {os_error(error)}"
+            ) from error
         self.taps[name] = descriptor
 
     def put_vsock(self, body: dict) -> None:
@@ -422,7 +526,12 @@ class Machine:
         if not self.balloon["stats_polling_interval_s"]:
             raise Refused("Internal VMM error: Balloon error: Received stats query when stats are disabled.")
         target = self.balloon[balloon_word()]
-        return {"target_pages": target * 256, "actual_pages": self.ballooned * 256, "target_mib": target, "actual_mib": self.ballooned}
+        return {
+            "target_pages": target * 256,
+            "actual_pages": self.ballooned * 256,
+            "target_mib": target,
+            "actual_mib": self.ballooned,
+        }
 
     def patch_balloon(self, body: dict) -> None:
         if self.balloon is None:
@@ -469,7 +578,9 @@ class Machine:
 
     def put_mmds_config(self, body: dict) -> None:
         if not body["network_interfaces"]:
-            raise Refused("MMMDS config error: The list of network interface IDs that allow forwarding MMDS requests is empty.")
+            raise Refused(
+                "MMMDS config error: The list of network interface IDs that allow forwarding MMDS requests is empty."
+            )
         if not set(body["network_interfaces"]) <= set(self.interfaces):
             raise Refused(
                 "MMMDS config error: The list of network interface IDs provided contains at least one ID that does not correspond to any "
@@ -500,7 +611,9 @@ class Machine:
 
     def put_serial(self, body: dict) -> None:
         if "rate_limiter" in body and version() < (1, 16):
-            raise Refused("An error occurred when deserializing the json body of a request: unknown field `rate_limiter`.")
+            raise Refused(
+                "An error occurred when deserializing the json body of a request: unknown field `rate_limiter`."
+            )
 
     def put_cpu_config(self, body: dict) -> None:
         for modifier in body.get("cpuid_modifiers", ()):
@@ -534,7 +647,9 @@ class Machine:
             with open(body["metrics_path"], "r+b" if version() < (1, 14) else "ab"):
                 self.metrics = body["metrics_path"]
         except OSError as error:
-            raise Refused(f"Metrics error: Cannot initialize the metrics system due to bad user input: {os_error(error)}") from error
+            raise Refused(
+                f"Metrics error: Cannot initialize the metrics system due to bad user input: {os_error(error)}"
+            ) from error
 
     # --- start, and after ------------------------------------------------------------------------------------------
 
@@ -542,7 +657,9 @@ class Machine:
         action = body["action_type"]
         rescan = ("BlockDeviceRescan",) if version() < (0, 21) else ()
         if action not in ("InstanceStart", "FlushMetrics", "SendCtrlAltDel", *rescan):
-            raise Refused(f"An error occurred when deserializing the json body of a request: unknown variant `{action}`.")
+            raise Refused(
+                f"An error occurred when deserializing the json body of a request: unknown variant `{action}`."
+            )
         if action == "InstanceStart":
             if self.state != NOT_STARTED:
                 raise Refused(AFTER_BOOT)
@@ -601,7 +718,9 @@ class Machine:
         if drive is None:
             raise Refused(f"Drive error: Unable to patch the block device: Device not found: {body['drive_id']}")
         if "path_on_host" not in body and version() < (0, 24):
-            raise Refused("An error occurred when deserializing the json body of a request: missing field `path_on_host`.")
+            raise Refused(
+                "An error occurred when deserializing the json body of a request: missing field `path_on_host`."
+            )
         if "path_on_host" in body:
             self.open_disk(body["path_on_host"], drive.get("is_read_only", False))
         drive.update(body)
@@ -650,22 +769,37 @@ class Machine:
 
     def put_snapshot_create(self, body: dict) -> None:
         if self.state != PAUSED:
-            raise Refused("Create snapshot error: Cannot save the microVM state: Operation not allowed: save/restore unavailable while running")
+            raise Refused(
+                "Create snapshot error: Cannot save the microVM state: Operation not allowed: save/restore unavailable while running"
+            )
         if "snapshot_fails" in self.told:
             with open(body["mem_file_path"], "wb") as stream:
                 stream.write(b"half")
             raise Refused("Create snapshot error: Cannot write memory file: No space left on device (os error 28)")
         kept = {
-            "version": version(), "machine": self.machine, "drives": self.drives, "interfaces": self.interfaces, "vsock": self.vsock,
-            "entropy": self.entropy, "region": self.region, "plugged": self.plugged, "requested": self.requested, "pci": self.pci,
-            "balloon": self.balloon, "ballooned": self.ballooned, "pmem": self.pmem, "mmds_config": self.mmds_config,
+            "version": version(),
+            "machine": self.machine,
+            "drives": self.drives,
+            "interfaces": self.interfaces,
+            "vsock": self.vsock,
+            "entropy": self.entropy,
+            "region": self.region,
+            "plugged": self.plugged,
+            "requested": self.requested,
+            "pci": self.pci,
+            "balloon": self.balloon,
+            "ballooned": self.ballooned,
+            "pmem": self.pmem,
+            "mmds_config": self.mmds_config,
         }
         if "file_limit" in self.told:
             self.say(f"[{self.identity}:fc_vmm] Shutting down VM after intercepting signal 25, code 0.", error=True)
             os._exit(151)
         kind = body.get("snapshot_type", "Full")
         if kind not in ("Full", "Diff"):
-            raise Refused(f"An error occurred when deserializing the json body of a request: unknown variant `{kind}`, expected `Diff` or `Full`.")
+            raise Refused(
+                f"An error occurred when deserializing the json body of a request: unknown variant `{kind}`, expected `Diff` or `Full`."
+            )
         with open(body["mem_file_path"], "wb") as stream:
             stream.truncate((int(self.machine["mem_size_mib"]) + self.plugged) << 20)
             # The page that the guest wrote to since the last time.
@@ -677,17 +811,23 @@ class Machine:
 
     def put_snapshot_load(self, body: dict) -> None:
         if self.boot_path:
-            raise Refused("Load snapshot error: Loading a microVM snapshot not allowed after configuring boot-specific resources.")
+            raise Refused(
+                "Load snapshot error: Loading a microVM snapshot not allowed after configuring boot-specific resources."
+            )
         try:
             self.load(body)
         except (OSError, ValueError, KeyError) as error:
-            raise Fatal(f"Load snapshot error: Failed to restore from snapshot: {os_error(error) if isinstance(error, OSError) else error}") from error
+            raise Fatal(
+                f"Load snapshot error: Failed to restore from snapshot: {os_error(error) if isinstance(error, OSError) else error}"
+            ) from error
         except Refused as problem:
             raise Fatal(f"Load snapshot error: Failed to restore from snapshot: {problem}") from problem
 
     def load(self, body: dict) -> None:
         if body.get("clock_realtime") and "no_realtime" in self.told:
-            raise Refused("Failed to build microVM from snapshot: clock_realtime requested but not present in the snapshot state")
+            raise Refused(
+                "Failed to build microVM from snapshot: clock_realtime requested but not present in the snapshot state"
+            )
         memory = body["mem_backend"]["backend_path"] if version() >= (1, 0) else body["mem_file_path"]
         with open(body["snapshot_path"], encoding="utf-8") as stream:
             kept = json.load(stream)
@@ -716,10 +856,20 @@ class Machine:
             self.open_tap(interface["host_dev_name"])
         if kept["vsock"]:
             self.bind_vsock(kept["vsock"]["uds_path"])
-        self.machine, self.drives, self.interfaces, self.vsock = kept["machine"], kept["drives"], kept["interfaces"], kept["vsock"]
+        self.machine, self.drives, self.interfaces, self.vsock = (
+            kept["machine"],
+            kept["drives"],
+            kept["interfaces"],
+            kept["vsock"],
+        )
         self.entropy, self.region, self.plugged = kept["entropy"], kept["region"], kept["plugged"]
         self.requested, self.pci = kept["requested"], kept["pci"]
-        self.balloon, self.ballooned, self.pmem, self.mmds_config = kept["balloon"], kept["ballooned"], kept["pmem"], kept["mmds_config"]
+        self.balloon, self.ballooned, self.pmem, self.mmds_config = (
+            kept["balloon"],
+            kept["ballooned"],
+            kept["pmem"],
+            kept["mmds_config"],
+        )
         self.mmds = {} if self.mmds_config else None
         self.state = RUNNING if body.get("resume_vm") else PAUSED
         self.run_vcpus()
@@ -747,7 +897,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         content = self.rfile.read(length)
         if length > PAYLOAD_LIMIT:
-            problem = f"Request payload with size {length} is larger than the limit of {PAYLOAD_LIMIT} allowed by server."
+            problem = (
+                f"Request payload with size {length} is larger than the limit of {PAYLOAD_LIMIT} allowed by server."
+            )
             self.reply(BAD, {"error": problem + "\nAll previous unanswered requests will be dropped."})
             return
         Handler.count += 1
@@ -758,12 +910,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         try:
             body = json.loads(content) if content else None
         except ValueError as error:
-            self.reply(BAD, {"fault_message": f"An error occurred when deserializing the json body of a request: {error}."})
+            self.reply(
+                BAD, {"fault_message": f"An error occurred when deserializing the json body of a request: {error}."}
+            )
             return
         log = os.environ.get("FIRECRACKER_DOUBLE_REQUESTS")
         if log:
             with open(log, "a", encoding="utf-8") as stream:
-                stream.write(json.dumps({"method": self.command, "path": self.path, "body": body, "state": self.machine.state}) + "\n")
+                stream.write(
+                    json.dumps({"method": self.command, "path": self.path, "body": body, "state": self.machine.state})
+                    + "\n"
+                )
         try:
             result = self.machine.handle(self.command, self.path, body)
             if "nonsense" in self.machine.told and self.machine.state == RUNNING and self.command == "GET":
@@ -782,7 +939,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
     do_GET = do_PUT = do_PATCH = do_DELETE = answer
 
     def reply(self, status: int, value: object, always: bool = False) -> None:
-        content = b"" if value is None and not always else json.dumps(value, indent=2 if version() < (0, 22) else None).encode()
+        content = (
+            b""
+            if value is None and not always
+            else json.dumps(value, indent=2 if version() < (0, 22) else None).encode()
+        )
         self.send_response(status)
         if content:
             self.send_header("Content-Type", "application/json")
@@ -801,9 +962,24 @@ class Server(socketserver.UnixStreamServer):
 
 #: Arguments with the number of their values.
 ARGUMENTS = {
-    "--api-sock": 1, "--id": 1, "--seccomp-filter": 1, "--no-seccomp": 0, "--start-time-us": 1, "--start-time-cpu-us": 1,
-    "--parent-cpu-time-us": 1, "--log-path": 1, "--level": 1, "--show-level": 0, "--show-log-origin": 0, "--metrics-path": 1, "--boot-timer": 0,
-    "--version": 0, "--snapshot-version": 0, "--enable-pci": 0, "--http-api-max-payload-size": 1, "--mmds-size-limit": 1,
+    "--api-sock": 1,
+    "--id": 1,
+    "--seccomp-filter": 1,
+    "--no-seccomp": 0,
+    "--start-time-us": 1,
+    "--start-time-cpu-us": 1,
+    "--parent-cpu-time-us": 1,
+    "--log-path": 1,
+    "--level": 1,
+    "--show-level": 0,
+    "--show-log-origin": 0,
+    "--metrics-path": 1,
+    "--boot-timer": 0,
+    "--version": 0,
+    "--snapshot-version": 0,
+    "--enable-pci": 0,
+    "--http-api-max-payload-size": 1,
+    "--mmds-size-limit": 1,
 }
 
 
@@ -813,11 +989,21 @@ def parse(arguments: list[str]) -> dict[str, str]:
     while position < len(arguments):
         word = arguments[position]
         count = ARGUMENTS.get(word)
-        if count is None or version() < {"--enable-pci": (1, 13), "--mmds-size-limit": (1, 1), "--log-path": (0, 22)}.get(word, (0,)):
-            print(f"Arguments parsing error: Found argument '{word.lstrip('-')}' which wasn't expected, or isn't valid in this context.", file=sys.stderr)
+        if count is None or version() < {
+            "--enable-pci": (1, 13),
+            "--mmds-size-limit": (1, 1),
+            "--log-path": (0, 22),
+        }.get(word, (0,)):
+            print(
+                f"Arguments parsing error: Found argument '{word.lstrip('-')}' which wasn't expected, or isn't valid in this context.",
+                file=sys.stderr,
+            )
             raise SystemExit(153)
         if count and position + 1 >= len(arguments):
-            print(f"Arguments parsing error: The argument '{word.lstrip('-')}' requires a value, but none was supplied.", file=sys.stderr)
+            print(
+                f"Arguments parsing error: The argument '{word.lstrip('-')}' requires a value, but none was supplied.",
+                file=sys.stderr,
+            )
             raise SystemExit(153)
         given[word] = arguments[position + 1] if count else ""
         position += 1 + count
@@ -847,7 +1033,9 @@ def main(arguments: list[str]) -> int:
     if "--log-path" in given:
         Handler.machine.put_logger({"log_path": given["--log-path"], "level": given.get("--level", "Info")})
     global STORE_LIMIT, PAYLOAD_LIMIT
-    STORE_LIMIT, PAYLOAD_LIMIT = (int(given.get(name, 51200)) for name in ("--mmds-size-limit", "--http-api-max-payload-size"))
+    STORE_LIMIT, PAYLOAD_LIMIT = (
+        int(given.get(name, 51200)) for name in ("--mmds-size-limit", "--http-api-max-payload-size")
+    )
     try:
         server = Server(path, Handler)
     except OSError:

@@ -22,10 +22,27 @@ import sys
 
 CLONE_NEWNS, CLONE_NEWPID = 0x20000, 0x20000000
 MS_REC, MS_SLAVE = 0x4000, 0x80000
-SINGLE = ("--id", "--exec-file", "--uid", "--gid", "--chroot-base-dir", "--netns", "--cgroup-version", "--parent-cgroup", "--node", "--seccomp-level")
+SINGLE = (
+    "--id",
+    "--exec-file",
+    "--uid",
+    "--gid",
+    "--chroot-base-dir",
+    "--netns",
+    "--cgroup-version",
+    "--parent-cgroup",
+    "--node",
+    "--seccomp-level",
+)
 MANY = ("--cgroup", "--resource-limit")
 FLAGS = ("--daemonize", "--new-pid-ns", "--version")
-SINCE = {"--cgroup": (0, 23), "--new-pid-ns": (0, 25), "--resource-limit": (0, 25), "--cgroup-version": (1, 0), "--parent-cgroup": (1, 0)}
+SINCE = {
+    "--cgroup": (0, 23),
+    "--new-pid-ns": (0, 25),
+    "--resource-limit": (0, 25),
+    "--cgroup-version": (1, 0),
+    "--parent-cgroup": (1, 0),
+}
 REMOVED = {"--node": (1, 0), "--seccomp-level": (0, 21)}
 CGROUPS = "/sys/fs/cgroup"
 
@@ -47,24 +64,36 @@ def parse(arguments: list[str]) -> tuple[dict[str, str], dict[str, list[str]], l
         words, extra = arguments[: arguments.index("--")], arguments[arguments.index("--") + 1 :]
     if version() < (0, 21):
         if extra:
-            fail("Jailer error: Failed to parse arguments: Found argument '--' which wasn't expected, or isn't valid in this context.")
+            fail(
+                "Jailer error: Failed to parse arguments: Found argument '--' which wasn't expected, or isn't valid in this context."
+            )
         extra = ["--api-sock", "/api.socket"]
     position = 0
     while position < len(words):
         word = words[position]
-        known = word in (*SINGLE, *MANY, *FLAGS) and version() >= SINCE.get(word, (0,)) and version() < REMOVED.get(word, (9,))
+        known = (
+            word in (*SINGLE, *MANY, *FLAGS)
+            and version() >= SINCE.get(word, (0,))
+            and version() < REMOVED.get(word, (9,))
+        )
         if not known:
-            fail(f"Jailer error: Failed to parse arguments: Found argument '{word.lstrip('-')}' which wasn't expected, or isn't valid in this context.")
+            fail(
+                f"Jailer error: Failed to parse arguments: Found argument '{word.lstrip('-')}' which wasn't expected, or isn't valid in this context."
+            )
         if word in FLAGS:
             single[word] = ""
             position += 1
             continue
         if position + 1 >= len(words):
-            fail(f"Jailer error: Failed to parse arguments: The argument '{word.lstrip('-')}' requires a value, but none was supplied.")
+            fail(
+                f"Jailer error: Failed to parse arguments: The argument '{word.lstrip('-')}' requires a value, but none was supplied."
+            )
         if word in MANY:
             many[word].append(words[position + 1])
         elif word in single:
-            fail(f"Jailer error: Failed to parse arguments: The argument '{word.lstrip('-')}' was provided more than once.")
+            fail(
+                f"Jailer error: Failed to parse arguments: The argument '{word.lstrip('-')}' was provided more than once."
+            )
         else:
             single[word] = words[position + 1]
         position += 2
@@ -141,7 +170,9 @@ def build(root: str, program: str, source: str, uid: int, gid: int) -> None:
         try:
             os.mknod(root + name, 0o20600, os.makedev(major, minor))
         except OSError as error:
-            fail(f"Jailer error: Failed to create {name} via mknod inside the jail: {os.strerror(error.errno)} (os error {error.errno})")
+            fail(
+                f"Jailer error: Failed to create {name} via mknod inside the jail: {os.strerror(error.errno)} (os error {error.errno})"
+            )
         os.chown(root + name, uid, gid)
 
 
@@ -164,9 +195,11 @@ def main() -> int:
     source = os.path.realpath(single["--exec-file"])
     program = os.path.basename(source)
     if not os.path.isfile(source):
-        fail(f"Jailer error: Failed to canonicalize path {single['--exec-file']}: No such file or directory (os error 2)")
+        fail(
+            f"Jailer error: Failed to canonicalize path {single['--exec-file']}: No such file or directory (os error 2)"
+        )
     if version() < (1, 13) and "firecracker" not in program:
-        fail("Jailer error: Invalid filename. The filename of `--exec-file` option must contain \"firecracker\"")
+        fail('Jailer error: Invalid filename. The filename of `--exec-file` option must contain "firecracker"')
     base = single.get("--chroot-base-dir", "/srv/jailer")
     if not os.path.isdir(base):
         fail(f"Jailer error: Failed to canonicalize path {base}: No such file or directory (os error 2)")
@@ -177,7 +210,9 @@ def main() -> int:
     build(root, program, source, uid, gid)
     jailed = load(source)
     limit(many["--resource-limit"])
-    enter_cgroups(many["--cgroup"], int(single.get("--cgroup-version", "1")), single.get("--parent-cgroup", program), identity)
+    enter_cgroups(
+        many["--cgroup"], int(single.get("--cgroup-version", "1")), single.get("--parent-cgroup", program), identity
+    )
     libc = ctypes.CDLL(None, use_errno=True)
     # Mounts of its own: what the host mounts later is seen only where it is shared.
     if libc.unshare(CLONE_NEWNS) or libc.mount(None, b"/", None, MS_REC | MS_SLAVE, None):

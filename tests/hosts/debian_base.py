@@ -24,7 +24,9 @@ class FleetError(Exception):
     """A host could not be made, or did not come up."""
 
 
-def make(name: str, release: str, packages: str, sources: Sequence[str], finish: Callable[[pathlib.Path], None]) -> pathlib.Path:
+def make(
+    name: str, release: str, packages: str, sources: Sequence[str], finish: Callable[[pathlib.Path], None]
+) -> pathlib.Path:
     """The file system of that name, which two jobs at a time make once.
 
     :param packages: beside the smallest system, with commas between them
@@ -42,7 +44,16 @@ def make(name: str, release: str, packages: str, sources: Sequence[str], finish:
         shutil.rmtree(unfinished, ignore_errors=True)
         # A mirror that is some weeks behind will do; signatures are checked all the same.
         late = '--aptopt=Acquire::Check-Valid-Until "false"'
-        run("mmdebstrap", "--quiet", "--variant=minbase", late, f"--include={packages}", release, str(unfinished), *sources)
+        run(
+            "mmdebstrap",
+            "--quiet",
+            "--variant=minbase",
+            late,
+            f"--include={packages}",
+            release,
+            str(unfinished),
+            *sources,
+        )
         finish(unfinished)
         (unfinished / "etc/machine-id").write_text("")
         os.rename(unfinished, base)
@@ -56,6 +67,8 @@ def bound_devices() -> list[str]:
 
 def run(*argv: str) -> None:
     """Run a program to its end; its own words are the error."""
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    done = subprocess.run(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
     if done.returncode:
         raise FleetError(f"{' '.join(argv)}: exit code {done.returncode}\n{done.stdout[-3000:]}")

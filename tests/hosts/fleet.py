@@ -90,7 +90,15 @@ def start(host: pathlib.Path, address: str, public_key: str) -> None:
         (host / part).mkdir(parents=True)
     (host / "address").write_text(address)
     root = host / "root"
-    run("mount", "-t", "overlay", "overlay", "-o", f"lowerdir={BASE},upperdir={host}/upper,workdir={host}/work", str(root))
+    run(
+        "mount",
+        "-t",
+        "overlay",
+        "overlay",
+        "-o",
+        f"lowerdir={BASE},upperdir={host}/upper,workdir={host}/work",
+        str(root),
+    )
     ssh = root / "root/.ssh"
     ssh.mkdir(mode=0o700, exist_ok=True)
     (ssh / "authorized_keys").write_text(public_key)
@@ -147,13 +155,30 @@ def remove_group(group: pathlib.Path, deadline: float) -> None:
 def keep(host: pathlib.Path) -> int:
     """Run the host until it powers off; boot it again whenever it reboots. A TERM signal powers it off."""
     (host / "cgroups").write_text("\n".join(map(str, control_groups(f"fleet-{host.name}-{os.getpid()}"))))
-    argv = ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot", "--capability=all", "--resolv-conf=bind-host"]
-    argv += ["-D", str(host / "root"), "-M", f"{host.name}-{os.getpid()}", f"--hostname={host.name}", "--bind-ro=/etc/ssl/certs"]
+    argv = [
+        "systemd-nspawn",
+        "--quiet",
+        "--register=no",
+        "--keep-unit",
+        "--boot",
+        "--capability=all",
+        "--resolv-conf=bind-host",
+    ]
+    argv += [
+        "-D",
+        str(host / "root"),
+        "-M",
+        f"{host.name}-{os.getpid()}",
+        f"--hostname={host.name}",
+        "--bind-ro=/etc/ssl/certs",
+    ]
     argv += debian_base.bound_devices()
     inside: list[subprocess.Popen[bytes]] = []
     signal.signal(signal.SIGTERM, lambda *_: [process.send_signal(signal.SIGTERM) for process in inside])
     while True:
-        inside[:] = [subprocess.Popen(argv, stdin=subprocess.DEVNULL, env={**os.environ, "SYSTEMD_NSPAWN_TMPFS_TMP": "0"})]
+        inside[:] = [
+            subprocess.Popen(argv, stdin=subprocess.DEVNULL, env={**os.environ, "SYSTEMD_NSPAWN_TMPFS_TMP": "0"})
+        ]
         (host / "nspawn.pid").write_text(str(inside[0].pid))
         if inside[0].wait() != REBOOT:
             return 0

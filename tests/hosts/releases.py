@@ -55,16 +55,40 @@ def run_tests(release: str, arguments: list[str]) -> int:
     base = debian_base.make(f"qemu-{release}", release, PACKAGES + RELEASES[release], [MIRROR], lambda root: None)
     with tempfile.TemporaryDirectory(prefix="kr-") as temporary:
         os.chmod(temporary, 0o1777)
-        argv = ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--as-pid2", "--pipe", "--private-network", "--capability=all"]
+        argv = [
+            "systemd-nspawn",
+            "--quiet",
+            "--register=no",
+            "--keep-unit",
+            "--as-pid2",
+            "--pipe",
+            "--private-network",
+            "--capability=all",
+        ]
         argv += ["-D", str(base), "--volatile=overlay", "-M", f"{release}-{os.getpid()}", f"--bind={temporary}:/tmp"]
         argv += [*debian_base.bound_devices(), f"--bind-ro={ROOT}", f"--chdir={ROOT}"]
         argv.append("--bind-ro=/sys/module")  # DPDK looks for VFIO there.
         for assets in (cache_directory() / "guest", cache_directory() / "foreign"):
             (base / assets.relative_to("/")).mkdir(parents=True, exist_ok=True)
             argv.append(f"--overlay={assets}::{assets}")
-        argv += [f"--setenv=KATA_HYPERVISOR_CACHE={cache_directory()}", "--setenv=PYTHONDONTWRITEBYTECODE=1", "--setenv=LANG=C.UTF-8"]
+        argv += [
+            f"--setenv=KATA_HYPERVISOR_CACHE={cache_directory()}",
+            "--setenv=PYTHONDONTWRITEBYTECODE=1",
+            "--setenv=LANG=C.UTF-8",
+        ]
         # Without our settings, which ask for a pytest that the oldest of these releases has not.
-        pytest = ["python3", "-m", "pytest", "-p", "no:cacheprovider", "-c", "/dev/null", f"--rootdir={ROOT}", "-ra", *arguments]
+        pytest = [
+            "python3",
+            "-m",
+            "pytest",
+            "-p",
+            "no:cacheprovider",
+            "-c",
+            "/dev/null",
+            f"--rootdir={ROOT}",
+            "-ra",
+            *arguments,
+        ]
         versions = "qemu-system-x86_64 --version | head -n 1; python3 --version"
         words = [*argv, "sh", "-c", f'{versions}; exec "$@"', "sh", *pytest]
         return subprocess.run(words, stdin=subprocess.DEVNULL, check=False).returncode

@@ -56,7 +56,10 @@ def root_image(assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> path
     for program in ("bin/busybox", "sbin/init"):
         (tree / program).chmod(0o755)
     path = work / "root.ext4"
-    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-O", "^has_journal", "-d", str(tree), str(path), "32M"], check=True)
+    subprocess.run(
+        ["mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-O", "^has_journal", "-d", str(tree), str(path), "32M"],
+        check=True,
+    )
     return path
 
 
@@ -71,7 +74,13 @@ class Host:
 
     def spec(self, **options: Any) -> SandboxSpec:
         """A task's wish, with these directories and, for a new sandbox, our guest."""
-        options = {"id": "web", "start_timeout": 30, "state_dir": str(self.root / "state"), "run_dir": str(self.root / "run"), **options}
+        options = {
+            "id": "web",
+            "start_timeout": 30,
+            "state_dir": str(self.root / "state"),
+            "run_dir": str(self.root / "run"),
+            **options,
+        }
         self.ids.add(options["id"])
         return parse_spec(options)
 

@@ -25,7 +25,9 @@ class Assets:
 
 def cache_directory() -> pathlib.Path:
     """Where the slow things are kept between runs."""
-    home = os.environ.get("KATA_HYPERVISOR_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "kata-hypervisor")
+    home = os.environ.get("KATA_HYPERVISOR_CACHE") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME", "~/.cache"), "kata-hypervisor"
+    )
     return pathlib.Path(home).expanduser()
 
 
@@ -54,5 +56,7 @@ def guest_assets(kernel_package: str = "") -> Assets:
 
 
 def _newest_source() -> float:
-    roles = [path for role in ("kata_image", "kata_kernel") for path in (ROOT / "roles" / role).rglob("*") if path.is_file()]
+    roles = [
+        path for role in ("kata_image", "kata_kernel") for path in (ROOT / "roles" / role).rglob("*") if path.is_file()
+    ]
     return max(path.stat().st_mtime for path in [*roles, HERE / "guest_assets.yml"])

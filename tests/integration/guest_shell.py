@@ -45,7 +45,9 @@ class GuestShell:
         self._count += 1
         token = f"done{self._count}"
         # The token is split in what is typed, so that an echo of the command is not taken for its end.
-        self._socket.sendall(f"echo '<'begin{self._count}'>'; {{ {command}; }} 2>&1; ended=$?; echo; echo '<'{token}'>' $ended\n".encode())
+        self._socket.sendall(
+            f"echo '<'begin{self._count}'>'; {{ {command}; }} 2>&1; ended=$?; echo; echo '<'{token}'>' $ended\n".encode()
+        )
         pattern = re.compile(rf"<begin{self._count}>\r?\n(.*?)\r?\n<{token}> (\d+)\r?\n".encode(), re.DOTALL)
         buffer = b""
         deadline = time.monotonic() + timeout

@@ -24,8 +24,23 @@ import time
 from typing import Any, Iterator
 
 NAMES = (
-    "firecracker.pid", "vmm.log", "metrics.log", "api.sock", "vsock_vs.sock", "disk_data", ".new-disk_data", "disk_more", ".new-disk_more", "snapshot",
-    "snapshot/memory", "snapshot/vmstate", "rootfs", "vmlinux", "template_memory", "aside", "other",
+    "firecracker.pid",
+    "vmm.log",
+    "metrics.log",
+    "api.sock",
+    "vsock_vs.sock",
+    "disk_data",
+    ".new-disk_data",
+    "disk_more",
+    ".new-disk_more",
+    "snapshot",
+    "snapshot/memory",
+    "snapshot/vmstate",
+    "rootfs",
+    "vmlinux",
+    "template_memory",
+    "aside",
+    "other",
 )
 #: Seconds that a process attacks one jail at most.
 LONGEST = 60.0
@@ -105,14 +120,24 @@ def main(base: str, targets: list[str]) -> None:
             with contextlib.suppress(OSError):
                 found = os.stat(root)
                 # From when the VMM has the jail's user; before, nobody has.
-                if found.st_uid and found.st_ino not in attacked and os.path.lexists(f"{root}/{pathlib.Path(root).parts[-3]}.pid"):
+                if (
+                    found.st_uid
+                    and found.st_ino not in attacked
+                    and os.path.lexists(f"{root}/{pathlib.Path(root).parts[-3]}.pid")
+                ):
                     seed += 2
-                    attacked[found.st_ino] = [fork_attacker(root, found, targets, seed + inside, bool(inside)) for inside in (0, 1)]
+                    attacked[found.st_ino] = [
+                        fork_attacker(root, found, targets, seed + inside, bool(inside)) for inside in (0, 1)
+                    ]
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
         # An inode's number is used again.
-        attacked = {inode: children for inode, children in attacked.items() if any(os.path.exists(f"/proc/{child}") for child in children)}
+        attacked = {
+            inode: children
+            for inode, children in attacked.items()
+            if any(os.path.exists(f"/proc/{child}") for child in children)
+        }
         time.sleep(0.001)
     for child in (child for children in attacked.values() for child in children):
         with contextlib.suppress(ProcessLookupError):
@@ -127,7 +152,13 @@ def picture(top: pathlib.Path) -> dict[str, Any]:
     found = {}
     for path in [top, *sorted(top.rglob("*"))]:
         status = path.lstat()
-        content = path.read_bytes() if stat.S_ISREG(status.st_mode) else os.readlink(path) if stat.S_ISLNK(status.st_mode) else None
+        content = (
+            path.read_bytes()
+            if stat.S_ISREG(status.st_mode)
+            else os.readlink(path)
+            if stat.S_ISLNK(status.st_mode)
+            else None
+        )
         found[str(path)] = (status.st_mode, status.st_uid, status.st_gid, status.st_nlink, status.st_mtime_ns, content)
     return found
 
@@ -163,13 +194,26 @@ def attacked(lab: Any, rounds: int, seed: int = 1) -> dict[str, int]:
     lab.start("victim", devices=[{"id": "vs", "type": "vsock", "cid": 7}])
     victim = lab.driver("victim")
     victim_pid, victim_root = victim.pid(), victim.vm.state.jail.root
-    targets = [*(str(canary / name) for name in (".", "memory", "file", "pid")), "/etc/shadow", "/", "../..", victim_root, f"{victim_root}/api.sock"]
+    targets = [
+        *(str(canary / name) for name in (".", "memory", "file", "pid")),
+        "/etc/shadow",
+        "/",
+        "../..",
+        victim_root,
+        f"{victim_root}/api.sock",
+    ]
     pictures = [picture(canary), os.stat("/etc/shadow"), [os.stat(disk)[:5] for disk in disks]]
     count: dict[str, int] = {}
     block = [{"id": name, "type": "block", "file": disk} for name, disk in zip(("data", "more"), disks)]
     tasks: list[dict[str, Any]] = [
-        {"state": "saved"}, {"state": "started"}, {"state": "paused"}, {"state": "stopped", "stop_timeout": 0, "disruption": "restart"},
-        {"devices": block}, {"devices": block[:1]}, {"devices": []}, {"state": "restarted", "stop_timeout": 0},
+        {"state": "saved"},
+        {"state": "started"},
+        {"state": "paused"},
+        {"state": "stopped", "stop_timeout": 0, "disruption": "restart"},
+        {"devices": block},
+        {"devices": block[:1]},
+        {"devices": []},
+        {"state": "restarted", "stop_timeout": 0},
     ]
 
     def run(name: str, **options: Any) -> None:
@@ -183,7 +227,17 @@ def attacked(lab: Any, rounds: int, seed: int = 1) -> dict[str, int]:
         with adversary(str(lab.root / "state/jails"), targets):
             for _round in range(rounds):
                 begun = time.monotonic()
-                run("start", state="started", **{**lab.options, "enable_pci": True, "start_timeout": 3, "vmm_metrics": True, "devices": block[:1]})
+                run(
+                    "start",
+                    state="started",
+                    **{
+                        **lab.options,
+                        "enable_pci": True,
+                        "start_timeout": 3,
+                        "vmm_metrics": True,
+                        "devices": block[:1],
+                    },
+                )
                 for task in random_.sample(tasks, 3):
                     run(str(task.get("state", "devices")), **task)
                 lab.facts("attacked")

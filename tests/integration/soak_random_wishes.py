@@ -45,7 +45,9 @@ class Wisher:
         """A task's options."""
         rng = self.rng
         wish: dict[str, Any] = {"stop_timeout": 0}
-        kind = rng.choice(["devices", "devices", "devices", "vcpus", "memory", "state", "everything", "devices of a paused VM"])
+        kind = rng.choice(
+            ["devices", "devices", "devices", "vcpus", "memory", "state", "everything", "devices of a paused VM"]
+        )
         if "devices" in kind or kind == "everything":
             wish["devices"] = self.devices()
         if kind in ("vcpus", "everything"):
@@ -76,7 +78,12 @@ class Wisher:
     def disk(self, number: int) -> dict[str, Any]:
         """A disk; every time another one of that id."""
         rng = self.rng
-        disk = {"id": f"disk{number}", "type": "block", "file": str(self.root / f"disk{number}.raw"), "serial": f"S{number}"}
+        disk = {
+            "id": f"disk{number}",
+            "type": "block",
+            "file": str(self.root / f"disk{number}.raw"),
+            "serial": f"S{number}",
+        }
         disk["driver"] = rng.choice(["virtio-blk", "virtio-scsi"])
         if rng.random() < 0.3:
             disk["read_only"] = True
@@ -94,7 +101,10 @@ def outcome(host: Any, check_mode: bool, wish: dict[str, Any]) -> tuple[Any, ...
     except HypervisorError as error:
         return (type(error), str(error))
     # How much a balloon holds can be another MiB at the next look.
-    return (result["changed"], [re.sub(r"resize_memory \d+ ->", "resize_memory ->", action) for action in result["actions"]])
+    return (
+        result["changed"],
+        [re.sub(r"resize_memory \d+ ->", "resize_memory ->", action) for action in result["actions"]],
+    )
 
 
 def grant(host: Any, wish: dict[str, Any]) -> bool:
@@ -118,9 +128,13 @@ def check_devices(host: Any, listed: list[dict[str, Any]]) -> None:
         chardevs = {chardev["label"] for chardev in qmp.execute("query-chardev")}
         peripherals = {entry["name"] for entry in qmp.execute("qom-list", {"path": "/machine/peripheral"})}
     assert {name for name in nodes if name.startswith("node-")} == {f"node-{disk['id']}" for disk in disks}
-    assert {name for name in nodes if name.startswith("limited-")} == {f"limited-{disk['id']}" for disk in disks if "rate_limit" in disk}
+    assert {name for name in nodes if name.startswith("limited-")} == {
+        f"limited-{disk['id']}" for disk in disks if "rate_limit" in disk
+    }
     assert {name for name in peripherals if name.startswith("dev-")} == {f"dev-{device['id']}" for device in listed}
-    assert {name for name in chardevs if name.startswith("char-")} == {f"char-{device['id']}" for device in listed if device["type"] in ("serial", "fs")}
+    assert {name for name in chardevs if name.startswith("char-")} == {
+        f"char-{device['id']}" for device in listed if device["type"] in ("serial", "fs")
+    }
 
 
 def check_guest(host: Any, listed: list[dict[str, Any]]) -> None:
@@ -128,7 +142,10 @@ def check_guest(host: Any, listed: list[dict[str, Any]]) -> None:
     serials = sorted(disk["serial"] for disk in listed if disk.get("driver") == "virtio-blk")
     host.converge(wait_for=READY)
     shell = host.shell()
-    shell.eventually('for s in /sys/block/vd*/serial; do [ -f $s ] && echo $(cat $s); done | sort | tr "\\n" " "; true', f"^{' '.join(serials)}$")
+    shell.eventually(
+        'for s in /sys/block/vd*/serial; do [ -f $s ] && echo $(cat $s); done | sort | tr "\\n" " "; true',
+        f"^{' '.join(serials)}$",
+    )
     shell.close()
 
 
@@ -155,7 +172,9 @@ def test_random_wishes(host: Any, seed: int, machine_type: str, memory_hotplug: 
             assert facts["vcpus"] == wish.get("vcpus", facts["vcpus"])
             assert facts["memory_mb"] == wish.get("memory_mb", facts["memory_mb"])
         if "devices" in wish:
-            assert sorted(device["id"] for device in facts["devices"]) == sorted(device["id"] for device in wish["devices"])
+            assert sorted(device["id"] for device in facts["devices"]) == sorted(
+                device["id"] for device in wish["devices"]
+            )
             if alive:
                 check_devices(host, wish["devices"])
             if facts["state"] == "started":

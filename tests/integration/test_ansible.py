@@ -44,7 +44,12 @@ def from_checkout(module: str, options: dict[str, Any], *words: str, code: int =
 @pytest.mark.parametrize("prefix", ["", "kata.hypervisor."])
 def test_ad_hoc_by_short_and_by_full_name(host: Any, prefix: str) -> None:
     where = {"id": "web", "state_dir": str(host.root / "state"), "run_dir": str(host.root / "run")}
-    boot = {"kernel_path": str(host.assets.kernel), "initrd_path": str(host.assets.initrd), "memory_mb": 128, "accelerator": "tcg"}
+    boot = {
+        "kernel_path": str(host.assets.kernel),
+        "initrd_path": str(host.assets.initrd),
+        "memory_mb": 128,
+        "accelerator": "tcg",
+    }
     host.ids.add("web")
     module = f"{prefix}kata_sandbox"
     foretold = from_checkout(module, {**where, **boot, "state": "started"}, "--check")
@@ -72,10 +77,26 @@ def test_built_and_installed(tmp_path: pathlib.Path) -> None:
     ansible("ansible-galaxy", "collection", "build", "--output-path", str(tmp_path))
     tarball = next(tmp_path.glob("kata-hypervisor-*.tar.gz"))
     (tmp_path / "ansible.cfg").write_text("[defaults]\n")
-    installed = {"ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "collections"), "ANSIBLE_CONFIG": str(tmp_path / "ansible.cfg")}
-    ansible("ansible-galaxy", "collection", "install", str(tarball), "-p", str(tmp_path / "collections"), "--offline", **installed)
+    installed = {
+        "ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "collections"),
+        "ANSIBLE_CONFIG": str(tmp_path / "ansible.cfg"),
+    }
+    ansible(
+        "ansible-galaxy",
+        "collection",
+        "install",
+        str(tarball),
+        "-p",
+        str(tmp_path / "collections"),
+        "--offline",
+        **installed,
+    )
     page = ansible("ansible-doc", "-t", "module", "kata.hypervisor.kata_sandbox", directory=tmp_path, **installed)
     assert "disruption" in page
     ansible("ansible", "localhost", "-m", "kata.hypervisor.kata_sandbox_info", directory=tmp_path, **installed)
-    leaked = [name for name in ("Makefile", "ansible.cfg", ".collections", ".ci") if list((tmp_path / "collections").rglob(name))]
+    leaked = [
+        name
+        for name in ("Makefile", "ansible.cfg", ".collections", ".ci")
+        if list((tmp_path / "collections").rglob(name))
+    ]
     assert leaked == []

@@ -57,7 +57,13 @@ def lab(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     elif request.param == "qemu":
         assets = request.getfixturevalue("assets")
         made = VmmLab(
-            "qemu", kernel_path=str(assets.kernel), initrd_path=str(assets.initrd), accelerator="tcg", memory_mb=192, vcpus=1, max_vcpus=2
+            "qemu",
+            kernel_path=str(assets.kernel),
+            initrd_path=str(assets.initrd),
+            accelerator="tcg",
+            memory_mb=192,
+            vcpus=1,
+            max_vcpus=2,
         )
     elif request.param == "acrn":
         monkeypatch.setattr(starting, "HSM_DEVICES", ("/dev/null",))
@@ -166,7 +172,11 @@ def test_a_restart_that_cannot_be_is_refused_before_the_vm_is_stopped(lab: VmmLa
         {"id": "twice", "type": "block", "file": good["file"]},
     ]
     wishes: list[dict[str, Any]] = [{"devices": [good, device]} for device in bad]
-    wishes += [{"kernel_path": str(lab.root / "gone")}, {"memory_mb": 1 << 26}, {"huge_pages": True, "memory_mb": 1 << 19}]
+    wishes += [
+        {"kernel_path": str(lab.root / "gone")},
+        {"memory_mb": 1 << 26},
+        {"huge_pages": True, "memory_mb": 1 << 19},
+    ]
     for wish in wishes:
         texts = []
         for run in (lab.check, lab.run):
@@ -184,7 +194,14 @@ def test_a_disk_of_the_hosts_is_not_given_to_a_guest(lab: VmmLab) -> None:
     if lab.hypervisor == "mock":
         pytest.skip("the mock takes every device")
     root = os.stat("/").st_dev
-    disk = next((path for path in (f"/dev/block/{os.major(root)}:{os.minor(root)}", "/dev/vda", "/dev/sda") if os.path.exists(path)), None)
+    disk = next(
+        (
+            path
+            for path in (f"/dev/block/{os.major(root)}:{os.minor(root)}", "/dev/vda", "/dev/sda")
+            if os.path.exists(path)
+        ),
+        None,
+    )
     if disk is None or os.stat(disk).st_rdev != root:
         pytest.skip("this host's root file system is on no block device")
     node, link = lab.root / "node", lab.root / "link"
@@ -260,7 +277,11 @@ def test_every_operation_acts_or_is_refused(lab: VmmLab) -> None:
     walk("capabilities", driver.capabilities, lambda found: found.block_device_hotplug in (True, False))
     walk("hypervisor_config", driver.hypervisor_config, lambda found: found.memory_size == memory)
     walk("get_thread_ids", driver.get_thread_ids, lambda ids: len(ids) == cpus or driver.name == "acrn")
-    walk("get_sandbox_console", driver.get_sandbox_console, lambda path: not path or driver.name == "mock" or os.path.exists(path))
+    walk(
+        "get_sandbox_console",
+        driver.get_sandbox_console,
+        lambda path: not path or driver.name == "mock" or os.path.exists(path),
+    )
     walk("console_log", driver.console_log, lambda path: not path or os.path.exists(path))
     walk("vmm_log", driver.vmm_log, lambda path: not path or os.path.exists(path))
     walk("check_device", lambda: driver.check_device(disk), lambda _: "extra" not in driver.observe().devices)
@@ -268,17 +289,41 @@ def test_every_operation_acts_or_is_refused(lab: VmmLab) -> None:
     if "hotplug_add_device" in acted:
         walk("check_update", lambda: driver.check_update(disk), lambda _: "extra" in driver.observe().devices)
         walk("update_device", lambda: driver.update_device(disk), lambda _: "extra" in driver.observe().devices)
-        walk("hotplug_remove_device", lambda: driver.hotplug_remove_device(disk), lambda _: "extra" not in driver.observe().devices)
-    walk("resize_vcpus", lambda: driver.resize_vcpus(cpus + 1), lambda done: done.new == driver.observe().vcpus == cpus + 1)
-    walk("check_resize_memory", lambda: driver.check_resize_memory(memory + 128), lambda _: driver.observe().memory_mb == memory)
-    walk("resize_memory", lambda: driver.resize_memory(memory + 128), lambda done: done.new_mb == driver.observe().memory_mb)
+        walk(
+            "hotplug_remove_device",
+            lambda: driver.hotplug_remove_device(disk),
+            lambda _: "extra" not in driver.observe().devices,
+        )
+    walk(
+        "resize_vcpus",
+        lambda: driver.resize_vcpus(cpus + 1),
+        lambda done: done.new == driver.observe().vcpus == cpus + 1,
+    )
+    walk(
+        "check_resize_memory",
+        lambda: driver.check_resize_memory(memory + 128),
+        lambda _: driver.observe().memory_mb == memory,
+    )
+    walk(
+        "resize_memory",
+        lambda: driver.resize_memory(memory + 128),
+        lambda done: done.new_mb == driver.observe().memory_mb,
+    )
     walk("pause_sandbox", driver.pause_sandbox, power("paused"))
     walk("resume_sandbox", driver.resume_sandbox, power("running"))
     walk("check_save", driver.check_save, power("running"))
     saved = str(lab.root / "elsewhere")
-    walk("save_sandbox", lambda: driver.save_sandbox(saved, 60), lambda _: bool(os.listdir(saved)) and power("paused")(None))
+    walk(
+        "save_sandbox",
+        lambda: driver.save_sandbox(saved, 60),
+        lambda _: bool(os.listdir(saved)) and power("paused")(None),
+    )
     walk("save", driver.save, lambda state: type(driver)(driver.context).load(state, config) is None)
-    walk("to_grpc", driver.to_grpc, lambda payload: payload and type(driver)(driver.context).from_grpc(config, payload) is None)
+    walk(
+        "to_grpc",
+        driver.to_grpc,
+        lambda payload: payload and type(driver)(driver.context).from_grpc(config, payload) is None,
+    )
     walk("stop_sandbox", lambda: driver.stop_sandbox(0.1, True), power("off"))
     walk("stop_sandbox again", lambda: driver.stop_sandbox(0.1), power("off"))
     walk("create_sandbox", lambda: driver.create_sandbox(config), power("off"))
@@ -295,8 +340,19 @@ def test_every_operation_acts_or_is_refused(lab: VmmLab) -> None:
     stranger.disconnect()
     walk("cleanup", driver.cleanup, lambda _: not os.path.exists(driver.context.run_dir))
     walk("check after the end", lambda: _refused_check(driver), lambda refusal: refusal)
-    operations = {name for name, value in vars(Hypervisor).items() if inspect.isfunction(value) and not name.startswith("_")}
-    elsewhere = {"add_device", "load", "from_grpc", "start_sandbox", "unsupported", "why_not", "guest_agent_socket", "guest_facts"}
+    operations = {
+        name for name, value in vars(Hypervisor).items() if inspect.isfunction(value) and not name.startswith("_")
+    }
+    elsewhere = {
+        "add_device",
+        "load",
+        "from_grpc",
+        "start_sandbox",
+        "unsupported",
+        "why_not",
+        "guest_agent_socket",
+        "guest_facts",
+    }
     elsewhere.add("details")
     elsewhere |= {"check_restore", "check_update", "update_device", "hotplug_remove_device"}
     assert operations - elsewhere <= acted | refused, "an operation nobody walked"

@@ -28,11 +28,17 @@ HARDWARE = ("/dev/vhost-vsock", "/sys/bus/pci/devices/0000:ff:1f.7")
 def tasks_of(page: str) -> list[dict[str, Any]]:
     """The tasks on a page, in their order; those that are to fail here fail the play when they do not."""
     tasks = []
-    for block in re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+    for block in re.findall(
+        r"^```yaml\n(.*?)^```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    ):
         for number, task in enumerate(yaml.safe_load(block)):
             if block.startswith(FAILING) and not os.path.exists(HARDWARE[number]):
                 result = f"refused_{number}"
-                task = {**task, "register": result, "failed_when": f"{result}.kind | default('') not in ['HostError', 'AssetError']"}
+                task = {
+                    **task,
+                    "register": result,
+                    "failed_when": f"{result}.kind | default('') not in ['HostError', 'AssetError']",
+                }
             tasks.append(task)
     return tasks
 
@@ -97,7 +103,9 @@ def play(page: str, host: Any, **variables: str) -> None:
 
 
 @pytest.mark.parametrize("page", ["devices.md", "templates.md"])
-def test_a_page_can_be_done_as_it_stands(page: str, host: Any, bridge: str, macvtap: tuple[str, str], storage_daemon: None) -> None:
+def test_a_page_can_be_done_as_it_stands(
+    page: str, host: Any, bridge: str, macvtap: tuple[str, str], storage_daemon: None
+) -> None:
     (host.root / "data.img").write_bytes(bytes(16 << 20))
     (host.root / "shared").mkdir()
     host.ids.update({"web-1", "small", "large"})

@@ -20,7 +20,9 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.engine_copy import
 from ansible_collections.kata.hypervisor.plugins.plugin_utils.engine import engine_files
 
 CONFIG = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-ROUTED = sorted(path.stem for path in (ROOT / "plugins/action").glob("*.py") if "EngineAction" in path.read_text(encoding="utf-8"))
+ROUTED = sorted(
+    path.stem for path in (ROOT / "plugins/action").glob("*.py") if "EngineAction" in path.read_text(encoding="utf-8")
+)
 
 
 @pytest.fixture
@@ -38,9 +40,13 @@ def play(tmp_path: pathlib.Path, tasks: list[dict[str, Any]], *words: str, **key
     told = tmp_path / "results.json"
     results = ", ".join(f"result{number}" for number in range(len(tasks)))
     tasks = [{**task, "register": f"result{number}"} for number, task in enumerate(tasks)]
-    tasks.append({"ansible.builtin.copy": {"content": f"{{{{ [{results}] | to_json }}}}", "dest": str(told), "mode": "0600"}})
+    tasks.append(
+        {"ansible.builtin.copy": {"content": f"{{{{ [{results}] | to_json }}}}", "dest": str(told), "mode": "0600"}}
+    )
     playbook = tmp_path / "play.yml"
-    playbook.write_text(json.dumps([{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks, **keywords}]))
+    playbook.write_text(
+        json.dumps([{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks, **keywords}])
+    )
     ansible("ansible-playbook", str(playbook), *words, **CONFIG)
     found: list[dict[str, Any]] = json.loads(told.read_text(encoding="utf-8"))
     return found
@@ -50,7 +56,16 @@ def ran(where: dict[str, str], *words: str, keep: bool = True) -> tuple[dict[str
     """The answer of an ad hoc kata_sandbox_info, and the modules that were sent for it."""
     variables = [] if keep else ["-e", "kata_hypervisor_keep_engine=false"]
     output = ansible(
-        "ansible", "localhost", "-vvv", "-m", "kata.hypervisor.kata_sandbox_info", "-a", json.dumps(where), *words, *variables, **CONFIG
+        "ansible",
+        "localhost",
+        "-vvv",
+        "-m",
+        "kata.hypervisor.kata_sandbox_info",
+        "-a",
+        json.dumps(where),
+        *words,
+        *variables,
+        **CONFIG,
     )
     sent = re.findall(r"^(?:Using module file|<.*> Using module file) \S*/(\w+)\.py", output, re.MULTILINE)
     answer = json.loads(output[output.index("=> ") + 3 : output.rindex("}") + 1])
@@ -67,10 +82,14 @@ def test_the_first_task_brings_it_and_the_next_finds_it(engine: pathlib.Path, wh
     assert first["sandboxes"] == [] and sent == ["kata_engine", "kata_engine"] and engine.is_dir()
     second, sent = ran(where)
     assert second["sandboxes"] == [] and sent == ["kata_engine"]
-    assert second["invocation"]["module_args"]["state_dir"] == where["state_dir"], "the task's own options, not the engine's"
+    assert second["invocation"]["module_args"]["state_dir"] == where["state_dir"], (
+        "the task's own options, not the engine's"
+    )
 
 
-@pytest.mark.parametrize("name", ["modules/kata_sandbox_info.py", "module_utils/store.py", "modules/__pycache__", "contents.sha256"])
+@pytest.mark.parametrize(
+    "name", ["modules/kata_sandbox_info.py", "module_utils/store.py", "modules/__pycache__", "contents.sha256"]
+)
 def test_a_damaged_copy_is_replaced(engine: pathlib.Path, where: dict[str, str], name: str) -> None:
     """As a power loss leaves it: files without content. It is noticed when a module fails, or at the next boot."""
     ran(where)
@@ -136,6 +155,11 @@ def test_whatever_a_module_needs_is_in_the_copy(tmp_path: pathlib.Path) -> None:
     program = "; ".join(f"import ansible_collections.kata.hypervisor.plugins.modules.{name}" for name in ROUTED)
     python = pathlib.Path(ROOT / ".venv/bin/python")
     done = subprocess.run(
-        [str(python), "-c", program], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, stderr=subprocess.PIPE, text=True, check=False
+        [str(python), "-c", program],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -22,7 +22,9 @@ CONFIG = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
 SECRET = "s3cr3t"
 
 
-@pytest.mark.skipif(not shutil.which("apt-get") and not shutil.which("dnf"), reason="the roles need a package manager that they know")
+@pytest.mark.skipif(
+    not shutil.which("apt-get") and not shutil.which("dnf"), reason="the roles need a package manager that they know"
+)
 def test_check_mode_predicts_on_a_host_that_has_nothing(tmp_path: pathlib.Path) -> None:
     fresh = tmp_path / "fresh"
     variables = {
@@ -56,7 +58,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("WWW-Authenticate", 'Basic realm="x"')
             self.end_headers()
             return
-        content = f"{hashlib.sha256(self.content).hexdigest()} *vmm-1.0\r\n".encode() if self.path.endswith("SUMS") else self.content
+        content = (
+            f"{hashlib.sha256(self.content).hexdigest()} *vmm-1.0\r\n".encode()
+            if self.path.endswith("SUMS")
+            else self.content
+        )
         self.send_response(200 if self.path.endswith(("SUMS", "vmm-1.0")) else 404)
         self.end_headers()
         self.wfile.write(content)
@@ -77,7 +83,9 @@ def asset(tmp_path: pathlib.Path, options: dict[str, Any], *words: str, fails: b
     options = {"name": "vmm", "version": "1.0", "root": f"{tmp_path}/assets", **options}
     task = {"kata.hypervisor.kata_asset": options, "register": "result", "ignore_errors": fails}
     playbook = tmp_path / "play.yml"
-    playbook.write_text(json.dumps([{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": [task]}]))
+    playbook.write_text(
+        json.dumps([{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": [task]}])
+    )
     output: str = ansible("ansible-playbook", str(playbook), "-vvv", "--diff", *words, **CONFIG)
     return output
 
@@ -86,9 +94,17 @@ def asset(tmp_path: pathlib.Path, options: dict[str, Any], *words: str, fails: b
 def test_a_login_reaches_the_server_and_no_result(server: str, tmp_path: pathlib.Path, place: str) -> None:
     Handler.asked = []
     login = f"user:{SECRET}@" if place == "url" else ""
-    options: dict[str, Any] = {"url": f"http://{login}{server}/vmm-{{version}}", "checksum": f"sha256:http://{login}{server}/{{version}}/SUMS"}
+    options: dict[str, Any] = {
+        "url": f"http://{login}{server}/vmm-{{version}}",
+        "checksum": f"sha256:http://{login}{server}/{{version}}/SUMS",
+    }
     if place == "options":
-        options |= {"url_username": "user", "url_password": SECRET, "force_basic_auth": True, "headers": {"X-Token": SECRET}}
+        options |= {
+            "url_username": "user",
+            "url_password": SECRET,
+            "force_basic_auth": True,
+            "headers": {"X-Token": SECRET},
+        }
     output = asset(tmp_path, options)
     assert (tmp_path / "assets/vmm/current/vmm").read_bytes() == Handler.content
     shown = output.replace(json.dumps(options), "")
@@ -97,7 +113,9 @@ def test_a_login_reaches_the_server_and_no_result(server: str, tmp_path: pathlib
     assert "changed=0" in asset(tmp_path, options) and len(Handler.asked) == asked, "what is installed takes no request"
     failed = asset(tmp_path, {**options, "version": "2.0"}, fails=True)
     assert "no sha256 digest of vmm-2.0" in failed and SECRET not in _results_of(failed)
-    odd = asset(tmp_path, {**options, "version": "3.0", "url": f"http://user:{SECRET} and more@{server}/x y"}, fails=True)
+    odd = asset(
+        tmp_path, {**options, "version": "3.0", "url": f"http://user:{SECRET} and more@{server}/x y"}, fails=True
+    )
     assert SECRET not in _results_of(odd)
     refused = asset(tmp_path, {**options, "keep": "many"}, fails=True)
     assert "keep" in refused and SECRET not in _results_of(refused)

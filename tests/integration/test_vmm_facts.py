@@ -55,7 +55,9 @@ def test_known_holes_are_told(
 def test_acrn(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
     monkeypatch.setenv("ACRN_DOUBLE_VERSION", version)
     (facts,) = vmm_facts.acrns([str(DOUBLES / "acrn-dm")])
-    assert facts["version"].startswith(version) and facts["vms_are_known_by"] == ("uuid" if version == "2.5" else "name")
+    assert facts["version"].startswith(version) and facts["vms_are_known_by"] == (
+        "uuid" if version == "2.5" else "name"
+    )
     assert not facts["usable"] and "this host does not run on ACRN" in facts["reason"]
     monkeypatch.setattr(starting, "HSM_DEVICES", ("/dev/null",))
     assert vmm_facts.acrn_facts(str(DOUBLES / "acrn-dm"))["usable"]
@@ -63,4 +65,7 @@ def test_acrn(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
 
 
 def test_what_is_none_is_told() -> None:
-    assert [facts["usable"] for facts in (*vmm_facts.firecrackers(["/bin/true", "/nowhere"]), *vmm_facts.acrns(["/bin/true"]))] == [False] * 3
+    assert [
+        facts["usable"]
+        for facts in (*vmm_facts.firecrackers(["/bin/true", "/nowhere"]), *vmm_facts.acrns(["/bin/true"]))
+    ] == [False] * 3

@@ -23,13 +23,25 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run wha
 
 #: Options that name programs, and the hypervisors that run them.
 PROGRAMS = [
-    ("hypervisor_path", "qemu"), ("virtio_fs_daemon", "qemu"), ("hypervisor_path", "firecracker"), ("jailer_path", "firecracker"),
-    ("hypervisor_path", "acrn"), ("hypervisor_ctl_path", "acrn"),
+    ("hypervisor_path", "qemu"),
+    ("virtio_fs_daemon", "qemu"),
+    ("hypervisor_path", "firecracker"),
+    ("jailer_path", "firecracker"),
+    ("hypervisor_path", "acrn"),
+    ("hypervisor_ctl_path", "acrn"),
 ]
 #: All other paths: files and directories that a VM uses, and no programs.
 FILES = {
-    "kernel_path", "image_path", "initrd_path", "initramfs_path", "firmware_path", "entropy_source", "file_mem_backend", "cpu_config_path",
-    "chroot_base_dir", "network_namespace",
+    "kernel_path",
+    "image_path",
+    "initrd_path",
+    "initramfs_path",
+    "firmware_path",
+    "entropy_source",
+    "file_mem_backend",
+    "cpu_config_path",
+    "chroot_base_dir",
+    "network_namespace",
 }
 #: What they are called in a configuration file of Kata's.
 KEYS = {"hypervisor_path": "path", "hypervisor_ctl_path": "ctlpath"}
@@ -46,8 +58,16 @@ def case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     else:
         lab = VmmLab("qemu", memory_mb=128, accelerator="tcg")
         share = {"id": "share", "type": "fs", "tag": "work", "path": str(lab.root)}
-        lab.options |= {"kernel_path": lab.file("kernel"), "initrd_path": lab.file("initrd"), "shared_fs": "virtio-fs", "devices": [share]}
-        lab.options |= {"hypervisor_path": "/usr/bin/qemu-system-x86_64", "virtio_fs_daemon": next(filter(os.path.exists, virtiofsd.USUAL_PLACES), "")}
+        lab.options |= {
+            "kernel_path": lab.file("kernel"),
+            "initrd_path": lab.file("initrd"),
+            "shared_fs": "virtio-fs",
+            "devices": [share],
+        }
+        lab.options |= {
+            "hypervisor_path": "/usr/bin/qemu-system-x86_64",
+            "virtio_fs_daemon": next(filter(os.path.exists, virtiofsd.USUAL_PLACES), ""),
+        }
     try:
         yield lab, option
     finally:
@@ -60,7 +80,12 @@ def exchangeable(lab: VmmLab, how: str) -> tuple[str, pathlib.Path]:
     program.parent.mkdir(mode=0o755)
     shutil.copy(DOUBLES / "firecracker", program)
     program.chmod(0o755)
-    fault = {"the file's owner": program, "the file's mode": program, "the directory": program.parent, "the link": lab.root / "link"}[how]
+    fault = {
+        "the file's owner": program,
+        "the file's mode": program,
+        "the directory": program.parent,
+        "the link": lab.root / "link",
+    }[how]
     if how == "the link":
         fault.symlink_to(program)
         os.lchown(fault, 1234, 1234)
@@ -79,7 +104,11 @@ def options_of(lab: VmmLab, option: str, program: str, by_file: bool) -> dict[st
         return {**options, option: program}
     options.pop(option, None)
     path = lab.root / "configuration.toml"
-    others = {name: KEYS.get(name, name) for name in ("hypervisor_path", "hypervisor_ctl_path", "jailer_path") if name in options}
+    others = {
+        name: KEYS.get(name, name)
+        for name in ("hypervisor_path", "hypervisor_ctl_path", "jailer_path")
+        if name in options
+    }
     for name in ("kernel_path", "image_path", "initrd_path"):
         if name in options:
             others[name] = name.removesuffix("_path")
@@ -92,7 +121,9 @@ def options_of(lab: VmmLab, option: str, program: str, by_file: bool) -> dict[st
 
 @pytest.mark.parametrize("how", ["the file's owner", "the file's mode", "the directory", "the link"])
 @pytest.mark.parametrize("by_file", [False, True], ids=["", "by a configuration file"])
-def test_a_program_that_another_user_could_exchange_is_not_run(case: tuple[VmmLab, str], how: str, by_file: bool) -> None:
+def test_a_program_that_another_user_could_exchange_is_not_run(
+    case: tuple[VmmLab, str], how: str, by_file: bool
+) -> None:
     if by_file and sys.version_info < (3, 11):
         pytest.skip("this Python cannot read TOML")
     lab, option = case

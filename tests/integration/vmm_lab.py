@@ -73,7 +73,9 @@ class VmmLab:
         """A task's wish."""
         self.ids.add(sandbox)
         paths = {"state_dir": str(self.root / "state"), "run_dir": str(self.root / "run")}
-        return parse_spec({"id": sandbox, "hypervisor": self.hypervisor, "lock_timeout": 5, "start_timeout": 20, **paths, **options})
+        return parse_spec(
+            {"id": sandbox, "hypervisor": self.hypervisor, "lock_timeout": 5, "start_timeout": 20, **paths, **options}
+        )
 
     def run(self, sandbox: str = "web", **options: Any) -> dict[str, Any]:
         """Run a task."""
@@ -137,7 +139,9 @@ class VmmLab:
         assert self.jails() == []
         left = [path for part in ("state/sandboxes", "run") for path in (self.root / part).glob("*") if path.is_dir()]
         assert left == []
-        assert [line for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines() if str(self.root) in line] == []
+        assert [
+            line for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines() if str(self.root) in line
+        ] == []
 
     def destroy(self) -> None:
         """End what a failed test left, and remove the directory."""
@@ -180,10 +184,16 @@ def acrn_lab(**options: Any) -> VmmLab:
 
 
 #: What a real Firecracker cannot be told to do, or cannot do without a guest that boots and helps.
-double_only = pytest.mark.skipif(bool(REAL_FIRECRACKER), reason="a real Firecracker cannot be told to misbehave, nor to be another version")
-needs_guest = pytest.mark.skipif(bool(REAL_FIRECRACKER), reason="this takes a guest that boots and helps; only the stand-in has one here")
+double_only = pytest.mark.skipif(
+    bool(REAL_FIRECRACKER), reason="a real Firecracker cannot be told to misbehave, nor to be another version"
+)
+needs_guest = pytest.mark.skipif(
+    bool(REAL_FIRECRACKER), reason="this takes a guest that boots and helps; only the stand-in has one here"
+)
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root can make a jail or a tap")
-needs_tun = pytest.mark.skipif(not os.access("/dev/net/tun", os.R_OK | os.W_OK), reason="there is no /dev/net/tun to use")
+needs_tun = pytest.mark.skipif(
+    not os.access("/dev/net/tun", os.R_OK | os.W_OK), reason="there is no /dev/net/tun to use"
+)
 
 
 def nothing_ran(lab: VmmLab, sandbox: str = "web") -> None:

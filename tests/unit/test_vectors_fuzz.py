@@ -40,13 +40,68 @@ TIMES = int(os.environ.get("KATA_VECTOR_INPUTS", "1"))
 
 #: Operations of the interface, and those of single files; a file's own come from its lines.
 OPERATIONS = [
-    *("createSandbox", "startSandbox", "stopSandbox", "pauseSandbox", "saveSandbox", "resumeSandbox", "addDevice", "hotplugAddDevice"),
-    *("hotplugRemoveDevice", "resizeMemory", "resizeVCPUs", "getSandboxConsole", "disconnect", "capabilities", "hypervisorConfig", "getThreadIDs"),
-    *("cleanup", "pid", "fromGrpc", "toGrpc", "check", "save", "load", "wait", "hotplug", "no such operation", "", "__init__", "step"),
+    *(
+        "createSandbox",
+        "startSandbox",
+        "stopSandbox",
+        "pauseSandbox",
+        "saveSandbox",
+        "resumeSandbox",
+        "addDevice",
+        "hotplugAddDevice",
+    ),
+    *(
+        "hotplugRemoveDevice",
+        "resizeMemory",
+        "resizeVCPUs",
+        "getSandboxConsole",
+        "disconnect",
+        "capabilities",
+        "hypervisorConfig",
+        "getThreadIDs",
+    ),
+    *(
+        "cleanup",
+        "pid",
+        "fromGrpc",
+        "toGrpc",
+        "check",
+        "save",
+        "load",
+        "wait",
+        "hotplug",
+        "no such operation",
+        "",
+        "__init__",
+        "step",
+    ),
 ]
 KINDS = [
-    *("volume", "socket", "vsock", "vsock_hybrid", "block", "vfio", "vhost_user", "vhost_user_pointer_as_passed_by_sandbox_AppendDevice"),
-    *("veth", "bridged_macvlan", "ipvlan", "macvtap", "tap", "physical", "cpu", "memory", "fs", "serial_port", "image", "no such kind", ""),
+    *(
+        "volume",
+        "socket",
+        "vsock",
+        "vsock_hybrid",
+        "block",
+        "vfio",
+        "vhost_user",
+        "vhost_user_pointer_as_passed_by_sandbox_AppendDevice",
+    ),
+    *(
+        "veth",
+        "bridged_macvlan",
+        "ipvlan",
+        "macvtap",
+        "tap",
+        "physical",
+        "cpu",
+        "memory",
+        "fs",
+        "serial_port",
+        "image",
+        "no such kind",
+        "",
+    ),
 ]
 TEXTS = [
     *("", "a", "a,b", ",", "=", "a b", "a\nb", "\0", "é" * 60, "x" * 300, "/", "../..", "{D}/x"),
@@ -54,9 +109,32 @@ TEXTS = [
 ]
 NUMBERS = [0, 1, -1, 2, 7, 8, 9, 31, 32, 255, 256, 65536, 2**31, 2**32 - 1, 2**32, 2**63, 2**64, -(2**63), 10**40]
 REPLIES = [
-    *('{"return": null}', '{"return": "x"}', '{"return": []}', '{"return": [{}]}', '{"return": [{"CPU": "x", "thread_id": []}]}', '{"return": 7}'),
-    *('{"return": [{"CPU": null, "thread_id": 10}]}', '{"return": [{"data": null}]}', '{"return": [{"type": 5}]}', '{"return": {"status": 5}}'),
-    *('{"error": {"desc": 5}}', '{"error": {}}', '{"error": null}', "no JSON", "[]", '"x"', "[" * 5000, '{"event": "DEVICE_DELETED"}', "\ud800", "1" * 5000),
+    *(
+        '{"return": null}',
+        '{"return": "x"}',
+        '{"return": []}',
+        '{"return": [{}]}',
+        '{"return": [{"CPU": "x", "thread_id": []}]}',
+        '{"return": 7}',
+    ),
+    *(
+        '{"return": [{"CPU": null, "thread_id": 10}]}',
+        '{"return": [{"data": null}]}',
+        '{"return": [{"type": 5}]}',
+        '{"return": {"status": 5}}',
+    ),
+    *(
+        '{"error": {"desc": 5}}',
+        '{"error": {}}',
+        '{"error": null}',
+        "no JSON",
+        "[]",
+        '"x"',
+        "[" * 5000,
+        '{"event": "DEVICE_DELETED"}',
+        "\ud800",
+        "1" * 5000,
+    ),
 ]
 
 
@@ -103,7 +181,15 @@ def _other(key: Any, value: Any, random_: random.Random) -> Any:
     if key == "kind":
         return random_.choice(KINDS)
     if key == "scripted_replies":
-        commands = ("query-cpus", "query-status", "query-migrate", "query-memory-devices", "query-hotpluggable-cpus", "device_add", "qmp_capabilities")
+        commands = (
+            "query-cpus",
+            "query-status",
+            "query-migrate",
+            "query-memory-devices",
+            "query-hotpluggable-cpus",
+            "device_add",
+            "qmp_capabilities",
+        )
         return {command: ["*" + random_.choice(REPLIES)] for command in random_.sample(commands, 3)}
     if key in ("device_type", "value"):
         return random_.choice([*range(-1, 16), "x", {"size_mb": "x"}, {}, None, 1.5, True])
@@ -129,7 +215,9 @@ def _mutated(value: dict[str, Any], others: list[dict[str, Any]], random_: rando
             del container[key]
         elif isinstance(container, dict) and random_.random() < 0.2:
             # A member of another line of the same file.
-            container.update(copy.deepcopy({name: one for name, one in random_.choice(others).items() if random_.random() < 0.4}))
+            container.update(
+                copy.deepcopy({name: one for name, one in random_.choice(others).items() if random_.random() < 0.4})
+            )
         else:
             container[key] = _other(key, container[key], random_)
     return made
@@ -164,6 +252,8 @@ def test_no_input_crashes_the_comparison_with_todays_qemu(name: str) -> None:
             continue
         if isinstance(answer.output, dict) and "argv" in answer.output and "argv" in (line["output"] or {}):
             found = todays_qemu.check_line({**made, "output": answer.output})
-            assert not any(difference.startswith(runner.CRASH) for difference in found), f"{json.dumps(made['input'])}\n{found[0]}"
+            assert not any(difference.startswith(runner.CRASH) for difference in found), (
+                f"{json.dumps(made['input'])}\n{found[0]}"
+            )
             compared += 1
     assert compared > 20

@@ -107,7 +107,12 @@ def test_vcpu_threads_of_a_wrong_type_are_an_error(reply: str, threads: dict[str
 
 def _qmp(ops: list[Any], replies: dict[str, list[str]]) -> dict[str, Any]:
     line = json.loads((DATA / "qmp_sequences.jsonl").read_text(encoding="utf-8").splitlines()[0])["input"]
-    line["server"] = {"running": True, "scripted_replies": replies, "auto_device_deleted_event": True, "line_before_greeting": None}
+    line["server"] = {
+        "running": True,
+        "scripted_replies": replies,
+        "auto_device_deleted_event": True,
+        "line_before_greeting": None,
+    }
     return {**line, "ops": ops}
 
 
@@ -117,7 +122,9 @@ def test_the_console_of_a_sandbox_and_its_limit() -> None:
     assert short["result"].differences_from("result", f"/run/vc/vm/{'x' * 83}/console.sock") == []
     assert short["error"] is None and isinstance(long["error"].error, ConfigError)
     found = acrn_lifecycle.run({"op": "getSandboxConsole"}).output
-    assert found.differences_from("output", "{VMDIR}/console.sock") == [] and found.differences_from("output", "/other/console.sock")
+    assert found.differences_from("output", "{VMDIR}/console.sock") == [] and found.differences_from(
+        "output", "/other/console.sock"
+    )
 
 
 def test_a_comma_in_the_tag_of_a_share() -> None:
@@ -135,7 +142,11 @@ def test_a_comma_in_the_tag_of_a_share() -> None:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("agent", "foo agent type is not supported"), ("proxy", "foo proxy type not supported"), ("shim", "foo shim is not supported")],
+    [
+        ("agent", "foo agent type is not supported"),
+        ("proxy", "foo proxy type not supported"),
+        ("shim", "foo shim is not supported"),
+    ],
 )
 def test_a_second_table_of_another_kind_is_refused(name: str, words: str) -> None:
     line = _input("toml_config", "0001-image")
@@ -186,12 +197,20 @@ def _patched(ops: list[dict[str, Any]]) -> list[str]:
     line = {**_input("firecracker_requests", "0001-minimal_unjailed"), "ops": ops}
     steps = firecracker_requests.run(line).output["steps"]
     assert not any(step["error"] for step in steps)
-    return [entry["path"].rpartition("/")[2] for step in steps for entry in step["log"].entries if entry["method"] == "PATCH"]
+    return [
+        entry["path"].rpartition("/")[2]
+        for step in steps
+        for entry in step["log"].entries
+        if entry["method"] == "PATCH"
+    ]
 
 
 @pytest.mark.parametrize("cold", [0, 1, 3])
 def test_placeholders_are_counted_from_the_disks_before_the_start(cold: int) -> None:
-    before = [{"op": "addDevice", "args": _disk(f"cold{number}", **({"Index": number} if number else {}))} for number in range(cold)]
+    before = [
+        {"op": "addDevice", "args": _disk(f"cold{number}", **({"Index": number} if number else {}))}
+        for number in range(cold)
+    ]
     hot = [{"op": "hotplugAddDevice", "args": _disk(f"hot{number}")} for number in range(2)]
     start = {"op": "startSandbox", "args": {"timeout": 10}}
     assert _patched([*before, start, *hot]) == [f"drive_{cold}", f"drive_{cold + 1}"]
@@ -201,11 +220,16 @@ def test_placeholders_are_counted_from_the_disks_before_the_start(cold: int) -> 
 def test_all_placeholders_can_be_taken() -> None:
     before = [{"op": "addDevice", "args": _disk("cold")}]
     hot = [{"op": "hotplugAddDevice", "args": _disk(f"hot{number}")} for number in range(8)]
-    assert sorted(_patched([*before, {"op": "startSandbox", "args": {"timeout": 10}}, *hot])) == [f"drive_{number}" for number in range(8)]
+    assert sorted(_patched([*before, {"op": "startSandbox", "args": {"timeout": 10}}, *hot])) == [
+        f"drive_{number}" for number in range(8)
+    ]
 
 
 def test_a_firecracker_whose_api_never_answers_does_not_start() -> None:
-    line = {**_input("firecracker_requests", "0001-minimal_unjailed"), "ops": [{"op": "startSandbox", "args": {"timeout": 1}}, {"op": "getSandboxConsole"}]}
+    line = {
+        **_input("firecracker_requests", "0001-minimal_unjailed"),
+        "ops": [{"op": "startSandbox", "args": {"timeout": 1}}, {"op": "getSandboxConsole"}],
+    }
     for broken in ({"server": {**line["server"], "running": False}}, {"store": False}):
         first, second = firecracker_requests.run({**line, **broken}).output["steps"]
         assert first["error"] and not first["process_alive"] and second["error"] is None
@@ -216,7 +240,9 @@ def test_a_firecracker_without_vcpu_threads(names: Any) -> None:
     assert firecracker_thread_ids.run({"thread_comms": names}).output == {"vcpu_ids": []}
 
 
-@pytest.mark.parametrize("name", ["fc_vcpu", "fc_vcpu" + "9" * 5000, "fc_vcpu1.5", "fc_vcpu\u0665", "fc_vcpu99999999999999999999"])
+@pytest.mark.parametrize(
+    "name", ["fc_vcpu", "fc_vcpu" + "9" * 5000, "fc_vcpu1.5", "fc_vcpu\u0665", "fc_vcpu99999999999999999999"]
+)
 def test_a_thread_without_a_number_is_an_error(name: str) -> None:
     with pytest.raises(VmmError):
         firecracker_thread_ids.run({"thread_comms": [name]})
@@ -225,21 +251,31 @@ def test_a_thread_without_a_number_is_an_error(name: str) -> None:
 # --- factory and mock --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("state", "file"), [(None, "record.json"), ("state file only", "/ram/memory"), ("memory file only", "/saved")])
+@pytest.mark.parametrize(
+    ("state", "file"), [(None, "record.json"), ("state file only", "/ram/memory"), ("memory file only", "/saved")]
+)
 def test_a_template_that_lacks_a_file_serves_nobody(state: Any, file: str) -> None:
     line = {"op": "new_factory", "template": True, "fetch_only": True, "state": state}
     with pytest.raises(StateError, match=file):
         factory.run(line)
 
 
-@pytest.mark.parametrize(("kind", "value"), [(8, "x"), (8, None), (8, {}), (8, -1), (8, True), (9, "x"), (9, None), (9, {"size_mb": "x"}), (9, 1.5)])
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [(8, "x"), (8, None), (8, {}), (8, -1), (8, True), (9, "x"), (9, None), (9, {"size_mb": "x"}), (9, 1.5)],
+)
 def test_a_mock_refuses_a_value_of_a_wrong_type(kind: int, value: Any) -> None:
     line = {"id": "x", "input": {"op": "hotplug", "device_type": kind, "value": value}}
     error = mock.run(line["input"]).error
     assert isinstance(error, ConfigError) and "must be" in str(error)
     nothing = {"add": None, "add_error": None, "remove": None, "remove_error": None}
     assert runner.check_line(mock.run, {**line, "output": {}, "error": "PANIC: interface conversion"}) == []
-    assert runner.check_line(mock.run, {**line, "output": {**nothing, "add_error": "PANIC: interface conversion"}, "error": None}) == []
+    assert (
+        runner.check_line(
+            mock.run, {**line, "output": {**nothing, "add_error": "PANIC: interface conversion"}, "error": None}
+        )
+        == []
+    )
     assert runner.check_line(mock.run, {**line, "output": nothing, "error": None}) != []
 
 

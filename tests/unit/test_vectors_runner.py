@@ -56,9 +56,21 @@ def test_nothing_to_run_fails(tmp_path):
 
 def test_a_vm_of_todays_qemu_that_is_another_is_told(tmp_path):
     recorded = checkout.ROOT / "tests/vectors/data/qemu_cmdline.jsonl"
-    line = next(line for line in map(json.loads, recorded.read_text().splitlines()) if line["id"].endswith("-tog-prealloc"))
-    other = {**line, "id": "other", "output": {**line["output"], "argv": [word.replace("2048M", "1024M") for word in line["output"]["argv"]]}}
+    line = next(
+        line for line in map(json.loads, recorded.read_text().splitlines()) if line["id"].endswith("-tog-prealloc")
+    )
+    other = {
+        **line,
+        "id": "other",
+        "output": {**line["output"], "argv": [word.replace("2048M", "1024M") for word in line["output"]["argv"]]},
+    }
     command = [sys.executable, str(checkout.ROOT / "tests/vectors/todays_qemu.py")]
-    result = subprocess.run([*command, str(_file(tmp_path, "qemu_cmdline.jsonl", line, other))], capture_output=True, text=True, check=False, timeout=60)
+    result = subprocess.run(
+        [*command, str(_file(tmp_path, "qemu_cmdline.jsonl", line, other))],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     assert (result.returncode, "1 alike, 1 failed, 0 deviating" in result.stdout) == (1, True), result.stdout
     assert "today.pc.memory_mb: expected 1024, got 2048" in result.stdout

@@ -54,7 +54,11 @@ class Deviation:
 
     def excuses(self, line_id: str, difference: str) -> bool:
         like = self.like.replace("[", "[[]")
-        return fnmatch.fnmatchcase(line_id, self.id) and difference.startswith(self.part) and fnmatch.fnmatchcase(difference, like)
+        return (
+            fnmatch.fnmatchcase(line_id, self.id)
+            and difference.startswith(self.part)
+            and fnmatch.fnmatchcase(difference, like)
+        )
 
 
 @dataclasses.dataclass

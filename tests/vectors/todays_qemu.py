@@ -132,7 +132,11 @@ def differences(line: dict[str, Any]) -> list[str]:
     if failure:
         return [f"{what}: expected a VM, got {failure!r}"]
     ours = meaning(argv)
-    return [f"{what}.{fact}: expected {recorded[fact]!r}, got {ours[fact]!r}" for fact in recorded if recorded[fact] != ours[fact]]
+    return [
+        f"{what}.{fact}: expected {recorded[fact]!r}, got {ours[fact]!r}"
+        for fact in recorded
+        if recorded[fact] != ours[fact]
+    ]
 
 
 def texts_in(value: Any) -> Iterator[str]:
@@ -146,7 +150,13 @@ def texts_in(value: Any) -> Iterator[str]:
 
 def path_values(config: HypervisorConfig) -> list[Any]:
     """What of a configuration becomes a part of an option."""
-    paths = (config.memory_path, config.entropy_source, config.file_backed_mem_root_dir, config.image_path, config.machine_accelerators)
+    paths = (
+        config.memory_path,
+        config.entropy_source,
+        config.file_backed_mem_root_dir,
+        config.image_path,
+        config.machine_accelerators,
+    )
     return [*paths, dict(config.custom_assets)]
 
 
@@ -162,7 +172,9 @@ def check_line(line: dict[str, Any]) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Compare recorded VMs with those of today's QEMU.")
-    parser.add_argument("paths", nargs="+", type=pathlib.Path, metavar="PATH", help="a .jsonl file, or a folder of them")
+    parser.add_argument(
+        "paths", nargs="+", type=pathlib.Path, metavar="PATH", help="a .jsonl file, or a folder of them"
+    )
     deviations = run.load_deviations("todays_qemu.toml")
     failed = False
     for path, _named in run.find_files(parser.parse_args().paths):
@@ -172,7 +184,9 @@ def main() -> int:
         for line in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
             if "argv" in (line["output"] or {}):
                 tally.count(line["id"], check_line(line), deviations)
-        print(f"{path.name}, today's QEMU: {tally.passed} alike, {len(tally.failures)} failed, {tally.deviating} deviating")
+        print(
+            f"{path.name}, today's QEMU: {tally.passed} alike, {len(tally.failures)} failed, {tally.deviating} deviating"
+        )
         for failure in tally.failures:
             print(f"  {failure}")
         failed = failed or bool(tally.failures)

@@ -47,7 +47,9 @@ class Context:
         """See `SandboxLayout.host_name`."""
         from ansible_collections.kata.hypervisor.plugins.module_utils.layout import SandboxLayout
 
-        return SandboxLayout(self.sandbox_id, os.path.dirname(os.path.dirname(self.state_dir)), os.path.dirname(self.run_dir)).host_name
+        return SandboxLayout(
+            self.sandbox_id, os.path.dirname(os.path.dirname(self.state_dir)), os.path.dirname(self.run_dir)
+        ).host_name
 
     def run_path(self, name: str) -> str:
         """A path in the run directory."""
@@ -183,7 +185,10 @@ class Hypervisor:
         """Refuse an operation by name."""
         why = f": {reason}" if reason else ""
         raise Unsupported(
-            f"the {self.name} driver cannot do {operation}{why}", sandbox=self.context.sandbox_id, wanted=operation, fix=fix
+            f"the {self.name} driver cannot do {operation}{why}",
+            sandbox=self.context.sandbox_id,
+            wanted=operation,
+            fix=fix,
         )
 
     # --- lifecycle -------------------------------------------------------------------------------------------------

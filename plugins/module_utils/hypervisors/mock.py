@@ -235,7 +235,9 @@ class MockHypervisor(Hypervisor):
         if "refuses_hotplug" in self.faults:
             raise self._refused("update_device")
         if device_id(device) not in vm.devices:
-            raise StateError("the VM does not have this device", sandbox=self.context.sandbox_id, wanted=device_id(device))
+            raise StateError(
+                "the VM does not have this device", sandbox=self.context.sandbox_id, wanted=device_id(device)
+            )
 
     def resize_vcpus(self, vcpus: int) -> VcpuResize:
         vm = self._running_vm("resize_vcpus")
@@ -397,7 +399,11 @@ class MockHypervisor(Hypervisor):
     def _settle(self, vm: FakeVm) -> None:
         """Put down that the VM exists, and what becomes of it."""
         self.context.checkpoint()
-        for fault, power in (("dies_after_start", "dead"), ("guest_fails", "failed"), ("hangs_after_start", "unresponsive")):
+        for fault, power in (
+            ("dies_after_start", "dead"),
+            ("guest_fails", "failed"),
+            ("hangs_after_start", "unresponsive"),
+        ):
             if fault in self.faults:
                 self._store(dataclasses.replace(vm, power=power))
 

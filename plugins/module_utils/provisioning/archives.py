@@ -85,7 +85,9 @@ class Archive:
         if not member.endswith("/"):
             self._extract_file(prefix, tree, dest, mode, listed)
             return
-        below = [name for name in self.members if name.startswith(prefix + "/") and self.members[name].kind != DIRECTORY]
+        below = [
+            name for name in self.members if name.startswith(prefix + "/") and self.members[name].kind != DIRECTORY
+        ]
         if not below:
             raise self._missing(member)
         for name in below:
@@ -107,7 +109,12 @@ class Archive:
                 tree.directory(name)
             elif member.kind == LINK:
                 absolute = member.target.startswith("/")
-                tree.link(name, os.path.relpath(member.target.lstrip("/") or ".", os.path.dirname(name)) if absolute else member.target)
+                tree.link(
+                    name,
+                    os.path.relpath(member.target.lstrip("/") or ".", os.path.dirname(name))
+                    if absolute
+                    else member.target,
+                )
             else:
                 self._extract_file(name, tree, name, None, None)
 
@@ -120,11 +127,18 @@ class Archive:
         with self._content(self._resolve(name)) as stream:
             found = sums.parse(stream.read(sums.MOST_BYTES + 1))
         if not found:
-            raise AssetError("this member lists no digests", option="sums", wanted=member, fix="Name the right one, or leave sums out.")
+            raise AssetError(
+                "this member lists no digests",
+                option="sums",
+                wanted=member,
+                fix="Name the right one, or leave sums out.",
+            )
         folder = os.path.dirname(name)
         return [line._replace(name=os.path.normpath(os.path.join(folder, line.name))) for line in found if line.name]
 
-    def _extract_file(self, name: str, tree: Tree, dest: str, mode: int | None, listed: list[sums.Listed] | None) -> None:
+    def _extract_file(
+        self, name: str, tree: Tree, dest: str, mode: int | None, listed: list[sums.Listed] | None
+    ) -> None:
         wanted = self._digests(name, listed)
         member = self._resolve(name)
         found = sums.Digests(list(wanted))
@@ -139,11 +153,17 @@ class Archive:
         except OSError:
             raise
         except PROBLEMS as problem:
-            raise AssetError("the archive is damaged", wanted=name, answer=str(problem) or type(problem).__name__) from problem
+            raise AssetError(
+                "the archive is damaged", wanted=name, answer=str(problem) or type(problem).__name__
+            ) from problem
         if size != member.size:
-            raise AssetError("the archive is damaged, or only a part", wanted=name, answer=f"{size} of {member.size} bytes are in it")
+            raise AssetError(
+                "the archive is damaged, or only a part", wanted=name, answer=f"{size} of {member.size} bytes are in it"
+            )
         if found.found() != wanted:
-            raise AssetError("a member has not the digest that the archive's own list gives", option="sums", wanted=name)
+            raise AssetError(
+                "a member has not the digest that the archive's own list gives", option="sums", wanted=name
+            )
 
     @staticmethod
     def _digests(name: str, listed: list[sums.Listed] | None) -> dict[str, str]:
@@ -172,7 +192,11 @@ class Archive:
             if member is not None and member.kind in (LINK, HARD_LINK):
                 links += 1
                 if links > MOST_LINKS or member.target.startswith("/"):
-                    raise AssetError("a link of the archive leads nowhere", wanted=name, answer=f"{member.name} leads to {member.target}")
+                    raise AssetError(
+                        "a link of the archive leads nowhere",
+                        wanted=name,
+                        answer=f"{member.name} leads to {member.target}",
+                    )
                 pending = [*member.target.split("/"), *pending]
                 current = [] if member.kind == HARD_LINK else current[:-1]
             elif not pending:
@@ -187,7 +211,9 @@ class Archive:
                     current.append(part)
         if member is None or member.kind != FILE:
             if links:
-                raise AssetError("a link of the archive leads nowhere", wanted=name, answer=f"it leads to {'/'.join(current)}")
+                raise AssetError(
+                    "a link of the archive leads nowhere", wanted=name, answer=f"it leads to {'/'.join(current)}"
+                )
             raise self._missing(name)
         return member
 
@@ -197,7 +223,9 @@ class Archive:
                 raise ValueError("it has no content")
             return member.open()
         except PROBLEMS as problem:
-            raise AssetError("the archive is damaged", wanted=member.name, answer=str(problem) or type(problem).__name__) from problem
+            raise AssetError(
+                "the archive is damaged", wanted=member.name, answer=str(problem) or type(problem).__name__
+            ) from problem
 
     def _missing(self, name: str) -> AssetError:
         return AssetError(
@@ -275,10 +303,14 @@ class Tree:
                 try:
                     os.symlink(target, last, dir_fd=parent.descriptor)
                 except FileExistsError as problem:
-                    raise AssetError("a link of the archive and another member have the same name", wanted=name) from problem
+                    raise AssetError(
+                        "a link of the archive and another member have the same name", wanted=name
+                    ) from problem
         for name, (target, below) in self._links.items():
             if not leads_inside(os.path.join(self.path, below), os.path.relpath(name, below)):
-                raise AssetError("a link of the archive leads outside, or in a circle", wanted=name, answer=f"it leads to {target}")
+                raise AssetError(
+                    "a link of the archive leads outside, or in a circle", wanted=name, answer=f"it leads to {target}"
+                )
             _check_by_python(name, target, self.path)
         self._links = {}
 
@@ -303,7 +335,9 @@ def _through_link(name: str) -> Iterator[None]:
     try:
         yield
     except (UntrustedFile, NotADirectoryError) as problem:
-        raise AssetError("a member would be written through a link, or over something else", wanted=name, answer=str(problem)) from problem
+        raise AssetError(
+            "a member would be written through a link, or over something else", wanted=name, answer=str(problem)
+        ) from problem
     except OSError as problem:
         import errno
 

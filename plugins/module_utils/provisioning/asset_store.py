@@ -63,7 +63,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 #: What a manifest says, and the most that one may have, bytes.
 _RECORDED = Record(optional={"sha256": Text(64), "mode": Number(most=0o7777), "link": Text(4096)})
 _SHAPE = Record(
-    required={"files": MapOf(_RECORDED, 200_000)}, optional={"source": Text(), "checksum": Text(), "wanted": Anything(most=20_000)}
+    required={"files": MapOf(_RECORDED, 200_000)},
+    optional={"source": Text(), "checksum": Text(), "wanted": Anything(most=20_000)},
 )
 _MOST_MANIFEST = 64 << 20
 
@@ -90,7 +91,13 @@ class Wanted:
         member = (options.get("member") or "").replace("{version}", version).replace("{arch}", arch)
         dest = options.get("dest") or os.path.basename(member.rstrip("/"))
         plain = os.path.normpath(dest)
-        if not dest or os.path.isabs(dest) or ".." in dest.split("/") or plain.split("/")[0] in (".", MANIFEST, CURRENT) or "\0" in dest:
+        if (
+            not dest
+            or os.path.isabs(dest)
+            or ".." in dest.split("/")
+            or plain.split("/")[0] in (".", MANIFEST, CURRENT)
+            or "\0" in dest
+        ):
             raise ConfigError("this is no path below the version's directory", option="files", wanted=dest)
         mode = None
         if options.get("mode"):
@@ -99,7 +106,11 @@ class Wanted:
             except ValueError as problem:
                 raise ConfigError("this is no octal number", option="files", wanted=options["mode"]) from problem
             if mode & 0o7022:
-                raise ConfigError("others could change such a file, or it would run as its owner", option="files", wanted=options["mode"])
+                raise ConfigError(
+                    "others could change such a file, or it would run as its owner",
+                    option="files",
+                    wanted=options["mode"],
+                )
         return cls(member, plain, mode)
 
 
@@ -131,7 +142,11 @@ class AssetStore:
     def versions(self) -> list[str]:
         """The versions that are installed, the one installed last first."""
         try:
-            found = [name for name in os.listdir(self.directory) if os.path.isfile(self.path(name, MANIFEST)) and name != CURRENT]
+            found = [
+                name
+                for name in os.listdir(self.directory)
+                if os.path.isfile(self.path(name, MANIFEST)) and name != CURRENT
+            ]
         except (FileNotFoundError, NotADirectoryError):
             return []
         return sorted(found, key=lambda name: os.stat(self.path(name, MANIFEST)).st_mtime_ns, reverse=True)
@@ -202,18 +217,32 @@ class AssetStore:
         other = bool(manifest and checksum and not _is_same(checksum, manifest))
         other = other or bool(manifest and wanted and manifest.get("wanted") != described)
         if damage or other or not manifest:
-            why = f"repair {self.name} {version} ({', '.join(damage[:5])})" if damage else f"install {self.name} {version}"
-            actions.append(why if (manifest and not other) or not manifest else f"install another {self.name} {version}")
+            why = (
+                f"repair {self.name} {version} ({', '.join(damage[:5])})"
+                if damage
+                else f"install {self.name} {version}"
+            )
+            actions.append(
+                why if (manifest and not other) or not manifest else f"install another {self.name} {version}"
+            )
             if not check_mode:
                 with self._written(version), draft_directory(self.directory) as work:
                     source = fetch(work)
-                    origin = f"{checksum.algorithm}:{checksum.digest}" if checksum else f"unverified sha256:{file_digest(source)}"
+                    origin = (
+                        f"{checksum.algorithm}:{checksum.digest}"
+                        if checksum
+                        else f"unverified sha256:{file_digest(source)}"
+                    )
                     tree = os.path.join(work, "tree")
                     make_directories(tree, DIRECTORY_MODE)
                     _unpack(source, wanted, sums, tree, decompress, most)
                     if content:
                         content(os.path.join(tree, wanted[0].dest))
-                    facts = {"source": origin, "wanted": described, **({"checksum": checksum.recorded} if checksum else {})}
+                    facts = {
+                        "source": origin,
+                        "wanted": described,
+                        **({"checksum": checksum.recorded} if checksum else {}),
+                    }
                     self._put(version, tree, work, facts)
         return actions + (self.use(version, check_mode) if use else [])
 
@@ -249,12 +278,24 @@ class AssetStore:
         """
         if version and version == self.current() and len(self.versions()) > 1:
             raise HostError(
-                "this version is in use", option="version", wanted=version, fix="Switch to another one first, by having that present."
+                "this version is in use",
+                option="version",
+                wanted=version,
+                fix="Switch to another one first, by having that present.",
             )
         doomed = [name for name in self.versions() if not version or name == version]
-        busy = [program for program in programs_running() if any(program.startswith(self.path(name) + "/") for name in doomed)]
+        busy = [
+            program
+            for program in programs_running()
+            if any(program.startswith(self.path(name) + "/") for name in doomed)
+        ]
         if busy:
-            raise HostError(f"a process runs {busy[0]}", option="state", wanted="absent", fix="Stop the sandboxes that use it first.")
+            raise HostError(
+                f"a process runs {busy[0]}",
+                option="state",
+                wanted="absent",
+                fix="Stop the sandboxes that use it first.",
+            )
         if not doomed and (version or not os.path.lexists(self.directory)):
             return []
         if not check_mode:
@@ -323,7 +364,9 @@ class AssetStore:
                 make_directories(self.root, DIRECTORY_MODE)
                 stack.enter_context(locked(os.path.join(self.root, ".lock"), LOCK_SECONDS, "the assets", "root"))
             except OSError as problem:
-                raise write_problem(problem, "the directory of the assets cannot be made", self.root, "root") from problem
+                raise write_problem(
+                    problem, "the directory of the assets cannot be made", self.root, "root"
+                ) from problem
             yield
 
 
@@ -384,7 +427,9 @@ def _described(wanted: list[Wanted], decompress: bool) -> list[list[Any]]:
 
 def _is_same(checksum: Checksum, manifest: dict[str, Any]) -> bool:
     """Whether a version was installed from what has this checksum; a list is only asked for when it is another one than then."""
-    return checksum.recorded == manifest.get("checksum") or f"{checksum.algorithm}:{checksum.digest}" == manifest.get("source")
+    return checksum.recorded == manifest.get("checksum") or f"{checksum.algorithm}:{checksum.digest}" == manifest.get(
+        "source"
+    )
 
 
 def _directories_below(directory: str) -> list[str]:
@@ -437,7 +482,10 @@ def _check_architecture(path: str) -> None:
     number = int.from_bytes(head[18:20], "little" if head[5] == 1 else "big")
     machine, host = MACHINES.get(number, f"machine {number}"), os.uname().machine
     if machine != host:
-        raise AssetError(f"{os.path.basename(path)} is for {machine}, and this host is {host}", fix="Nothing was changed. Get the one for this host.")
+        raise AssetError(
+            f"{os.path.basename(path)} is for {machine}, and this host is {host}",
+            fix="Nothing was changed. Get the one for this host.",
+        )
 
 
 def refuse_vulnerable(name: str, version: str, wanted: list[Wanted]) -> None:
@@ -454,7 +502,9 @@ def refuse_vulnerable(name: str, version: str, wanted: list[Wanted]) -> None:
 
     numbers = parse_version(version if version.startswith("v") else f"v{version}")
     jailed = any(file.dest == "jailer" for file in wanted)
-    holes = [*known_holes(numbers, False, False), *(known_holes(numbers, True, False) if jailed else [])] if numbers else []
+    holes = (
+        [*known_holes(numbers, False, False), *(known_holes(numbers, True, False) if jailed else [])] if numbers else []
+    )
     if holes:
         raise HypervisorError(
             f"{name} {version} is vulnerable: " + "; ".join(sorted({f"{hole.name}, {hole.what}" for hole in holes})),

@@ -95,7 +95,11 @@ class BuiltFile:
             return f"make {self.path}"
         if not note:
             return f"make {self.path} again, of which nothing tells how it was made"
-        differing = [key for key in sorted(recipe.keys() | note.get("recipe", {}).keys()) if note.get("recipe", {}).get(key) != recipe.get(key)]
+        differing = [
+            key
+            for key in sorted(recipe.keys() | note.get("recipe", {}).keys())
+            if note.get("recipe", {}).get(key) != recipe.get(key)
+        ]
         if differing:
             return f"make {self.path} again, with another {', '.join(differing)}"
         return "" if file_digest(self.path) == note.get("sha256") else f"make {self.path} again, which was altered"
@@ -152,7 +156,9 @@ class BuiltFile:
         with contextlib.ExitStack() as stack:
             try:
                 make_directories(directory)
-                stack.enter_context(locked(os.path.join(directory, ".lock"), LOCK_SECONDS, "the files of this directory", "path"))
+                stack.enter_context(
+                    locked(os.path.join(directory, ".lock"), LOCK_SECONDS, "the files of this directory", "path")
+                )
             except OSError as problem:
                 raise write_problem(problem, "the directory cannot be made", directory, "path") from problem
             yield

@@ -114,7 +114,9 @@ def pieces(source: IO[bytes], path: str, limit: Limit) -> Iterator[bytes]:
     if head.startswith(ZSTD):
         found = _through("zstd", source, head, path)
     elif head.startswith(LZ4):
-        found = _through("lz4", source, head, path) if shutil.which("lz4") else _guarded(_unlz4(head + source.read()), path)
+        found = (
+            _through("lz4", source, head, path) if shutil.which("lz4") else _guarded(_unlz4(head + source.read()), path)
+        )
     else:
         found = _guarded(_decoded(source, head), path)
     for piece in found:
@@ -179,7 +181,11 @@ def _through(name: str, source: IO[bytes], head: bytes, path: str) -> Iterator[b
     """What a program of the host makes of it."""
     program = shutil.which(name)
     if program is None:
-        raise HostError(f"{path} is compressed with {name}, and the host has no such program", wanted=path, fix=f"Install the package {name}.")
+        raise HostError(
+            f"{path} is compressed with {name}, and the host has no such program",
+            wanted=path,
+            fix=f"Install the package {name}.",
+        )
     with tempfile.TemporaryFile() as copy:
         if isinstance(source, io.BytesIO):
             copy.write(head + source.read())

@@ -48,7 +48,20 @@ def header(size: int, identity: bytes) -> bytes:
     """
     pages = (size - DAX_OFFSET) // PAGE
     fields = struct.pack(
-        "<16s16s16sIHHQQIIIIIH", DAX_SIGNATURE, identity, b"", 0, *VERSION, DAX_OFFSET, pages, MODE_RAM, 0, 0, ALIGN, PAGE, PAGE_STRUCT
+        "<16s16s16sIHHQQIIIIIH",
+        DAX_SIGNATURE,
+        identity,
+        b"",
+        0,
+        *VERSION,
+        DAX_OFFSET,
+        pages,
+        MODE_RAM,
+        0,
+        0,
+        ALIGN,
+        PAGE,
+        PAGE_STRUCT,
     )
     block = fields.ljust(4088, b"\0") + bytes(8)
     return block[:4088] + struct.pack("<Q", fletcher64(block))

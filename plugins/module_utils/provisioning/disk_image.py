@@ -54,7 +54,16 @@ _MAGICS = (
     (0, b"hsqs"),
     (1024, b"\xe2\xe1\xf5\xe0"),
 )
-_INITRD_MAGICS = (b"070701", b"\x1f\x8b", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"\x02\x21\x4c\x18", b"BZh", b"\x5d\x00\x00", b"\x89LZO")
+_INITRD_MAGICS = (
+    b"070701",
+    b"\x1f\x8b",
+    b"\xfd7zXZ",
+    b"\x28\xb5\x2f\xfd",
+    b"\x02\x21\x4c\x18",
+    b"BZh",
+    b"\x5d\x00\x00",
+    b"\x89LZO",
+)
 
 
 def check_raw_image(path: str) -> None:
@@ -87,7 +96,11 @@ def check_initrd(path: str) -> None:
     except OSError as problem:
         raise AssetError("the initrd cannot be read", wanted=path, answer=str(problem)) from problem
     if not head.startswith(_INITRD_MAGICS):
-        raise AssetError("this is no initrd: it is no cpio archive, compressed or not", wanted=path, answer=f"it begins with {head!r}")
+        raise AssetError(
+            "this is no initrd: it is no cpio archive, compressed or not",
+            wanted=path,
+            answer=f"it begins with {head!r}",
+        )
 
 
 def check_kernel(path: str) -> None:
@@ -102,7 +115,12 @@ def check_kernel(path: str) -> None:
         raise AssetError("the kernel cannot be read", wanted=path, answer=str(problem)) from problem
     if head[0x202:0x206] == b"HdrS" or head[56:60] == b"ARM\x64" or head.startswith((b"\x7fELF", b"\x1f\x8b", b"MZ")):
         return
-    raise AssetError("this is no kernel", wanted=path, answer=f"it begins with {head[:32]!r}", fix="Nothing was changed. Get the right file.")
+    raise AssetError(
+        "this is no kernel",
+        wanted=path,
+        answer=f"it begins with {head[:32]!r}",
+        fix="Nothing was changed. Get the right file.",
+    )
 
 
 def convert(source: str, source_format: str, wanted_format: str, size_mb: int, work: str) -> str:
@@ -115,13 +133,19 @@ def convert(source: str, source_format: str, wanted_format: str, size_mb: int, w
     """
     program = shutil.which("qemu-img")
     if program is None:
-        raise HostError("this host has no qemu-img", fix="Install the package qemu-utils (Debian, Ubuntu) or qemu-img (Fedora, RHEL).")
+        raise HostError(
+            "this host has no qemu-img",
+            fix="Install the package qemu-utils (Debian, Ubuntu) or qemu-img (Fedora, RHEL).",
+        )
     check_program(program, "PATH")
     refuse_other_files(source, source_format)
     size, wanted = _size(source, source_format), size_mb * MIB
     if wanted and wanted < size:
         raise ConfigError(
-            "an image is never made smaller, which would cut off what is in it", option="size_mb", wanted=size_mb, fix=f"It has {-(-size // MIB)} MiB."
+            "an image is never made smaller, which would cut off what is in it",
+            option="size_mb",
+            wanted=size_mb,
+            fix=f"It has {-(-size // MIB)} MiB.",
         )
     target = os.path.join(work, "image")
     _qemu_img(["convert", "-f", source_format, "-O", wanted_format, source, target], source, source_format)
@@ -146,7 +170,12 @@ def private_source(source: str, digest: str, work: str) -> str:
         copy_file(source, copied)
         source = copied
     if file_digest(source) != digest:
-        raise AssetError("this file was changed while it was read", option="src", wanted=source, fix="Nothing was changed. Run the task again.")
+        raise AssetError(
+            "this file was changed while it was read",
+            option="src",
+            wanted=source,
+            fix="Nothing was changed. Run the task again.",
+        )
     return source
 
 
@@ -172,19 +201,27 @@ def _size(source: str, source_format: str) -> int:
     """
     answer = _qemu_img(["info", "-f", source_format, "--output=json", source], source, source_format)
     try:
-        facts: dict[str, Any] = checked(INFO, parsed(answer, "the answer of qemu-img info", _MOST_ANSWER), "the answer of qemu-img info")
+        facts: dict[str, Any] = checked(
+            INFO, parsed(answer, "the answer of qemu-img info", _MOST_ANSWER), "the answer of qemu-img info"
+        )
     except AnswerError as problem:
         raise AssetError("this image cannot be used", option="src", wanted=source, answer=str(problem)) from problem
     special = (facts.get("format-specific") or {}).get("data") or {}
     extents = [extent.get("filename", "") for extent in special.get("extents", [])]
-    elsewhere = [facts.get("backing-filename"), special.get("data-file"), *(name for name in extents if os.path.realpath(name) != os.path.realpath(source))]
+    elsewhere = [
+        facts.get("backing-filename"),
+        special.get("data-file"),
+        *(name for name in extents if os.path.realpath(name) != os.path.realpath(source)),
+    ]
     if any(elsewhere):
         raise _needs_others(source, f"it names {next(filter(None, elsewhere))}")
     return int(facts["virtual-size"])
 
 
 def _needs_others(source: str, answer: str) -> AssetError:
-    return AssetError("this image needs other files, and takes whatever is there", option="src", wanted=source, answer=answer)
+    return AssetError(
+        "this image needs other files, and takes whatever is there", option="src", wanted=source, answer=answer
+    )
 
 
 def _qemu_img(arguments: list[str], source: str, source_format: str) -> str:
@@ -203,4 +240,10 @@ def _qemu_img(arguments: list[str], source: str, source_format: str) -> str:
 
 
 def _no_such_image(source_format: str, answer: str) -> AssetError:
-    return AssetError("this is no image of that format", option="src_format", wanted=source_format, answer=answer, fix="Nothing was changed.")
+    return AssetError(
+        "this is no image of that format",
+        option="src_format",
+        wanted=source_format,
+        answer=answer,
+        fix="Nothing was changed.",
+    )

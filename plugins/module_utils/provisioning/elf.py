@@ -57,7 +57,9 @@ def needs_of(path: str) -> Needs:
                         strings = _file_offset(headers, value)
         return Needs(interpreter, [_text(data, strings + name) for name in needed])
     except (OSError, ValueError, IndexError, OverflowError, struct.error) as error:
-        raise AssetError("this is not a program or library of this architecture", wanted=path, answer=str(error)) from error
+        raise AssetError(
+            "this is not a program or library of this architecture", wanted=path, answer=str(error)
+        ) from error
 
 
 def closure(program: str, root: str = "/") -> dict[str, str]:
@@ -75,7 +77,9 @@ def closure(program: str, root: str = "/") -> dict[str, str]:
         if needs.interpreter:
             wanted.append((needs.interpreter, os.path.basename(needs.interpreter)))
         for destination, name in wanted:
-            if destination not in found and (destination == needs.interpreter or name not in map(os.path.basename, found)):
+            if destination not in found and (
+                destination == needs.interpreter or name not in map(os.path.basename, found)
+            ):
                 found[destination] = _find(name, places, program)
                 waiting.append(found[destination])
     return found

@@ -49,7 +49,9 @@ class ExtraFile(NamedTuple):
         try:
             mode = int(options["mode"], 8)
         except ValueError as error:
-            raise ConfigError("A file mode is an octal number such as 0755", option="files", wanted=options["mode"]) from error
+            raise ConfigError(
+                "A file mode is an octal number such as 0755", option="files", wanted=options["mode"]
+            ) from error
         if not options["dest"].startswith("/") or ".." in options["dest"].split("/"):
             raise ConfigError("A path in the guest is absolute, without ..", option="files", wanted=options["dest"])
         return cls(options["src"], options["dest"], mode & 0o7777)
@@ -156,11 +158,15 @@ def _describe(path: str) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise HostError("The initrd that is there cannot be read", option="path", wanted=path, answer=str(error)) from error
+        raise HostError(
+            "The initrd that is there cannot be read", option="path", wanted=path, answer=str(error)
+        ) from error
     return {"path": path, "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
 
 
-def _add_modules(archive: Archive, directory: str, wanted: list[str], optional: list[str]) -> tuple[list[str], list[str]]:
+def _add_modules(
+    archive: Archive, directory: str, wanted: list[str], optional: list[str]
+) -> tuple[list[str], list[str]]:
     from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.kernel_modules import ModuleTree
 
     tree = ModuleTree(directory)

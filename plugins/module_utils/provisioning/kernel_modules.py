@@ -90,7 +90,9 @@ class ModuleTree:
             for wanted in names:
                 visit(_canonical(wanted), "")
         except RecursionError as error:
-            raise AssetError("The kernel's modules depend on each other in too many steps", wanted=self.directory) from error
+            raise AssetError(
+                "The kernel's modules depend on each other in too many steps", wanted=self.directory
+            ) from error
         return order
 
 

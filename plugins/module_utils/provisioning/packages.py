@@ -127,7 +127,9 @@ class Apt:
             if colon and not line.startswith(" "):
                 facts[key] = value
         if "Version" not in facts:
-            raise HostError(f"The distribution offers no package {name}", option="name", wanted=name, answer=answer.strip())
+            raise HostError(
+                f"The distribution offers no package {name}", option="name", wanted=name, answer=answer.strip()
+            )
         return facts
 
 
@@ -138,7 +140,19 @@ class Dnf:
         """The package and those of its dependencies that match `follow`."""
         found = [self._query(name)]
         if follow:
-            names = _run(["dnf", "-q", "repoquery", "--latest-limit=1", "--requires", "--resolve", "--queryformat", "%{name}\n", name]).text
+            names = _run(
+                [
+                    "dnf",
+                    "-q",
+                    "repoquery",
+                    "--latest-limit=1",
+                    "--requires",
+                    "--resolve",
+                    "--queryformat",
+                    "%{name}\n",
+                    name,
+                ]
+            ).text
             found += [self._query(other) for other in sorted(set(names.split())) if re.search(follow, other)]
         return found
 
@@ -148,7 +162,16 @@ class Dnf:
 
     def download(self, packages: list[Package], directory: str) -> list[str]:
         """Fetch the packages; rpm checks their signatures."""
-        _run(["dnf", "-q", "download", "--destdir", directory, *[f"{package.name}-{package.version}" for package in packages]])
+        _run(
+            [
+                "dnf",
+                "-q",
+                "download",
+                "--destdir",
+                directory,
+                *[f"{package.name}-{package.version}" for package in packages],
+            ]
+        )
         files = sorted(os.path.join(directory, file) for file in os.listdir(directory) if file.endswith(".rpm"))
         _run(["rpm", "--checksig", *files])
         return files
@@ -224,7 +247,12 @@ class PackageStore:
         wanted = Unpacked(name, version, self._directory(name, version), packages)
         if not check_mode:
             self._fetch(manager, wanted)
-        return {"changed": True, "actions": actions, "diff": {"before": before, "after": {"version": version}}, **wanted.as_result()}
+        return {
+            "changed": True,
+            "actions": actions,
+            "diff": {"before": before, "after": {"version": version}},
+            **wanted.as_result(),
+        }
 
     def current(self, name: str) -> Unpacked | None:
         """The version in use, its files compared with what was unpacked; None when there is none."""
@@ -276,7 +304,11 @@ class PackageStore:
         """Move a version to its place, with its digests, and have the link lead to it."""
         digests = "".join(f"{digest}  {path}\n" for path, digest in sorted(_digests(tree).items()))
         replace_file(os.path.join(tree, _SUMS), os.fsencode(digests))
-        record = {"name": wanted.name, "version": wanted.version, "packages": [package._asdict() for package in wanted.packages]}
+        record = {
+            "name": wanted.name,
+            "version": wanted.version,
+            "packages": [package._asdict() for package in wanted.packages],
+        }
         replace_file(os.path.join(tree, _RECORD), (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
         sync_tree(tree)
         if os.path.lexists(wanted.directory):
@@ -316,7 +348,9 @@ class PackageStore:
             try:
                 stack.enter_context(locked(os.path.join(self.root, ".lock"), _LOCK_SECONDS, "the packages", "root"))
             except OSError as error:
-                raise HostError("the lock cannot be made", option="root", wanted=self.root, answer=str(error)) from error
+                raise HostError(
+                    "the lock cannot be made", option="root", wanted=self.root, answer=str(error)
+                ) from error
             yield
 
 

@@ -89,7 +89,12 @@ class User:
 
         :raises ConfigError: a name, a key or the shell cannot be one
         """
-        user = cls(options["name"], tuple(options.get("ssh_keys") or ()), tuple(options.get("groups") or ()), options.get("shell") or cls.shell)
+        user = cls(
+            options["name"],
+            tuple(options.get("ssh_keys") or ()),
+            tuple(options.get("groups") or ()),
+            options.get("shell") or cls.shell,
+        )
         for word in (user.name, *user.groups):
             if not _NAME.fullmatch(word):
                 raise ConfigError("this cannot be the name of a user or a group", option="users", wanted=word)
@@ -139,7 +144,10 @@ class Recipe:
 
         :raises AssetError: a file cannot be read
         """
-        recipe: dict[str, Any] = {**dataclasses.asdict(self), "users": [dataclasses.asdict(user) for user in self.users]}
+        recipe: dict[str, Any] = {
+            **dataclasses.asdict(self),
+            "users": [dataclasses.asdict(user) for user in self.users],
+        }
         recipe["files"] = [[file.dest, file.mode, file_digest(file.src)] for file in self.files]
         # Tuples become lists, as they are when they are read again.
         return {key: _as_lists(value) for key, value in recipe.items()}
@@ -156,7 +164,12 @@ def check_programs() -> None:
 
     :raises HostError: it has not
     """
-    for program, package in (("mmdebstrap", "mmdebstrap"), ("mke2fs", "e2fsprogs"), ("debugfs", "e2fsprogs"), ("chroot", "coreutils")):
+    for program, package in (
+        ("mmdebstrap", "mmdebstrap"),
+        ("mke2fs", "e2fsprogs"),
+        ("debugfs", "e2fsprogs"),
+        ("chroot", "coreutils"),
+    ):
         if shutil.which(program) is None:
             raise HostError(f"this host has no {program}", fix=f"Install the package {package}.")
 
@@ -185,7 +198,11 @@ def _host_sources() -> list[str]:
     """Apt's sources on this host."""
     folder = "/etc/apt/sources.list.d"
     found = [os.path.join(folder, name) for name in sorted(os.listdir(folder))] if os.path.isdir(folder) else []
-    return [path for path in ["/etc/apt/sources.list", *found] if os.path.isfile(path) and path.endswith((".list", ".sources"))]
+    return [
+        path
+        for path in ["/etc/apt/sources.list", *found]
+        if os.path.isfile(path) and path.endswith((".list", ".sources"))
+    ]
 
 
 def _installed(tree: str) -> list[str]:
@@ -220,7 +237,12 @@ def _furnish(tree: str, recipe: Recipe, digests: Mapping[str, str]) -> None:
         copy_file(file.src, path)
         os.chmod(path, file.mode)
         if file_digest(path) != digests[file.dest]:
-            raise AssetError("a file was changed while it was read", option="files", wanted=file.src, fix="Nothing was changed. Run the task again.")
+            raise AssetError(
+                "a file was changed while it was read",
+                option="files",
+                wanted=file.src,
+                fix="Nothing was changed. Run the task again.",
+            )
 
 
 def _authorize(tree: str, user: User) -> None:
@@ -259,7 +281,12 @@ def _forget(tree: str) -> None:
     for name in os.listdir(ssh) if os.path.isdir(ssh) else []:
         if name.startswith("ssh_host_"):
             os.unlink(os.path.join(ssh, name))
-    for path in ("var/lib/dbus/machine-id", "var/lib/systemd/random-seed", "var/cache/ldconfig/aux-cache", "etc/apt/apt.conf.d/99mmdebstrap"):
+    for path in (
+        "var/lib/dbus/machine-id",
+        "var/lib/systemd/random-seed",
+        "var/cache/ldconfig/aux-cache",
+        "etc/apt/apt.conf.d/99mmdebstrap",
+    ):
         if os.path.lexists(_below(tree, path)):
             os.unlink(_below(tree, path))
     # Empty, so that systemd makes one for each boot.
@@ -281,13 +308,34 @@ def _make_image(tree: str, recipe: Recipe, work: str) -> str:
     size = recipe.size_mb or needed
     identifier = uuid.uuid5(uuid.NAMESPACE_URL, f"kata.hypervisor:{recipe.suite}:{recipe.hostname}")
     extended = f"hash_seed={identifier},root_owner=0:0,lazy_itable_init=0"
-    options = ["-q", "-F", "-t", "ext4", "-b", str(BLOCK), "-m", "0", "-O", "^has_journal", "-U", str(identifier), "-E", extended, "-L", "root"]
+    options = [
+        "-q",
+        "-F",
+        "-t",
+        "ext4",
+        "-b",
+        str(BLOCK),
+        "-m",
+        "0",
+        "-O",
+        "^has_journal",
+        "-U",
+        str(identifier),
+        "-E",
+        extended,
+        "-L",
+        "root",
+    ]
     try:
         _run("mke2fs", [*options, "-d", tree, image, f"{size}M"])
     except HostError as problem:
         if recipe.size_mb and recipe.size_mb < needed:
             raise ConfigError(
-                "the image is too small for what goes into it", option="size_mb", wanted=size, answer=problem.answer, fix=f"About {needed} are needed."
+                "the image is too small for what goes into it",
+                option="size_mb",
+                wanted=size,
+                answer=problem.answer,
+                fix=f"About {needed} are needed.",
             ) from problem
         raise
     _settle_inodes(image, work)
@@ -310,7 +358,9 @@ def _needed_mib(tree: str) -> int:
 def _settle_inodes(image: str, work: str) -> None:
     """The time at which an inode was changed is now, whatever the tree says (mke2fs before 1.47.1)."""
     answer = _run("debugfs", ["-R", "show_super_stats -h", image])
-    numbers = [re.search(rf"^{name}: +([0-9]{{1,10}})$", answer, re.MULTILINE) for name in ("Inode count", "Free inodes")]
+    numbers = [
+        re.search(rf"^{name}: +([0-9]{{1,10}})$", answer, re.MULTILINE) for name in ("Inode count", "Free inodes")
+    ]
     if not numbers[0] or not numbers[1]:
         raise HostError("debugfs does not tell how many inodes the image has", wanted=image, answer=brief(answer))
     count, free = int(numbers[0][1]), int(numbers[1][1])

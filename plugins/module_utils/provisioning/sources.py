@@ -46,7 +46,11 @@ class Checksum:
         fix = f"Give {', '.join(f'{name}:' for name in _LENGTHS)} and the digits, or the URL of a list."
         if algorithm in _LENGTHS and re.match("https?://", digest, re.IGNORECASE):
             if not url:
-                raise ConfigError("a list of digests must be given with url, whose file is looked up in it", option="checksum", wanted=shown(text))
+                raise ConfigError(
+                    "a list of digests must be given with url, whose file is looked up in it",
+                    option="checksum",
+                    wanted=shown(text),
+                )
             return ListedChecksum(algorithm, digest, url, access or Access())
         if len(digest) != _LENGTHS.get(algorithm, -1) or not re.fullmatch(r"[0-9a-fA-F]+", digest):
             raise ConfigError("this is no checksum", option="checksum", wanted=shown(text), fix=fix)
@@ -111,7 +115,9 @@ class ListedChecksum(Checksum):
                 f"the list has no {self.algorithm} digest of {name}",
                 option="checksum",
                 wanted=shown(self._list_url),
-                answer=f"it lists {', '.join(line.name or line.digest for line in listed[:10])}" if listed else "it lists no digests",
+                answer=f"it lists {', '.join(line.name or line.digest for line in listed[:10])}"
+                if listed
+                else "it lists no digests",
                 fix="Nothing was changed. Name the right list and algorithm, or give the digest itself.",
             )
         return found
@@ -148,7 +154,9 @@ def fetch_from(
                 checksum.check(target)
             return target
         if not url:
-            raise AssetError("it is not installed undamaged, and neither url nor src is given to get it from", option="url")
+            raise AssetError(
+                "it is not installed undamaged, and neither url nor src is given to get it from", option="url"
+            )
         from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.downloads import download
 
         # By what it should be, so that a broken download is continued by the next run of the same task and by no other.
@@ -172,10 +180,14 @@ def copy_file(source: str, target: str, mode: int = 0o600) -> None:
     try:
         reading = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as problem:
-        raise AssetError("there is no such file on the host, or it cannot be read", option="src", wanted=source, answer=str(problem)) from problem
+        raise AssetError(
+            "there is no such file on the host, or it cannot be read", option="src", wanted=source, answer=str(problem)
+        ) from problem
     with open(reading, "rb") as stream:
         if not stat.S_ISREG(os.fstat(reading).st_mode):
-            raise AssetError("there is no such file on the host: it must be a regular file", option="src", wanted=source)
+            raise AssetError(
+                "there is no such file on the host: it must be a regular file", option="src", wanted=source
+            )
         writing = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             os.fchmod(writing, mode)

@@ -68,9 +68,13 @@ class Access:
             given["headers"] = {str(name): str(value) for name, value in given["headers"].items()}
             for name, value in given["headers"].items():
                 if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or re.search(r"[\0\r\n]", value):
-                    raise ConfigError("the name of a header must be a word, and its value one line", option="headers", wanted=name)
+                    raise ConfigError(
+                        "the name of a header must be a word, and its value one line", option="headers", wanted=name
+                    )
         if given.get("client_key") and not given.get("client_cert"):
-            raise ConfigError("client_cert must be given with client_key", option="client_key", wanted=given["client_key"])
+            raise ConfigError(
+                "client_cert must be given with client_key", option="client_key", wanted=given["client_key"]
+            )
         return cls(**given)
 
 
@@ -113,9 +117,13 @@ class Url:
             raise wrong("its port must be a number from 1 to 65535")
         path = urllib.parse.quote(parts.path, safe="/%:=&+!$,;'@()*~")
         query = urllib.parse.quote(parts.query, safe="/%:=&+!$,;'@()*~?[]|")
-        plain = urllib.parse.urlunsplit((parts.scheme.lower(), f"{host}:{port}" if port else host, path or "/", query, ""))
+        plain = urllib.parse.urlunsplit(
+            (parts.scheme.lower(), f"{host}:{port}" if port else host, path or "/", query, "")
+        )
         username, colon, password = login.partition(":")
-        return cls(plain, urllib.parse.unquote(username) if at else None, urllib.parse.unquote(password) if colon else None)
+        return cls(
+            plain, urllib.parse.unquote(username) if at else None, urllib.parse.unquote(password) if colon else None
+        )
 
     @property
     def origin(self) -> tuple[str, str]:

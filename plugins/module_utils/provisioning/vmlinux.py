@@ -41,7 +41,12 @@ def extract_vmlinux(path: str) -> bytes:
     # Four bytes with the size follow what was compressed in these two ways, and their programs mind what follows.
     kernel = decompress(payload[:-4] if payload.startswith((LZ4, ZSTD)) else payload, path)
     if not kernel.startswith(ELF):
-        raise AssetError("there is no ELF kernel in it", option="src", wanted=path, answer=f"what is in it begins with {kernel[:8].hex()}")
+        raise AssetError(
+            "there is no ELF kernel in it",
+            option="src",
+            wanted=path,
+            answer=f"what is in it begins with {kernel[:8].hex()}",
+        )
     return kernel
 
 
@@ -61,5 +66,7 @@ def install_vmlinux(src: str, dest: str, check_mode: bool) -> dict[str, Any]:
         try:
             replace_file(dest, kernel)
         except OSError as problem:
-            raise HostError("the kernel cannot be written", option="dest", wanted=dest, answer=str(problem)) from problem
+            raise HostError(
+                "the kernel cannot be written", option="dest", wanted=dest, answer=str(problem)
+            ) from problem
     return {"changed": not same, "path": dest, "size": len(kernel)}

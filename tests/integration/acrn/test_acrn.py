@@ -111,7 +111,9 @@ def test_a_missing_program_is_an_error_and_no_crash(lab: VmmLab) -> None:
     ],
     ids=["endless", "binary", "silent", "deaf", "another state", "killed"],
 )
-def test_a_sandbox_ends_whatever_acrnctl_does(lab: VmmLab, monkeypatch: pytest.MonkeyPatch, script: str, state: str) -> None:
+def test_a_sandbox_ends_whatever_acrnctl_does(
+    lab: VmmLab, monkeypatch: pytest.MonkeyPatch, script: str, state: str
+) -> None:
     control = pathlib.Path(lab.file("acrnctl", mode=0o755))
     control.write_text(f'#!/bin/sh\n[ -e {lab.root}/odd ] || exec {DOUBLES}/acrnctl "$@"\n{script}\n')
     lab.start(hypervisor_ctl_path=str(control))
@@ -137,7 +139,13 @@ def test_slots_belong_to_a_sandbox(lab: VmmLab) -> None:
     lab.start("one", devices=[{"id": "first", "type": "block", "file": lab.file("first")}])
     lab.start("two")
     lab.run("two", devices=[{"id": "hot", "type": "block", "file": lab.file("hot")}])
-    lab.run("one", devices=[{"id": "first", "type": "block", "file": lab.file("first")}, {"id": "hot", "type": "block", "file": lab.file("hot1")}])
+    lab.run(
+        "one",
+        devices=[
+            {"id": "first", "type": "block", "file": lab.file("first")},
+            {"id": "hot", "type": "block", "file": lab.file("hot1")},
+        ],
+    )
     for sandbox in ("one", "two"):
         state = lab.driver(sandbox).save()
         assert state["slots"] == [5, 6, 7, 8, 9, 10, 11, 12] and state["placeholders"][0] == "hot"
@@ -187,7 +195,11 @@ def test_what_acrn_lacks_names_the_version(lab: VmmLab, wish: dict[str, Any]) ->
     lab.start()
     with pytest.raises(Unsupported, match=r"ACRN 3\.4"):
         lab.run(**wish)
-    for call in (driver(lab).resume_sandbox, lambda: driver(lab).resize_memory(256), lambda: driver(lab).resize_vcpus(2)):
+    for call in (
+        driver(lab).resume_sandbox,
+        lambda: driver(lab).resize_memory(256),
+        lambda: driver(lab).resize_vcpus(2),
+    ):
         with pytest.raises(Unsupported, match=r"ACRN 3\.4"):
             call()
 
@@ -217,7 +229,12 @@ def test_the_dialect_follows_the_version(lab: VmmLab, monkeypatch: pytest.Monkey
     ],
 )
 def test_identities_of_the_other_dialect_are_refused(
-    lab: VmmLab, monkeypatch: pytest.MonkeyPatch, version: str, options: dict[str, Any], kind: type[Exception], words: str
+    lab: VmmLab,
+    monkeypatch: pytest.MonkeyPatch,
+    version: str,
+    options: dict[str, Any],
+    kind: type[Exception],
+    words: str,
 ) -> None:
     monkeypatch.setenv("ACRN_DOUBLE_VERSION", version)
     with pytest.raises(kind, match=words):
@@ -238,7 +255,9 @@ def run_dm(request: pytest.FixtureRequest, tmp_path: pathlib.Path, monkeypatch: 
     program = REAL_DM if request.param == "real" else str(DOUBLES / "acrn-dm")
 
     def run(words: list[str]) -> tuple[int, str]:
-        done = subprocess.run([program, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(
+            [program, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=False
+        )
         return done.returncode, done.stdout + done.stderr
 
     return run
@@ -247,7 +266,9 @@ def run_dm(request: pytest.FixtureRequest, tmp_path: pathlib.Path, monkeypatch: 
 def line(tmp_path: pathlib.Path, dialect: cmdline.Dialect) -> list[str]:
     for name in ("kernel", "image"):
         (tmp_path / name).write_bytes(b"\x7fELF")
-    config = HypervisorConfig(kernel_path=str(tmp_path / "kernel"), image_path=str(tmp_path / "image"), memory_size=256, num_vcpus=1)
+    config = HypervisorConfig(
+        kernel_path=str(tmp_path / "kernel"), image_path=str(tmp_path / "image"), memory_size=256, num_vcpus=1
+    )
     return cmdline.command_line(config, "VM1", str(tmp_path / "c.sock"), dialect=dialect).words
 
 
@@ -258,7 +279,11 @@ def test_todays_line_gets_as_far_as_the_hypervisor(run_dm: Any, tmp_path: pathli
 
 def test_a_line_with_every_device_gets_as_far(run_dm: Any, tmp_path: pathlib.Path) -> None:
     config = HypervisorConfig(
-        kernel_path=str(tmp_path / "kernel"), image_path=str(tmp_path / "image"), memory_size=256, num_vcpus=2, cpu_affinity=[Param("0"), Param("2")]
+        kernel_path=str(tmp_path / "kernel"),
+        image_path=str(tmp_path / "image"),
+        memory_size=256,
+        num_vcpus=2,
+        cpu_affinity=[Param("0"), Param("2")],
     )
     devices = [
         BlockDrive(str(tmp_path / "image"), id="data", index=9, read_only=True),
@@ -297,7 +322,9 @@ def test_acrnctls_words_and_codes(program: str, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("ACRN_DOUBLE_MANAGER", str(tmp_path))
 
     def run(*words: str) -> tuple[int, str]:
-        done = subprocess.run([program, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(
+            [program, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=False
+        )
         return done.returncode, done.stdout + done.stderr
 
     code, words = run("list")

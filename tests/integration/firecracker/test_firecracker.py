@@ -110,7 +110,9 @@ def test_no_failed_start_leaves_a_process(lab: VmmLab, told: Any, fault: str, ki
 @double_only
 def test_a_refusal_names_endpoint_state_and_version(plain: VmmLab, told: Any) -> None:
     told("refuses_machine")
-    with pytest.raises(ApiError, match=r"Firecracker 1\.16\.1 refused PUT /machine-config \(400\) while it was Not started"):
+    with pytest.raises(
+        ApiError, match=r"Firecracker 1\.16\.1 refused PUT /machine-config \(400\) while it was Not started"
+    ):
         plain.start()
 
 
@@ -127,7 +129,11 @@ def test_the_hint_for_a_host_without_kvm_rights(plain: VmmLab, told: Any) -> Non
     told("dies_at_once")
     with pytest.raises(LaunchError) as caught:
         plain.start()
-    assert caught.value.exit_code == 1 and "group kvm" in caught.value.fix and caught.value.argv[0] == os.path.realpath(FIRECRACKER)
+    assert (
+        caught.value.exit_code == 1
+        and "group kvm" in caught.value.fix
+        and caught.value.argv[0] == os.path.realpath(FIRECRACKER)
+    )
 
 
 def test_a_missing_disk_is_refused_before_anything_runs(lab: VmmLab) -> None:
@@ -147,7 +153,9 @@ def test_a_stale_socket_is_what_firecracker_cannot_cope_with(plain: VmmLab) -> N
     path = plain.root / "stale.sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
-    done = subprocess.run([FIRECRACKER, "--api-sock", str(path)], capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(
+        [FIRECRACKER, "--api-sock", str(path)], capture_output=True, text=True, timeout=20, check=False
+    )
     assert done.returncode == 1 and "Failed to open the API socket" in done.stdout + done.stderr
     plain.start()
     os.kill(driver(plain).pid(), signal.SIGTERM)
@@ -170,7 +178,9 @@ def test_a_stale_socket_is_what_firecracker_cannot_cope_with(plain: VmmLab) -> N
         ("1.15.0", {"enable_pci": True}, "CVE-2026-5747"),
     ],
 )
-def test_vulnerable_versions_are_refused(plain: VmmLab, version: Any, number: str, options: dict[str, Any], hole: str) -> None:
+def test_vulnerable_versions_are_refused(
+    plain: VmmLab, version: Any, number: str, options: dict[str, Any], hole: str
+) -> None:
     version(number)
     with pytest.raises(Unsupported, match=hole):
         plain.start(**options)
@@ -187,7 +197,10 @@ def test_a_vulnerable_jailer_is_refused(jailed: VmmLab, version: Any) -> None:
 
 
 @double_only
-@pytest.mark.parametrize("number", ["0.17.0", "0.20.1", "0.21.3", "0.22.3", "0.24.6", "0.25.2", "1.0.0", "1.7.0", "1.13.2", "1.14.4", "1.16.1"])
+@pytest.mark.parametrize(
+    "number",
+    ["0.17.0", "0.20.1", "0.21.3", "0.22.3", "0.24.6", "0.25.2", "1.0.0", "1.7.0", "1.13.2", "1.14.4", "1.16.1"],
+)
 def test_every_dialect_starts_and_stops(lab: VmmLab, version: Any, number: str) -> None:
     version(number)
     made = lab.start(allow_vulnerable_vmm=True)
@@ -281,11 +294,20 @@ def test_nobody_is_signalled_for_a_vm_that_never_ran(plain: VmmLab) -> None:
 
 def test_disks_with_limits_and_engines(lab: VmmLab) -> None:
     limit = {"bandwidth": 1 << 20, "bandwidth_burst": 4096, "ops": 100}
-    disk = {"id": "data-0", "type": "block", "file": lab.file("data"), "rate_limit": limit, "io_engine": "sync", "cache": "writeback"}
+    disk = {
+        "id": "data-0",
+        "type": "block",
+        "file": lab.file("data"),
+        "rate_limit": limit,
+        "io_engine": "sync",
+        "cache": "writeback",
+    }
     lab.start(devices=[disk, {"id": "ro.1", "type": "block", "file": lab.file("ro", mode=0o600), "read_only": True}])
     machine = driver(lab).vm
     drives = {drive["drive_id"]: drive for drive in machine.config(machine.api())["drives"]}
-    assert drives["rootfs"]["is_read_only"] and drives["ro_p1"]["is_read_only"] and not drives["data_d0"]["is_read_only"]
+    assert (
+        drives["rootfs"]["is_read_only"] and drives["ro_p1"]["is_read_only"] and not drives["data_d0"]["is_read_only"]
+    )
     limiter = drives["data_d0"]["rate_limiter"]
     assert limiter["bandwidth"] == {"size": 1 << 20, "one_time_burst": 4096, "refill_time": 1000}
     assert limiter["ops"]["size"] == 100 and drives["data_d0"]["cache_type"] == "Writeback"
@@ -325,7 +347,9 @@ def test_disks_take_the_place_of_placeholders(lab: VmmLab) -> None:
 
 
 @double_only
-def test_old_versions_have_the_guest_look_at_an_exchanged_disk(lab: VmmLab, version: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_versions_have_the_guest_look_at_an_exchanged_disk(
+    lab: VmmLab, version: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Up to 0.20 another file behind a disk is not noticed by itself."""
     if not lab.options.get("jailer_path"):
         monkeypatch.setenv("FIRECRACKER_DOUBLE_REQUESTS", str(lab.root / "requests"))
@@ -335,7 +359,11 @@ def test_old_versions_have_the_guest_look_at_an_exchanged_disk(lab: VmmLab, vers
     assert [device["plugged"] for device in lab.facts()["devices"]] == [True]
     if not lab.options.get("jailer_path"):
         seen = [json.loads(line) for line in (lab.root / "requests").read_text().splitlines()]
-        changes = [(request["path"], request["body"]) for request in seen if request["state"] == "Running" and request["method"] != "GET"]
+        changes = [
+            (request["path"], request["body"])
+            for request in seen
+            if request["state"] == "Running" and request["method"] != "GET"
+        ]
         assert changes == [
             ("/drives/drive_0", {"drive_id": "drive_0", "path_on_host": lab.file("d")}),
             ("/actions", {"action_type": "BlockDeviceRescan", "payload": "drive_0"}),
@@ -367,7 +395,9 @@ def test_a_disk_on_another_file_system_is_seen_in_the_jail_or_refused(jailed: Vm
             assert os.path.getsize(f"/proc/{found.pid()}/root/disk_far") == 8192
         else:
             assert not os.path.exists(found.vm.state.jail.path("disk_far"))
-            assert jailed.run(devices=[disk], disruption="restart", stop_timeout=0, state="restarted")["sandbox"]["devices"][0]["plugged"]
+            assert jailed.run(devices=[disk], disruption="restart", stop_timeout=0, state="restarted")["sandbox"][
+                "devices"
+            ][0]["plugged"]
             assert os.path.getsize(f"/proc/{driver(jailed).pid()}/root/disk_far") == 8192
         jailed.run(state="stopped", stop_timeout=0)
     finally:
@@ -403,7 +433,9 @@ def test_without_pci_a_plug_is_refused_with_what_to_do(plain: VmmLab) -> None:
         ({"type": "block", "file": "DISK", "driver": "virtio-scsi"}, "virtio-blk"),
     ],
 )
-def test_devices_it_does_not_have_are_refused_before_anything_starts(plain: VmmLab, device: dict[str, Any], words: str) -> None:
+def test_devices_it_does_not_have_are_refused_before_anything_starts(
+    plain: VmmLab, device: dict[str, Any], words: str
+) -> None:
     device = {name: plain.file("disk") if value == "DISK" else value for name, value in device.items()}
     with pytest.raises(Unsupported, match=words):
         plain.start(devices=[{"id": "x", **device}])
@@ -530,16 +562,25 @@ def test_another_version_does_not_get_the_saved_state(plain: VmmLab, version: An
 def test_a_jail_has_what_it_needs_and_goes_away(jailed: VmmLab) -> None:
     secret = jailed.file("disk", mode=0o600)
     os.chown(secret, 12345, 12345)
-    jailed.start("my.sandbox_1", devices=[{"id": "d", "type": "block", "file": secret}], jailer_uid=12345, jailer_limits=["no-file=256"])
+    jailed.start(
+        "my.sandbox_1",
+        devices=[{"id": "d", "type": "block", "file": secret}],
+        jailer_uid=12345,
+        jailer_limits=["no-file=256"],
+    )
     found = driver(jailed, "my.sandbox_1")
     jail = found.vm.state.jail
     assert jail is not None and (jail.uid, jail.gid) == (12345, 12345)
     status = pathlib.Path(f"/proc/{found.pid()}/status").read_text()
     assert "Uid:\t12345\t12345\t12345\t12345" in status
-    assert "256" in next(line for line in pathlib.Path(f"/proc/{found.pid()}/limits").read_text().splitlines() if "open files" in line)
+    assert "256" in next(
+        line for line in pathlib.Path(f"/proc/{found.pid()}/limits").read_text().splitlines() if "open files" in line
+    )
     assert os.path.samestat(os.stat(f"/proc/{found.pid()}/root"), os.stat(jail.root))
     assert os.path.samefile(jail.path("disk_d"), secret)
-    assert (os.stat(jail.path("vmlinux")).st_uid in (0, 12345) and not os.access(jail.path("vmlinux"), os.W_OK)) or IS_ROOT
+    assert (
+        os.stat(jail.path("vmlinux")).st_uid in (0, 12345) and not os.access(jail.path("vmlinux"), os.W_OK)
+    ) or IS_ROOT
     jailed.run("my.sandbox_1", state="stopped", stop_timeout=0)
     assert not os.path.exists(jail.directory) and os.stat(secret).st_uid == 12345
     assert jailed.run_path("vmm.log", "my.sandbox_1").exists()
@@ -585,7 +626,19 @@ def test_a_jail_is_never_entered_twice(jailed: VmmLab) -> None:
     found = driver(jailed)
     jail, pid = found.vm.state.jail, found.pid()
     assert jail is not None
-    words = [JAILER, "--id", jail.id, "--exec-file", FIRECRACKER, "--uid", "1", "--gid", "1", "--chroot-base-dir", jail.base]
+    words = [
+        JAILER,
+        "--id",
+        jail.id,
+        "--exec-file",
+        FIRECRACKER,
+        "--uid",
+        "1",
+        "--gid",
+        "1",
+        "--chroot-base-dir",
+        jail.base,
+    ]
     busy = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
     assert busy.returncode == 1 and "Text file busy" in busy.stderr
     os.kill(pid, signal.SIGKILL)
@@ -597,7 +650,11 @@ def test_a_jail_is_never_entered_twice(jailed: VmmLab) -> None:
 
 def test_ids_that_the_jailer_would_not_take(jailed: VmmLab) -> None:
     done = subprocess.run(
-        [JAILER, "--id", "a_b", "--exec-file", FIRECRACKER, "--uid", "1", "--gid", "1"], capture_output=True, text=True, timeout=20, check=False
+        [JAILER, "--id", "a_b", "--exec-file", FIRECRACKER, "--uid", "1", "--gid", "1"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
     )
     assert done.returncode == 1 and "Invalid char (_) at position 1" in done.stderr
     for name in ("a_b", "a.b", "a-b", "a--b", "x" * 64):
@@ -638,7 +695,9 @@ def test_a_jails_cgroup_is_made_and_removed(jailed: VmmLab) -> None:
 
 
 @double_only
-@pytest.mark.skipif(not os.environ.get("KATA_TEST_FIRECRACKER_API"), reason="KATA_TEST_FIRECRACKER_API names no API description")
+@pytest.mark.skipif(
+    not os.environ.get("KATA_TEST_FIRECRACKER_API"), reason="KATA_TEST_FIRECRACKER_API names no API description"
+)
 def test_every_request_is_in_the_description(plain: VmmLab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FIRECRACKER_DOUBLE_REQUESTS", str(plain.root / "requests"))
     from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import preparation
@@ -646,10 +705,25 @@ def test_every_request_is_in_the_description(plain: VmmLab, monkeypatch: pytest.
     monkeypatch.setattr(preparation, "check_huge_pages", lambda *_arguments: None)
     template = "T2" if "GenuineIntel" in pathlib.Path("/proc/cpuinfo").read_text() else "T2A"
     limit = {"bandwidth": 1, "bandwidth_burst": 1, "ops": 1, "ops_burst": 1}
-    disk = {"id": "d", "type": "block", "file": plain.file("d"), "rate_limit": limit, "io_engine": "async", "cache": "unsafe"}
+    disk = {
+        "id": "d",
+        "type": "block",
+        "file": plain.file("d"),
+        "rate_limit": limit,
+        "io_engine": "async",
+        "cache": "unsafe",
+    }
     plain.start(
-        devices=[disk], max_memory_mb=512, smt=True, cpu_template=template, track_dirty_pages=True, huge_pages=True, entropy_device=True,
-        use_vsock=True, debug=True, placeholder_drives=1,
+        devices=[disk],
+        max_memory_mb=512,
+        smt=True,
+        cpu_template=template,
+        track_dirty_pages=True,
+        huge_pages=True,
+        entropy_device=True,
+        use_vsock=True,
+        debug=True,
+        placeholder_drives=1,
     )
     plain.run(memory_mb=256)
     plain.run(devices=[{**disk, "rate_limit": {"ops": 2}}])
@@ -668,10 +742,14 @@ def check_request(description: dict[str, Any], method: str, path: str, body: Any
     parts = path.strip("/").split("/")
     for pattern, operations in description["paths"].items():
         pieces = pattern.strip("/").split("/")
-        if len(pieces) == len(parts) and all(piece == part or piece.startswith("{") for piece, part in zip(pieces, parts)):
+        if len(pieces) == len(parts) and all(
+            piece == part or piece.startswith("{") for piece, part in zip(pieces, parts)
+        ):
             operation = operations.get(method.lower())
             assert operation, f"{method} {path}"
-            schemas = [parameter["schema"] for parameter in operation.get("parameters", ()) if parameter["in"] == "body"]
+            schemas = [
+                parameter["schema"] for parameter in operation.get("parameters", ()) if parameter["in"] == "body"
+            ]
             assert bool(schemas) == (body is not None)
             for schema in schemas:
                 check_shape(description, schema, body, path)

@@ -55,7 +55,10 @@ def test_a_link_to_another_sandboxs_socket_is_not_spoken_to(jailed: VmmLab) -> N
         jailed.start(name)
     one, two = (driver(jailed, name).vm.state.jail for name in ("one", "two"))
     assert one is not None and two is not None
-    for replace in (lambda: os.symlink(two.path("api.sock"), one.path("api.sock")), lambda: os.link(two.path("api.sock"), one.path("api.sock"))):
+    for replace in (
+        lambda: os.symlink(two.path("api.sock"), one.path("api.sock")),
+        lambda: os.link(two.path("api.sock"), one.path("api.sock")),
+    ):
         os.unlink(one.path("api.sock"))
         replace()
         facts = jailed.facts("one")

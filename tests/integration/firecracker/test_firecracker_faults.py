@@ -114,7 +114,9 @@ def test_limits_that_were_changed_behind_our_back_are_set_again(lab: VmmLab) -> 
     disk = block(lab.file("data"), rate_limit={"ops": 100, "bandwidth": 4096, "bandwidth_burst": 512})
     lab.start(devices=[disk])
     assert not lab.run(devices=[disk])["changed"]
-    driver(lab).vm.api().patch("/drives/data", {"drive_id": "data", "rate_limiter": {"ops": {"size": 7, "refill_time": 1000}}})
+    driver(lab).vm.api().patch(
+        "/drives/data", {"drive_id": "data", "rate_limiter": {"ops": {"size": 7, "refill_time": 1000}}}
+    )
     assert not lab.run()["changed"]
     assert lab.check(devices=[disk])["actions"] == ["change block data"]
     assert lab.run(devices=[disk])["actions"] == ["change block data"]
@@ -135,7 +137,10 @@ def test_metadata_and_interfaces_that_were_changed_behind_our_back(lab: VmmLab) 
     assert not lab.run(devices=devices)["changed"]
     api = driver(lab).vm.api()
     api.patch("/mmds", {"a": {"b": "other"}})
-    api.patch("/network-interfaces/eth0", {"iface_id": "eth0", "tx_rate_limiter": {"bandwidth": {"size": 5, "refill_time": 1000}}})
+    api.patch(
+        "/network-interfaces/eth0",
+        {"iface_id": "eth0", "tx_rate_limiter": {"bandwidth": {"size": 5, "refill_time": 1000}}},
+    )
     assert lab.run(devices=devices)["actions"] == ["change net eth0", "change mmds md"]
     assert not lab.run(devices=devices)["changed"]
     assert driver(lab).vm.api().get("/mmds") == {"a": {"b": "c"}}
@@ -283,7 +288,9 @@ def test_the_clock_of_a_restored_guest_is_moved_on_where_that_can_be(
         told("no_realtime")
     assert plain.run(state="started")["sandbox"]["state"] == "started"
     seen = [json.loads(line) for line in (plain.root / "requests").read_text().splitlines()]
-    assert [request["body"].get("clock_realtime") for request in seen if request["path"] == "/snapshot/load"] == ([True, None] if lacking else [True])
+    assert [request["body"].get("clock_realtime") for request in seen if request["path"] == "/snapshot/load"] == (
+        [True, None] if lacking else [True]
+    )
 
 
 # --- endings and answers -------------------------------------------------------------------------------------------------
@@ -349,7 +356,10 @@ def test_the_socket_of_a_vsock_is_in_the_facts(lab: VmmLab) -> None:
 @needs_guest
 def test_more_metadata_than_usual(lab: VmmLab) -> None:
     contents = {"x": "y" * 60_000}
-    devices = [{"id": "eth0", "type": "net", "kind": "tap"}, {"id": "md", "type": "mmds", "interfaces": ["eth0"], "contents": contents}]
+    devices = [
+        {"id": "eth0", "type": "net", "kind": "tap"},
+        {"id": "md", "type": "mmds", "interfaces": ["eth0"], "contents": contents},
+    ]
     with pytest.raises(ConfigError, match="keeps 51200 bytes"):
         lab.start(devices=devices)
     lab.start(devices=devices, mmds_size_limit=100_000)
@@ -386,7 +396,9 @@ def test_the_jailer_beside_firecracker_is_used(jailed: VmmLab, names: tuple[str,
 @needs_root
 def test_root_does_not_run_firecracker_without_a_jail_unless_the_task_says_so(plain: VmmLab) -> None:
     shutil.copy(FIRECRACKER, plain.root / "firecracker")
-    options = {name: value for name, value in plain.options.items() if name != "jailer"} | {"hypervisor_path": str(plain.root / "firecracker")}
+    options = {name: value for name, value in plain.options.items() if name != "jailer"} | {
+        "hypervisor_path": str(plain.root / "firecracker")
+    }
     for run in (plain.check, plain.run):
         with pytest.raises(ConfigError, match="outside of a jail") as caught:
             run(state="started", **options)
@@ -419,7 +431,11 @@ def test_taps_that_cannot_be_had_are_refused_before_the_vm_is_stopped(lab: VmmLa
     wrong: list[tuple[list[dict[str, Any]], type[HypervisorError], str]] = [
         ([net], StateError, "has it open"),
         ([{**net, "tap_name": "lo"}], HostError, "no tap"),
-        ([{**net, "tap_name": "ktsame"}, {**net, "tap_name": "ktsame", "id": "eth1"}], ConfigError, "the same tap_name"),
+        (
+            [{**net, "tap_name": "ktsame"}, {**net, "tap_name": "ktsame", "id": "eth1"}],
+            ConfigError,
+            "the same tap_name",
+        ),
     ]
     for devices, kind, words in wrong:
         for run in (lab.check, lab.run):

@@ -26,7 +26,12 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 
 BALLOON = {"id": "memory", "type": "balloon", "size_mb": 16, "deflate_on_oom": True}
 NET = {"id": "eth-0", "type": "net", "kind": "tap"}
-METADATA = {"id": "facts", "type": "mmds", "interfaces": ["eth-0"], "contents": {"name": "web", "keys": {"a": "1", "b": "2"}}}
+METADATA = {
+    "id": "facts",
+    "type": "mmds",
+    "interfaces": ["eth-0"],
+    "contents": {"name": "web", "keys": {"a": "1", "b": "2"}},
+}
 
 
 def config_of(lab: VmmLab) -> dict[str, Any]:
@@ -120,9 +125,15 @@ def test_persistent_memory_and_its_limits(lab: VmmLab) -> None:
     drive = {"id": "store.1", "type": "pmem", "file": lab.file("store", 2 << 20), "rate_limit": {"ops": 7}}
     lab.start(devices=[drive, {"id": "ro", "type": "pmem", "file": lab.file("ro", 2 << 20, 0o644), "read_only": True}])
     found = {one["id"]: one for one in config_of(lab)["pmem"]}
-    assert found["ro"]["read_only"] and not found["store_p1"]["read_only"] and found["store_p1"]["rate_limiter"]["ops"]["size"] == 7
+    assert (
+        found["ro"]["read_only"]
+        and not found["store_p1"]["read_only"]
+        and found["store_p1"]["rate_limiter"]["ops"]["size"] == 7
+    )
     assert plugged(lab) == ["store.1", "ro"]
-    assert lab.run(devices=[{**drive, "rate_limit": {"ops": 9}}, lab.facts()["devices"][1] | {"plugged": None}])["actions"] == ["change pmem store.1"]
+    assert lab.run(devices=[{**drive, "rate_limit": {"ops": 9}}, lab.facts()["devices"][1] | {"plugged": None}])[
+        "actions"
+    ] == ["change pmem store.1"]
     lab.run(state="saved")
     assert lab.run(state="started")["sandbox"]["devices"][0]["plugged"]
 
@@ -149,7 +160,11 @@ def test_an_interface_is_plugged_by_pci(lab: VmmLab) -> None:
 
 def test_randomness_with_a_limit(lab: VmmLab) -> None:
     lab.start(devices=[{"id": "random", "type": "entropy", "rate_limit": {"bandwidth": 1000, "bandwidth_burst": 64}}])
-    assert config_of(lab)["entropy"]["rate_limiter"]["bandwidth"] == {"size": 1000, "one_time_burst": 64, "refill_time": 1000}
+    assert config_of(lab)["entropy"]["rate_limiter"]["bandwidth"] == {
+        "size": 1000,
+        "one_time_burst": 64,
+        "refill_time": 1000,
+    }
     assert plugged(lab) == ["random"]
 
 
@@ -161,7 +176,10 @@ def test_randomness_with_a_limit(lab: VmmLab) -> None:
 def test_what_the_metadata_service_tells(lab: VmmLab) -> None:
     lab.start(devices=[METADATA, NET])
     assert config_of(lab)["mmds-config"] == {
-        "version": "V2", "network_interfaces": ["eth_d0"], "ipv4_address": "169.254.169.254", "imds_compat": False,
+        "version": "V2",
+        "network_interfaces": ["eth_d0"],
+        "ipv4_address": "169.254.169.254",
+        "imds_compat": False,
     }
     machine = driver(lab).vm
     assert machine.api().get("/mmds") == METADATA["contents"]
@@ -203,7 +221,12 @@ def test_a_cpu_configuration_of_ones_own(lab: VmmLab) -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(b"{", "cannot be read"), (b"[]", "another JSON value"), (b" " * 60000, "at most 51200 bytes"), (b"[" * 5000, "cannot be read")],
+    [
+        (b"{", "cannot be read"),
+        (b"[]", "another JSON value"),
+        (b" " * 60000, "at most 51200 bytes"),
+        (b"[" * 5000, "cannot be read"),
+    ],
 )
 def test_what_is_no_cpu_configuration_is_refused(plain: VmmLab, content: bytes, words: str) -> None:
     with pytest.raises(AssetError, match=words):
@@ -272,7 +295,8 @@ def test_a_balloon_in_the_words_of_each_version(plain: VmmLab, version: Any, num
     plain.start(devices=[BALLOON], allow_vulnerable_vmm=True)
     plain.run(devices=[{**BALLOON, "size_mb": 32}])
     assert plain.facts()["balloon"] == {
-        "target_mb": 32, "actual_mb": 32,
+        "target_mb": 32,
+        "actual_mb": 32,
         "statistics": {"target_pages": 8192, "actual_pages": 8192, "target_mib": 32, "actual_mib": 32},
     }
 

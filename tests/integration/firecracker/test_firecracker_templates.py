@@ -59,7 +59,9 @@ def config_of(lab: VmmLab, sandbox: str) -> dict[str, Any]:
 def test_clones_have_taps_and_sockets_of_their_own(lab: VmmLab) -> None:
     made = template(lab, devices=[NET, VSOCK, {"id": "mem", "type": "balloon", "size_mb": 8}], vmm_metrics=True)
     assert made["actions"][-3:] == ["pause", "save", "stop the VMM"] and made["template"]["state"] == "ready"
-    assert not template(lab, devices=[NET, VSOCK, {"id": "mem", "type": "balloon", "size_mb": 8}], vmm_metrics=True)["changed"]
+    assert not template(lab, devices=[NET, VSOCK, {"id": "mem", "type": "balloon", "size_mb": 8}], vmm_metrics=True)[
+        "changed"
+    ]
     memory = pathlib.Path(made["template"]["memory_path"])
     before = memory.stat()
     assert stat.S_IMODE(before.st_mode) == 0o444 and stat.S_IMODE(memory.parent.stat().st_mode) == 0o700
@@ -69,7 +71,9 @@ def test_clones_have_taps_and_sockets_of_their_own(lab: VmmLab) -> None:
         assert (facts["state"], facts["vcpus"], facts["memory_mb"]) == ("started", 1, 128)
         found = config_of(lab, sandbox)
         (interface,) = found["network-interfaces"]
-        assert interface["host_dev_name"] == network.tap_name(lab.spec(sandbox).layout().host_name, "eth0") and network.exists(interface["host_dev_name"])
+        assert interface["host_dev_name"] == network.tap_name(
+            lab.spec(sandbox).layout().host_name, "eth0"
+        ) and network.exists(interface["host_dev_name"])
         macs.add(interface["guest_mac"])
         root = driver(lab, sandbox).vm.state.jail
         socket = root.path(found["vsock"]["uds_path"].lstrip("/")) if root else found["vsock"]["uds_path"]
@@ -88,7 +92,9 @@ def test_clones_have_taps_and_sockets_of_their_own(lab: VmmLab) -> None:
     remove(lab)
     lab.run("one", state="saved")
     lab.run("one", state="started")
-    assert config_of(lab, "one")["network-interfaces"][0]["host_dev_name"] == network.tap_name(lab.spec("one").layout().host_name, "eth0")
+    assert config_of(lab, "one")["network-interfaces"][0]["host_dev_name"] == network.tap_name(
+        lab.spec("one").layout().host_name, "eth0"
+    )
     lab.run("two", state="stopped", stop_timeout=0)
     assert not network.exists(network.tap_name(lab.spec("two").layout().host_name, "eth0"))
 
@@ -104,7 +110,10 @@ def test_a_clone_may_say_what_its_devices_are_called_on_the_host(lab: VmmLab) ->
     (interface,) = config_of(lab, "web")["network-interfaces"]
     assert interface["host_dev_name"] == "kttap7" and interface["rx_rate_limiter"]["ops"]["size"] == 9
     assert driver(lab, "web").vm.api().get("/mmds") == {"name": "web"}
-    for wrong, words in (({"mac": "02:00:00:00:00:01"}, "has mac"), ({"type": "vsock", "kind": None, "cid": 3}, "is a NetworkDevice")):
+    for wrong, words in (
+        ({"mac": "02:00:00:00:00:01"}, "has mac"),
+        ({"type": "vsock", "kind": None, "cid": 3}, "is a NetworkDevice"),
+    ):
         with pytest.raises(ConfigError, match=words):
             clone(lab, "other", devices=[{**NET, **wrong}])
     remove(lab)
@@ -145,7 +154,9 @@ def test_what_a_clone_cannot_have_is_refused_by_name(plain: VmmLab) -> None:
     ],
 )
 def test_what_cannot_be_a_template_is_refused_by_name(plain: VmmLab, options: dict[str, Any], option: str) -> None:
-    devices = [{**device, **({"file": plain.file("d")} if "file" in device else {})} for device in options.get("devices", [])]
+    devices = [
+        {**device, **({"file": plain.file("d")} if "file" in device else {})} for device in options.get("devices", [])
+    ]
     with pytest.raises(Unsupported) as caught:
         template(plain, **{**options, **({"devices": devices} if devices else {})})
     assert caught.value.option == option
@@ -155,7 +166,9 @@ def test_what_cannot_be_a_template_is_refused_by_name(plain: VmmLab, options: di
 def test_clones_do_not_share_a_bridge(plain: VmmLab) -> None:
     machine = Vm(Context("base", str(plain.root), str(plain.root)))
     with pytest.raises(Unsupported, match="the same MAC address"):
-        cloning.checked_device(machine, HypervisorConfig(boot_to_be_template=True), None, NetworkDevice("tap", "eth0", bridge="br0"))
+        cloning.checked_device(
+            machine, HypervisorConfig(boot_to_be_template=True), None, NetworkDevice("tap", "eth0", bridge="br0")
+        )
 
 
 @double_only
@@ -174,7 +187,9 @@ def test_another_version_or_place_does_not_get_the_template(plain: VmmLab, versi
 @needs_root
 @needs_tun
 @pytest.mark.parametrize(("number", "device", "since"), [("1.11.0", NET, "1.12"), ("1.15.1", VSOCK, "1.16")])
-def test_overrides_that_a_version_lacks_are_refused(plain: VmmLab, version: Any, number: str, device: dict[str, Any], since: str) -> None:
+def test_overrides_that_a_version_lacks_are_refused(
+    plain: VmmLab, version: Any, number: str, device: dict[str, Any], since: str
+) -> None:
     version(number)
     template(plain, devices=[device])
     with pytest.raises(Unsupported, match="has no way to give") as caught:
@@ -211,7 +226,10 @@ def test_a_template_on_another_file_system_is_shared_all_the_same(jailed: VmmLab
         template(jailed, memory_dir=str(directory))
         facts = clone(jailed, "web")["sandbox"]
         memory = directory / "base" / "memory"
-        assert any(str(memory.stat().st_ino) in line.split() for line in pathlib.Path(f"/proc/{facts['pid']}/maps").read_text().splitlines())
+        assert any(
+            str(memory.stat().st_ino) in line.split()
+            for line in pathlib.Path(f"/proc/{facts['pid']}/maps").read_text().splitlines()
+        )
         assert str(memory) not in pathlib.Path("/proc/self/mountinfo").read_text()
         remove(jailed)
     finally:

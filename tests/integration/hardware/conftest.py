@@ -71,9 +71,21 @@ def run_there(tests: tuple[str, ...]) -> dict[str, tuple[str, str]] | hardware_h
     """Run tests on a host of their own; by name, how each ended and what there is to say of that. Or why there was no host: it is tried once."""
     directory = pathlib.Path(tempfile.mkdtemp(prefix="kata-hardware-"))
     directory.chmod(0o755)
-    command = [sys.executable, "-m", "pytest", "-v", "--color=no", "-p", "no:cacheprovider", f"--junitxml={directory}/results.xml", *tests]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-v",
+        "--color=no",
+        "-p",
+        "no:cacheprovider",
+        f"--junitxml={directory}/results.xml",
+        *tests,
+    ]
     try:
-        passed_on = {name: os.environ[name] for name in ("KATA_TEST_FIRECRACKER", "KATA_TEST_JAILER") if name in os.environ}
+        passed_on = {
+            name: os.environ[name] for name in ("KATA_TEST_FIRECRACKER", "KATA_TEST_JAILER") if name in os.environ
+        }
         hardware_host.run(command, directory, {"KATA_HARDWARE_SHARE": str(directory), **passed_on})
         if not (directory / "results.xml").exists():
             return RuntimeError((directory / "output").read_text(errors="replace")[-3000:])

@@ -32,9 +32,32 @@ NEIGHBOURS, LAN = ("0000:01:01.0", "0000:01:02.0"), "0000:00:13.0"
 CARD_ADDRESS = "52:54:00:00:10:00"
 DISK_CONTENT = b"hello from the disk"
 
-HOST_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_net", "e1000e", "e1000", "nvme", "bridge", "tun", "macvtap")
+HOST_MODULES = (
+    "virtio_pci",
+    "9pnet_virtio",
+    "9p",
+    "overlay",
+    "virtio_net",
+    "e1000e",
+    "e1000",
+    "nvme",
+    "bridge",
+    "tun",
+    "macvtap",
+)
 HOST_MODULES += ("vfio_pci", "vfio_iommu_type1", "vhost_vsock", "vhost_net", "kvm_amd")
-GUEST_MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_mem", "vmw_vsock_virtio_transport", "e1000e", "e1000", "nvme", "evdev")
+GUEST_MODULES = (
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_net",
+    "virtio_console",
+    "virtio_mem",
+    "vmw_vsock_virtio_transport",
+    "e1000e",
+    "e1000",
+    "nvme",
+    "evdev",
+)
 #: Generous: it takes minutes on a machine that has nothing else to do.
 SECONDS = 3600
 
@@ -65,16 +88,26 @@ def run(command: list[str], share: pathlib.Path, environment: Mapping[str, str])
     """
     files = boot_files(share)
     (share / "disk").write_bytes(DISK_CONTENT.ljust(16 << 20, b"\0"))
-    variables = {name: os.environ[name] for name in ("HOME", "PATH", "KATA_HYPERVISOR_CACHE", "XDG_CACHE_HOME") if name in os.environ}
+    variables = {
+        name: os.environ[name]
+        for name in ("HOME", "PATH", "KATA_HYPERVISOR_CACHE", "XDG_CACHE_HOME")
+        if name in os.environ
+    }
     words = ["env", *(f"{name}={value}" for name, value in {**variables, **environment}.items()), *command]
     (share / "run").write_text(
         f"export PATH={shlex.quote(os.environ['PATH'])}\nip link set lo up\ncd {shlex.quote(str(ROOT))}\n"
         f"{shlex.join(words)} >{share}/output 2>&1 </dev/null\necho $? >{share}/exit-code\necho o >/proc/sysrq-trigger\nsleep 60\n"
     )
     with open(share / "qemu.log", "wb") as log:
-        subprocess.run(qemu_command(files, share), stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=SECONDS, check=False)
+        subprocess.run(
+            qemu_command(files, share), stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=SECONDS, check=False
+        )
     if not (share / "exit-code").exists():
-        said = [(share / name).read_text(errors="replace")[-2000:] for name in ("qemu.log", "console", "output") if (share / name).exists()]
+        said = [
+            (share / name).read_text(errors="replace")[-2000:]
+            for name in ("qemu.log", "console", "output")
+            if (share / name).exists()
+        ]
         raise RuntimeError("the host ended before the command: " + "\n".join(said))
     return int((share / "exit-code").read_text())
 
@@ -85,7 +118,9 @@ def boot_files(directory: pathlib.Path) -> Files:
     :raises NoHost: this machine has no such kernel
     """
     if platform.machine() != "x86_64":
-        raise NoHost(f"the host would be an x86_64 one with the programs of this machine, which is {platform.machine()}")
+        raise NoHost(
+            f"the host would be an x86_64 one with the programs of this machine, which is {platform.machine()}"
+        )
     try:
         kernel = guest_assets(KERNEL_PACKAGE).kernel.resolve()
         busybox = next(kernel.parents[3].glob("tools/busybox-static/**/bin/busybox"))
@@ -95,7 +130,9 @@ def boot_files(directory: pathlib.Path) -> Files:
     common = {"busybox": str(busybox), "modules_directory": str(modules)}
     host = build_initrd(init=str(HERE / "hardware_host_init"), modules=HOST_MODULES, **common)
     socat = Program("/usr/bin/socat", "/bin/socat")
-    guest = build_initrd(init=str(ROOT / "roles/kata_image/files/init"), modules=GUEST_MODULES, programs=[socat], **common)
+    guest = build_initrd(
+        init=str(ROOT / "roles/kata_image/files/init"), modules=GUEST_MODULES, programs=[socat], **common
+    )
     files = Files(kernel, directory / "host.img", directory / "guest.img")
     files.host_initrd.write_bytes(host.content)
     files.guest_initrd.write_bytes(guest.content)
@@ -105,18 +142,52 @@ def boot_files(directory: pathlib.Path) -> Files:
 
 def qemu_command(files: Files, share: pathlib.Path) -> list[str]:
     """The host's machine."""
-    words = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-accel", "tcg,thread=multi", "-cpu", "max"]
+    words = [
+        "qemu-system-x86_64",
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+        "-accel",
+        "tcg,thread=multi",
+        "-cpu",
+        "max",
+    ]
     words += ["-M", "q35", "-smp", "2", "-m", "2048", "-kernel", str(files.kernel), "-initrd", str(files.host_initrd)]
-    words += ["-append", f"console=ttyS0 loglevel=5 panic=-1 net.ifnames=0 intel_iommu=on iommu=nopt host.share={share}"]
+    words += [
+        "-append",
+        f"console=ttyS0 loglevel=5 panic=-1 net.ifnames=0 intel_iommu=on iommu=nopt host.share={share}",
+    ]
     words += ["-serial", f"file:{share}/console", "-device", "intel-iommu,intremap=on,caching-mode=on"]
-    words += ["-fsdev", "local,id=machine,path=/,security_model=none,readonly=on,multidevs=remap", "-device", "virtio-9p-pci,fsdev=machine,mount_tag=machine"]
-    words += ["-fsdev", f"local,id=share,path={share},security_model=none", "-device", "virtio-9p-pci,fsdev=share,mount_tag=share"]
-    words += ["-drive", f"file={share}/disk,if=none,id=disk,format=raw", "-device", f"nvme,drive=disk,serial=HARDWARE-1,addr={slot(DISK)}"]
+    words += [
+        "-fsdev",
+        "local,id=machine,path=/,security_model=none,readonly=on,multidevs=remap",
+        "-device",
+        "virtio-9p-pci,fsdev=machine,mount_tag=machine",
+    ]
+    words += [
+        "-fsdev",
+        f"local,id=share,path={share},security_model=none",
+        "-device",
+        "virtio-9p-pci,fsdev=share,mount_tag=share",
+    ]
+    words += [
+        "-drive",
+        f"file={share}/disk,if=none,id=disk,format=raw",
+        "-device",
+        f"nvme,drive=disk,serial=HARDWARE-1,addr={slot(DISK)}",
+    ]
     words += ["-device", "pcie-pci-bridge,id=bridge,addr=12"]
     cards = [(LAN, "virtio-net-pci", "pcie.0", ""), (CARD, "e1000e", "pcie.0", f",mac={CARD_ADDRESS}")]
     cards += [(address, "e1000", "bridge", "") for address in NEIGHBOURS]
     for number, (address, model, bus, more) in enumerate(cards):
-        words += ["-netdev", f"hubport,hubid=0,id=net{number}", "-device", f"{model},netdev=net{number},bus={bus},addr={slot(address)}{more}"]
+        words += [
+            "-netdev",
+            f"hubport,hubid=0,id=net{number}",
+            "-device",
+            f"{model},netdev=net{number},bus={bus},addr={slot(address)}{more}",
+        ]
     return words
 
 

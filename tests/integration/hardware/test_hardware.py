@@ -25,7 +25,12 @@ HOST_IP, GUEST_IP = "192.0.2.1", "192.0.2.2"
 OWN_DRIVER = {CARD: "e1000e", DISK: "nvme", NEIGHBOURS[0]: "e1000", NEIGHBOURS[1]: "e1000"}
 CID = 77
 #: Options of a new sandbox.
-KVM = {"accelerator": "kvm", "memory_mb": 256, "start_timeout": PATIENCE, "wait_for": {"console": "kata-guest: ready", "timeout": 3 * PATIENCE}}
+KVM = {
+    "accelerator": "kvm",
+    "memory_mb": 256,
+    "start_timeout": PATIENCE,
+    "wait_for": {"console": "kata-guest: ready", "timeout": 3 * PATIENCE},
+}
 UNBOOTED = {**KVM, "wait_for": "running"}
 
 
@@ -68,7 +73,9 @@ def driver_of(address: str) -> str:
 
 def interface_of(address: str) -> str:
     """The network interface of a card of the host."""
-    found: str = eventually(lambda: [path.name for pattern in ("net/*", "virtio*/net/*") for path in (PCI / address).glob(pattern)])[0]
+    found: str = eventually(
+        lambda: [path.name for pattern in ("net/*", "virtio*/net/*") for path in (PCI / address).glob(pattern)]
+    )[0]
     return found
 
 
@@ -114,7 +121,9 @@ def reaches_the_host(guest: Any, interface: str = "eth0", host: str = HOST_IP, a
 
 def neighbour_at(address: str, interface: str) -> str:
     """The MAC address that the host knows a neighbour by."""
-    return subprocess.run(["ip", "neighbour", "show", address, "dev", interface], check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        ["ip", "neighbour", "show", address, "dev", interface], check=True, capture_output=True, text=True
+    ).stdout
 
 
 def test_kvm_runs_the_guest_and_takes_vcpus_out_of_it(vm: Any) -> None:
@@ -128,7 +137,9 @@ def test_kvm_runs_the_guest_and_takes_vcpus_out_of_it(vm: Any) -> None:
 
 def test_a_card_that_the_host_uses_is_refused(vm: Any) -> None:
     for check_mode in (True, False):
-        with pytest.raises(HypervisorError, match=rf"bound to e1000e, not to vfio-pci.*{CARD}.*Bind it to vfio-pci first"):
+        with pytest.raises(
+            HypervisorError, match=rf"bound to e1000e, not to vfio-pci.*{CARD}.*Bind it to vfio-pci first"
+        ):
             vm.converge(check_mode, devices=[vfio("card0", CARD)])
     assert driver_of(CARD) == "e1000e"
 
@@ -152,7 +163,9 @@ def test_a_card_is_the_guests_and_the_hosts_again(vm: Any) -> None:
     assert vm.converge(memory_mb=256)["sandbox"]["memory_mb"] == 256
     # In a network namespace, or the packets would not leave the host.
     name = interface_of(CARD)
-    for words in (f"netns add own|link set {name} netns own|-n own address add {GUEST_IP}/24 dev {name}|-n own link set {name} up").split("|"):
+    for words in (
+        f"netns add own|link set {name} netns own|-n own address add {GUEST_IP}/24 dev {name}|-n own link set {name} up"
+    ).split("|"):
         subprocess.run(["ip", *words.split()], check=True)
     try:
         ping = ["ip", "netns", "exec", "own", "busybox", "ping", "-c", "1", "-W", "1", HOST_IP]
@@ -181,7 +194,9 @@ def test_devices_of_a_group_go_together(vm: Any) -> None:
     assert (PCI / first / "iommu_group").resolve() == (PCI / second / "iommu_group").resolve()
     with given_away(first):
         for check_mode in (True, False):
-            with pytest.raises(HypervisorError, match=rf"the host uses other devices of its IOMMU group: {second} \(e1000\)"):
+            with pytest.raises(
+                HypervisorError, match=rf"the host uses other devices of its IOMMU group: {second} \(e1000\)"
+            ):
                 vm.converge(check_mode, devices=[vfio("first", first)])
     with given_away(*NEIGHBOURS):
         assert devices(vm, vfio("first", first), vfio("second", second)) == ["plug vfio first", "plug vfio second"]
@@ -263,8 +278,12 @@ def tap_of_card() -> Iterator[str]:
     """A macvtap interface on a real card of the host, whose cable leads to the host's own."""
     parent = interface_of(NEIGHBOURS[0])
     subprocess.run(["ip", "link", "set", parent, "up"], check=True)
-    subprocess.run(["ip", "link", "add", "link", parent, "name", "mv0", "type", "macvtap", "mode", "bridge"], check=True)
-    eventually(lambda: pathlib.Path(f"/dev/tap{pathlib.Path('/sys/class/net/mv0/ifindex').read_text().strip()}").exists())
+    subprocess.run(
+        ["ip", "link", "add", "link", parent, "name", "mv0", "type", "macvtap", "mode", "bridge"], check=True
+    )
+    eventually(
+        lambda: pathlib.Path(f"/dev/tap{pathlib.Path('/sys/class/net/mv0/ifindex').read_text().strip()}").exists()
+    )
     yield "mv0"
     subprocess.run(["ip", "link", "delete", "mv0"], check=True)
 
@@ -329,12 +348,22 @@ def test_all_from_the_start(vm: Any, bridge: str, tap_of_card: str, user: str) -
         assert not user or "CapEff:\t0000000000000000" in pathlib.Path(f"/proc/{pid}/status").read_text()
         guest = vm.shell("cold")
         assert guest.run(f"head -c {len(DISK_CONTENT)} /dev/nvme0n1") == DISK_CONTENT.decode()
-        names = guest.run("for i in /sys/class/net/eth*; do echo ${i##*/} $(cat $i/address) $(cat $i/device/device); done").splitlines()
+        names = guest.run(
+            "for i in /sys/class/net/eth*; do echo ${i##*/} $(cat $i/address) $(cat $i/device/device); done"
+        ).splitlines()
         by_kind = {line.split()[1]: line.split()[0] for line in names}
         reaches_the_host(guest, by_kind[CARD_ADDRESS])
         guest.run(f"ip link set {by_kind[CARD_ADDRESS]} down")
-        reaches_the_host(guest, by_kind[pathlib.Path(f"/sys/class/net/{tap_of_card}/address").read_text().strip()], address="192.0.2.3")
-        (tap,) = (line.split()[0] for line in names if line.split()[1].startswith("52:54:00") and line.split()[1] != CARD_ADDRESS)
+        reaches_the_host(
+            guest,
+            by_kind[pathlib.Path(f"/sys/class/net/{tap_of_card}/address").read_text().strip()],
+            address="192.0.2.3",
+        )
+        (tap,) = (
+            line.split()[0]
+            for line in names
+            if line.split()[1].startswith("52:54:00") and line.split()[1] != CARD_ADDRESS
+        )
         reaches_the_host(guest, tap, host="198.18.5.1", address="198.18.5.2")
         talk_over_vsock(guest)
         assert vm.converge(id="cold", memory_mb=512)["sandbox"]["memory_mb"] == 512

@@ -49,7 +49,15 @@ def install_asset(root: pathlib.Path, number: int, chance: random.Random) -> dic
     checksum = Checksum("sha256", hashlib.sha256(source.read_bytes()).hexdigest())
     store = AssetStore(str(root / "assets"), "vmm")
     with store.lock():
-        store.install(f"{number}.0", [Wanted("", "vmm", 0o755)], fetch_from("", str(source), store.root, checksum), checksum, "", True, False)
+        store.install(
+            f"{number}.0",
+            [Wanted("", "vmm", 0o755)],
+            fetch_from("", str(source), store.root, checksum),
+            checksum,
+            "",
+            True,
+            False,
+        )
         store.prune(3, f"{number}.0", False)
     return {"step": "asset", "version": f"{number}.0"}
 

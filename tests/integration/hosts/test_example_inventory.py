@@ -81,7 +81,9 @@ class Operator:
     def play(self, name: str, *arguments: str) -> dict[str, int]:
         """Run a playbook; how many tasks changed something, by host."""
         self.said = self.must("ansible-playbook", *self.inventories, f"kata.hypervisor.{name}", *arguments)
-        return {host: int(number) for host, number in re.findall(r"^(host\S+) +: .* changed=(\d+)", self.said, re.MULTILINE)}
+        return {
+            host: int(number) for host, number in re.findall(r"^(host\S+) +: .* changed=(\d+)", self.said, re.MULTILINE)
+        }
 
     def table(self, *arguments: str) -> list[list[str]]:
         """The rows of the status playbook's table."""
@@ -90,7 +92,9 @@ class Operator:
 
     def ask(self, host: str, module: str, arguments: str) -> dict:
         """Run one module on one host; its result."""
-        return json.loads(self.must("ansible", *self.inventories, host, "-m", module, "-a", arguments).partition("=> ")[2])
+        return json.loads(
+            self.must("ansible", *self.inventories, host, "-m", module, "-a", arguments).partition("=> ")[2]
+        )
 
     def sandbox(self, name: str) -> dict:
         """What the first host tells of a sandbox."""
@@ -138,7 +142,11 @@ def test_the_example_inventory_and_the_page_of_single_lines(operator: Operator) 
     assert {(host, name, vcpus) for host, name, _hypervisor, _state, vcpus, _memory, _since in rows} == EXPECTED
     assert {(row[2], row[3]) for row in rows} == {("qemu", "started")}
     assert {row[1]: row[5] for row in rows}["worker-1"] == "1024"
-    said = {"path": "/run/kata-hypervisor/server/console.log", "search_regex": "kata-guest: ready nproc=4 ", "timeout": 60}
+    said = {
+        "path": "/run/kata-hypervisor/server/console.log",
+        "search_regex": "kata-guest: ready nproc=4 ",
+        "timeout": 60,
+    }
     operator.ask(HOSTS[1], "ansible.builtin.wait_for", json.dumps(said))
 
     # A query chooses; a stop that is only tried changes nothing and says what it would do.
@@ -149,16 +157,31 @@ def test_the_example_inventory_and_the_page_of_single_lines(operator: Operator) 
 
     # The page of single lines, on a host whose sandbox is called as the page says.
     kernel = operator.sandbox("server")["options"]
-    wish = {"id": "web", "state": "started", "memory_mb": 192, "max_vcpus": 2, **{name: kernel[name] for name in ("kernel_path", "initrd_path")}}
+    wish = {
+        "id": "web",
+        "state": "started",
+        "memory_mb": 192,
+        "max_vcpus": 2,
+        **{name: kernel[name] for name in ("kernel_path", "initrd_path")},
+    }
     assert operator.ask(HOSTS[0], "kata.hypervisor.kata_sandbox", json.dumps(wish))["changed"]
     carry_out_the_page(operator)
 
     # And all of it goes again.
-    assert operator.run("ansible-playbook", *operator.inventories, "kata.hypervisor.teardown", "-e", "confirm=no").returncode != 0
+    assert (
+        operator.run(
+            "ansible-playbook", *operator.inventories, "kata.hypervisor.teardown", "-e", "confirm=no"
+        ).returncode
+        != 0
+    )
     assert len(operator.table()) == len(EXPECTED) + 1
     assert all(changed > 0 for changed in operator.play("teardown", "-e", "confirm=yes").values())
     assert operator.play("teardown", "-e", "confirm=yes") == dict.fromkeys(HOSTS, 0)
-    places = "paths=/var/lib/kata-hypervisor,/run/kata-hypervisor,/usr/bin,/etc/systemd/system recurse=true file_type=any"
+    places = (
+        "paths=/var/lib/kata-hypervisor,/run/kata-hypervisor,/usr/bin,/etc/systemd/system recurse=true file_type=any"
+    )
     for host in HOSTS:
-        left = operator.ask(host, "ansible.builtin.find", f"{places} patterns=vmlinuz*,*.img,qemu-system*,web,server,kata-sandbox-*")
+        left = operator.ask(
+            host, "ansible.builtin.find", f"{places} patterns=vmlinuz*,*.img,qemu-system*,web,server,kata-sandbox-*"
+        )
         assert left["files"] == []

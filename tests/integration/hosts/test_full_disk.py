@@ -47,7 +47,9 @@ def server(tmp_path: pathlib.Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("way", ["download", "file of the host"])
-def test_a_full_disk_leaves_the_old_version(small_disk: pathlib.Path, tmp_path: pathlib.Path, server: str, way: str) -> None:
+def test_a_full_disk_leaves_the_old_version(
+    small_disk: pathlib.Path, tmp_path: pathlib.Path, server: str, way: str
+) -> None:
     store = AssetStore(str(small_disk / "assets"), "vmm")
 
     def install(version: str, content: bytes) -> list[str]:
@@ -55,7 +57,12 @@ def test_a_full_disk_leaves_the_old_version(small_disk: pathlib.Path, tmp_path: 
         source.write_bytes(content)
         checksum = Checksum("sha256", hashlib.sha256(content).hexdigest())
         with store.lock():
-            fetch = fetch_from(f"{server}/{version}" if way == "download" else "", "" if way == "download" else str(source), store.root, checksum)
+            fetch = fetch_from(
+                f"{server}/{version}" if way == "download" else "",
+                "" if way == "download" else str(source),
+                store.root,
+                checksum,
+            )
             return store.install(version, [Wanted("", "vmm")], fetch, checksum, "", True, False)
 
     assert install("1.0", b"a" * MIB) == ["install vmm 1.0", "use vmm 1.0"]

@@ -47,7 +47,9 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file syste
 @contextlib.contextmanager
 def mounted(disk: pathlib.Path, place: pathlib.Path, kind: str) -> Iterator[None]:
     place.mkdir(exist_ok=True)
-    done = subprocess.run(["mount", "-t", kind, "-o", "loop", str(disk), str(place)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["mount", "-t", kind, "-o", "loop", str(disk), str(place)], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         pytest.skip(f"this machine mounts no {kind} in a file: {done.stderr.strip()}")
     try:
@@ -75,13 +77,17 @@ def test_what_was_reported_is_there_and_what_is_there_works(kind: str, tmp_path:
         os.sync()
         reports = tmp_path / "reports"
         with open(reports, "wb") as output:
-            work = subprocess.Popen([sys.executable, str(WORK), str(place / "root"), str(SEED)], stdout=output, stderr=subprocess.PIPE)
+            work = subprocess.Popen(
+                [sys.executable, str(WORK), str(place / "root"), str(SEED)], stdout=output, stderr=subprocess.PIPE
+            )
         try:
             for number in range(ROUNDS):
                 _wait_for_more(reports, work)
                 time.sleep(chance.uniform(0.05, 1.0))
                 work.send_signal(signal.SIGSTOP)
-                copies.append((tmp_path / f"copy-{number}", [json.loads(line) for line in reports.read_text().splitlines()]))
+                copies.append(
+                    (tmp_path / f"copy-{number}", [json.loads(line) for line in reports.read_text().splitlines()])
+                )
                 copy_of(disk, copies[-1][0])
                 work.send_signal(signal.SIGCONT)
             assert work.poll() is None, work.stderr.read().decode() if work.stderr else ""
@@ -109,10 +115,14 @@ def _look(root: pathlib.Path, reported: list[dict[str, Any]]) -> None:
     _look_at_assets(root, last.get("asset"))
     for name in os.listdir(root / "engine") if (root / "engine").is_dir() else []:
         if not name.startswith("."):
-            assert EngineCopy(name, str(root / "engine"), str(root / "no-notes")).is_usable(), f"the copy {name} is damaged"
+            assert EngineCopy(name, str(root / "engine"), str(root / "no-notes")).is_usable(), (
+                f"the copy {name} is damaged"
+            )
     for line in reported:
         if line["step"] == "engine":
-            assert EngineCopy(line["digest"], str(root / "engine"), str(root / "no-notes")).is_usable(), f"the copy {line['digest']} is lost"
+            assert EngineCopy(line["digest"], str(root / "engine"), str(root / "no-notes")).is_usable(), (
+                f"the copy {line['digest']} is lost"
+            )
     if "image" in last:
         image = BuiltFile(str(root / "images/guest.img"))
         digest = hashlib.sha256(pathlib.Path(image.path).read_bytes()).hexdigest()
@@ -145,6 +155,8 @@ def _look_at_sandboxes(root: pathlib.Path, reported: list[dict[str, Any]]) -> No
         if name in saved and not busy:
             assert state == "saved", f"sandbox {name} was reported as saved and is {state}"
         if state == "saved":
-            assert lab.run(id=name, state="started")["sandbox"]["state"] == "started", f"sandbox {name} cannot be restored"
+            assert lab.run(id=name, state="started")["sandbox"]["state"] == "started", (
+                f"sandbox {name} cannot be restored"
+            )
         lab.run(id=name, state="absent")
     assert busy or saved <= set(there)

@@ -136,8 +136,14 @@ def test_two_tasks_at_once_do_not_harm_each_other(host: Any) -> None:
         "import json; print(json.dumps(converge(parse_spec(json.loads(sys.argv[3])))['actions']))\n"
     )
     wish = {
-        "id": "web", "state": "started", "kernel_path": str(host.assets.kernel), "initrd_path": str(host.assets.initrd),
-        "memory_mb": 128, "accelerator": "tcg", "state_dir": str(host.root / "state"), "run_dir": str(host.root / "run"),
+        "id": "web",
+        "state": "started",
+        "kernel_path": str(host.assets.kernel),
+        "initrd_path": str(host.assets.initrd),
+        "memory_mb": 128,
+        "accelerator": "tcg",
+        "state_dir": str(host.root / "state"),
+        "run_dir": str(host.root / "run"),
     }
     host.ids.add("web")
     command = [sys.executable, "-c", program, str(ROOT / "tests"), str(ROOT), json.dumps(wish)]
@@ -160,7 +166,9 @@ def kill_task_after(host: Any, seconds: float, **wish: Any) -> None:
 
 
 @pytest.mark.parametrize("milliseconds", [5, 20, 35, 50, 65, 80, 95, 110, 140])
-def test_a_task_killed_while_it_starts_a_vm_leaves_nothing_that_the_next_one_cannot_mend(host: Any, milliseconds: int) -> None:
+def test_a_task_killed_while_it_starts_a_vm_leaves_nothing_that_the_next_one_cannot_mend(
+    host: Any, milliseconds: int
+) -> None:
     host.ids.add("web")
     kill_task_after(host, milliseconds / 1000)
     assert started(host)["sandbox"]["state"] == "started"
@@ -176,7 +184,9 @@ def test_a_task_killed_while_it_starts_a_vm_can_be_followed_by_its_removal(host:
     assert host.processes() == []
 
 
-def test_a_guest_that_still_boots_is_asked_again_to_release_a_device(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_guest_that_still_boots_is_asked_again_to_release_a_device(
+    host: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Before its kernel drives the hotplug controller it does not hear a request."""
     monkeypatch.setattr(attachments, "RELEASE_SECONDS", 100.0)
     path = host.root / "disk.raw"
@@ -195,8 +205,20 @@ def test_another_hypervisor_takes_over_what_the_old_one_has_open(host: Any) -> N
     for name, content in (("disk.raw", bytes(1 << 20)), ("image", bytes(1 << 20)), ("vmlinux", stub_kernel())):
         (host.root / name).write_bytes(content)
     host.start(wait_for=None, devices=[{"id": "d", "type": "block", "file": str(host.root / "disk.raw")}])
-    other = {"kernel_path": str(host.root / "vmlinux"), "image_path": str(host.root / "image"), "initrd_path": "", "accelerator": ""}
-    wish = {**other, "hypervisor": "firecracker", "hypervisor_path": FIRECRACKER, "jailer": "none", "kernel_params": [], "disruption": "recreate"}
+    other = {
+        "kernel_path": str(host.root / "vmlinux"),
+        "image_path": str(host.root / "image"),
+        "initrd_path": "",
+        "accelerator": "",
+    }
+    wish = {
+        **other,
+        "hypervisor": "firecracker",
+        "hypervisor_path": FIRECRACKER,
+        "jailer": "none",
+        "kernel_params": [],
+        "disruption": "recreate",
+    }
     assert host.converge(True, **wish)["changed"]
     assert host.converge(**wish)["sandbox"]["hypervisor"] == "firecracker"
 

@@ -92,7 +92,11 @@ def change_s390(host: Any, guest: Any, hot: dict[str, Any], data: dict[str, Any]
     assert host.converge(memory_mb=256)["sandbox"]["memory_mb"] == 256
 
 
-OPTIONS: dict[str, dict[str, Any]] = {"virt": {}, "pseries": {}, "s390-ccw-virtio": {"memory_hotplug": "balloon", "max_memory_mb": 384}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "virt": {},
+    "pseries": {},
+    "s390-ccw-virtio": {"memory_hotplug": "balloon", "max_memory_mb": 384},
+}
 CHANGES = {"virt": change_virt, "pseries": change_pseries, "s390-ccw-virtio": change_s390}
 
 
@@ -100,7 +104,9 @@ CHANGES = {"virt": change_virt, "pseries": change_pseries, "s390-ccw-virtio": ch
 def test_a_guest_of_another_architecture_lives(host: Any, machine: str) -> None:
     architecture = MACHINES[machine].architecture.name
     data = disk(host)
-    facts = start(host, machine, devices=[data], **{"max_vcpus": 2, "max_memory_mb": 1024, **OPTIONS[machine]})["sandbox"]
+    facts = start(host, machine, devices=[data], **{"max_vcpus": 2, "max_memory_mb": 1024, **OPTIONS[machine]})[
+        "sandbox"
+    ]
     assert facts["accelerator"] == "tcg" and architecture in facts["accelerator_reason"]
     assert os.path.basename(os.readlink(f"/proc/{facts['pid']}/exe")).startswith("qemu-system-")
     assert host.converge(state="started")["changed"] is False
@@ -141,7 +147,9 @@ def test_the_kernel_that_decides_about_kvm_runs_our_program(machine: str) -> Non
         ({"machine_type": "toaster"}, "there is no machine type 'toaster'"),
     ],
 )
-def test_what_a_machine_type_does_not_have_is_refused_before_anything_starts(host: Any, options: dict[str, Any], words: str) -> None:
+def test_what_a_machine_type_does_not_have_is_refused_before_anything_starts(
+    host: Any, options: dict[str, Any], words: str
+) -> None:
     with pytest.raises(ConfigError, match=words):
         host.start(**options)
     assert host.processes() == [] and not list(host.root.glob("run/*"))

@@ -71,7 +71,12 @@ def harm(run: str, pids: list[int], rng: random.Random) -> None:
         descriptor = os.open(path, os.O_RDWR)
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(descriptor, rng.choice((0, 1 << 40)))
-        content = (b"%d\n" % rng.choice(pids), b'{"event": "SHUTDOWN", "data": {"reason": "guest-shutdown"}}\n', os.urandom(64), b"\x1b[2J" * 10)
+        content = (
+            b"%d\n" % rng.choice(pids),
+            b'{"event": "SHUTDOWN", "data": {"reason": "guest-shutdown"}}\n',
+            os.urandom(64),
+            b"\x1b[2J" * 10,
+        )
         os.write(descriptor, rng.choice(content))
         os.close(descriptor)
 
@@ -122,8 +127,19 @@ def test_a_vmm_that_was_taken_over_changes_nothing_outside(host: Any, tmp_path: 
         (outside / name).chmod(0o600)
     innocent = subprocess.Popen(["/bin/sleep", "100000"])
     other = host.start("other", wait_for=None)["sandbox"]
-    victims = [str(outside / "secret"), str(outside / "disk.raw"), str(host.run_path("vmm.log", "other")), str(host.run_path("console.log", "other"))]
-    boot = {"kernel_path": str(host.assets.kernel), "initrd_path": str(host.assets.initrd), "accelerator": "tcg", "memory_mb": 192, "vcpus": 1}
+    victims = [
+        str(outside / "secret"),
+        str(outside / "disk.raw"),
+        str(host.run_path("vmm.log", "other")),
+        str(host.run_path("console.log", "other")),
+    ]
+    boot = {
+        "kernel_path": str(host.assets.kernel),
+        "initrd_path": str(host.assets.initrd),
+        "accelerator": "tcg",
+        "memory_mb": 192,
+        "vcpus": 1,
+    }
     disk = {"id": "data", "type": "block", "file": str(outside / "disk.raw"), "driver": "virtio-blk", "read_only": True}
     port = {"id": "port0", "type": "serial", "name": "org.example.port"}
     before = snapshot(outside, host.root / "state" / "sandboxes" / "other")
@@ -152,7 +168,9 @@ def test_a_vmm_that_was_taken_over_changes_nothing_outside(host: Any, tmp_path: 
                         assert "Traceback" not in str(error) and wish.get("state") != "absent"
                     assert time.monotonic() - began < 60
                     ended, code = os.waitpid(child, os.WNOHANG)
-                    assert not ended or os.waitstatus_to_exitcode(code) == -signal.SIGKILL, "something succeeded that must be denied"
+                    assert not ended or os.waitstatus_to_exitcode(code) == -signal.SIGKILL, (
+                        "something succeeded that must be denied"
+                    )
                     ending += bool(ended)
             assert not host.run_path("").exists()
             assert snapshot(outside, host.root / "state" / "sandboxes" / "other") == before

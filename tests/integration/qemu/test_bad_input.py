@@ -28,7 +28,11 @@ def an_executable(path: pathlib.Path, text: str) -> str:
 
 CASES: dict[str, tuple[Wish, str, str]] = {
     "no kernel": (lambda host, tmp: {"kernel_path": None}, "kernel", "kernel_path"),
-    "a kernel that is not there": (lambda host, tmp: {"kernel_path": "/nowhere/vmlinuz"}, "no such file", "kernel_path"),
+    "a kernel that is not there": (
+        lambda host, tmp: {"kernel_path": "/nowhere/vmlinuz"},
+        "no such file",
+        "kernel_path",
+    ),
     "image and initrd": (lambda host, tmp: {"image_path": str(host.assets.initrd)}, "not both", "image_path"),
     "neither image nor initrd": (lambda host, tmp: {"initrd_path": None}, "needs an image or an initrd", "initrd_path"),
     "more vCPUs than the maximum": (lambda host, tmp: {"vcpus": 8, "max_vcpus": 4}, "maximum of 4", "vcpus"),
@@ -37,7 +41,11 @@ CASES: dict[str, tuple[Wish, str, str]] = {
     "an unknown machine type": (lambda host, tmp: {"machine_type": "pdp11"}, "no machine type", "machine_type"),
     "an id with a slash": (lambda host, tmp: {"id": "a/b"}, "cannot be a sandbox's id", "id"),
     "an id that leads elsewhere": (lambda host, tmp: {"id": ".."}, "cannot be a sandbox's id", "id"),
-    "a socket path that is too long": (lambda host, tmp: {"run_dir": str(tmp / ("d" * 100))}, "the kernel takes 107", "run_dir"),
+    "a socket path that is too long": (
+        lambda host, tmp: {"run_dir": str(tmp / ("d" * 100))},
+        "the kernel takes 107",
+        "run_dir",
+    ),
     "a directory as kernel": (lambda host, tmp: {"kernel_path": str(tmp)}, "not a file", "kernel_path"),
     "an empty initrd": (lambda host, tmp: {"initrd_path": os.devnull}, "not a file|empty", "initrd_path"),
     "a QEMU that is none": (
@@ -46,12 +54,22 @@ CASES: dict[str, tuple[Wish, str, str]] = {
         "hypervisor_path",
     ),
     "a QEMU that is too old": (
-        lambda host, tmp: {"hypervisor_path": an_executable(tmp / "qemu", "#!/bin/sh\necho QEMU emulator version 2.5.0\n")},
+        lambda host, tmp: {
+            "hypervisor_path": an_executable(tmp / "qemu", "#!/bin/sh\necho QEMU emulator version 2.5.0\n")
+        },
         "older than",
         "hypervisor_path",
     ),
-    "a QEMU that is no program": (lambda host, tmp: {"hypervisor_path": str(host.assets.kernel)}, "QEMU", "hypervisor_path"),
-    "a second word for the kernel": (lambda host, tmp: {"kernel_params": ["quiet\nroot=/dev/sda"]}, "blanks outside of double quotes", "kernel_params"),
+    "a QEMU that is no program": (
+        lambda host, tmp: {"hypervisor_path": str(host.assets.kernel)},
+        "QEMU",
+        "hypervisor_path",
+    ),
+    "a second word for the kernel": (
+        lambda host, tmp: {"kernel_params": ["quiet\nroot=/dev/sda"]},
+        "blanks outside of double quotes",
+        "kernel_params",
+    ),
     "a second option for QEMU": (lambda host, tmp: {"cpu_model": "max -monitor stdio"}, "QEMU could know", "cpu_model"),
     "a relative path": (lambda host, tmp: {"kernel_path": "vmlinuz"}, "absolute", "kernel_path"),
     "too long a command line": (lambda host, tmp: {"kernel_params": ["a" * 2048]}, "2047", "kernel_params"),
@@ -116,9 +134,16 @@ def an_overlay(path: pathlib.Path, *words: str) -> str:
 def test_an_image_that_names_another_file_is_refused_everywhere(host: Any, tmp_path: pathlib.Path, kind: str) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(b"secret of the host".ljust(8 << 20, b"\0"))
-    words = ("-b", str(secret), "-F", "raw") if kind == "backing file" else ("-o", f"data_file={tmp_path / 'elsewhere'}")
+    words = (
+        ("-b", str(secret), "-F", "raw") if kind == "backing file" else ("-o", f"data_file={tmp_path / 'elsewhere'}")
+    )
     bad = an_overlay(tmp_path / "bad.qcow2", *words)
-    boot = {"kernel_path": str(host.assets.kernel), "initrd_path": str(host.assets.initrd), "accelerator": "tcg", "state": "started"}
+    boot = {
+        "kernel_path": str(host.assets.kernel),
+        "initrd_path": str(host.assets.initrd),
+        "accelerator": "tcg",
+        "state": "started",
+    }
     disk = {"id": "data", "type": "block", "file": bad, "format": "qcow2"}
     refused = rf"must not name other files.*it names the {kind} {tmp_path}"
     for check_mode in (True, False):
@@ -158,7 +183,12 @@ def test_a_socket_takes_nothing_of_the_hosts(host: Any, tmp_path: pathlib.Path, 
     else:
         theirs.bind(str(place))
     before = os.lstat(place)
-    boot = {"kernel_path": str(host.assets.kernel), "initrd_path": str(host.assets.initrd), "accelerator": "tcg", "state": "started"}
+    boot = {
+        "kernel_path": str(host.assets.kernel),
+        "initrd_path": str(host.assets.initrd),
+        "accelerator": "tcg",
+        "state": "started",
+    }
     port = {"id": "port0", "type": "serial", "name": "org.example.port", "path": str(place)}
     refused = "nothing must be at the path of a socket but an earlier one of this sandbox"
     for check_mode in (True, False):
@@ -177,7 +207,12 @@ def test_a_socket_takes_nothing_of_the_hosts(host: Any, tmp_path: pathlib.Path, 
 def test_a_sandboxes_own_socket_is_replaced_and_no_other_ones(host: Any) -> None:
     place = host.root / "place.sock"
     port = {"id": "port0", "type": "serial", "name": "org.example.port", "path": str(place)}
-    boot = {"kernel_path": str(host.assets.kernel), "initrd_path": str(host.assets.initrd), "accelerator": "tcg", "state": "started"}
+    boot = {
+        "kernel_path": str(host.assets.kernel),
+        "initrd_path": str(host.assets.initrd),
+        "accelerator": "tcg",
+        "state": "started",
+    }
     made = host.converge(**boot, devices=[port])["sandbox"]
     with pytest.raises(HypervisorError, match="nothing must be at the path of a socket"):
         host.converge(devices=[port, {**port, "id": "port1"}])

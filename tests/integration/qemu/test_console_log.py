@@ -21,7 +21,7 @@ LIMIT = 2 << 20
 #: Prints numbered lines of 200 characters to the console until a file is gone, and then that it is over.
 FLOOD = (
     "touch /flood; fill=$(head -c 180 /dev/zero | tr '\\0' .); "
-    "(n=1000000; while [ -e /flood ]; do n=$((n + 1)); echo \"flood $n $fill\"; done; echo flood is over) >/dev/ttyS0 2>&1 &"
+    '(n=1000000; while [ -e /flood ]; do n=$((n + 1)); echo "flood $n $fill"; done; echo flood is over) >/dev/ttyS0 2>&1 &'
 )
 SECONDS = 120
 
@@ -110,7 +110,9 @@ def test_a_sandbox_of_which_the_log_was_cut_goes_on_as_any_other(host: Any) -> N
     assert cut(log)
     assert host.facts()["state"] == "started"
 
-    again = host.converge(state="restarted", stop_timeout=1, wait_for={"console": "kata-guest: ready", "timeout": SECONDS})
+    again = host.converge(
+        state="restarted", stop_timeout=1, wait_for={"console": "kata-guest: ready", "timeout": SECONDS}
+    )
     assert again["sandbox"]["state"] == "started"
     assert numbers(log) == []
     assert numbers(pathlib.Path(f"{log}.old"))

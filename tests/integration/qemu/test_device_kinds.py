@@ -27,13 +27,17 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.programs import ve
 def vm(shared_host: Any) -> Iterator[Any]:
     """One VM whose memory other processes can see, for all kinds of devices."""
     memory = {"memory_hotplug": "pc-dimm", "memory_mb": 192, "max_memory_mb": 512}
-    made = shared_host.start(shared_fs="virtio-fs", block_device_driver="virtio-scsi", bridges=1, root_ports=3, **memory)
+    made = shared_host.start(
+        shared_fs="virtio-fs", block_device_driver="virtio-scsi", bridges=1, root_ports=3, **memory
+    )
     shared_host.bridge_tells = not shared_host.lacks(made, 6, 1)
     shared_host.guest = shared_host.shell()
     if shared_host.lacks(made, 6, 2):
         # What is plugged in before the guest has switched its empty ports off (no power, and the light that says that nothing was found)
         # it may switch off with them.
-        shared_host.guest.eventually("cat /sys/bus/pci/slots/*/power /sys/bus/pci/slots/*/attention", r"^(0\s*)+(1\s*)+$")
+        shared_host.guest.eventually(
+            "cat /sys/bus/pci/slots/*/power /sys/bus/pci/slots/*/attention", r"^(0\s*)+(1\s*)+$"
+        )
     yield shared_host
 
 
@@ -76,7 +80,10 @@ def seconds_to_read(vm: Any, device: str) -> float:
     """How long the guest takes to read 3 MiB of a disk, by its own clock."""
     clock = "read -r now _ </proc/uptime; echo $now"
     vm.guest.run("echo 3 > /proc/sys/vm/drop_caches")
-    before, after = (float(line) for line in vm.guest.run(f"{clock}; dd if={device} of=/dev/null bs=64k count=48 2>/dev/null; {clock}").split())
+    before, after = (
+        float(line)
+        for line in vm.guest.run(f"{clock}; dd if={device} of=/dev/null bs=64k count=48 2>/dev/null; {clock}").split()
+    )
     return after - before
 
 
@@ -158,11 +165,17 @@ def test_virtio_fs_share_both_ways(vm: Any) -> None:
     vm.guest.run("echo from the guest > /mnt/work/answer")
     assert (shared / "answer").read_text() == "from the guest\n"
     assert any("virtiofsd" in process for process in vm.processes())
-    daemons = [pathlib.Path(f"/proc/{pid}") for pid, words in command_lines() if "virtiofsd" in words[0] and str(vm.root) in " ".join(words)]
+    daemons = [
+        pathlib.Path(f"/proc/{pid}")
+        for pid, words in command_lines()
+        if "virtiofsd" in words[0] and str(vm.root) in " ".join(words)
+    ]
     # The one that serves has nothing but the directory, and may make few system calls (CVE-2026-47243).
     [confined] = [daemon for daemon in daemons if "Seccomp:\t2" in (daemon / "status").read_text()]
     assert sorted(path.name for path in (confined / "root").iterdir()) == ["answer", "greeting"]
-    assert all(os.readlink(confined / "ns" / kind) != os.readlink(f"/proc/self/ns/{kind}") for kind in ("mnt", "pid", "net"))
+    assert all(
+        os.readlink(confined / "ns" / kind) != os.readlink(f"/proc/self/ns/{kind}") for kind in ("mnt", "pid", "net")
+    )
     vm.guest.run("umount /mnt/work")
     assert devices(vm)
     assert not any("virtiofsd" in process for process in vm.processes())
@@ -189,7 +202,17 @@ def packet_daemon(vm: Any) -> Iterator[pathlib.Path]:
     if program is None:
         pytest.skip("this host has no dpdk-testpmd (Debian's dpdk-dev) to serve a vhost-user interface")
     path = vm.root / "net.sock"
-    command = [program, "-l", "0,1", "--no-huge", "-m", "128", "--no-pci", f"--file-prefix=kt{os.getpid()}", f"--vdev=net_vhost0,iface={path},queues=1"]
+    command = [
+        program,
+        "-l",
+        "0,1",
+        "--no-huge",
+        "-m",
+        "128",
+        "--no-pci",
+        f"--file-prefix=kt{os.getpid()}",
+        f"--vdev=net_vhost0,iface={path},queues=1",
+    ]
     command += ["--", "--forward-mode=icmpecho", "--total-num-mbufs=2048"]
     with open(vm.root / "testpmd.log", "wb") as log:
         # Its standard input stays open: at its end it would end too.
@@ -206,7 +229,13 @@ def packet_daemon(vm: Any) -> Iterator[pathlib.Path]:
 
 
 def test_an_interface_that_another_process_serves(vm: Any, packet_daemon: pathlib.Path) -> None:
-    wanted = {"id": "vnet0", "type": "vhost_user", "model": "virtio-net-pci", "path": str(packet_daemon), "mac": "52:54:00:00:00:77"}
+    wanted = {
+        "id": "vnet0",
+        "type": "vhost_user",
+        "model": "virtio-net-pci",
+        "path": str(packet_daemon),
+        "mac": "52:54:00:00:00:77",
+    }
     assert devices(vm, wanted)
     vm.guest.eventually("cat /sys/class/net/eth0/address", "52:54:00:00:00:77")
     vm.guest.run("ip address add 198.18.78.2/24 dev eth0 && ip link set eth0 up")
@@ -261,8 +290,12 @@ def test_a_share_whose_daemon_is_somebody_elses(vm: Any) -> None:
         deadline = time.monotonic() + 30
         while not path.exists() and time.monotonic() < deadline:
             time.sleep(0.02)
-        assert devices(vm, {"id": "fs0", "type": "vhost_user", "model": "vhost-user-fs-pci", "tag": "others", "path": str(path)})
-        vm.guest.eventually("mkdir -p /mnt/o && mount -t virtiofs others /mnt/o && cat /mnt/o/greeting", "from elsewhere")
+        assert devices(
+            vm, {"id": "fs0", "type": "vhost_user", "model": "vhost-user-fs-pci", "tag": "others", "path": str(path)}
+        )
+        vm.guest.eventually(
+            "mkdir -p /mnt/o && mount -t virtiofs others /mnt/o && cat /mnt/o/greeting", "from elsewhere"
+        )
         vm.guest.run("umount /mnt/o")
         assert daemon.poll() is None
         assert devices(vm)
@@ -292,7 +325,15 @@ def test_root_ports_are_taken_before_bridges(vm: Any) -> None:
     for number in range(len(places)):
         copy = vm.root / f"port{number}.raw"
         copy.write_bytes(bytes(1 << 20))
-        copies.append({"id": f"port{number}", "type": "block", "file": str(copy), "driver": "virtio-blk", "serial": f"PORT-{number}"})
+        copies.append(
+            {
+                "id": f"port{number}",
+                "type": "block",
+                "file": str(copy),
+                "driver": "virtio-blk",
+                "serial": f"PORT-{number}",
+            }
+        )
     assert len(devices(vm, *copies)) == len(places)
     vm.guest.eventually("cat /sys/block/vd?/serial", "".join(f"PORT-{number}" for number in range(len(places))))
     with QmpClient(str(vm.run_path("monitor.sock"))) as qmp:
@@ -337,7 +378,10 @@ def test_one_device_by_itself_leaves_the_others_alone(vm: Any, disk: pathlib.Pat
         ({"id": "v0", "type": "vfio", "address": "0000:ff:1f.7"}, "no such device"),
         ({"id": "s0", "type": "vsock", "cid": 77}, "vhost-vsock"),
         ({"id": "n0", "type": "net", "kind": "tap", "bridge": "nosuchbridge0"}, "no bridge"),
-        ({"id": "n1", "type": "net", "kind": "user", "tx_rate_limit": {"ops": 10}}, "cannot limit the rate of an interface"),
+        (
+            {"id": "n1", "type": "net", "kind": "user", "tx_rate_limit": {"ops": 10}},
+            "cannot limit the rate of an interface",
+        ),
         ({"id": "u0", "type": "vhost_user", "path": "/nowhere.sock", "model": "vhost-user-blk-pci"}, "nobody serves"),
     ],
 )

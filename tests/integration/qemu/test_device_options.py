@@ -29,7 +29,9 @@ def test_caches_and_discard(host: Any) -> None:
     for cache in ("none", "writeback", "writethrough", "unsafe"):
         path = host.root / f"{cache}.raw"
         path.write_bytes(bytes(1 << 20))
-        wanted.append({"id": cache, "type": "block", "file": str(path), "driver": "virtio-blk", "cache": cache, "discard": True})
+        wanted.append(
+            {"id": cache, "type": "block", "file": str(path), "driver": "virtio-blk", "cache": cache, "discard": True}
+        )
     host.converge(devices=wanted)
     assert host.converge(devices=wanted)["changed"] is False
     found = nodes(host)
@@ -44,14 +46,18 @@ def test_caches_and_discard(host: Any) -> None:
 
 def test_a_tap_with_more_than_one_queue(host: Any) -> None:
     host.start(vcpus=2, max_vcpus=2)
-    host.converge(devices=[{"id": "net0", "type": "net", "kind": "tap", "queues": 2, "mtu": 1400, "mac": "52:54:00:12:34:56"}])
+    host.converge(
+        devices=[{"id": "net0", "type": "net", "kind": "tap", "queues": 2, "mtu": 1400, "mac": "52:54:00:12:34:56"}]
+    )
     guest = host.shell()
     guest.eventually("ls /sys/class/net", "eth0")
     assert guest.run("cat /sys/class/net/eth0/address; cat /sys/class/net/eth0/mtu") == "52:54:00:12:34:56\n1400"
     assert guest.run("ls -d /sys/class/net/eth0/queues/rx-* | wc -l") == "2"
 
 
-def test_macvtap_has_the_address_of_its_interface_and_reaches_the_network(host: Any, macvtap: tuple[str, str], tool: Callable[..., str]) -> None:
+def test_macvtap_has_the_address_of_its_interface_and_reaches_the_network(
+    host: Any, macvtap: tuple[str, str], tool: Callable[..., str]
+) -> None:
     name, elsewhere = macvtap
     wanted = pathlib.Path(f"/sys/class/net/{name}/address").read_text().strip()
     host.start()
@@ -83,7 +89,10 @@ def test_a_9p_share_is_there_from_the_start_or_not_at_all(host: Any, guest_with_
     if os.geteuid() == 0:
         host.converge(state="stopped", stop_timeout=0)
         for check_mode in (True, False):
-            with pytest.raises(HypervisorError, match=r"own user, who may not read and write to and enter or execute this.*vmm_user: root"):
+            with pytest.raises(
+                HypervisorError,
+                match=r"own user, who may not read and write to and enter or execute this.*vmm_user: root",
+            ):
                 host.converge(check_mode, state="started", devices=[share])
         host.converge(state="started", vmm_user="root")
     with pytest.raises(HypervisorError, match="restart"):
@@ -92,7 +101,9 @@ def test_a_9p_share_is_there_from_the_start_or_not_at_all(host: Any, guest_with_
     guest = host.shell()
     guest.run("mkdir -p /mnt/work && mount -t 9p -o trans=virtio,version=9p2000.L work /mnt/work")
     assert guest.run("cat /mnt/work/greeting") == "hello from the host"
-    guest.run("printf 'hello from the guest' > /mnt/work/answer && mkdir /mnt/work/made && chmod 700 /mnt/work/made && ln -s answer /mnt/work/link")
+    guest.run(
+        "printf 'hello from the guest' > /mnt/work/answer && mkdir /mnt/work/made && chmod 700 /mnt/work/made && ln -s answer /mnt/work/link"
+    )
     assert (shared / "answer").read_text() == "hello from the guest"
     assert (shared / "made").stat().st_mode & 0o777 == 0o700
     with pytest.raises(HypervisorError, match="restart"):
@@ -155,7 +166,10 @@ def test_files_in_the_guests_memory(host: Any, monkeypatch: pytest.MonkeyPatch) 
         with monkeypatch.context() as patch:
             patch.setattr(id_mapped, "open_for", refuse)
             for check_mode in (True, False):
-                with pytest.raises(HypervisorError, match=rf"own user .{made['vmm_uid']}. may not read this.*not implemented.*disruption: restart"):
+                with pytest.raises(
+                    HypervisorError,
+                    match=rf"own user .{made['vmm_uid']}. may not read this.*not implemented.*disruption: restart",
+                ):
                     host.converge(check_mode, devices=files)
         before = [os.stat(file["file"]) for file in files]
     assert host.converge(devices=files)["actions"] == ["plug block memory2", "plug pmem memory3"]
@@ -183,7 +197,11 @@ def test_files_in_the_guests_memory(host: Any, monkeypatch: pytest.MonkeyPatch) 
         host.converge(state="saved")
     assert guest.run("echo alive") == "alive"
     guest.close()
-    host.converge(devices=[files[0], files[1], files[3]], disruption="restart", wait_for={"console": "kata-guest: ready", "timeout": 120})
+    host.converge(
+        devices=[files[0], files[1], files[3]],
+        disruption="restart",
+        wait_for={"console": "kata-guest: ready", "timeout": 120},
+    )
     host.converge(memory_mb=512)
     host.converge(state="saved")
     host.converge(state="started")
@@ -200,10 +218,16 @@ def test_files_in_the_guests_memory(host: Any, monkeypatch: pytest.MonkeyPatch) 
         ({}, {"type": "pmem"}, "no room for files in its memory"),
         ({"memory_offset_mb": 2048}, {"type": "pmem", "read_only": True}, "cannot be read-only"),
         ({"memory_offset_mb": 2048}, {"type": "block", "driver": "nvdimm", "format": "qcow2"}, "is raw"),
-        ({"memory_offset_mb": 2048}, {"type": "block", "driver": "nvdimm", "rate_limit": {"ops": 1}}, "cannot limit a file"),
+        (
+            {"memory_offset_mb": 2048},
+            {"type": "block", "driver": "nvdimm", "rate_limit": {"ops": 1}},
+            "cannot limit a file",
+        ),
     ],
 )
-def test_files_that_cannot_be_in_the_guests_memory(host: Any, options: dict[str, Any], device: dict[str, Any], words: str) -> None:
+def test_files_that_cannot_be_in_the_guests_memory(
+    host: Any, options: dict[str, Any], device: dict[str, Any], words: str
+) -> None:
     path = host.root / "memory.raw"
     path.write_bytes(bytes(2 << 20))
     host.start(wait_for=None, **options)
@@ -230,7 +254,10 @@ def test_the_cache_of_disks_that_say_none(host: Any) -> None:
     [
         ({"shared_fs": "virtio-fs", "virtio_fs_cache_size_mb": 1024}, "no shared window for virtio-fs"),
         ({"use_vsock": True}, "a vsock is a device here"),
-        ({"disable_vhost_net": True, "devices": [{"id": "n", "type": "net", "kind": "tap", "vhost": True}]}, "disable_vhost_net"),
+        (
+            {"disable_vhost_net": True, "devices": [{"id": "n", "type": "net", "kind": "tap", "vhost": True}]},
+            "disable_vhost_net",
+        ),
     ],
 )
 def test_what_qemu_has_another_way_for_is_refused(host: Any, options: dict[str, Any], words: str) -> None:

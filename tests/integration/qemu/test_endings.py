@@ -78,7 +78,9 @@ def test_whatever_is_in_the_file_only_a_reason_comes_out(tmp_path: pathlib.Path)
     (tmp_path / endings.EVENTS_FILE).write_bytes(event.replace(b"shutdown", b"reset"))
     assert endings.ending(str(tmp_path), "console.log").by_guest
     (tmp_path / "console.log").write_bytes(b"---[ end Kernel panic - not syncing: sysrq ]---\n")
-    assert endings.ending(str(tmp_path), "console.log") == endings.Ending("guest-panic", False, "the kernel of the guest has panicked")
+    assert endings.ending(str(tmp_path), "console.log") == endings.Ending(
+        "guest-panic", False, "the kernel of the guest has panicked"
+    )
     for make in (os.mkfifo, lambda path: path.symlink_to("/etc/passwd"), lambda path: path.mkdir()):
         (tmp_path / endings.EVENTS_FILE).unlink()
         make(tmp_path / endings.EVENTS_FILE)

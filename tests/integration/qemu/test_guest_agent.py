@@ -15,7 +15,9 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Dead
 
 
 def test_the_agent_is_waited_for_and_asked(host: Any) -> None:
-    host.start(initrd_path=str(host.assets.agent_initrd), vcpus=3, max_vcpus=4, wait_for={"agent": True, "timeout": 120})
+    host.start(
+        initrd_path=str(host.assets.agent_initrd), vcpus=3, max_vcpus=4, wait_for={"agent": True, "timeout": 120}
+    )
     guest = host.shell()
     guest.run("ip link set lo up")
     facts = host.facts()["guest"]

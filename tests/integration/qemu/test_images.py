@@ -28,7 +28,9 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.dax i
         ("nvdimm", "pc", "pmem0"),
     ],
 )
-def test_boots_from_an_image_that_stays_as_it_is(host: Any, root_image: pathlib.Path, driver: str, machine: str, device: str) -> None:
+def test_boots_from_an_image_that_stays_as_it_is(
+    host: Any, root_image: pathlib.Path, driver: str, machine: str, device: str
+) -> None:
     before = root_image.read_bytes()
     host.start(
         image_path=str(root_image),
@@ -44,7 +46,9 @@ def test_boots_from_an_image_that_stays_as_it_is(host: Any, root_image: pathlib.
     assert root_image.read_bytes() == before
 
 
-@pytest.mark.parametrize(("driver", "device"), [("virtio-blk", "vda"), ("virtio-scsi", "sda"), ("virtio-pmem", "pmem0"), ("nvdimm", "pmem0")])
+@pytest.mark.parametrize(
+    ("driver", "device"), [("virtio-blk", "vda"), ("virtio-scsi", "sda"), ("virtio-pmem", "pmem0"), ("nvdimm", "pmem0")]
+)
 def test_no_guest_writes_to_the_image(host: Any, root_image: pathlib.Path, driver: str, device: str) -> None:
     """Whatever its root does: the image is other sandboxes' too (CVE-2020-2025, CVE-2026-24834)."""
     before = root_image.read_bytes()
@@ -62,15 +66,22 @@ def test_no_guest_writes_to_the_image(host: Any, root_image: pathlib.Path, drive
     assert root_image.read_bytes() == before
     opened = pathlib.Path(f"/proc/{made['sandbox']['pid']}/fd")
     mine = [path.name for path in opened.iterdir() if os.path.realpath(path) == str(root_image)]
-    modes = {int(re.findall(r"flags:\s+(\d+)", (opened.parent / "fdinfo" / number).read_text())[0], 8) & os.O_ACCMODE for number in mine}
+    modes = {
+        int(re.findall(r"flags:\s+(\d+)", (opened.parent / "fdinfo" / number).read_text())[0], 8) & os.O_ACCMODE
+        for number in mine
+    }
     # QEMU before 8.2 opens the file of a pmem for writing, though it writes to copies.
     assert modes == ({os.O_RDWR} if driver == "virtio-pmem" and host.lacks(made, 8, 2) else {os.O_RDONLY})
     host.converge(state="absent", stop_timeout=0)
     assert root_image.read_bytes() == before
 
 
-@pytest.mark.parametrize(("options", "words"), [({"image_format": "qcow2"}, "must be raw"), ({"machine_type": "microvm"}, "no room")])
-def test_what_an_image_in_memory_cannot_be(host: Any, root_image: pathlib.Path, options: dict[str, str], words: str) -> None:
+@pytest.mark.parametrize(
+    ("options", "words"), [({"image_format": "qcow2"}, "must be raw"), ({"machine_type": "microvm"}, "no room")]
+)
+def test_what_an_image_in_memory_cannot_be(
+    host: Any, root_image: pathlib.Path, options: dict[str, str], words: str
+) -> None:
     with pytest.raises(HypervisorError, match=words):
         host.start(image_path=str(root_image), initramfs_path=str(host.assets.initrd), image_driver="nvdimm", **options)
 

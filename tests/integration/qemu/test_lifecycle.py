@@ -91,7 +91,13 @@ def test_fewer_vcpus_under_tcg_are_refused_and_the_vm_survives(host: Any) -> Non
 def test_microvm_is_made_whole_at_its_start(host: Any) -> None:
     disk = host.root / "disk.raw"
     disk.write_bytes(b"from the host".ljust(1 << 20, b"\0"))
-    data = {"id": "data0", "type": "block", "file": str(disk), "driver": "virtio-blk", "rate_limit": {"ops": 1, "ops_burst": 1}}
+    data = {
+        "id": "data0",
+        "type": "block",
+        "file": str(disk),
+        "driver": "virtio-blk",
+        "rate_limit": {"ops": 1, "ops_burst": 1},
+    }
     host.start(machine_type="microvm", memory_hotplug="balloon", devices=[data])
     guest = host.shell()
     reads = "for i in 0 40 80 120; do dd if=/dev/vda of=/dev/null bs=4k skip=$i count=1 2>/dev/null; done"
@@ -110,7 +116,9 @@ def test_saved_and_restored_with_all_that_was_plugged_in(host: Any) -> None:
     disk = host.root / "disk.raw"
     disk.write_bytes(b"from the host".ljust(1 << 20, b"\0"))
     host.start(max_vcpus=4, memory_mb=192, max_memory_mb=1024, words=("kata.tick",))
-    host.converge(vcpus=2, memory_mb=320, devices=[{"id": "data0", "type": "block", "file": str(disk), "driver": "virtio-blk"}])
+    host.converge(
+        vcpus=2, memory_mb=320, devices=[{"id": "data0", "type": "block", "file": str(disk), "driver": "virtio-blk"}]
+    )
     guest = host.shell()
     guest.eventually("nproc", "^2$")
     guest.run("echo remembered > /note")
@@ -161,7 +169,11 @@ default_vcpus = 1
 default_memory = 192
 kernel_params = "kata.shell=ttyS0 kata.from=file"
 """)
-    wish = {"config_file": str(file), "accelerator": "tcg", "wait_for": {"console": "kata-guest: ready", "timeout": 120}}
+    wish = {
+        "config_file": str(file),
+        "accelerator": "tcg",
+        "wait_for": {"console": "kata-guest: ready", "timeout": 120},
+    }
     facts = host.converge(memory_mb=200, **wish)["sandbox"]
     assert (facts["memory_mb"], facts["options"]["machine_type"]) == (200, "q35")
     assert "kata.from=file" in host.shell().run("cat /proc/cmdline")
@@ -186,7 +198,12 @@ def test_restarted_always_acts(host: Any) -> None:
 
 
 def test_check_mode_tells_what_happens_and_touches_nothing(host: Any) -> None:
-    wish = {"kernel_path": str(host.assets.kernel), "initrd_path": str(host.assets.initrd), "memory_mb": 192, "accelerator": "tcg"}
+    wish = {
+        "kernel_path": str(host.assets.kernel),
+        "initrd_path": str(host.assets.initrd),
+        "memory_mb": 192,
+        "accelerator": "tcg",
+    }
     foretold = host.converge(True, state="started", **wish)
     assert foretold["changed"] and not list(host.root.iterdir())
     assert host.converge(state="started", **wish)["actions"] == foretold["actions"]

@@ -28,9 +28,18 @@ def a_disk(host: Any, name: str, image_format: str = "raw") -> dict[str, Any]:
     path.write_bytes(f"this is {name}".encode().ljust(1 << 20, b"\0"))
     if image_format == "qcow2":
         shutil.move(path, host.root / "raw")
-        subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(host.root / "raw"), str(path)], check=True)
+        subprocess.run(
+            ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(host.root / "raw"), str(path)], check=True
+        )
     path.chmod(0o600)
-    return {"id": name, "type": "block", "file": str(path), "driver": "virtio-blk", "serial": name, "format": image_format}
+    return {
+        "id": name,
+        "type": "block",
+        "file": str(path),
+        "driver": "virtio-blk",
+        "serial": name,
+        "format": image_format,
+    }
 
 
 def check_process(pid: int, uid: int) -> None:
@@ -61,10 +70,18 @@ def test_it_lives_as_a_user_of_its_own(host: Any, readable: bool) -> None:
     shared = host.root / "shared"
     shared.mkdir(mode=0o700)
     (shared / "greeting").write_text("hello")
-    cold = [a_disk(host, "cold"), {**a_disk(host, "image", "qcow2"), "read_only": True}, {"id": "port0", "type": "serial", "name": "org.example.cold"}]
+    cold = [
+        a_disk(host, "cold"),
+        {**a_disk(host, "image", "qcow2"), "read_only": True},
+        {"id": "port0", "type": "serial", "name": "org.example.cold"},
+    ]
     linked = host.root / "linked"
     linked.symlink_to(shared)
-    hot = [a_disk(host, "hot"), {"id": "net0", "type": "net", "kind": "tap"}, {"id": "share0", "type": "fs", "tag": "work", "path": str(linked)}]
+    hot = [
+        a_disk(host, "hot"),
+        {"id": "net0", "type": "net", "kind": "tap"},
+        {"id": "share0", "type": "fs", "tag": "work", "path": str(linked)},
+    ]
     before = owners(host)
     facts = host.start(shared_fs="virtio-fs", max_vcpus=2, max_memory_mb=512, devices=cold, **files)["sandbox"]
     uid = facts["vmm_uid"]
@@ -77,7 +94,9 @@ def test_it_lives_as_a_user_of_its_own(host: Any, readable: bool) -> None:
     assert guest.run("head -c 12 /dev/vda; head -c 13 /dev/vdb") == "this is coldthis is image"
     host.converge(vcpus=2, memory_mb=320, devices=[*cold, *hot])
     guest.eventually("cat /sys/block/vdc/serial", "hot")
-    assert guest.run("head -c 11 /dev/vdc; printf written | dd of=/dev/vdc conv=fsync 2>/dev/null").startswith("this is hot")
+    assert guest.run("head -c 11 /dev/vdc; printf written | dd of=/dev/vdc conv=fsync 2>/dev/null").startswith(
+        "this is hot"
+    )
     assert (host.root / "hot.raw").read_bytes().startswith(b"written")
     guest.eventually("ls /sys/class/net", "eth0")
     guest.eventually("mkdir -p /mnt/w && mount -t virtiofs work /mnt/w && cat /mnt/w/greeting", "hello")
@@ -95,7 +114,13 @@ def test_it_lives_as_a_user_of_its_own(host: Any, readable: bool) -> None:
     # Nobody but root can make a name in its directory, and nobody else reads what is in it.
     run = host.run_path("")
     assert run.stat().st_uid == 0 and stat.S_IMODE(run.stat().st_mode) == 0o710
-    assert {path.name for path in run.iterdir() if path.stat().st_uid} == {"console.log", "console.log.old", "events.in", "events.out", "pid"}
+    assert {path.name for path in run.iterdir() if path.stat().st_uid} == {
+        "console.log",
+        "console.log.old",
+        "events.in",
+        "events.out",
+        "pid",
+    }
     assert all(path.stat().st_mode & 0o077 == 0 for path in run.iterdir())
     assert host.converge(devices=[])["sandbox"]["devices"] == []
     host.converge(state="stopped", stop_timeout=0)
@@ -112,7 +137,10 @@ def test_each_has_another_user_and_one_disk_serves_one(host: Any) -> None:
     (host.root / "link").symlink_to(disk["file"])
     for check_mode in (True, False):
         for path in (disk["file"], str(host.root / "link")):
-            with pytest.raises(HypervisorError, match=rf"{path} is in use: sandbox one .qemu-system-\w+, pid {one['pid']}. writes to it"):
+            with pytest.raises(
+                HypervisorError,
+                match=rf"{path} is in use: sandbox one .qemu-system-\w+, pid {one['pid']}. writes to it",
+            ):
                 host.converge(check_mode, id="two", devices=[{**disk, "file": path}])
         boot = {"kernel_path": str(host.assets.kernel), "initrd_path": str(host.assets.initrd), "accelerator": "tcg"}
         free = a_disk(host, "free")
@@ -182,7 +210,15 @@ def test_a_file_is_opened_for_one_user_and_stays_as_it_is(tmp_path: pathlib.Path
     for uid, answer in ((run_as.FIRST_UID, "after"), (run_as.FIRST_UID + 1, "before")):
         file.write_text("before")
         done = subprocess.run(
-            ["/bin/sh", "-c", script], user=uid, group=uid, extra_groups=[], cwd="/", pass_fds=[descriptor], stdout=subprocess.PIPE, text=True, check=False
+            ["/bin/sh", "-c", script],
+            user=uid,
+            group=uid,
+            extra_groups=[],
+            cwd="/",
+            pass_fds=[descriptor],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
         )
         assert done.stdout == "denied\n" and file.read_text() == answer
     os.close(descriptor)

@@ -85,7 +85,10 @@ def open_modes(pid: int, path: str) -> set[int]:
     """How a process has a file open."""
     process = pathlib.Path(f"/proc/{pid}")
     mine = [entry.name for entry in (process / "fd").iterdir() if os.path.realpath(entry) == os.path.realpath(path)]
-    return {int(re.findall(r"flags:\s+(\d+)", (process / "fdinfo" / number).read_text())[0], 8) & os.O_ACCMODE for number in mine}
+    return {
+        int(re.findall(r"flags:\s+(\d+)", (process / "fdinfo" / number).read_text())[0], 8) & os.O_ACCMODE
+        for number in mine
+    }
 
 
 def test_clones_have_its_memory_and_keep_their_own(base: Any) -> None:
@@ -143,8 +146,14 @@ def test_a_clone_has_more_vcpus_memory_and_devices(base: Any) -> None:
 def test_a_pc_with_an_image_that_its_clones_share(shared_host: Any, root_image: pathlib.Path) -> None:
     """The image is the template's and its clones' alike, read-only; vCPUs, memory and disks are each clone's own."""
     before = digest(str(root_image))
-    wanted = wish(shared_host, id="pc", kernel_path=str(shared_host.assets.kernel), machine_type="pc", image_path=str(root_image))
-    wanted.update(initramfs_path=wanted.pop("initrd_path"), kernel_params=[], wait_for={"console": "ready from image", "timeout": 120})
+    wanted = wish(
+        shared_host, id="pc", kernel_path=str(shared_host.assets.kernel), machine_type="pc", image_path=str(root_image)
+    )
+    wanted.update(
+        initramfs_path=wanted.pop("initrd_path"),
+        kernel_params=[],
+        wait_for={"console": "ready from image", "timeout": 120},
+    )
     try:
         assert "save" in template(shared_host, **wanted)["actions"]
         disk = shared_host.root / "pc-disk.raw"
@@ -171,7 +180,9 @@ def test_a_pc_with_an_image_that_its_clones_share(shared_host: Any, root_image: 
 
 
 def test_a_clone_of_a_microvm_is_as_its_template_is(shared_host: Any) -> None:
-    wanted = wish(shared_host, id="micro", kernel_path=str(shared_host.assets.kernel), machine_type="microvm", max_memory_mb=192)
+    wanted = wish(
+        shared_host, id="micro", kernel_path=str(shared_host.assets.kernel), machine_type="microvm", max_memory_mb=192
+    )
     try:
         template(shared_host, **wanted)
         for options, words in (
@@ -202,7 +213,9 @@ def test_a_clone_of_a_microvm_is_as_its_template_is(shared_host: Any) -> None:
         ({"kernel_path": "/bin/true"}, "made with kernel_path"),
     ],
 )
-def test_what_a_clone_cannot_be_is_refused_before_anything_is_made(base: Any, options: dict[str, Any], words: str) -> None:
+def test_what_a_clone_cannot_be_is_refused_before_anything_is_made(
+    base: Any, options: dict[str, Any], words: str
+) -> None:
     for check_mode in (True, False):
         with pytest.raises(HypervisorError, match=words):
             base.converge(check_mode, **{"id": "bad", "template": "base", **options})

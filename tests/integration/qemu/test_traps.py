@@ -50,7 +50,9 @@ def test_t4_a_failed_plug_gives_its_slot_back(host: Any) -> None:
     assert taken_slots(host) == ["disk"]
 
 
-def test_t5_a_guest_that_does_not_release_a_device_is_waited_for_with_a_limit(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_t5_a_guest_that_does_not_release_a_device_is_waited_for_with_a_limit(
+    host: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(attachments, "RELEASE_SECONDS", 1.0)
     host.start()
     disk = a_disk(host)
@@ -128,7 +130,11 @@ def test_t6_a_vhost_user_device_does_not_vanish(host: Any, vhost_user_disk: path
 def test_t6_without_shared_memory_it_is_refused(host: Any, vhost_user_disk: pathlib.Path) -> None:
     host.start(wait_for="running")
     with pytest.raises(HypervisorError, match="memory is not shared"):
-        host.converge(devices=[{"id": "served0", "type": "vhost_user", "path": str(vhost_user_disk), "model": "vhost-user-blk-pci"}])
+        host.converge(
+            devices=[
+                {"id": "served0", "type": "vhost_user", "path": str(vhost_user_disk), "model": "vhost-user-blk-pci"}
+            ]
+        )
 
 
 def test_t14_a_wrong_memory_directory_is_an_error(host: Any) -> None:

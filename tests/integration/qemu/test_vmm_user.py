@@ -57,7 +57,9 @@ def check_process(pid: int) -> None:
 
 def test_it_lives_as_that_user(host: Any, guest_files: dict[str, str]) -> None:
     cold = [a_disk(host, "cold", USER), {"id": "port0", "type": "serial", "name": "org.example.cold"}]
-    facts = host.start(vmm_user=USER, shared_fs="virtio-fs", max_vcpus=2, max_memory_mb=512, devices=cold, **guest_files)["sandbox"]
+    facts = host.start(
+        vmm_user=USER, shared_fs="virtio-fs", max_vcpus=2, max_memory_mb=512, devices=cold, **guest_files
+    )["sandbox"]
     check_process(facts["pid"])
     assert host.converge(state="started")["changed"] is False
     guest = host.shell()
@@ -96,7 +98,13 @@ def test_it_lives_as_that_user(host: Any, guest_files: dict[str, str]) -> None:
     assert guest.run("nproc; head -c 11 /dev/vdb") == "2\nthis is hot"
     assert os.stat(host.run_path("")).st_mode & 0o777 == 0o710
     # What it can write to in its directory are the files that were made for it.
-    assert {path.name for path in host.run_path("").iterdir() if path.owner() == USER} == {"console.log", "console.log.old", "events.in", "events.out", "pid"}
+    assert {path.name for path in host.run_path("").iterdir() if path.owner() == USER} == {
+        "console.log",
+        "console.log.old",
+        "events.in",
+        "events.out",
+        "pid",
+    }
     assert host.converge(devices=[])["sandbox"]["devices"] == []
     assert not list(host.run_path("").glob("port-*.sock"))
     assert host.converge(state="stopped", stop_timeout=0)["sandbox"]["state"] == "stopped"
@@ -127,14 +135,22 @@ def test_a_template_and_its_clones_are_that_users(host: Any, guest_files: dict[s
     memory.mkdir()
     where = {"state_dir": str(host.root / "state"), "run_dir": str(host.root / "run")}
     wanted = {
-        **where, **guest_files, "memory_mb": 192, "max_memory_mb": 512, "accelerator": "tcg", "vmm_user": USER,
-        "kernel_params": ["kata.shell=ttyS0"], "wait_for": {"console": "kata-guest: ready", "timeout": 120},
+        **where,
+        **guest_files,
+        "memory_mb": 192,
+        "max_memory_mb": 512,
+        "accelerator": "tcg",
+        "vmm_user": USER,
+        "kernel_params": ["kata.shell=ttyS0"],
+        "wait_for": {"console": "kata-guest: ready", "timeout": 120},
     }
     try:
         with pytest.raises(AssetError, match=f"the user {USER} may not"):
             (host.root / "state").mkdir(mode=0o700)
             converge_template(parse_template_spec({"id": "base", **wanted}), False)
-        made = converge_template(parse_template_spec({"id": "base", "memory_dir": str(memory), **wanted}), False)["template"]
+        made = converge_template(parse_template_spec({"id": "base", "memory_dir": str(memory), **wanted}), False)[
+            "template"
+        ]
         path = pathlib.Path(made["memory_path"])
         assert path.owner() == USER and path.stat().st_mode & 0o777 == 0o600
         assert path.parent.owner() == "root" and path.parent.stat().st_mode & 0o777 == 0o710

@@ -14,6 +14,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 def test_the_page_is_current() -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tools/capabilities.py"), "--check"], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, str(ROOT / "tools/capabilities.py"), "--check"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -16,7 +16,18 @@ ROOMS = ROOT / "plugins/module_utils"
 PACKAGE = "ansible_collections.kata.hypervisor.plugins.module_utils"
 FILES = sorted(path for path in ROOMS.rglob("*.py") if path.stat().st_size)
 #: What stands above all drivers.
-ABOVE_DRIVERS = {"plan", "steps", "situation", "operations", "sandbox", "sandboxes", "template", "template_making", "autostart", "arguments"}
+ABOVE_DRIVERS = {
+    "plan",
+    "steps",
+    "situation",
+    "operations",
+    "sandbox",
+    "sandboxes",
+    "template",
+    "template_making",
+    "autostart",
+    "arguments",
+}
 
 
 def imports(path: pathlib.Path) -> set[str]:
@@ -61,7 +72,16 @@ def test_no_driver_knows_what_drives_it() -> None:
 
 def test_the_planner_touches_no_host() -> None:
     impure = {"os", "subprocess", "socket", "shutil", "pathlib", "time"}
-    for name in ("plan", "steps", "situation", "params", "fields", "hypervisors/qemu/cmdline", "hypervisors/qemu/parts", "hypervisors/qemu/argv"):
+    for name in (
+        "plan",
+        "steps",
+        "situation",
+        "params",
+        "fields",
+        "hypervisors/qemu/cmdline",
+        "hypervisors/qemu/parts",
+        "hypervisors/qemu/argv",
+    ):
         assert imports(ROOMS / f"{name}.py") & impure == set(), name
 
 

@@ -18,25 +18,79 @@ MODULE_UTILS = pathlib.Path(__file__).resolve().parents[3] / "plugins/module_uti
 
 #: Modules beside the drivers that work in run directories, or with processes of VMMs.
 OTHERS = (
-    "console_logs", "id_mapped", "mounts", "operations", "process", "run_as", "run_files", "sockets", "supervision", "waiting",
+    "console_logs",
+    "id_mapped",
+    "mounts",
+    "operations",
+    "process",
+    "run_as",
+    "run_files",
+    "sockets",
+    "supervision",
+    "waiting",
 )
 
 #: Files that are checked, below `plugins/module_utils`.
 CHECKED = sorted(
     str(path.relative_to(MODULE_UTILS))
     for path in [
-        *(path for driver in ("acrn", "firecracker", "qemu") for path in (MODULE_UTILS / "hypervisors" / driver).glob("*.py")),
+        *(
+            path
+            for driver in ("acrn", "firecracker", "qemu")
+            for path in (MODULE_UTILS / "hypervisors" / driver).glob("*.py")
+        ),
         *(MODULE_UTILS / f"{name}.py" for name in OTHERS),
     ]
 )
 
 #: Calls that touch the file system by name.
 BY_NAME = {
-    "open", "os.open", "os.unlink", "os.remove", "os.rename", "os.replace", "os.link", "os.symlink", "os.mkdir", "os.makedirs", "os.rmdir", "os.mknod",
-    "os.mkfifo", "os.chmod", "os.lchown", "os.chown", "os.stat", "os.lstat", "os.listdir", "os.scandir", "os.walk", "os.readlink", "os.truncate",
-    "os.utime", "os.access", "os.statvfs", "os.path.exists", "os.path.lexists", "os.path.isfile", "os.path.isdir", "os.path.islink",
-    "os.path.getsize", "os.path.getmtime", "os.path.samefile", "os.path.realpath", "shutil.rmtree", "shutil.copy", "shutil.copy2",
-    "shutil.copyfile", "shutil.copytree", "shutil.move", "shutil.chown", "glob.glob", "glob.iglob", "tempfile.mkstemp", "tempfile.mkdtemp",
+    "open",
+    "os.open",
+    "os.unlink",
+    "os.remove",
+    "os.rename",
+    "os.replace",
+    "os.link",
+    "os.symlink",
+    "os.mkdir",
+    "os.makedirs",
+    "os.rmdir",
+    "os.mknod",
+    "os.mkfifo",
+    "os.chmod",
+    "os.lchown",
+    "os.chown",
+    "os.stat",
+    "os.lstat",
+    "os.listdir",
+    "os.scandir",
+    "os.walk",
+    "os.readlink",
+    "os.truncate",
+    "os.utime",
+    "os.access",
+    "os.statvfs",
+    "os.path.exists",
+    "os.path.lexists",
+    "os.path.isfile",
+    "os.path.isdir",
+    "os.path.islink",
+    "os.path.getsize",
+    "os.path.getmtime",
+    "os.path.samefile",
+    "os.path.realpath",
+    "shutil.rmtree",
+    "shutil.copy",
+    "shutil.copy2",
+    "shutil.copyfile",
+    "shutil.copytree",
+    "shutil.move",
+    "shutil.chown",
+    "glob.glob",
+    "glob.iglob",
+    "tempfile.mkstemp",
+    "tempfile.mkdtemp",
 }
 
 USERS = "a file that the task names"
@@ -54,7 +108,10 @@ ALLOWED: dict[tuple[str, str], tuple[set[str], str]] = {
     ("hypervisors/firecracker/jail_files.py", "_bring_draft"): ({"os.open"}, "a descriptor, by /proc/self/fd"),
     ("hypervisors/firecracker/jail_files.py", "check_disk"): ({"os.stat"}, USERS),
     ("hypervisors/firecracker/jail_files.py", "remove"): ({"os.path.lexists", "os.rmdir"}, JAILS),
-    ("hypervisors/firecracker/jail_files.py", "keep_log"): ({"os.path.lexists", "open"}, "the jail's own directory, and a descriptor"),
+    ("hypervisors/firecracker/jail_files.py", "keep_log"): (
+        {"os.path.lexists", "open"},
+        "the jail's own directory, and a descriptor",
+    ),
     ("hypervisors/firecracker/jailer.py", "free_uid"): ({"glob.glob", "os.lstat"}, JAILS),
     ("hypervisors/firecracker/jailer.py", "find_jail"): ({"glob.glob", "os.lstat"}, JAILS),
     ("hypervisors/firecracker/jailer.py", "check_base"): ({"os.lstat", "os.statvfs"}, JAILS),
@@ -79,11 +136,20 @@ ALLOWED: dict[tuple[str, str], tuple[set[str], str]] = {
     ("sparse_files.py", "lay_over"): ({"os.open"}, STATE),
     ("hypervisors/firecracker/starting.py", "argv"): ({"os.path.realpath"}, USERS),
     ("hypervisors/firecracker/threads.py", "vcpu_threads"): ({"os.listdir", "open"}, PROC),
-    ("hypervisors/firecracker/vm.py", "leftovers"): ({"os.path.lexists"}, "the run directory, a jail's own directory, and the kernel's"),
+    ("hypervisors/firecracker/vm.py", "leftovers"): (
+        {"os.path.lexists"},
+        "the run directory, a jail's own directory, and the kernel's",
+    ),
     ("hypervisors/firecracker/vm.py", "written"): ({"os.path.lexists"}, "the jail's own directory, which is root's"),
     ("hypervisors/firecracker/vm.py", "kill"): ({"os.unlink"}, RUN),
-    ("hypervisors/firecracker/vm.py", "in_jail"): ({"os.stat"}, "the jail's root directory itself, which lies in a directory of root's"),
-    ("run_files.py", "_make_directories"): ({"os.path.lexists", "os.mkdir", "os.chmod"}, "the run directory and those above it, before there is a VMM"),
+    ("hypervisors/firecracker/vm.py", "in_jail"): (
+        {"os.stat"},
+        "the jail's root directory itself, which lies in a directory of root's",
+    ),
+    ("run_files.py", "_make_directories"): (
+        {"os.path.lexists", "os.mkdir", "os.chmod"},
+        "the run directory and those above it, before there is a VMM",
+    ),
     ("mounts.py", "points_below"): ({"open"}, PROC),
     # A VMM's user may go through a QEMU's run directory and make no name in it (run_files.make_run_dir); ACRN's VMM is root.
     ("console_logs.py", "cut"): ({"os.open"}, "without following a link, and with its type checked"),
@@ -129,9 +195,15 @@ ALLOWED: dict[tuple[str, str], tuple[set[str], str]] = {
     ("process.py", "owner_of"): ({"os.stat"}, PROC),
     ("process.py", "uid_of"): ({"open"}, PROC),
     ("process.py", "command_lines"): ({"os.listdir"}, PROC),
-    ("process.py", "spawn_detached"): ({"os.path.exists", "os.path.getsize", "os.path.realpath"}, "nothing but the log's size is taken"),
+    ("process.py", "spawn_detached"): (
+        {"os.path.exists", "os.path.getsize", "os.path.realpath"},
+        "nothing but the log's size is taken",
+    ),
     ("run_as.py", "own_user"): ({"os.stat"}, "the host's devices"),
-    ("run_as.py", "own_uid"): ({"glob.glob", "os.lstat"}, "run directories and jails themselves, in directories that are the task's user's alone"),
+    ("run_as.py", "own_uid"): (
+        {"glob.glob", "os.lstat"},
+        "run directories and jails themselves, in directories that are the task's user's alone",
+    ),
     ("run_as.py", "owners_of_processes"): ({"os.listdir"}, PROC),
     ("run_as.py", "nearest_directory"): ({"os.path.isdir"}, USERS),
     ("run_as.py", "may_use"): ({"os.path.realpath", "os.stat"}, USERS),
@@ -151,7 +223,9 @@ def calls_by_name(source: str) -> dict[str, set[str]]:
 
     def visit(node: ast.AST, function: str) -> None:
         for child in ast.iter_child_nodes(node):
-            inner = child.name if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)) and not function else function
+            inner = (
+                child.name if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)) and not function else function
+            )
             if isinstance(child, ast.Call):
                 name = ast.unparse(child.func)
                 relative = any(keyword.arg and keyword.arg.endswith("dir_fd") for keyword in child.keywords)
@@ -167,7 +241,9 @@ def calls_by_name(source: str) -> dict[str, set[str]]:
 def test_files_that_others_can_write_to_are_reached_through_the_door(name: str) -> None:
     for function, calls in calls_by_name((MODULE_UTILS / name).read_text(encoding="utf-8")).items():
         allowed, _reason = ALLOWED.get((name, function), (set(), ""))
-        assert calls <= allowed, f"{name}: {function or 'the module'} calls {', '.join(sorted(calls - allowed))} with a path"
+        assert calls <= allowed, (
+            f"{name}: {function or 'the module'} calls {', '.join(sorted(calls - allowed))} with a path"
+        )
 
 
 def test_the_list_has_nothing_that_is_not_there() -> None:

@@ -80,7 +80,9 @@ def test_nothing_but_a_file_is_cut(tmp_path: pathlib.Path) -> None:
     assert secret.stat().st_size == MIB
 
 
-def test_what_is_printed_while_it_is_cut_is_brought_along(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_printed_while_it_is_cut_is_brought_along(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "console.log"
     content = numbered(3 * MIB // LINE)
     path.write_bytes(content)
@@ -115,7 +117,9 @@ def test_a_guest_that_floods_its_log_finds_it_in_order(tmp_path: pathlib.Path) -
     assert all(after > before for before, after in zip(numbers, numbers[1:]))
 
 
-def test_the_words_that_are_waited_for_are_there_at_every_moment(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_words_that_are_waited_for_are_there_at_every_moment(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The role allows no limit below 8 MiB: what wait_for looks through is within the half that stays."""
     path = tmp_path / "console.log"
     content = numbered(9 * MIB // LINE)[: -len(b"login: ")] + b"login: "
@@ -139,15 +143,30 @@ def test_the_words_that_are_waited_for_are_there_at_every_moment(tmp_path: pathl
 
 def test_the_program_looks_at_every_sandbox_and_template(tmp_path: pathlib.Path) -> None:
     content = bytes(range(256)) * 4096 * 9
-    for name in ("web/console.log", "web/console.log.old", ".template-base/console.log", "web/vmm.log", "o[d]d/console.log"):
+    for name in (
+        "web/console.log",
+        "web/console.log.old",
+        ".template-base/console.log",
+        "web/vmm.log",
+        "o[d]d/console.log",
+    ):
         (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "run" / name).write_bytes(content)
     (tmp_path / "run/evil").mkdir()
     (tmp_path / "run/evil/console.log").symlink_to(tmp_path / "run/web/vmm.log")
-    done = subprocess.run([sys.executable, "-I", str(PROGRAM), "8", str(tmp_path / "run")], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-I", str(PROGRAM), "8", str(tmp_path / "run")], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1
-    assert done.stderr == f"{tmp_path}/run/evil/console.log: [Errno 40] Too many levels of symbolic links: '{tmp_path}/run/evil/console.log'\n"
-    sizes = {str(path.relative_to(tmp_path / "run")): path.stat().st_size for path in (tmp_path / "run").glob("*/*") if not path.is_symlink()}
+    assert (
+        done.stderr
+        == f"{tmp_path}/run/evil/console.log: [Errno 40] Too many levels of symbolic links: '{tmp_path}/run/evil/console.log'\n"
+    )
+    sizes = {
+        str(path.relative_to(tmp_path / "run")): path.stat().st_size
+        for path in (tmp_path / "run").glob("*/*")
+        if not path.is_symlink()
+    }
     kept = 4 * MIB + len(logs.NOTICE)
     assert sizes == {
         "web/console.log": kept,

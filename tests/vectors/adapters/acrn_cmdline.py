@@ -33,7 +33,13 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.layout import sock
 from ansible_collections.kata.hypervisor.plugins.module_utils.params import kernel_params_string
 
 #: What there is on the host that the vectors were made on.
-FILES = ("/golden/bin/acrn-dm", "/golden/bin/acrnctl", "/golden/guest/vmlinuz", "/golden/guest/kata.img", "/golden/guest/kata-initrd.img")
+FILES = (
+    "/golden/bin/acrn-dm",
+    "/golden/bin/acrnctl",
+    "/golden/guest/vmlinuz",
+    "/golden/guest/kata.img",
+    "/golden/guest/kata-initrd.img",
+)
 NETWORKS = ("veth", "macvtap", "bridged_macvlan", "ipvlan", "tap", "physical")
 
 

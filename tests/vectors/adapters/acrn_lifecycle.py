@@ -35,7 +35,12 @@ def _start(driver: AcrnHypervisor, given: Fields, root: pathlib.Path) -> Answer:
     if "store" in given.values and given.values["store"] is None:
         raise ConfigError("there is no store to put the VM's process down in")
     files = {}
-    for name, content, mode in (("acrn-dm", DEVICE_MODEL, 0o700), ("acrnctl", CONTROL, 0o700), ("k", "k", 0o600), ("i", "i", 0o600)):
+    for name, content, mode in (
+        ("acrn-dm", DEVICE_MODEL, 0o700),
+        ("acrnctl", CONTROL, 0o700),
+        ("k", "k", 0o600),
+        ("i", "i", 0o600),
+    ):
         files[name] = root / name
         files[name].write_text(content)
         files[name].chmod(mode)
@@ -115,7 +120,9 @@ def _load(driver: AcrnHypervisor, given: Fields, root: pathlib.Path) -> Answer:
 
 def _capabilities(driver: AcrnHypervisor, given: Fields, root: pathlib.Path) -> Answer:
     found = driver.capabilities()
-    return Answer({name: getattr(found, name) for name in ("block_device", "block_device_hotplug", "multi_queue", "fs_sharing")})
+    return Answer(
+        {name: getattr(found, name) for name in ("block_device", "block_device_hotplug", "multi_queue", "fs_sharing")}
+    )
 
 
 def _console(driver: AcrnHypervisor, given: Fields, root: pathlib.Path) -> Answer:
@@ -126,7 +133,9 @@ def _threads(driver: AcrnHypervisor, given: Fields, root: pathlib.Path) -> Answe
     return Answer({"is_null": not driver.get_thread_ids(), "vcpus": None})
 
 
-def _only(call: Callable[[AcrnHypervisor, Fields, pathlib.Path], Any], output: Any = None) -> Callable[[AcrnHypervisor, Fields, pathlib.Path], Answer]:
+def _only(
+    call: Callable[[AcrnHypervisor, Fields, pathlib.Path], Any], output: Any = None
+) -> Callable[[AcrnHypervisor, Fields, pathlib.Path], Answer]:
     """An operation of which only success or failure is compared."""
 
     def operate(driver: AcrnHypervisor, given: Fields, root: pathlib.Path) -> Answer:

@@ -50,7 +50,9 @@ class Console(Judged):
 
     def differences_from(self, where: str, expected: Any) -> list[str]:
         directory, _slash, name = str(expected).rpartition("/")
-        same = expected == self.path or (directory.startswith("{") and directory.endswith("}") and self.path.endswith(f"/{name}"))
+        same = expected == self.path or (
+            directory.startswith("{") and directory.endswith("}") and self.path.endswith(f"/{name}")
+        )
         return [] if same else [f"{where}: expected {expected!r}, got {self.path!r}"]
 
 
@@ -97,7 +99,9 @@ def differences(line: dict[str, Any], answer: Answer) -> list[str]:
     expected_error = line["error"]
     if answer.inside and expected_error is None:
         output = line["output"] if isinstance(line["output"], dict) else {}
-        expected_error = next((value for name, value in output.items() if name.endswith("error") and value is not None), None)
+        expected_error = next(
+            (value for name, value in output.items() if name.endswith("error") and value is not None), None
+        )
     if (expected_error is None) != (answer.error is None):
         found.append(f"error: expected {expected_error!r}, got {answer.error!r}")
     if answer.output is not UNSET:

@@ -49,7 +49,8 @@ def _annotations(given: Fields, directory: str) -> dict[str, str]:
 
 def _resolved(given: Fields, directory: str) -> dict[str, Any]:
     return {
-        key: value.replace("{DIR}", directory) if isinstance(value, str) else value for key, value in given.values.items()
+        key: value.replace("{DIR}", directory) if isinstance(value, str) else value
+        for key, value in given.values.items()
     }
 
 

@@ -25,7 +25,9 @@ def _capabilities(given: Fields) -> Capabilities:
         # What every architecture starts from: arm64 and s390x change nothing about it.
         return ARCHITECTURES["arm64"].capabilities("virt")
     if arch not in ARCHITECTURES:
-        raise ConfigError("there is no such architecture", wanted=arch, fix=f"The architectures are {', '.join(ARCHITECTURES)}.")
+        raise ConfigError(
+            "there is no such architecture", wanted=arch, fix=f"The architectures are {', '.join(ARCHITECTURES)}."
+        )
     architecture = ARCHITECTURES[arch]
     return architecture.capabilities(architecture.machine(given.text("machine_type")))
 

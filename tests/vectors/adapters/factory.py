@@ -56,7 +56,9 @@ class TemplateHost:
 
     def clone(self, check_mode: bool = False) -> dict[str, Any]:
         """A sandbox that begins from it."""
-        return converge(parse_spec({"id": "clone", "hypervisor": "mock", "template": "base", **self.directories}), check_mode)
+        return converge(
+            parse_spec({"id": "clone", "hypervisor": "mock", "template": "base", **self.directories}), check_mode
+        )
 
     def directory(self) -> dict[str, Any]:
         """The directory of its memory, in the words of the vectors. There is never a mount to tell of."""
@@ -74,7 +76,11 @@ def _mode(path: pathlib.Path) -> str:
 def _present(state: str) -> tuple[bool, bool]:
     """Whether the memory and the devices' state are there, in a line's words for what a template consists of."""
     words = state.partition("(")[0]
-    memory, devices = ("memory" in words, "state" in words) if not words.startswith(("no ", "none", "neither", "nothing")) else (False, False)
+    memory, devices = (
+        ("memory" in words, "state" in words)
+        if not words.startswith(("no ", "none", "neither", "nothing"))
+        else (False, False)
+    )
     return memory, devices
 
 

@@ -123,7 +123,9 @@ def write_scratch(directory: pathlib.Path, name: str, content: bytes = b"", size
         path.write_bytes(content)
         os.truncate(path, max(size, len(content)))
     except (OSError, ValueError) as problem:
-        raise ConfigError("there can be no such file in the scratch directory", wanted=brief(name), answer=str(problem)) from problem
+        raise ConfigError(
+            "there can be no such file in the scratch directory", wanted=brief(name), answer=str(problem)
+        ) from problem
 
 
 def raw_bytes(text: str) -> bytes:

@@ -81,7 +81,11 @@ class Log(Judged):
         wanted = [_today(entry) for entry in expected or () if entry["kind"] == "http"]
         for entry in wanted:
             number = device_ids.placeholder_number(entry["path"].rpartition("/")[2])
-            if entry["method"] == "PATCH" and number is not None and (number >= POOL or (self.taken[number : number + 1] or [""])[0]):
+            if (
+                entry["method"] == "PATCH"
+                and number is not None
+                and (number >= POOL or (self.taken[number : number + 1] or [""])[0])
+            ):
                 return [f"{where}: there is no free drive_{number}"]
         old, new = [_name(entry) for entry in wanted], [_name(entry) for entry in self.entries]
         found = []
@@ -110,7 +114,10 @@ def _today(entry: dict[str, Any]) -> dict[str, Any]:
     parent, _slash, name = entry["path"].rpartition("/")
     if not parent or not set(name) & set("-."):
         return entry
-    body = {key: device_ids.api_id(name) if key in ("drive_id", "iface_id") else value for key, value in (entry.get("body") or {}).items()}
+    body = {
+        key: device_ids.api_id(name) if key in ("drive_id", "iface_id") else value
+        for key, value in (entry.get("body") or {}).items()
+    }
     return {**entry, "path": f"{parent}/{device_ids.api_id(name)}", "body": body}
 
 
@@ -125,7 +132,11 @@ def _values(where: str, expected: Any, actual: Any) -> list[str]:
             for name in {**expected, **actual}
             for difference in _values(f"{where}.{name}", expected.get(name, "nothing"), actual.get(name, "nothing"))
         ]
-    return [] if expected == actual and type(expected) is type(actual) else [f"{where}: expected {expected!r}, got {actual!r}"]
+    return (
+        []
+        if expected == actual and type(expected) is type(actual)
+        else [f"{where}: expected {expected!r}, got {actual!r}"]
+    )
 
 
 class Words(Judged):
@@ -252,7 +263,12 @@ class Play:
         except HypervisorError as problem:
             error = Failed(problem)
         inside = dict.fromkeys(("result", "state_after", "pending_devices", "pid_set", "elapsed_s"), Lost())
-        return {**inside, "error": error, "log": Log(self.server.log, error is not None, taken), "process_alive": self.machine.running}
+        return {
+            **inside,
+            "error": error,
+            "log": Log(self.server.log, error is not None, taken),
+            "process_alive": self.machine.running,
+        }
 
     def addDevice(self, arguments: Fields) -> None:
         try:
@@ -296,7 +312,9 @@ class Play:
         try:
             self.server.get("/")
             host = Places(self.machine, config)
-            starting.boot(self.machine, config, self.devices, self.server, host, time.monotonic() + min(timeout, LONGEST))
+            starting.boot(
+                self.machine, config, self.devices, self.server, host, time.monotonic() + min(timeout, LONGEST)
+            )
         except BaseException:
             self.machine.kill()
             raise
@@ -314,7 +332,11 @@ class Play:
         """What is to be plugged: a device of the line, or the number of a kind alone."""
         values = (arguments.values, *arguments.values.values())
         fields = next((value for value in values if isinstance(value, dict) and "File" in value), None)
-        given = arguments.table("device") if "device" in arguments else Fields({"kind": "block", "fields": fields} if fields else {})
+        given = (
+            arguments.table("device")
+            if "device" in arguments
+            else Fields({"kind": "block", "fields": fields} if fields else {})
+        )
         made = _device(given) if given.values else _of_kind(arguments)
         if made is None:
             raise AssetError("there is no such disk")
@@ -371,7 +393,12 @@ def _device(given: Fields) -> Optional[Device]:
         return VhostUserDevice(fields.text("DevID", "d"), fields.text("SocketPath", "/s"), fields.text("Type"))
     if kind == "vfio":
         return VfioDevice("vfio")
-    names = {"cpu": DeviceKind.CPU, "memory": DeviceKind.MEMORY, "fs": DeviceKind.FS, "serial_port": DeviceKind.SERIAL_PORT}
+    names = {
+        "cpu": DeviceKind.CPU,
+        "memory": DeviceKind.MEMORY,
+        "fs": DeviceKind.FS,
+        "serial_port": DeviceKind.SERIAL_PORT,
+    }
     if kind in names:
         return record_of(names[kind], _value(names[kind]))
     if kind in ("tap", "physical", "macvtap"):
@@ -402,7 +429,11 @@ def _of_kind(arguments: Fields) -> Device:
 def _words(play: Play, sandbox: str) -> list[str]:
     config = play.config
     if not config.jailer_path:
-        return [config.hypervisor_path, "--api-sock", play.machine.socket.replace(play.machine.context.run_dir, "{JAILER_ROOT}").replace(".sock", ".socket")]
+        return [
+            config.hypervisor_path,
+            "--api-sock",
+            play.machine.socket.replace(play.machine.context.run_dir, "{JAILER_ROOT}").replace(".sock", ".socket"),
+        ]
     config.network_namespace = play.given.text("netns")
     jail = Jail("/var/lib/vc", os.path.basename(config.hypervisor_path), jailer.jail_id(sandbox), 0, 0)
     return jailer.argv(config, config.jailer_path, config.hypervisor_path, VERSION, jail, [])
@@ -421,7 +452,10 @@ def run(given: dict[str, Any]) -> Answer:
     try:
         play = Play(line)
         lost = ("gid", "uid", "hypervisor_json", "jailer_root", "socket_path", "vm_path")
-        answer = {**{name: Lost() for name in lost}, "steps": [play.step(operation) for operation in line.tables("ops")]}
+        answer = {
+            **{name: Lost() for name in lost},
+            "steps": [play.step(operation) for operation in line.tables("ops")],
+        }
     finally:
         for (module, name), real in kept.items():
             setattr(module, name, real)

@@ -106,7 +106,9 @@ def _architecture(name: str, host_cpus: int) -> ClassicArchitecture:
     :raises ConfigError: there is no such architecture
     """
     if name not in ARCHITECTURES:
-        raise ConfigError("there is no such architecture", wanted=name, fix=f"The architectures are {', '.join(ARCHITECTURES)}.")
+        raise ConfigError(
+            "there is no such architecture", wanted=name, fix=f"The architectures are {', '.join(ARCHITECTURES)}."
+        )
     return with_gic(ARCHITECTURES[name], "", host_cpus) if name == "arm64" else ARCHITECTURES[name]
 
 

@@ -91,8 +91,13 @@ def _machine(found: list[Option]) -> dict[str, Any]:
         "accelerator": words.get("accel"),
         "uuid": _first(_all(found, "uuid"))[0],
         "cpu": _first(_all(found, "cpu"))[0],
-        "vcpus": (_number(vcpus), *(_number(topology.get(name)) for name in ("cores", "threads", "sockets", "maxcpus"))),
-        "bridges": [(head, properties.get("bus"), properties.get("id"), properties.get("addr")) for head, properties in places],
+        "vcpus": (
+            _number(vcpus),
+            *(_number(topology.get(name)) for name in ("cores", "threads", "sockets", "maxcpus")),
+        ),
+        "bridges": [
+            (head, properties.get("bus"), properties.get("id"), properties.get("addr")) for head, properties in places
+        ],
         "slot_0_of_bridges": ["the bridge's own" for _head, properties in places if _on(properties.get("shpc"))],
         "nothing_by_default": {"no-user-config", "nodefaults"} <= switches and ("vga", "none", {}) in found,
     }
@@ -100,7 +105,13 @@ def _machine(found: list[Option]) -> dict[str, Any]:
 
 def _memory(found: list[Option]) -> dict[str, Any]:
     size, room = _first(_all(found, "m"))
-    kind, backend = _first([(head, properties) for head, properties in _of(found, "object", "memory-backend") if properties.get("id") == "dimm1"])
+    kind, backend = _first(
+        [
+            (head, properties)
+            for head, properties in _of(found, "object", "memory-backend")
+            if properties.get("id") == "dimm1"
+        ]
+    )
     where = SHARED_MEMORY if kind == "memory-backend-memfd" else str(backend.get("mem-path", ""))
     locks = [properties for name in ("realtime", "overcommit") for _head, properties in _all(found, name)]
     return {
@@ -118,7 +129,10 @@ def _memory(found: list[Option]) -> dict[str, Any]:
 def _boot(found: list[Option]) -> dict[str, Any]:
     files = {name: (_all(found, name) or [("", {})])[0][0] for name in ("kernel", "initrd", "bios")}
     words = (_all(found, "append") or [("", {})])[0][0].split(" ")
-    parameters = {name: [word for word in words if word.partition("=")[0] == name] for name in ("root", "ro", "rootfstype", "nr_cpus", "panic")}
+    parameters = {
+        name: [word for word in words if word.partition("=")[0] == name]
+        for name in ("root", "ro", "rootfstype", "nr_cpus", "panic")
+    }
     flags = [word.partition("=")[2].split(",") for word in words if word.startswith("rootflags=")]
     return {
         **files,
@@ -139,7 +153,10 @@ def _disks(found: list[Option]) -> dict[str, Any]:
     memory = {properties.get("id"): properties for _head, properties in _of(found, "object", "memory-backend-file")}
     drives = [str(properties.get("drive")) for _head, properties in _of(found, "device", "virtio-blk", "scsi-hd")]
     images = [name for name in drives if name.startswith("image")]
-    nvdimms = [memory.get(properties.get("memdev"), {}).get("mem-path", "") for _head, properties in _of(found, "device", "nvdimm")]
+    nvdimms = [
+        memory.get(properties.get("memdev"), {}).get("mem-path", "")
+        for _head, properties in _of(found, "device", "nvdimm")
+    ]
     controllers = _of(found, "device", "virtio-scsi")
     threads = {properties.get("id") for _head, properties in _of(found, "object", "iothread")}
     return {
@@ -148,29 +165,49 @@ def _disks(found: list[Option]) -> dict[str, Any]:
         "images_on_virtio_blk_read_only": [nodes.get(name, nothing)[2] for name in images],
         "disks": [nodes.get(name, nothing) for name in drives if name not in images],
         "scsi_controllers": [properties.get("id") for _head, properties in controllers],
-        "scsi_threads": [properties["iothread"] in threads for _head, properties in controllers if "iothread" in properties],
+        "scsi_threads": [
+            properties["iothread"] in threads for _head, properties in controllers if "iothread" in properties
+        ],
     }
 
 
 def _channels(found: list[Option]) -> dict[str, Any]:
     chardevs = {properties.get("id"): properties.get("path", "") for _head, properties in _all(found, "chardev")}
-    sources = {properties.get("id"): properties.get("filename", "") for _head, properties in _of(found, "object", "rng-random")}
+    sources = {
+        properties.get("id"): properties.get("filename", "") for _head, properties in _of(found, "object", "rng-random")
+    }
     exports = {properties.get("id"): properties.get("path", "") for _head, properties in _all(found, "fsdev")}
-    others = [(head, properties) for head, properties in _of(found, "device", "vhost-user-") if not head.startswith("vhost-user-fs")]
+    others = [
+        (head, properties)
+        for head, properties in _of(found, "device", "vhost-user-")
+        if not head.startswith("vhost-user-fs")
+    ]
     served = [(head, chardevs.get(properties.get("chardev"), "")) for head, properties in others]
     return {
         "entropy": [sources.get(properties.get("rng"), "") for _head, properties in _of(found, "device", "virtio-rng")],
-        "ports": [properties.get("name", "") for _head, properties in _of(found, "device", "virtserialport") if properties.get("id") != "agent0"],
-        "shares_9p": [(properties.get("mount_tag", ""), exports.get(properties.get("fsdev"), "")) for _head, properties in _of(found, "device", "virtio-9p")],
+        "ports": [
+            properties.get("name", "")
+            for _head, properties in _of(found, "device", "virtserialport")
+            if properties.get("id") != "agent0"
+        ],
+        "shares_9p": [
+            (properties.get("mount_tag", ""), exports.get(properties.get("fsdev"), ""))
+            for _head, properties in _of(found, "device", "virtio-9p")
+        ],
         "shares_virtio_fs": [properties.get("tag", "") for _head, properties in _of(found, "device", "vhost-user-fs")],
         "vsocks": [_number(properties.get("guest-cid")) for _head, properties in _of(found, "device", "vhost-vsock")],
-        "host_devices": [properties.get("host") or properties.get("sysfsdev") for _head, properties in _of(found, "device", "vfio")],
+        "host_devices": [
+            properties.get("host") or properties.get("sysfsdev") for _head, properties in _of(found, "device", "vfio")
+        ],
         "served_devices": served,
     }
 
 
 def _network(found: list[Option]) -> dict[str, Any]:
-    backends = {properties.get("id"): {"type": head or properties.get("type", ""), **properties} for head, properties in _all(found, "netdev")}
+    backends = {
+        properties.get("id"): {"type": head or properties.get("type", ""), **properties}
+        for head, properties in _all(found, "netdev")
+    }
     cards = []
     for _head, properties in _of(found, "device", "virtio-net"):
         backend = backends.get(properties.get("netdev"), {"type": ""})

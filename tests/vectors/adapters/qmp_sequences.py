@@ -92,7 +92,9 @@ def _device(kind: str, fields: Fields) -> Device:
     if kind == "cpu":
         return CpuDevice(fields.number("count"))
     if kind == "memory":
-        return MemoryDevice(fields.number("size_mb"), fields.number("slot"), fields.number("addr"), fields.flag("probe"))
+        return MemoryDevice(
+            fields.number("size_mb"), fields.number("slot"), fields.number("addr"), fields.flag("probe")
+        )
     if kind == "block":
         values = {name: fields.text(key) for name, key in BLOCK_NAMES.items() if name != "index"}
         return BlockDrive(**values, index=fields.number("Index"))
@@ -137,7 +139,9 @@ def _operate(vm: ClassicVm, operation: str, arguments: Fields, launch_outcome: s
         vcpus = vm.resize_vcpus(arguments.number("vcpus"))
         return {"old": vcpus.old, "new": vcpus.new}
     if operation == "resizeMemory":
-        memory = vm.resize_memory(arguments.number("mem_mb"), arguments.number("block_mb", 0, 0), arguments.flag("probe"))
+        memory = vm.resize_memory(
+            arguments.number("mem_mb"), arguments.number("block_mb", 0, 0), arguments.flag("probe")
+        )
         return {"mem_mb": memory.new_mb, "device": _described(memory.device)}
     if operation == "getThreadIDs":
         return {str(vcpu): thread for vcpu, thread in vm.thread_ids().items()}
@@ -172,7 +176,9 @@ def _operate(vm: ClassicVm, operation: str, arguments: Fields, launch_outcome: s
 
 
 def _facts(found: Capabilities) -> dict[str, bool]:
-    return {name: getattr(found, name) for name in ("block_device", "block_device_hotplug", "multi_queue", "fs_sharing")}
+    return {
+        name: getattr(found, name) for name in ("block_device", "block_device_hotplug", "multi_queue", "fs_sharing")
+    }
 
 
 def _hotplug(vm: ClassicVm, operation: str, arguments: Fields, devices: dict[str, Device]) -> tuple[Any, Any]:

@@ -142,7 +142,9 @@ def _add_device(line: CommandLine, device: Device, dialect: Dialect) -> None:
         line.add(f"virtio-net,{prefix}{_plain(device.tap_name or device.name)}{address}")
     else:
         raise Unsupported(
-            f"ACRN has no device for {type(device).__name__} {device_id(device)}", option="devices", wanted=device_id(device)
+            f"ACRN has no device for {type(device).__name__} {device_id(device)}",
+            option="devices",
+            wanted=device_id(device),
         )
 
 

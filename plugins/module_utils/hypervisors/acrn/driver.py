@@ -93,14 +93,19 @@ class AcrnHypervisor(ProcessHypervisor):
         from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive, device_id
 
         if not isinstance(device, BlockDrive) or device.read_only:
-            self._lacks(f"hotplug_add_device {type(device).__name__} {device_id(device)}", "Restart it (disruption: restart).")
+            self._lacks(
+                f"hotplug_add_device {type(device).__name__} {device_id(device)}", "Restart it (disruption: restart)."
+            )
         return device
 
     def hotplug_remove_device(self, device: Device) -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.devices import device_id
 
         if device_id(device) in self.observe().devices:
-            self._lacks(f"hotplug_remove_device {type(device).__name__} {device_id(device)}", "Restart it (disruption: restart).")
+            self._lacks(
+                f"hotplug_remove_device {type(device).__name__} {device_id(device)}",
+                "Restart it (disruption: restart).",
+            )
 
     def update_device(self, device: Device) -> None:
         self._lacks(f"update_device {type(device).__name__}", "Restart it (disruption: restart).")

@@ -80,14 +80,20 @@ def prepare(config: HypervisorConfig, machine: Vm) -> tuple[HypervisorConfig, tu
     for name in FOREIGN:
         setattr(config, name, type(getattr(config, name))())
     if not config.image_asset_path():
-        raise ConfigError("ACRN boots from an image", option="image_path", fix="Give image_path, a disk with an EFI or ext4 root.")
+        raise ConfigError(
+            "ACRN boots from an image", option="image_path", fix="Give image_path, a disk with an EFI or ext4 root."
+        )
     check_boot_files(config)
     config.hypervisor_path = check_program(config.hypervisor_asset_path() or DEFAULT_DM, "hypervisor_path", FIX)
-    config.hypervisor_ctl_path = check_program(config.hypervisor_ctl_asset_path() or DEFAULT_CTL, "hypervisor_ctl_path", FIX)
+    config.hypervisor_ctl_path = check_program(
+        config.hypervisor_ctl_asset_path() or DEFAULT_CTL, "hypervisor_ctl_path", FIX
+    )
     check_host(HSM_DEVICES)
     host_mb = host.read_host_memory_mb(machine.context.meminfo)
     if config.memory_size > host_mb:
-        raise HostError(f"the host has {host_mb} MiB of memory", option="memory_mb", wanted=config.memory_size, fix="Ask for less.")
+        raise HostError(
+            f"the host has {host_mb} MiB of memory", option="memory_mb", wanted=config.memory_size, fix="Ask for less."
+        )
     version = version_of(config.hypervisor_path)
     _check_identity(config, version, machine.context.sandbox_id)
     socket_path(machine.context.run_dir, CONSOLE_SOCKET)
@@ -113,7 +119,9 @@ def _check_identity(config: HypervisorConfig, version: tuple[int, ...], sandbox:
     if cmdline.dialect_for(version).by_uuid:
         for option in ("vm_name", "cpu_affinity"):
             if getattr(config, option):
-                raise Unsupported(f"ACRN {shown} knows VMs by their UUID", option=option, fix="Use vm_uuid and vcpus, or ACRN 2.7.")
+                raise Unsupported(
+                    f"ACRN {shown} knows VMs by their UUID", option=option, fix="Use vm_uuid and vcpus, or ACRN 2.7."
+                )
         if config.vm_uuid:
             try:
                 config.vm_uuid = str(uuid.UUID(config.vm_uuid))
@@ -121,7 +129,9 @@ def _check_identity(config: HypervisorConfig, version: tuple[int, ...], sandbox:
                 raise ConfigError("this is no UUID", option="vm_uuid", wanted=config.vm_uuid) from error
         return
     if config.vm_uuid:
-        raise Unsupported(f"ACRN {shown} knows VMs by their name", option="vm_uuid", wanted=config.vm_uuid, fix="Use vm_name.")
+        raise Unsupported(
+            f"ACRN {shown} knows VMs by their name", option="vm_uuid", wanted=config.vm_uuid, fix="Use vm_name."
+        )
     name = cmdline.vm_name(config, sandbox)
     if len(os.fsencode(name)) > cmdline.MAX_NAME:
         raise ConfigError(
@@ -132,7 +142,9 @@ def _check_identity(config: HypervisorConfig, version: tuple[int, ...], sandbox:
         )
     cpus = [param.key for param in config.cpu_affinity]
     if any(not cpu.isdigit() for cpu in cpus) or len(set(cpus)) != len(cpus):
-        raise ConfigError("these are not numbers of physical CPUs (local APIC ids)", option="cpu_affinity", wanted=" ".join(cpus))
+        raise ConfigError(
+            "these are not numbers of physical CPUs (local APIC ids)", option="cpu_affinity", wanted=" ".join(cpus)
+        )
     if len(cpus or [""]) != config.num_vcpus:
         raise ConfigError(
             f"ACRN {shown} gives a VM the physical CPUs that it is told, one for each vCPU",
@@ -142,7 +154,9 @@ def _check_identity(config: HypervisorConfig, version: tuple[int, ...], sandbox:
         )
 
 
-def _command_line(config: HypervisorConfig, version: tuple[int, ...], machine: Vm, devices: list[Device]) -> cmdline.CommandLine:
+def _command_line(
+    config: HypervisorConfig, version: tuple[int, ...], machine: Vm, devices: list[Device]
+) -> cmdline.CommandLine:
     name = cmdline.vm_name(config, machine.context.sandbox_id)
     return cmdline.command_line(config, name, machine.console, devices, cmdline.dialect_for(version))
 
@@ -167,8 +181,13 @@ def checked_device(machine: Vm, config: HypervisorConfig, device: Device) -> Dev
         device = dataclasses.replace(device, host_path=machine.context.run_path(f"port-{name}.sock"))
     if isinstance(device, SerialPort):
         socket_path(device.host_path)
-        check_socket_place(device.host_path, device.host_path in (*machine.state.sockets, machine.context.run_path(f"port-{name}.sock")))
-    if isinstance(device, NetworkDevice) and (device.queues > 1 or device.vhost or device.rx_rate_limit or device.tx_rate_limit):
+        check_socket_place(
+            device.host_path,
+            device.host_path in (*machine.state.sockets, machine.context.run_path(f"port-{name}.sock")),
+        )
+    if isinstance(device, NetworkDevice) and (
+        device.queues > 1 or device.vhost or device.rx_rate_limit or device.tx_rate_limit
+    ):
         raise Unsupported("ACRN has no queues, no vhost and no limits for interfaces", option="devices", wanted=name)
     if isinstance(device, NetworkDevice) and device.bridge:
         network.check_bridge(device.bridge)
@@ -253,7 +272,9 @@ def _launch(machine: Vm, argv: list[str], scope: list[str], deadline: float) -> 
         code = child.poll()
         if code is not None:
             how = f"ended with exit code {code}" if code >= 0 else f"was killed by signal {-code}"
-            raise LaunchError(f"acrn-dm {how}", exit_code=code, argv=argv, answer=tail(machine.log, 10).strip(), log=machine.log)
+            raise LaunchError(
+                f"acrn-dm {how}", exit_code=code, argv=argv, answer=tail(machine.log, 10).strip(), log=machine.log
+            )
         if time.monotonic() >= deadline:
             raise DeadlineExceeded(
                 "acrn-dm runs, and acrnctl does not know its VM" + (f" as anything but {status}" if status else ""),
@@ -280,7 +301,9 @@ def plug_disk(machine: Vm, config: HypervisorConfig, drive: BlockDrive) -> None:
         return
     checked_device(machine, config, drive)
     if "" not in state.placeholders:
-        raise StateError(f"all {len(state.placeholders)} placeholder drives are taken", option="devices", wanted=drive.id)
+        raise StateError(
+            f"all {len(state.placeholders)} placeholder drives are taken", option="devices", wanted=drive.id
+        )
     place = state.placeholders.index("")
     words = cmdline.rescan(state.name, state.slots[place], drive.file)
     state.placeholders[place] = drive.id

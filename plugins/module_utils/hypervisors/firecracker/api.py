@@ -120,7 +120,9 @@ class ApiClient:
             with self._connected(deadline) as connection:
                 return http_exchange.exchange(connection, method, endpoint, body, deadline)
         except TimeoutError as error:
-            raise DeadlineExceeded(f"Firecracker did not answer {method} {endpoint} in time", answer=str(error)) from error
+            raise DeadlineExceeded(
+                f"Firecracker did not answer {method} {endpoint} in time", answer=str(error)
+            ) from error
         except UntrustedFile as error:
             raise ApiConnectionError(f"there was no answer to {method} {endpoint}", answer=str(error)) from error
         except (OSError, ValueError) as error:
@@ -139,11 +141,16 @@ class ApiClient:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             connection.settimeout(max(0.001, deadline - time.monotonic()))
-            with Directory.open(os.path.dirname(self.path)) as directory, directory.socket(os.path.basename(self.path), owners) as path:
+            with (
+                Directory.open(os.path.dirname(self.path)) as directory,
+                directory.socket(os.path.basename(self.path), owners) as path,
+            ):
                 connection.connect(path)
             pid, uid, _gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             if (owners and uid != self.owner) or (self.pid and pid != self.pid):
-                raise UntrustedFile(f"somebody else listens on {self.path}", answer=f"it is process {pid} of user {uid}")
+                raise UntrustedFile(
+                    f"somebody else listens on {self.path}", answer=f"it is process {pid} of user {uid}"
+                )
         except BaseException:
             connection.close()
             raise

@@ -151,7 +151,9 @@ def complete(device: Device, sandbox: str, state: FirecrackerState) -> Device:
         return dataclasses.replace(
             device,
             # The VM's UUID makes addresses unique; one that the guest has already (a clone) stays.
-            mac=device.mac or str(state.devices.get(name, {}).get("mac", "")) or network.generated_mac(f"{state.uuid}/{name}"),
+            mac=device.mac
+            or str(state.devices.get(name, {}).get("mac", ""))
+            or network.generated_mac(f"{state.uuid}/{name}"),
             tap_name=device.tap_name or network.tap_name(sandbox, name),
         )
     return device
@@ -262,7 +264,9 @@ def update(machine: Vm, config: HypervisorConfig, device: Device) -> None:
 def _update(machine: Vm, config: HypervisorConfig, device: Device) -> None:
     api, name, state = machine.api(), device_id(device), machine.state
     if isinstance(device, NetworkDevice):
-        api.patch(f"/network-interfaces/{api_id(name)}", {"iface_id": api_id(name), **resources.interface_limits(device)})
+        api.patch(
+            f"/network-interfaces/{api_id(name)}", {"iface_id": api_id(name), **resources.interface_limits(device)}
+        )
         return
     if isinstance(device, Balloon):
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import memory
@@ -270,7 +274,9 @@ def _update(machine: Vm, config: HypervisorConfig, device: Device) -> None:
         memory.resize_balloon(machine, device)
         return
     if isinstance(device, PmemDrive):
-        dialect.require_endpoint(machine.version, "PATCH", "/pmem/x", "change of limits of persistent memory", "devices", name)
+        dialect.require_endpoint(
+            machine.version, "PATCH", "/pmem/x", "change of limits of persistent memory", "devices", name
+        )
         limits = resources.rate_limiter(device.rate_limit or RateLimit())
         api.patch(f"/pmem/{api_id(name)}", {"id": api_id(name), "rate_limiter": limits})
         return
@@ -307,7 +313,9 @@ def _update_metadata(api: ApiClient, service: MetadataService) -> None:
         api.patch("/mmds", patch)
     now = api.get("/mmds") or {}
     if now != service.contents:
-        raise VmmError("the metadata service tells something else", option="contents", wanted=service.contents, answer=str(now))
+        raise VmmError(
+            "the metadata service tells something else", option="contents", wanted=service.contents, answer=str(now)
+        )
 
 
 def _exchange(machine: Vm, api: ApiClient, drive: str, body: dict[str, object]) -> None:
@@ -368,7 +376,11 @@ def _free_placeholder(machine: Vm, device: BlockDrive) -> int:
 def free_place(state: FirecrackerState, device: BlockDrive) -> int:
     """The number of an empty disk that can stand for a device: where the disk is counted, else the next one after the disks from before the start."""
     free = [number for number, name in enumerate(state.placeholders) if not name]
-    cold = sum(record.get("class") == BlockDrive.__name__ and name not in state.placeholders for name, record in state.devices.items() if name != device.id)
+    cold = sum(
+        record.get("class") == BlockDrive.__name__ and name not in state.placeholders
+        for name, record in state.devices.items()
+        if name != device.id
+    )
     # The first disks were counted before the VM started, and have no placeholder.
     if device.index in free and (device.index or not cold):
         return device.index

@@ -66,7 +66,12 @@ def check(config: HypervisorConfig, version: Version, jail: Jail | None) -> None
     """
     dialect.require_endpoint(version, "PUT", "/snapshot/create", "snapshots", "template")
     if config.huge_pages:
-        raise Unsupported("Firecracker would not load memory in huge pages from a file", option="huge_pages", wanted=True, fix="Leave it out.")
+        raise Unsupported(
+            "Firecracker would not load memory in huge pages from a file",
+            option="huge_pages",
+            wanted=True,
+            fix="Leave it out.",
+        )
     if config.placeholder_drives and jail is None:
         raise Unsupported(
             "outside of a jail, the placeholders of a template are files that only it has",
@@ -89,7 +94,10 @@ def check(config: HypervisorConfig, version: Version, jail: Jail | None) -> None
             option="jailer" if jail else "jailer_path",
             fix="Make the template again with kata_template, or give jailer: none." if jail else ANEW,
         )
-    for option, wanted, least in (("vcpus", config.num_vcpus, saved.vcpus), ("memory_mb", config.memory_size, saved.state.boot_memory_mb)):
+    for option, wanted, least in (
+        ("vcpus", config.num_vcpus, saved.vcpus),
+        ("memory_mb", config.memory_size, saved.state.boot_memory_mb),
+    ):
         if wanted != least:
             raise Unsupported(
                 f"a clone begins with what its template has, which is {least}",
@@ -110,7 +118,12 @@ def checked_device(machine: Vm, config: HypervisorConfig, jail: Jail | None, dev
     if config.boot_to_be_template:
         writable = isinstance(device, (BlockDrive, PmemDrive)) and not device.read_only
         if writable or isinstance(device, VhostUserDevice):
-            raise Unsupported("all clones would write to this one disk", option="devices", wanted=name, fix="Plug it into the clones, or have it read_only.")
+            raise Unsupported(
+                "all clones would write to this one disk",
+                option="devices",
+                wanted=name,
+                fix="Plug it into the clones, or have it read_only.",
+            )
         if isinstance(device, NetworkDevice) and device.bridge:
             raise Unsupported(
                 "the guests of all clones have the same MAC address, and cannot share a bridge",
@@ -122,7 +135,11 @@ def checked_device(machine: Vm, config: HypervisorConfig, jail: Jail | None, dev
     saved = snapshots.read(config.devices_state_path)
     record = saved.state.devices.get(name)
     if record is None:
-        hot = config.enable_pci and has(machine.version, "DELETE", "/drives/x", RUNNING[0]) and isinstance(device, attachments.HOTPLUGGABLE)
+        hot = (
+            config.enable_pci
+            and has(machine.version, "DELETE", "/drives/x", RUNNING[0])
+            and isinstance(device, attachments.HOTPLUGGABLE)
+        )
         if not hot and not (config.placeholder_drives and isinstance(device, BlockDrive)):
             raise Unsupported(
                 "the template has no such device, and a clone of it cannot have it plugged in",
@@ -169,7 +186,9 @@ def start(machine: Vm, config: HypervisorConfig, devices: list[Device], jail: Ja
 
     def attempt(clock: bool) -> None:
         with starting.launched(machine, config, inherited, jail, deadline, config.memory_path) as (api, host):
-            snapshots.load(machine, config, inherited, (api, host), saved, config.memory_path, deadline, template=True, clock=clock)
+            snapshots.load(
+                machine, config, inherited, (api, host), saved, config.memory_path, deadline, template=True, clock=clock
+            )
             if config.track_dirty_pages:
                 machine.state.base = [config.memory_path, fingerprint(config.memory_path)]
             for device in inherited:

@@ -16,7 +16,11 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 #: By class: where Firecracker's configuration has such devices, what it calls their id, and what a limit is called there and in a record.
 PLACES: dict[str, tuple[str, str, dict[str, str]]] = {
     "BlockDrive": ("drives", "drive_id", {"rate_limiter": "rate_limit"}),
-    "NetworkDevice": ("network-interfaces", "iface_id", {"rx_rate_limiter": "rx_rate_limit", "tx_rate_limiter": "tx_rate_limit"}),
+    "NetworkDevice": (
+        "network-interfaces",
+        "iface_id",
+        {"rx_rate_limiter": "rx_rate_limit", "tx_rate_limiter": "tx_rate_limit"},
+    ),
     "PmemDrive": ("pmem", "id", {"rate_limiter": "rate_limit"}),
 }
 
@@ -30,7 +34,11 @@ def outdated(config: dict[str, Any], state: FirecrackerState, metadata: Callable
     found = []
     for name, record in state.devices.items():
         kind = record.get("class", "")
-        if kind == "MetadataService" and config.get("mmds-config") and (metadata() or {}) != (record.get("contents") or {}):
+        if (
+            kind == "MetadataService"
+            and config.get("mmds-config")
+            and (metadata() or {}) != (record.get("contents") or {})
+        ):
             found.append(name)
         if kind not in PLACES:
             continue
@@ -47,8 +55,13 @@ def outdated(config: dict[str, Any], state: FirecrackerState, metadata: Callable
 
 def _reported(limiter: dict[str, Any] | None) -> dict[str, tuple[int, int]]:
     """Rate a second and burst of each bucket that Firecracker has."""
-    buckets = {name: bucket for name, bucket in (limiter or {}).items() if bucket and bucket["size"] and bucket["refill_time"]}
-    return {name: (bucket["size"] * 1000 // bucket["refill_time"], bucket.get("one_time_burst") or 0) for name, bucket in buckets.items()}
+    buckets = {
+        name: bucket for name, bucket in (limiter or {}).items() if bucket and bucket["size"] and bucket["refill_time"]
+    }
+    return {
+        name: (bucket["size"] * 1000 // bucket["refill_time"], bucket.get("one_time_burst") or 0)
+        for name, bucket in buckets.items()
+    }
 
 
 def _wanted(limit: dict[str, Any] | None) -> dict[str, tuple[int, int]]:

@@ -42,4 +42,8 @@ def _balloon(machine: Vm) -> dict[str, Any]:
     api = machine.api()
     config = api.get("/balloon")
     told = api.get("/balloon/statistics") if config.get("stats_polling_interval_s") else {}
-    return {"target_mb": config.get(dialect.balloon_word(machine.version)), "actual_mb": told.get("actual_mib"), "statistics": told}
+    return {
+        "target_mb": config.get(dialect.balloon_word(machine.version)),
+        "actual_mb": told.get("actual_mib"),
+        "statistics": told,
+    }

@@ -20,7 +20,12 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 ROOT_DRIVE = "rootfs"
 PLACEHOLDER = "drive_"
 #: Devices of which a VM has one, and what Firecracker's configuration calls each.
-SINGLES: dict[type, str] = {Vsock: "vsock", Balloon: "balloon", EntropyDevice: "entropy", MetadataService: "mmds-config"}
+SINGLES: dict[type, str] = {
+    Vsock: "vsock",
+    Balloon: "balloon",
+    EntropyDevice: "entropy",
+    MetadataService: "mmds-config",
+}
 
 
 def single_kind(device: Device) -> str:

@@ -44,7 +44,9 @@ class Dialect:
 
 
 #: The words of 2019, which the original spoke.
-CLASSIC = Dialect("classic", "ht_enabled", always_smt=True, logger_fifos=True, mem_backend=False, rescan=True, old_jailer=True)
+CLASSIC = Dialect(
+    "classic", "ht_enabled", always_smt=True, logger_fifos=True, mem_backend=False, rescan=True, old_jailer=True
+)
 LEGACY = Dialect("legacy", "ht_enabled", always_smt=True, logger_fifos=True, mem_backend=False)
 MIDDLE = Dialect("0.23-0.25", "ht_enabled", always_smt=True, logger_fifos=False, mem_backend=False)
 V1 = Dialect("v1", "smt", always_smt=False, logger_fifos=False, mem_backend=True)
@@ -113,7 +115,9 @@ def require(version: Version, feature: str, option: str, wanted: object) -> None
         raise lacks(version, words, since, option, wanted)
 
 
-def require_endpoint(version: Version, method: str, path: str, what: str, option: str = "", wanted: object = None) -> None:
+def require_endpoint(
+    version: Version, method: str, path: str, what: str, option: str = "", wanted: object = None
+) -> None:
     """Refuse what takes a request that a version does not have.
 
     :raises Unsupported: names the version that has it
@@ -191,7 +195,9 @@ def known_holes(version: Version, jailer: bool = False, pci: bool = False) -> li
     ]
 
 
-def capabilities(version: Version, pci: bool = False, memory_region: bool = False, placeholder_drives: int = 0) -> Capabilities:
+def capabilities(
+    version: Version, pci: bool = False, memory_region: bool = False, placeholder_drives: int = 0
+) -> Capabilities:
     """What a VM of that version can do.
 
     :param pci: it was started with PCI

@@ -222,7 +222,9 @@ class FirecrackerHypervisor(ProcessHypervisor):
         return capabilities(
             self.vm.version,
             pci=self.vm.state.pci if running else self.config.enable_pci,
-            memory_region=self.vm.state.region_mb > 0 if running else self.config.max_memory_mb > self.config.memory_size,
+            memory_region=self.vm.state.region_mb > 0
+            if running
+            else self.config.max_memory_mb > self.config.memory_size,
             placeholder_drives=len(self.vm.state.placeholders) if running else self.config.placeholder_drives,
         )
 

@@ -24,7 +24,9 @@ class NotHttp(ValueError):
     """What came back is not an answer that Firecracker could have given."""
 
 
-def exchange(connection: socket.socket, method: str, endpoint: str, body: dict[str, Any] | None, deadline: float) -> tuple[int, bytes]:
+def exchange(
+    connection: socket.socket, method: str, endpoint: str, body: dict[str, Any] | None, deadline: float
+) -> tuple[int, bytes]:
     """Send a request and return the status and the content of the answer.
 
     :raises TimeoutError: it is not complete by `deadline`, however steadily it drips
@@ -78,7 +80,11 @@ def _head(connection: socket.socket, deadline: float) -> tuple[bytes, bytearray]
             raise NotHttp(f"the answer has more than {MOST_HEAD} bytes of headers")
         piece = _received(connection, PIECE, deadline)
         if not piece:
-            raise NotHttp("the connection was closed before the answer's headers had come" if data else "the connection was closed without an answer")
+            raise NotHttp(
+                "the connection was closed before the answer's headers had come"
+                if data
+                else "the connection was closed without an answer"
+            )
         data += piece
 
 

@@ -228,7 +228,11 @@ def remove(jail: Jail) -> None:
     except OSError as error:
         raise HostError("the jail cannot be removed", wanted=jail.directory, answer=str(error)) from error
     if os.path.lexists(jail.directory):
-        raise HostError("the jail cannot be removed", wanted=jail.directory, fix="Something adds files to it: end it, and run the task again.")
+        raise HostError(
+            "the jail cannot be removed",
+            wanted=jail.directory,
+            fix="Something adds files to it: end it, and run the task again.",
+        )
     with contextlib.suppress(OSError):
         os.rmdir(os.path.dirname(jail.directory))
 

@@ -70,7 +70,9 @@ def free_uid(sandbox: str, jails: str, own: str) -> int:
     return next(uid for uid in (FIRST_UID + (number + step) % UIDS for step in range(UIDS)) if uid not in taken)
 
 
-def argv(config: HypervisorConfig, jailer: str, firecracker: str, version: Version, jail: Jail, arguments: list[str]) -> list[str]:
+def argv(
+    config: HypervisorConfig, jailer: str, firecracker: str, version: Version, jail: Jail, arguments: list[str]
+) -> list[str]:
     """The jailer's whole command line.
 
     :param arguments: Firecracker's own
@@ -81,7 +83,16 @@ def argv(config: HypervisorConfig, jailer: str, firecracker: str, version: Versi
         words += ["--node", "0"]
     if old:
         words += ["--seccomp-level", "2"]
-    words += ["--exec-file", firecracker, "--uid", str(jail.uid), "--gid", str(jail.gid), "--chroot-base-dir", jail.base]
+    words += [
+        "--exec-file",
+        firecracker,
+        "--uid",
+        str(jail.uid),
+        "--gid",
+        str(jail.gid),
+        "--chroot-base-dir",
+        jail.base,
+    ]
     if config.network_namespace:
         words += ["--netns", config.network_namespace]
     if can(version, "cgroup_version"):
@@ -118,7 +129,9 @@ def check_base(base: str) -> None:
             path = os.path.dirname(path) or "/"
             break
         except OSError as error:
-            raise HostError("this place for jails cannot be used", option="chroot_base_dir", wanted=base, answer=str(error)) from error
+            raise HostError(
+                "this place for jails cannot be used", option="chroot_base_dir", wanted=base, answer=str(error)
+            ) from error
         problem = ""
         if stat.S_ISLNK(status.st_mode):
             problem = "is a symbolic link"
@@ -138,7 +151,9 @@ def check_base(base: str) -> None:
     flags = os.statvfs(path).f_flag
     if flags & (os.ST_NODEV | os.ST_NOEXEC):
         raise HostError(
-            f"{path} is mounted nodev or noexec; a jail has devices and a program in it", option="chroot_base_dir", wanted=base
+            f"{path} is mounted nodev or noexec; a jail has devices and a program in it",
+            option="chroot_base_dir",
+            wanted=base,
         )
 
 
@@ -182,7 +197,9 @@ def _remove_cgroup(path: str) -> None:
 
 def cgroups(jail: Jail, root: str = CGROUP_ROOT) -> list[str]:
     """The cgroups that the jailer made for a jail: one in each of version 1's hierarchies, or one in version 2's."""
-    return [path for parent in (jail.cgroup_parent, jail.program) for path in _places(os.path.join(parent, jail.id), root)]
+    return [
+        path for parent in (jail.cgroup_parent, jail.program) for path in _places(os.path.join(parent, jail.id), root)
+    ]
 
 
 def _places(group: str, root: str = CGROUP_ROOT) -> list[str]:

@@ -41,7 +41,9 @@ def kernel_params(config: HypervisorConfig, partitioned: bool = True) -> list[Pa
     """
     image = bool(config.image_asset_path())
     root = list(ROOT) if partitioned else [Param("root", "/dev/vda"), Param("ro")]
-    own = [param for param in DEFAULTS if param.key not in CLASSIC_ONLY and not (param.key == "pci" and config.enable_pci)]
+    own = [
+        param for param in DEFAULTS if param.key not in CLASSIC_ONLY and not (param.key == "pci" and config.enable_pci)
+    ]
     if resources.region_size(config):
         # What is plugged in can be given back later (Firecracker, docs/memory-hotplug.md).
         own.append(Param("memhp_default_state", "online_movable"))

@@ -52,7 +52,9 @@ def resize(machine: Vm, memory_mb: int) -> MemoryResize:
         error.fix = "The guest needs a kernel with virtio-mem (5.16 or later) that has booted."
         raise
     now = _settled(lambda: machine.plugged_memory_mb(machine.api()), old, wanted)
-    return MemoryResize(state.boot_memory_mb + old, state.boot_memory_mb + now, "virtio-mem" if old != wanted else "none")
+    return MemoryResize(
+        state.boot_memory_mb + old, state.boot_memory_mb + now, "virtio-mem" if old != wanted else "none"
+    )
 
 
 def resize_balloon(machine: Vm, balloon: Balloon) -> None:
@@ -80,7 +82,9 @@ def resize_balloon(machine: Vm, balloon: Balloon) -> None:
             api.patch("/balloon", {word: balloon.size_mb})
     except ApiError as error:
         error.option, error.wanted = "size_mb", balloon.size_mb
-        error.fix = "The guest needs a kernel with virtio-balloon that has booted, and more memory than the balloon shall hold."
+        error.fix = (
+            "The guest needs a kernel with virtio-balloon that has booted, and more memory than the balloon shall hold."
+        )
         raise
     if not balloon.stats_seconds:
         return  # Nobody can tell what it holds.

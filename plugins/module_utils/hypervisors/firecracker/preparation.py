@@ -61,7 +61,13 @@ LARGEST_REQUEST = 51200
 #: Options that only mean something in a jail.
 JAIL_OPTIONS = ("jailer_uid", "jailer_gid", "chroot_base_dir", "network_namespace", "jailer_cgroups", "jailer_limits")
 #: The vendor whose CPUs each template is for (Firecracker, docs/cpu_templates/cpu-templates.md).
-CPU_TEMPLATES = {"C3": "GenuineIntel", "T2": "GenuineIntel", "T2CL": "GenuineIntel", "T2S": "GenuineIntel", "T2A": "AuthenticAMD"}
+CPU_TEMPLATES = {
+    "C3": "GenuineIntel",
+    "T2": "GenuineIntel",
+    "T2CL": "GenuineIntel",
+    "T2S": "GenuineIntel",
+    "T2A": "AuthenticAMD",
+}
 #: Devices of which there is one, in words.
 KINDS = {"vsock": "vsock", "balloon": "balloon", "entropy": "entropy device", "mmds-config": "metadata service"}
 #: What `HypervisorConfig.valid` fills in that Firecracker knows nothing of.
@@ -85,7 +91,9 @@ def prepare(config: HypervisorConfig, context: Context, pid: int = 0) -> tuple[H
     for name in FOREIGN:
         setattr(config, name, type(getattr(config, name))())
     if config.num_vcpus > dialect.MAX_VCPUS:
-        raise ConfigError(f"Firecracker gives a VM at most {dialect.MAX_VCPUS} vCPUs", option="vcpus", wanted=config.num_vcpus)
+        raise ConfigError(
+            f"Firecracker gives a VM at most {dialect.MAX_VCPUS} vCPUs", option="vcpus", wanted=config.num_vcpus
+        )
     config.hypervisor_path = find_program(config.hypervisor_asset_path(), binary.PLACES, "Firecracker")
     version = binary.version_of(config.hypervisor_path, "Firecracker", "hypervisor_path")
     if not config.allow_vulnerable_vmm:
@@ -93,7 +101,9 @@ def prepare(config: HypervisorConfig, context: Context, pid: int = 0) -> tuple[H
     check_boot_files(config)
     _check_features(config, version, context)
     _plan_memory(config, version, context)
-    if config.huge_pages and not (config.boot_to_be_template or config.boot_from_template):  # These have none, whatever the host has.
+    if config.huge_pages and not (
+        config.boot_to_be_template or config.boot_from_template
+    ):  # These have none, whatever the host has.
         check_huge_pages(config.memory_size, pid)
     jail = _plan_jail(config, version, context)
     if jail is None:
@@ -122,9 +132,16 @@ def _check_features(config: HypervisorConfig, version: Version, context: Context
     if config.console_rate_limit:
         dialect.require(version, "console_limit", "console_rate_limit", config.console_rate_limit)
     if config.cpu_config_path:
-        dialect.require_endpoint(version, "PUT", "/cpu-config", "CPU configurations", "cpu_config_path", config.cpu_config_path)
+        dialect.require_endpoint(
+            version, "PUT", "/cpu-config", "CPU configurations", "cpu_config_path", config.cpu_config_path
+        )
         if config.cpu_template:
-            raise ConfigError("there is one of the two", option="cpu_template", wanted=config.cpu_template, fix="Leave cpu_config_path out.")
+            raise ConfigError(
+                "there is one of the two",
+                option="cpu_template",
+                wanted=config.cpu_template,
+                fix="Leave cpu_config_path out.",
+            )
         read_cpu_config(config.cpu_config_path)
     vendor = CPU_TEMPLATES.get(config.cpu_template, "")
     if vendor and read_cpu_vendor(context.cpuinfo) != vendor:
@@ -136,7 +153,9 @@ def _check_features(config: HypervisorConfig, version: Version, context: Context
             fix="Choose another template, or leave cpu_template out.",
         )
     if config.placeholder_drives > MAX_PLACEHOLDERS:
-        raise ConfigError(f"there are at most {MAX_PLACEHOLDERS}", option="placeholder_drives", wanted=config.placeholder_drives)
+        raise ConfigError(
+            f"there are at most {MAX_PLACEHOLDERS}", option="placeholder_drives", wanted=config.placeholder_drives
+        )
 
 
 def _is_namespace(path: str) -> bool:
@@ -157,7 +176,9 @@ def read_cpu_config(path: str) -> dict[str, Any]:
         with Directory.open(directory) as place:
             content = parsed(place.read(name, LARGEST_REQUEST), "the file", LARGEST_REQUEST)
     except (OSError, UntrustedFile, AnswerError) as error:
-        raise AssetError("this CPU configuration cannot be read", option="cpu_config_path", wanted=path, answer=str(error)) from error
+        raise AssetError(
+            "this CPU configuration cannot be read", option="cpu_config_path", wanted=path, answer=str(error)
+        ) from error
     if not isinstance(content, dict):
         raise AssetError("this is no CPU configuration but another JSON value", option="cpu_config_path", wanted=path)
     return content
@@ -166,18 +187,28 @@ def read_cpu_config(path: str) -> dict[str, Any]:
 def _plan_memory(config: HypervisorConfig, version: Version, context: Context) -> None:
     host_mb = host.read_host_memory_mb(context.meminfo)
     if config.memory_size > host_mb:
-        raise HostError(f"the host has {host_mb} MiB of memory", option="memory_mb", wanted=config.memory_size, fix="Ask for less.")
+        raise HostError(
+            f"the host has {host_mb} MiB of memory", option="memory_mb", wanted=config.memory_size, fix="Ask for less."
+        )
     if config.memory_hotplug not in ("", "none", "virtio-mem"):
-        raise Unsupported("Firecracker plugs memory by virtio-mem", option="memory_hotplug", wanted=config.memory_hotplug)
+        raise Unsupported(
+            "Firecracker plugs memory by virtio-mem", option="memory_hotplug", wanted=config.memory_hotplug
+        )
     if config.max_memory_mb > shapes.MIB.most:
-        raise ConfigError(f"this must be at most {shapes.MIB.most}", option="max_memory_mb", wanted=config.max_memory_mb)
+        raise ConfigError(
+            f"this must be at most {shapes.MIB.most}", option="max_memory_mb", wanted=config.max_memory_mb
+        )
     if resources.region_size(config):
-        dialect.require_endpoint(version, "PUT", "/hotplug/memory", "memory hotplug", "max_memory_mb", config.max_memory_mb)
+        dialect.require_endpoint(
+            version, "PUT", "/hotplug/memory", "memory hotplug", "max_memory_mb", config.max_memory_mb
+        )
         config.memory_hotplug = "virtio-mem"
         config.max_memory_mb = config.memory_size + resources.region_size(config)
     elif config.memory_hotplug == "virtio-mem":
         raise ConfigError(
-            "memory can only be plugged in where max_memory_mb is above memory_mb", option="max_memory_mb", wanted=config.max_memory_mb
+            "memory can only be plugged in where max_memory_mb is above memory_mb",
+            option="max_memory_mb",
+            wanted=config.max_memory_mb,
         )
 
 
@@ -187,7 +218,10 @@ def _plan_jail(config: HypervisorConfig, version: Version, context: Context) -> 
         for option in JAIL_OPTIONS:
             if getattr(config, option):
                 raise ConfigError(
-                    "this only means something in a jail", option=option, wanted=getattr(config, option), fix="Give jailer_path too."
+                    "this only means something in a jail",
+                    option=option,
+                    wanted=getattr(config, option),
+                    fix="Give jailer_path too.",
                 )
         if os.geteuid() == 0 and config.jailer != "none":
             raise ConfigError(
@@ -207,7 +241,9 @@ def _plan_jail(config: HypervisorConfig, version: Version, context: Context) -> 
     firecracker = os.path.realpath(config.hypervisor_path)
     if tuple(own) < (1, 13) and "firecracker" not in os.path.basename(firecracker):
         raise ConfigError(
-            f"jailer {dialect.shown(own)} only runs programs whose name has firecracker in it", option="hypervisor_path", wanted=firecracker
+            f"jailer {dialect.shown(own)} only runs programs whose name has firecracker in it",
+            option="hypervisor_path",
+            wanted=firecracker,
         )
     if config.jailer_cgroups:
         dialect.require(own, "cgroups", "jailer_cgroups", config.jailer_cgroups)
@@ -215,12 +251,20 @@ def _plan_jail(config: HypervisorConfig, version: Version, context: Context) -> 
         dialect.require(own, "resource_limits", "jailer_limits", config.jailer_limits)
     for key, value in config.jailer_limits:
         if key not in ("fsize", "no-file") or not value.isdigit():
-            raise ConfigError("the limits are fsize=BYTES and no-file=COUNT", option="jailer_limits", wanted=f"{key}={value}")
+            raise ConfigError(
+                "the limits are fsize=BYTES and no-file=COUNT", option="jailer_limits", wanted=f"{key}={value}"
+            )
     for key, value in config.jailer_cgroups:
         if not re.fullmatch(r"[a-z0-9_]+(\.[A-Za-z0-9_]+)+", key) or not value or "=" in value:
-            raise ConfigError("this is no setting of a cgroup, such as cpu.shares=512", option="jailer_cgroups", wanted=f"{key}={value}")
+            raise ConfigError(
+                "this is no setting of a cgroup, such as cpu.shares=512",
+                option="jailer_cgroups",
+                wanted=f"{key}={value}",
+            )
     if config.network_namespace and not _is_namespace(config.network_namespace):
-        raise AssetError("there is no such network namespace", option="network_namespace", wanted=config.network_namespace)
+        raise AssetError(
+            "there is no such network namespace", option="network_namespace", wanted=config.network_namespace
+        )
     config.chroot_base_dir = config.chroot_base_dir or default_base(context)
     jailer.check_base(config.chroot_base_dir)
     return jailer.plan_jail(config, own_name(config, context), config.chroot_base_dir, os.path.basename(firecracker))
@@ -234,13 +278,22 @@ def find_jailer(config: HypervisorConfig) -> str:
     named = config.jailer_asset_path()
     if config.jailer == "none":
         if named:
-            raise ConfigError("jailer: none and jailer_path exclude each other", option="jailer_path", wanted=named, fix="Leave one of them out.")
+            raise ConfigError(
+                "jailer: none and jailer_path exclude each other",
+                option="jailer_path",
+                wanted=named,
+                fix="Leave one of them out.",
+            )
         return ""
     if named or os.geteuid() != 0:
         return named
     directory, name = os.path.split(os.path.realpath(config.hypervisor_path))
     # In a release, both have the version in their names.
-    beside = (os.path.join(directory, other) for other in dict.fromkeys((name.replace("firecracker", "jailer"), "jailer")) if other != name)
+    beside = (
+        os.path.join(directory, other)
+        for other in dict.fromkeys((name.replace("firecracker", "jailer"), "jailer"))
+        if other != name
+    )
     return next((path for path in beside if os.access(path, os.X_OK)), "")
 
 
@@ -283,7 +336,9 @@ def check_device(
     elif isinstance(device, Vsock):
         dialect.require_endpoint(version, "PUT", "/vsock", "vsock", "devices", name)
         if jail is not None and device.uds_path:
-            raise ConfigError("a vsock's socket lies in the jail", option="devices", wanted=device.uds_path, fix="Leave its path out.")
+            raise ConfigError(
+                "a vsock's socket lies in the jail", option="devices", wanted=device.uds_path, fix="Leave its path out."
+            )
         if jail is None and device.uds_path:
             socket_path(device.uds_path)
             check_socket_place(device.uds_path, device.uds_path in sockets)
@@ -341,7 +396,9 @@ def _check_balloon(balloon: Balloon, config: HypervisorConfig, version: Version)
         dialect.require(version, "page_hints", "devices", balloon.id)
     if balloon.size_mb > config.memory_size:
         raise ConfigError(
-            f"a balloon cannot hold more than the {config.memory_size} MiB that the VM boots with", option="size_mb", wanted=balloon.size_mb
+            f"a balloon cannot hold more than the {config.memory_size} MiB that the VM boots with",
+            option="size_mb",
+            wanted=balloon.size_mb,
         )
 
 
@@ -370,6 +427,8 @@ def _check_interface(net: NetworkDevice, config: HypervisorConfig, version: Vers
         dialect.require(version, "mtu", "devices", net.mtu)
     if config.network_namespace:
         if net.bridge:
-            raise ConfigError("bridges in another network namespace are the user's affair", option="devices", wanted=net.bridge)
+            raise ConfigError(
+                "bridges in another network namespace are the user's affair", option="devices", wanted=net.bridge
+            )
     elif net.bridge:
         check_bridge(net.bridge)

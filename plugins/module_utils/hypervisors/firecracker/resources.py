@@ -106,7 +106,9 @@ def device(record: Device, path: str = "") -> Request:
     if isinstance(record, EntropyDevice):
         return Request("/entropy", {"rate_limiter": rate_limiter(record.rate_limit)} if record.rate_limit else {})
     raise Unsupported(
-        f"Firecracker has no device for {type(record).__name__} {device_id(record)}", option="devices", wanted=device_id(record)
+        f"Firecracker has no device for {type(record).__name__} {device_id(record)}",
+        option="devices",
+        wanted=device_id(record),
     )
 
 
@@ -145,7 +147,10 @@ def balloon(record: Balloon, version: Version) -> Request:
 
 def metadata(service: MetadataService) -> list[Request]:
     """The metadata service and, where there are any, its contents."""
-    body: dict[str, Any] = {"network_interfaces": [api_id(name) for name in service.interfaces], "version": service.version}
+    body: dict[str, Any] = {
+        "network_interfaces": [api_id(name) for name in service.interfaces],
+        "version": service.version,
+    }
     if service.address:
         body["ipv4_address"] = service.address
     if service.imds_compat:
@@ -159,7 +164,9 @@ def difference(old: Any, new: dict[str, Any]) -> dict[str, Any]:
     patch: dict[str, Any] = dict.fromkeys((name for name in old if name not in new), None)
     for name, value in new.items():
         if name not in old or old[name] != value:
-            patch[name] = difference(old[name], value) if isinstance(value, dict) and isinstance(old.get(name), dict) else value
+            patch[name] = (
+                difference(old[name], value) if isinstance(value, dict) and isinstance(old.get(name), dict) else value
+            )
     return patch
 
 

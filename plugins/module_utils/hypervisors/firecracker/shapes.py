@@ -53,14 +53,23 @@ INTERFACE = Record(
     },
 )
 PMEM = Record(
-    {"id": ID}, {"path_on_host": Maybe(PATH), "root_device": Maybe(Flag()), "read_only": Maybe(Flag()), "rate_limiter": Maybe(LIMITER)}
+    {"id": ID},
+    {
+        "path_on_host": Maybe(PATH),
+        "root_device": Maybe(Flag()),
+        "read_only": Maybe(Flag()),
+        "rate_limiter": Maybe(LIMITER),
+    },
 )
 VSOCK = Record({}, {"guest_cid": Maybe(Number(most=2**32 - 1)), "uds_path": Maybe(PATH)})
 MACHINE = Record(
     {"vcpu_count": VCPUS, "mem_size_mib": MIB},
     {"smt": Flag(), "cpu_template": Maybe(WORD), "track_dirty_pages": Flag(), "huge_pages": Maybe(WORD)},
 )
-MMDS_CONFIG = Record({}, {"version": WORD, "ipv4_address": Maybe(WORD), "imds_compat": Flag(), "network_interfaces": ListOf(ID, most=256)})
+MMDS_CONFIG = Record(
+    {},
+    {"version": WORD, "ipv4_address": Maybe(WORD), "imds_compat": Flag(), "network_interfaces": ListOf(ID, most=256)},
+)
 BALLOON = Record(
     {},
     {

@@ -201,7 +201,11 @@ def _create(machine: Vm, destination: str, memory: str, diff: bool, timeout: flo
     jail = machine.state.jail
     places = {STATE_FILE: os.path.join(destination, STATE_FILE), MEMORY_FILE: memory}
     seen = {name: f"/{PASSAGE}/{name}" for name in places} if jail else places
-    body = {"snapshot_type": "Diff" if diff else "Full", "snapshot_path": seen[STATE_FILE], "mem_file_path": seen[MEMORY_FILE]}
+    body = {
+        "snapshot_type": "Diff" if diff else "Full",
+        "snapshot_path": seen[STATE_FILE],
+        "mem_file_path": seen[MEMORY_FILE],
+    }
     if jail is None:
         machine.api().put("/snapshot/create", body, timeout)
     else:
@@ -231,7 +235,9 @@ def _link_base(machine: Vm, config: HypervisorConfig, link: str) -> bool:
     return True
 
 
-def restore(machine: Vm, config: HypervisorConfig, devices: list[Device], jail: Jail | None, source: str, timeout: float) -> None:
+def restore(
+    machine: Vm, config: HypervisorConfig, devices: list[Device], jail: Jail | None, source: str, timeout: float
+) -> None:
     """Start a Firecracker from what `save` wrote; its VM is paused. On failure nothing of the attempt is left.
 
     :param devices: those that the VM had
@@ -407,7 +413,11 @@ def _take_out(jail: Jail, passage: Directory, name: str, path: str) -> None:
                 finally:
                     os.close(descriptor)
     except OSError as error:
-        raise VmmError("what was saved in the jail cannot be taken out of it", wanted=jail.path(f"{PASSAGE}/{name}"), answer=str(error)) from error
+        raise VmmError(
+            "what was saved in the jail cannot be taken out of it",
+            wanted=jail.path(f"{PASSAGE}/{name}"),
+            answer=str(error),
+        ) from error
 
 
 def _drop(paths: list[str]) -> None:
@@ -443,7 +453,9 @@ def read(source: str) -> Saved:
     """
     try:
         with open(os.path.join(source, DESCRIPTION_FILE), encoding="utf-8") as stream:
-            value = parsed(stream.read(DESCRIPTION_LIMIT + 1), f"the description of the saved VM in {source}", DESCRIPTION_LIMIT)
+            value = parsed(
+                stream.read(DESCRIPTION_LIMIT + 1), f"the description of the saved VM in {source}", DESCRIPTION_LIMIT
+            )
         os.stat(os.path.join(source, STATE_FILE))
         value = checked(DESCRIPTION, value, f"the description of the saved VM in {source}")
         rest = {name: value[name] for name in ("vcpus", "vsock", "diff", "files") if name in value}

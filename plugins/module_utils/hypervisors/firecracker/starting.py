@@ -91,7 +91,9 @@ def start(machine: Vm, config: HypervisorConfig, devices: list[Device], jail: Ja
         boot(machine, config, devices, api, host, deadline)
 
 
-def boot(machine: Vm, config: HypervisorConfig, devices: list[Device], api: ApiClient, host: HostSide, deadline: float) -> None:
+def boot(
+    machine: Vm, config: HypervisorConfig, devices: list[Device], api: ApiClient, host: HostSide, deadline: float
+) -> None:
     """Make the VM of a Firecracker that was just launched, let it run, and read back that it does."""
     for request in requests(machine, config, devices, host):
         api.put(request.path, request.body, max(API_SECONDS, deadline - time.monotonic()))
@@ -126,7 +128,13 @@ def launched(
 
 
 def _launched(
-    machine: Vm, config: HypervisorConfig, devices: list[Device], jail: Jail | None, deadline: float, template: str, claims: contextlib.ExitStack
+    machine: Vm,
+    config: HypervisorConfig,
+    devices: list[Device],
+    jail: Jail | None,
+    deadline: float,
+    template: str,
+    claims: contextlib.ExitStack,
 ) -> Iterator[tuple[ApiClient, HostSide]]:
     try:
         # No other VM gets the files until Firecracker has them open, or has ended.
@@ -208,7 +216,9 @@ def _launch(machine: Vm, config: HypervisorConfig, deadline: float) -> ApiClient
     # The jailer became Firecracker, or its child did: who answers now is whom to remember.
     found = next(machine.processes(), None)
     if found is None:
-        raise LaunchError("a Firecracker answers that is not the one that was started", argv=words, log=machine.console_log)
+        raise LaunchError(
+            "a Firecracker answers that is not the one that was started", argv=words, log=machine.console_log
+        )
     if found != machine.state.process:
         machine.state.process = found
         machine.context.checkpoint()
@@ -222,13 +232,24 @@ def argv(machine: Vm, config: HypervisorConfig) -> list[str]:
     if can(machine.version, "log_arguments"):
         # From its first word on, so that nothing but the guest's console goes to its standard output.
         level = config.vmm_log_level or ("debug" if config.debug else LOG_LEVEL)
-        arguments += ["--log-path", f"/{VMM_LOG}" if jail else machine.log, "--level", level.capitalize(), "--show-level"]
+        arguments += [
+            "--log-path",
+            f"/{VMM_LOG}" if jail else machine.log,
+            "--level",
+            level.capitalize(),
+            "--show-level",
+        ]
         if config.debug:
             arguments.append("--show-log-origin")
     if config.mmds_size_limit:
         # A request's body has the contents, and a little around them.
         size = config.mmds_size_limit
-        arguments += ["--mmds-size-limit", str(size), "--http-api-max-payload-size", str(max(size, LARGEST_REQUEST) + 1024)]
+        arguments += [
+            "--mmds-size-limit",
+            str(size),
+            "--http-api-max-payload-size",
+            str(max(size, LARGEST_REQUEST) + 1024),
+        ]
     if config.enable_pci:
         arguments.append("--enable-pci")
     firecracker = os.path.realpath(config.hypervisor_path)

@@ -109,7 +109,11 @@ class FirecrackerState:
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> FirecrackerState:
         """The state from its JSON value; what a later version added is left out."""
-        value = checked(shape_of(cls, process=Anything(), jail=Maybe(Record(shape_of(Jail).optional))), value, "the recorded state of Firecracker")
+        value = checked(
+            shape_of(cls, process=Anything(), jail=Maybe(Record(shape_of(Jail).optional))),
+            value,
+            "the recorded state of Firecracker",
+        )
         state = cls(**value)
         state.process = ProcessIdentity.from_dict(value.get("process"))
         state.jail = Jail(**value["jail"]) if value.get("jail") else None

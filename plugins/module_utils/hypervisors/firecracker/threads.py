@@ -40,7 +40,9 @@ def vcpu_threads(pid: int, proc: str = "/proc") -> dict[int, int]:
         if int(thread) == pid:
             continue
         try:
-            with open(os.path.join(proc, str(pid), "task", thread, "comm"), encoding="utf-8", errors="replace") as stream:
+            with open(
+                os.path.join(proc, str(pid), "task", thread, "comm"), encoding="utf-8", errors="replace"
+            ) as stream:
                 name = stream.read().rstrip("\n")
         except (FileNotFoundError, ProcessLookupError):
             continue  # It ended while we looked.

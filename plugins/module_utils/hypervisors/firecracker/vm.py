@@ -138,7 +138,9 @@ class Vm(ProcessVm):
         if first is not None:
             yield first
         for pid, words in command_lines():
-            mine = in_jail(pid, jail) or _enters(words, jail) if jail else self.socket in words and "--api-sock" in words
+            mine = (
+                in_jail(pid, jail) or _enters(words, jail) if jail else self.socket in words and "--api-sock" in words
+            )
             found = identify(pid) if mine and pid != os.getpid() else None
             if found is not None and found != first:
                 yield found
@@ -293,7 +295,9 @@ class Vm(ProcessVm):
         """
         jail, stuck = self.state.jail, None
         for _round in range(ROUNDS):
-            found = {identity.pid: identity for identity in (self.process(), *(self.processes() if jail else ())) if identity}
+            found = {
+                identity.pid: identity for identity in (self.process(), *(self.processes() if jail else ())) if identity
+            }
             if not found:
                 return
             stuck = None

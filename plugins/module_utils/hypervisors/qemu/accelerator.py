@@ -86,14 +86,18 @@ def probe(qemu: str, kernel: str = "", device: str = "/dev/kvm") -> Verdict:
     outcome = run_rom(qemu, "kvm") if has_rom else "ran"
     if outcome != "ran":
         if run_rom(qemu, "tcg") != "ran":
-            return Verdict("tcg", f"a test ROM {outcome} with KVM, and does not run with TCG either: check {qemu}", "rom")
+            return Verdict(
+                "tcg", f"a test ROM {outcome} with KVM, and does not run with TCG either: check {qemu}", "rom"
+            )
         return Verdict("tcg", f"{device} opens, but a test ROM {outcome} under KVM while it runs under TCG", "rom")
     if kernel:
         outcome = run_kernel(qemu, "kvm", kernel, architecture=architecture)
         if outcome != "ran":
             return Verdict("tcg", f"{device} opens, but {kernel} {outcome} under KVM", "kernel")
         return Verdict("kvm", f"{kernel} reached user space under KVM", "kernel")
-    return Verdict("kvm", "a test ROM ran under KVM" if has_rom else f"{device} answers", "rom" if has_rom else "device")
+    return Verdict(
+        "kvm", "a test ROM ran under KVM" if has_rom else f"{device} answers", "rom" if has_rom else "device"
+    )
 
 
 def _device_problem(device: str) -> str:
@@ -156,10 +160,16 @@ def run_rom(qemu: str, accelerator: str, seconds: float = ROM_SECONDS) -> str:
         code, output = _run(qemu, arguments, seconds)
     if code is None:
         return f"did not finish within {seconds:g} s"
-    return "ran" if code == ROM_EXIT else f"ended with exit code {code} {output.decode('utf-8', 'replace').strip()[-200:]}".rstrip()
+    return (
+        "ran"
+        if code == ROM_EXIT
+        else f"ended with exit code {code} {output.decode('utf-8', 'replace').strip()[-200:]}".rstrip()
+    )
 
 
-def run_kernel(qemu: str, accelerator: str, kernel: str, seconds: float = KERNEL_SECONDS, architecture: Architecture = X86_64) -> str:
+def run_kernel(
+    qemu: str, accelerator: str, kernel: str, seconds: float = KERNEL_SECONDS, architecture: Architecture = X86_64
+) -> str:
     """Boot a kernel with the marker's init: `ran`, or what happened instead."""
     machine = MACHINES[architecture.default_machine]
     options = "".join(f",{name}={value}" for name, value in machine.options.items())
@@ -173,12 +183,32 @@ def run_kernel(qemu: str, accelerator: str, kernel: str, seconds: float = KERNEL
     with tempfile.NamedTemporaryFile(prefix="kata-probe-", suffix=".cpio") as initrd:
         initrd.write(archive.to_bytes())
         initrd.flush()
-        arguments = ["-machine", f"{machine.name}{options},accel={accelerator}", "-m", str(memory), "-kernel", kernel, "-initrd", initrd.name]
-        arguments += ["-append", f"console={console} quiet panic=-1", "-serial", "stdio", "-cpu", "host" if accelerator == "kvm" else architecture.cpu]
+        arguments = [
+            "-machine",
+            f"{machine.name}{options},accel={accelerator}",
+            "-m",
+            str(memory),
+            "-kernel",
+            kernel,
+            "-initrd",
+            initrd.name,
+        ]
+        arguments += [
+            "-append",
+            f"console={console} quiet panic=-1",
+            "-serial",
+            "stdio",
+            "-cpu",
+            "host" if accelerator == "kvm" else architecture.cpu,
+        ]
         code, output = _run(qemu, arguments, seconds)
     if MARKER in output:
         return "ran"
-    return f"did not reach user space within {seconds:g} s" if code is None else f"did not reach user space (exit code {code})"
+    return (
+        f"did not reach user space within {seconds:g} s"
+        if code is None
+        else f"did not reach user space (exit code {code})"
+    )
 
 
 def _run(qemu: str, arguments: list[str], seconds: float) -> tuple[int | None, bytes]:

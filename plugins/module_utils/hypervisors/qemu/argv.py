@@ -62,7 +62,9 @@ MODERN = Dialect(
 )
 #: QEMU 5.2 to 6.1 know today's words, but -device takes no JSON before 6.2, and -object and -netdev none before 6.0, nor a
 #: throttle group's limits as one property: its x-iops-total and the others are taken by all of them.
-TRANSITIONAL = dataclasses.replace(MODERN, name="transitional", json_heads={"blockdev": "driver"}, inner_names={"limits": "x-"})
+TRANSITIONAL = dataclasses.replace(
+    MODERN, name="transitional", json_heads={"blockdev": "driver"}, inner_names={"limits": "x-"}
+)
 
 
 def dialect_for(version: tuple[int, ...]) -> Dialect:

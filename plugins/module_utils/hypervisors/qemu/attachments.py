@@ -98,7 +98,10 @@ def detach(machine: vm.Vm, config: HypervisorConfig, device: Device) -> None:
     kind = machine_named(config.hypervisor_machine_type)
     if isinstance(device, (BlockDrive, PmemDrive)) and parts.is_memory(device, config.block_device_driver):
         raise Unsupported(
-            "QEMU takes no file out of a running guest's memory", option="devices", wanted=identifier, fix="Restart it (disruption: restart)."
+            "QEMU takes no file out of a running guest's memory",
+            option="devices",
+            wanted=identifier,
+            fix="Restart it (disruption: restart).",
         )
     if isinstance(device, BlockDrive) and device.rate_limit is None:
         # A change of limits that was killed half-way may have left a limiter.
@@ -143,7 +146,9 @@ def limit(machine: vm.Vm, drive: BlockDrive) -> None:
         names = descriptor_sets(qmp).get(int(path.rpartition("/")[2]), [])
         path = drive.file if file_name(drive) in names else ""
     if path != drive.file:
-        raise Unsupported("only the limits of a plugged disk can change", option="devices", wanted=drive.file, fix="Unplug it first.")
+        raise Unsupported(
+            "only the limits of a plugged disk can change", option="devices", wanted=drive.file, fix="Unplug it first."
+        )
     front = f"/machine/peripheral/{parts.frontend_id(drive)}"
     wanted = parts.limiter(drive)
     known = parts.limiter(dataclasses.replace(drive, rate_limit=drive.rate_limit or RateLimit()))

@@ -30,7 +30,9 @@ ROOT_PORT = "pcie-root-port"
 #: Bridges and root ports that the root bus has room for beside the machine's own devices.
 MOST_BRIDGES = 20
 #: What is stored of a bridge.
-SHAPE = Record({"Type": Text(64), "ID": Text(256)}, {"Addr": Number(0, 2**31 - 1), "Address": Maybe(MapOf(Text(4096), most=256))})
+SHAPE = Record(
+    {"Type": Text(64), "ID": Text(256)}, {"Addr": Number(0, 2**31 - 1), "Address": Maybe(MapOf(Text(4096), most=256))}
+)
 SLOT_NUMBER = re.compile("[0-9]{1,3}")
 
 
@@ -97,7 +99,9 @@ class Slot:
 
 def make_bridges(count: int, bridge_type: str) -> list[Bridge]:
     """New bridges of a type (pci or pcie), each with its place on the root bus."""
-    return [Bridge(bridge_type, f"{bridge_type}-bridge-{number}", FIRST_BRIDGE_ADDRESS + number) for number in range(count)]
+    return [
+        Bridge(bridge_type, f"{bridge_type}-bridge-{number}", FIRST_BRIDGE_ADDRESS + number) for number in range(count)
+    ]
 
 
 def with_root_ports(bridges: list[Bridge], count: int) -> list[Bridge]:
@@ -122,7 +126,9 @@ def allocate(bridges: list[Bridge], device_id: str, ports: str = "last") -> Slot
         bridges = [bridge for bridge in bridges if bridge.type == ROOT_PORT]
         if not bridges:
             raise StateError(
-                "this VM has no root port for it", wanted=device_id, fix="Give root_ports, and restart it (disruption: restart)."
+                "this VM has no root port for it",
+                wanted=device_id,
+                fix="Give root_ports, and restart it (disruption: restart).",
             )
     if not bridges:
         raise StateError(
@@ -135,7 +141,11 @@ def allocate(bridges: list[Bridge], device_id: str, ports: str = "last") -> Slot
             if number not in bridge.slots:
                 bridge.slots[number] = device_id
                 return Slot(bridge, number)
-    raise StateError("no more bridge slots available", wanted=device_id, fix="Give it more bridges or root_ports, and restart it (disruption: restart).")
+    raise StateError(
+        "no more bridge slots available",
+        wanted=device_id,
+        fix="Give it more bridges or root_ports, and restart it (disruption: restart).",
+    )
 
 
 def find(bridges: list[Bridge], device_id: str) -> Slot | None:

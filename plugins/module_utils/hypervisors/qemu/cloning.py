@@ -104,7 +104,10 @@ def check_source(machine: vm.Vm, config: HypervisorConfig) -> None:
     """
     description = migration.read_description(config.devices_state_path)
     if description.get("qemu_version") != machine.state.qemu_version:
-        made, now = (".".join(map(str, version or [])) for version in (description.get("qemu_version"), machine.state.qemu_version))
+        made, now = (
+            ".".join(map(str, version or []))
+            for version in (description.get("qemu_version"), machine.state.qemu_version)
+        )
         raise StateError(
             f"the template was made by QEMU {made}, and this is {now}",
             option="template",
@@ -118,7 +121,10 @@ def check_source(machine: vm.Vm, config: HypervisorConfig) -> None:
     ):
         if wanted < least:
             raise ConfigError(
-                f"the template has {least}, and its clones cannot have less", option=option, wanted=wanted, fix="Give at least that."
+                f"the template has {least}, and its clones cannot have less",
+                option=option,
+                wanted=wanted,
+                fix="Give at least that.",
             )
         if wanted > least and not grows:
             raise Unsupported(
@@ -147,7 +153,13 @@ def clone(machine: vm.Vm, config: HypervisorConfig, timeout: float) -> None:
     description = migration.read_description(source)
     boot = QemuState.from_dict(description["state"])
     machine.state = dataclasses.replace(
-        boot, uuid=machine.state.uuid, own_uid=machine.state.own_uid, qemu_version=machine.state.qemu_version, process=None, launching=False, daemons={}
+        boot,
+        uuid=machine.state.uuid,
+        own_uid=machine.state.own_uid,
+        qemu_version=machine.state.qemu_version,
+        process=None,
+        launching=False,
+        daemons={},
     )
     config = dataclasses.replace(config, accelerator=boot.accelerator)
     try:

@@ -143,7 +143,11 @@ def command_line(plan: VmPlan, dialect: Dialect) -> list[str]:
 
 def machine(plan: VmPlan) -> Argument:
     """-machine: type, accelerator, memory backend, and the user's own words."""
-    properties: dict[str, Scalar | None] = {**plan.machine.options, "accel": plan.accelerator, "memory-backend": MEMORY_ID}
+    properties: dict[str, Scalar | None] = {
+        **plan.machine.options,
+        "accel": plan.accelerator,
+        "memory-backend": MEMORY_ID,
+    }
     if plan.accelerator == "kvm":
         properties["kernel-irqchip"] = True
     image_is_nvdimm = image_driver(plan.config) == "nvdimm" and plan.config.image_path
@@ -176,7 +180,10 @@ def monitors(plan: VmPlan, dialect: Dialect) -> list[Argument]:
         arguments.append(Argument("mon", None, {"chardev": name, "mode": "control"}))
     if plan.events:
         # A pipe may be two files as well. What QEMU reads there switches events on; what it writes tells how the VM ended, though nobody listens.
-        arguments += [Argument("chardev", "pipe", {"id": "events", "path": plan.events}), Argument("mon", None, {"chardev": "events", "mode": "control"})]
+        arguments += [
+            Argument("chardev", "pipe", {"id": "events", "path": plan.events}),
+            Argument("mon", None, {"chardev": "events", "mode": "control"}),
+        ]
     return arguments
 
 
@@ -271,7 +278,13 @@ def serial_console(plan: VmPlan, dialect: Dialect) -> list[Argument]:
         Argument(
             "chardev",
             "socket",
-            {"id": "console", "fd": plan.console_fd, **dialect.server_socket, "logfile": plan.console_log, "logappend": True},
+            {
+                "id": "console",
+                "fd": plan.console_fd,
+                **dialect.server_socket,
+                "logfile": plan.console_log,
+                "logappend": True,
+            },
         ),
         Argument("serial", "chardev:console"),
     ]
@@ -282,7 +295,9 @@ def agent_channel(plan: VmPlan, dialect: Dialect) -> list[Argument]:
     return [
         Argument("chardev", "socket", {"id": "agent", "fd": plan.agent_fd, **dialect.server_socket}),
         Argument("device", virtio(plan, "virtio-serial"), {"id": "serial0"}),
-        Argument("device", "virtserialport", {"bus": "serial0.0", "chardev": "agent", "id": "agent0", "name": AGENT_PORT}),
+        Argument(
+            "device", "virtserialport", {"bus": "serial0.0", "chardev": "agent", "id": "agent0", "name": AGENT_PORT}
+        ),
     ]
 
 
@@ -303,13 +318,21 @@ def image(plan: VmPlan) -> list[Argument]:
     handed = []
     if plan.image_fd >= 0:
         file["filename"] = f"/dev/fdset/{plan.image_fd}"
-        handed = [Argument("add-fd", None, {"fd": plan.image_fd, "set": plan.image_fd, "opaque": f"image {config.image_path}"})]
+        handed = [
+            Argument(
+                "add-fd", None, {"fd": plan.image_fd, "set": plan.image_fd, "opaque": f"image {config.image_path}"}
+            )
+        ]
     node = Argument("blockdev", config.image_format or "raw", {"node-name": "image", "read-only": True, "file": file})
     if node.head != "raw":
         # Whatever the header names is not opened.
         node.properties["backing"] = None
     if driver == "virtio-scsi":
-        disk = Argument("device", "scsi-hd", {"id": "image0", "drive": "image", "bus": "scsi0.0", "scsi-id": IMAGE_SCSI_ID, "lun": 0})
+        disk = Argument(
+            "device",
+            "scsi-hd",
+            {"id": "image0", "drive": "image", "bus": "scsi0.0", "scsi-id": IMAGE_SCSI_ID, "lun": 0},
+        )
         return [*handed, node, *_scsi_bus(plan), disk]
     return [*handed, node, Argument("device", virtio(plan, "virtio-blk"), {"id": "image0", "drive": "image"})]
 
@@ -347,7 +370,9 @@ def _copied(plan: VmPlan) -> dict[str, Scalar]:
 
 def scsi_controller(plan: VmPlan) -> list[Argument]:
     """The controller that SCSI disks are plugged into, where the image has not brought it already."""
-    if plan.config.block_device_driver != "virtio-scsi" or (plan.config.image_path and image_driver(plan.config) == "virtio-scsi"):
+    if plan.config.block_device_driver != "virtio-scsi" or (
+        plan.config.image_path and image_driver(plan.config) == "virtio-scsi"
+    ):
         return []
     return _scsi_bus(plan)
 
@@ -395,7 +420,9 @@ def plugged_before(plan: VmPlan) -> list[Argument]:
     """What was plugged in while the VM ran and must be there again to take its state over."""
     arguments = []
     for cpu in plan.hotplugged_vcpus:
-        arguments.append(Argument("device", str(cpu["driver"]), {key: value for key, value in cpu.items() if key != "driver"}))
+        arguments.append(
+            Argument("device", str(cpu["driver"]), {key: value for key, value in cpu.items() if key != "driver"})
+        )
     for dimm in plan.dimms:
         backend = f"mem{dimm['slot']}"
         kind, shared = ("memory-backend-memfd", {"share": True}) if plan.shared_memory else ("memory-backend-ram", {})
@@ -421,7 +448,9 @@ def root_parameters(plan: VmPlan) -> list[Param]:
     """Where the guest finds its root file system."""
     if not plan.config.image_path or plan.config.initrd_path:
         return []
-    disk, separator = {"virtio-blk": ("vda", ""), "virtio-scsi": ("sda", "")}.get(image_driver(plan.config), ("pmem0", "p"))
+    disk, separator = {"virtio-blk": ("vda", ""), "virtio-scsi": ("sda", "")}.get(
+        image_driver(plan.config), ("pmem0", "p")
+    )
     device = f"/dev/{disk}{separator}1" if plan.image_partitioned else f"/dev/{disk}"
     mapped = [Param("rootflags", "dax")] if plan.image_mapped else []
     return [Param("root", device), *mapped, Param("ro"), Param("rootfstype", "ext4"), Param("rootwait")]

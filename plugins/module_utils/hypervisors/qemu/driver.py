@@ -125,7 +125,9 @@ class QemuHypervisor(ProcessHypervisor):
         with self.vm.named_errors():
             description = migration.read_description(source)
             migration.check_version(
-                description, list(preparation.known_version(self.config.hypervisor_path, self.context)), self.config.hypervisor_path
+                description,
+                list(preparation.known_version(self.config.hypervisor_path, self.context)),
+                self.config.hypervisor_path,
             )
             QemuState.from_dict(description["state"])
 
@@ -307,7 +309,11 @@ class QemuHypervisor(ProcessHypervisor):
         """Whom QEMU runs as, asked of the kernel: records of earlier versions do not tell."""
         from ansible_collections.kata.hypervisor.plugins.module_utils.process import uid_of
 
-        uid = uid_of(self.vm.state.process.pid) if self.vm.state.process is not None and self.vm.state.process.is_alive() else -1
+        uid = (
+            uid_of(self.vm.state.process.pid)
+            if self.vm.state.process is not None and self.vm.state.process.is_alive()
+            else -1
+        )
         return {"vmm_uid": uid} if uid >= 0 else {}
 
     def _exit_reason(self) -> dict[str, str]:
@@ -331,7 +337,8 @@ class QemuHypervisor(ProcessHypervisor):
             pause=True,
             save=True,
             vcpu_hotplug=machine.vcpu_hotplug,
-            vcpu_unplug=machine.vcpu_hotplug and ((machine.vcpu_unplug and self.vm.unplugs_vcpus()) or self.vm.agent_connected),
+            vcpu_unplug=machine.vcpu_hotplug
+            and ((machine.vcpu_unplug and self.vm.unplugs_vcpus()) or self.vm.agent_connected),
             memory_grow=resizable,
             memory_shrink=resizable,
             network_hotplug=hotplug,

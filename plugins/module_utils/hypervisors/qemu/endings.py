@@ -61,7 +61,9 @@ def prepare(run_dir: str, uid: int = -1, gid: int = -1) -> None:
                 finally:
                     os.close(descriptor)
     except OSError as error:
-        raise HostError(f"the files for events in {run_dir} cannot be made", option="run_dir", answer=str(error)) from error
+        raise HostError(
+            f"the files for events in {run_dir} cannot be made", option="run_dir", answer=str(error)
+        ) from error
 
 
 def ending(run_dir: str, console: str) -> Ending:

@@ -36,7 +36,8 @@ def freshen(machine: vm.Vm, architecture: str) -> None:
     :param architecture: the guest's
     """
     listens = any(
-        chardev.get("label") == "agent" and chardev.get("frontend-open") for chardev in machine.qmp().execute("query-chardev")
+        chardev.get("label") == "agent" and chardev.get("frontend-open")
+        for chardev in machine.qmp().execute("query-chardev")
     )
     if not listens:
         return
@@ -95,5 +96,10 @@ def reseed_program(architecture: str) -> bytes:
     from ansible_collections.kata.hypervisor.plugins.module_utils.tiny_programs import RESULT, Call, program
 
     # With standard input closed, what is opened next has its number.
-    calls = [Call("close", (0,)), Call("openat", (0, b"/dev/urandom\0", os.O_WRONLY)), Call("ioctl", (0, RNDRESEEDCRNG, 0)), Call("exit", (RESULT,))]
+    calls = [
+        Call("close", (0,)),
+        Call("openat", (0, b"/dev/urandom\0", os.O_WRONLY)),
+        Call("ioctl", (0, RNDRESEEDCRNG, 0)),
+        Call("exit", (RESULT,)),
+    ]
     return program(architecture, calls)

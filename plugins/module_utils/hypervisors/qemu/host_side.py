@@ -110,7 +110,9 @@ class HostSide:
         vhosts = {f"{device}-vhost{number}": fd for number, fd in enumerate(self.vhost)}
         listeners = {f"{device}-port": fd for fd in self.listener}
         sockets = {f"{device}-socket": fd for fd in self.socket}
-        names = Descriptors(list(taps), list(vhosts), "".join(listeners), "".join(sockets), "", self.disk_is_block, self.size)
+        names = Descriptors(
+            list(taps), list(vhosts), "".join(listeners), "".join(sockets), "", self.disk_is_block, self.size
+        )
         return names, {**taps, **vhosts, **listeners, **sockets}
 
     def close(self) -> None:
@@ -124,7 +126,9 @@ def complete(device: Device, config: HypervisorConfig, context: Context, seed: s
     :param seed: what makes addresses unique (the VM's UUID)
     """
     if isinstance(device, BlockDrive) and not device.cache and config.block_device_cache_set:
-        device = dataclasses.replace(device, cache=CACHES[config.block_device_cache_direct, config.block_device_cache_noflush])
+        device = dataclasses.replace(
+            device, cache=CACHES[config.block_device_cache_direct, config.block_device_cache_noflush]
+        )
     if isinstance(device, NetworkDevice):
         if not device.mac and device.kind != "macvtap":
             device = dataclasses.replace(device, mac=network.generated_mac(f"{seed}/{device.id}"))
@@ -172,7 +176,9 @@ def _check_kind(device: Device, config: HypervisorConfig, own_socket: str, own: 
             _check_length(device.file)
     elif isinstance(device, NetworkDevice):
         if device.vhost and config.disable_vhost_net:
-            raise ConfigError("disable_vhost_net is set, and this interface has vhost", option="devices", wanted=device.id)
+            raise ConfigError(
+                "disable_vhost_net is set, and this interface has vhost", option="devices", wanted=device.id
+            )
         _check_interface(device, own)
     elif isinstance(device, SerialPort):
         socket_path(device.host_path)
@@ -186,7 +192,10 @@ def _check_kind(device: Device, config: HypervisorConfig, own_socket: str, own: 
     elif isinstance(device, Vsock):
         if not os.path.exists(VHOST_VSOCK_DEVICE):
             raise HostError(
-                f"the host has no {VHOST_VSOCK_DEVICE}", option="devices", wanted=device.id, fix="Load the module vhost_vsock."
+                f"the host has no {VHOST_VSOCK_DEVICE}",
+                option="devices",
+                wanted=device.id,
+                fix="Load the module vhost_vsock.",
             )
     elif isinstance(device, VfioDevice):
         vfio.check(device)
@@ -242,12 +251,22 @@ def _check_disk(drive: BlockDrive | PmemDrive, own: Collection[int], image_forma
     user = disk_users.user_of(drive.file)
     if user:
         raise StateError(
-            "the host itself uses this disk", option="devices", wanted=drive.file, answer=user, fix="Release it on the host first."
+            "the host itself uses this disk",
+            option="devices",
+            wanted=drive.file,
+            answer=user,
+            fix="Release it on the host first.",
         )
     # A block device that was open for writing is looked at anew by udev, so whether it can be written to is only asked.
     block = qcow2.is_block_device(drive.file)
     if block and not drive.read_only and not os.access(drive.file, os.W_OK):
-        raise AssetError("this disk cannot be opened", option="devices", wanted=drive.file, answer="it cannot be written to", fix="Set read_only.")
+        raise AssetError(
+            "this disk cannot be opened",
+            option="devices",
+            wanted=drive.file,
+            answer="it cannot be written to",
+            fix="Set read_only.",
+        )
     descriptor = qcow2.open_disk(drive.file, drive.read_only or block, "devices")
     try:
         qcow2.check_open_image(descriptor, drive.file, image_format, "devices")
@@ -264,15 +283,25 @@ def _check_interface(interface: NetworkDevice, own: Collection[int]) -> None:
     if interface.kind == "tap":
         network.check_tap(interface.tap_name, own)
     if interface.kind == "macvtap" and not network.exists(interface.tap_name):
-        raise HostError("there is no such macvtap interface", option="devices", wanted=interface.tap_name, fix=network.MAKE_MACVTAP)
+        raise HostError(
+            "there is no such macvtap interface", option="devices", wanted=interface.tap_name, fix=network.MAKE_MACVTAP
+        )
     if interface.bridge:
         network.check_bridge(interface.bridge)
     if interface.vhost and not os.path.exists(network.VHOST_NET_DEVICE):
-        raise HostError(f"the host has no {network.VHOST_NET_DEVICE}", option="devices", fix="Load the module vhost_net, or say vhost: false.")
+        raise HostError(
+            f"the host has no {network.VHOST_NET_DEVICE}",
+            option="devices",
+            fix="Load the module vhost_net, or say vhost: false.",
+        )
 
 
 def open_host_side(
-    device: Device, config: HypervisorConfig, context: Context, started: Callable[[ProcessIdentity | None], None], ours: bool = True
+    device: Device,
+    config: HypervisorConfig,
+    context: Context,
+    started: Callable[[ProcessIdentity | None], None],
+    ours: bool = True,
 ) -> HostSide:
     """Open or start what the device needs on the host. On failure nothing stays open.
 
@@ -330,7 +359,9 @@ def _daemon_arguments(volume: Volume, config: HypervisorConfig, path: str) -> li
     :raises Unsupported: it cannot share like that
     """
     daemon = virtiofsd.find_daemon(config.virtio_fs_daemon)
-    return virtiofsd.arguments(daemon, version_text(daemon), path, volume.host_path, config.virtio_fs_cache, volume.read_only)
+    return virtiofsd.arguments(
+        daemon, version_text(daemon), path, volume.host_path, config.virtio_fs_cache, volume.read_only
+    )
 
 
 def _reserve_cid(cid: int) -> int:
@@ -350,7 +381,9 @@ def _reserve_cid(cid: int) -> int:
             raise
         return descriptor
     except OSError as error:
-        raise HostError("the vsock CID cannot be had", option="devices", wanted=cid, answer=str(error), fix="Choose another cid.") from error
+        raise HostError(
+            "the vsock CID cannot be had", option="devices", wanted=cid, answer=str(error), fix="Choose another cid."
+        ) from error
 
 
 def check_parts(device: Device, machine: Machine, config: HypervisorConfig) -> None:
@@ -373,7 +406,11 @@ def open_named(drive: Device, config: HypervisorConfig, uid: int) -> int:
     :param uid: that QEMU runs as
     :raises AssetError: it cannot be opened for that user
     """
-    if not isinstance(drive, (BlockDrive, PmemDrive)) or not is_memory(drive, config.block_device_driver) or not is_own_uid(uid):
+    if (
+        not isinstance(drive, (BlockDrive, PmemDrive))
+        or not is_memory(drive, config.block_device_driver)
+        or not is_own_uid(uid)
+    ):
         return -1
     modes = "r" if drive.read_only else "rw"
     if may_use(own_user("", uid), drive.file, modes):
@@ -406,12 +443,22 @@ def check_hot(device: Device, config: HypervisorConfig, memory_is_shared: bool) 
     :raises NeedsRestart: it would have had to be there, or prepared for, from the start
     """
     restart = "Restart it with the device in its list (disruption: restart)."
-    if isinstance(device, (BlockDrive, PmemDrive)) and is_memory(device, config.block_device_driver) and not config.mem_offset:
+    if (
+        isinstance(device, (BlockDrive, PmemDrive))
+        and is_memory(device, config.block_device_driver)
+        and not config.mem_offset
+    ):
         fix = "Give memory_offset_mb, as much as such files will need and 1024 for each, and restart it (disruption: restart)."
-        raise NeedsRestart("this VM has no room for files in its memory", option="memory_offset_mb", wanted=device.file, fix=fix)
+        raise NeedsRestart(
+            "this VM has no room for files in its memory", option="memory_offset_mb", wanted=device.file, fix=fix
+        )
     if isinstance(device, Volume) and config.shared_fs == "virtio-9p":
-        raise NeedsRestart("a 9p share can only be added while the VM is off", option="devices", wanted=device.id, fix=restart)
+        raise NeedsRestart(
+            "a 9p share can only be added while the VM is off", option="devices", wanted=device.id, fix=restart
+        )
     if needs_shared_memory(device, config) and not memory_is_shared:
         raise NeedsRestart(
-            "this VM's memory is not shared, so no other process can serve a device of it", option="devices", fix=restart
+            "this VM's memory is not shared, so no other process can serve a device of it",
+            option="devices",
+            fix=restart,
         )

@@ -58,7 +58,9 @@ WORDS: dict[str, tuple[tuple[str, str], ...]] = {
 
 def words_of(architecture: Architecture, speaker: str) -> list[Param]:
     """What one of the two (`original` or `today`) says to every guest of an architecture."""
-    return [word for who, text in WORDS[architecture.name] if who in (BOTH, speaker) for word in parse_kernel_params(text)]
+    return [
+        word for who, text in WORDS[architecture.name] if who in (BOTH, speaker) for word in parse_kernel_params(text)
+    ]
 
 
 def kernel_parameters(architecture: Architecture, accelerator: str, host_khz: int, debug: bool) -> list[Param]:

@@ -67,7 +67,9 @@ def launch(
             if child.poll() is not None:
                 raise _launch_error(child, argv, log, str(error)) from error
             raise DeadlineExceeded(
-                f"QEMU did not answer on its monitor within {timeout:g} s", answer=tail(log), log=log,
+                f"QEMU did not answer on its monitor within {timeout:g} s",
+                answer=tail(log),
+                log=log,
                 fix="Give it more time (option timeout), or look into its log.",
             ) from error
     except BaseException:
@@ -78,6 +80,12 @@ def launch(
 
 def _launch_error(child: subprocess.Popen[bytes], argv: list[str], log: str, symptom: str) -> LaunchError:
     code = child.poll()
-    how = "does not speak QMP" if code is None else f"ended with exit code {code}" if code >= 0 else f"was killed by signal {-code}"
+    how = (
+        "does not speak QMP"
+        if code is None
+        else f"ended with exit code {code}"
+        if code >= 0
+        else f"was killed by signal {-code}"
+    )
     words = tail(log, 10).strip()
     return LaunchError(f"QEMU {how}", exit_code=code, argv=argv, answer=words or symptom, log=log)

@@ -94,7 +94,9 @@ def frontend_id(device: Device) -> str:
 
 def needs_slot(device: Device, driver: str) -> bool:
     """Does it take a slot on a bridge? SCSI disks and serial ports sit on controllers of their own."""
-    return not isinstance(device, SerialPort) and not (isinstance(device, BlockDrive) and driver in ("virtio-scsi", "nvdimm"))
+    return not isinstance(device, SerialPort) and not (
+        isinstance(device, BlockDrive) and driver in ("virtio-scsi", "nvdimm")
+    )
 
 
 def is_memory(device: BlockDrive | PmemDrive, driver: str) -> bool:
@@ -176,11 +178,20 @@ def _block(drive: BlockDrive, place: Place, driver: str, descriptors: Descriptor
         front["write-cache"] = "off" if drive.cache == "writethrough" else "on"
     if driver == "virtio-scsi":
         scsi_id, lun = scsi_id_lun(drive.index)
-        return [*backend, Part("device", frontend_id(drive), "scsi-hd", {"bus": "scsi0.0", "scsi-id": scsi_id, "lun": lun, **front})]
+        return [
+            *backend,
+            Part("device", frontend_id(drive), "scsi-hd", {"bus": "scsi0.0", "scsi-id": scsi_id, "lun": lun, **front}),
+        ]
     if driver == "virtio-blk":
-        return [*backend, Part("device", frontend_id(drive), f"virtio-blk-{place.transport}", {**front, **place.properties()})]
+        return [
+            *backend,
+            Part("device", frontend_id(drive), f"virtio-blk-{place.transport}", {**front, **place.properties()}),
+        ]
     raise Unsupported(
-        f"the qemu driver attaches no disk by {driver}", option="devices", wanted=drive.id, fix="Choose virtio-blk or virtio-scsi."
+        f"the qemu driver attaches no disk by {driver}",
+        option="devices",
+        wanted=drive.id,
+        fix="Choose virtio-blk or virtio-scsi.",
     )
 
 
@@ -196,7 +207,11 @@ def _memory(drive: BlockDrive | PmemDrive, place: Place, descriptors: Descriptor
         raise Unsupported("QEMU cannot limit a file in the guest's memory", option="devices", wanted=drive.id)
     if isinstance(drive, BlockDrive) and drive.format != "raw":
         raise ConfigError("a file in the guest's memory is raw", option="devices", wanted=drive.format)
-    backend: dict[str, Any] = {"mem-path": descriptors.file or drive.file, "size": descriptors.size, "share": not drive.read_only}
+    backend: dict[str, Any] = {
+        "mem-path": descriptors.file or drive.file,
+        "size": descriptors.size,
+        "share": not drive.read_only,
+    }
     front: dict[str, Any] = {"memdev": f"file-{drive.id}"}
     if drive.read_only:
         backend["readonly"] = front["unarmed"] = True
@@ -256,7 +271,9 @@ def _network(interface: NetworkDevice, place: Place, descriptors: Descriptors) -
             properties["vhost"] = False
         backend = Part("netdev", netdev, "tap", properties)
     else:
-        raise Unsupported(f"the qemu driver has no network interface of kind {interface.kind}", option="devices", wanted=interface.id)
+        raise Unsupported(
+            f"the qemu driver has no network interface of kind {interface.kind}", option="devices", wanted=interface.id
+        )
     front: dict[str, Any] = {"netdev": netdev, "mac": interface.mac, **place.properties()}
     if interface.queues > 1:
         front["mq"] = True

@@ -103,7 +103,9 @@ def _check_machine(config: HypervisorConfig, machine: Machine) -> None:
     """Refuse what the machine type does not have."""
     name, architecture = machine.name, machine.architecture
     if config.num_vcpus > architecture.max_vcpus:
-        raise ConfigError(f"machine type {name} has {architecture.max_vcpus} vCPUs at most", option="vcpus", wanted=config.num_vcpus)
+        raise ConfigError(
+            f"machine type {name} has {architecture.max_vcpus} vCPUs at most", option="vcpus", wanted=config.num_vcpus
+        )
     if boot_memory_mb(config) % machine.boot_memory_block_mb:
         raise ConfigError(
             f"the memory of machine type {name} comes in blocks of {machine.boot_memory_block_mb} MiB",
@@ -136,7 +138,10 @@ def _check_machine(config: HypervisorConfig, machine: Machine) -> None:
         )
     if config.root_ports and (machine.root_bus != "pcie.0" or not machine.has_bridges):
         raise ConfigError(
-            f"machine type {name} has no PCI Express root", option="root_ports", wanted=config.root_ports, fix="Choose q35 or virt."
+            f"machine type {name} has no PCI Express root",
+            option="root_ports",
+            wanted=config.root_ports,
+            fix="Choose q35 or virt.",
         )
     if machine.has_bridges and config.default_bridges + config.root_ports > MOST_BRIDGES:
         raise ConfigError(
@@ -177,7 +182,10 @@ def _plan_memory(config: HypervisorConfig, context: Context, machine: Machine) -
 
 def _check_places(config: HypervisorConfig, pid: int) -> None:
     """Refuse a memory directory or a source of randomness that is not there: QEMU would say so only when it starts."""
-    for option, path in (("file_mem_backend", config.file_backed_mem_root_dir), ("huge_pages", "/dev/hugepages" if config.huge_pages else "")):
+    for option, path in (
+        ("file_mem_backend", config.file_backed_mem_root_dir),
+        ("huge_pages", "/dev/hugepages" if config.huge_pages else ""),
+    ):
         if path and not os.path.isdir(path):
             raise AssetError("there is no such directory for the guest's memory", option=option, wanted=path)
     if config.huge_pages:
@@ -190,10 +198,15 @@ def _check_unserved(config: HypervisorConfig) -> None:
     """Refuse what is known of the original, and what QEMU has another way for, or none."""
     if config.virtio_fs_cache_size and config.shared_fs == "virtio-fs":
         raise Unsupported(
-            "QEMU has no shared window for virtio-fs", option="virtio_fs_cache_size_mb", wanted=config.virtio_fs_cache_size, fix="Give 0."
+            "QEMU has no shared window for virtio-fs",
+            option="virtio_fs_cache_size_mb",
+            wanted=config.virtio_fs_cache_size,
+            fix="Give 0.",
         )
     if config.use_vsock:
-        raise Unsupported("a vsock is a device here", option="use_vsock", fix="List one of type vsock, with a cid, in devices.")
+        raise Unsupported(
+            "a vsock is a device here", option="use_vsock", fix="List one of type vsock, with a cid, in devices."
+        )
 
 
 def _check_user(config: HypervisorConfig, context: Context) -> None:

@@ -120,9 +120,13 @@ class QmpClient:
                 data = data[sent:]
             self._socket.sendall(data)
         except socket.timeout as error:
-            raise DeadlineExceeded(f"QEMU does not read its monitor; {command} was not taken in time", wanted=command) from error
+            raise DeadlineExceeded(
+                f"QEMU does not read its monitor; {command} was not taken in time", wanted=command
+            ) from error
         except OSError as error:
-            raise QmpConnectionError(f"the connection to QEMU ended before {command}", wanted=command, answer=str(error)) from error
+            raise QmpConnectionError(
+                f"the connection to QEMU ended before {command}", wanted=command, answer=str(error)
+            ) from error
         while True:
             message = self._read_message(deadline, f"the reply to {command}")
             # An error without an id answers a request that QEMU could not even parse: ours, since there is one in flight.
@@ -203,7 +207,9 @@ class QmpClient:
             try:
                 data = self._socket.recv(65536)
             except OSError as error:
-                raise QmpConnectionError(f"the connection to QEMU broke while waiting for {awaited}", answer=str(error)) from error
+                raise QmpConnectionError(
+                    f"the connection to QEMU broke while waiting for {awaited}", answer=str(error)
+                ) from error
             if not data:
                 raise QmpConnectionError(f"QEMU closed the connection while we waited for {awaited}")
             self._buffer += data

@@ -70,10 +70,15 @@ ANSWERS: dict[str, Any] = {
     "query-chardev": ListOf(Record({"label": NAME}, {"frontend-open": Flag(), "filename": NAME})),
     "query-cpus-fast": ListOf(Record({"cpu-index": Number(0, 2**31 - 1), "thread-id": Number(0, 2**31 - 1)})),
     "query-fdsets": ListOf(
-        Record({"fdset-id": Number(0, 2**63 - 1), "fds": ListOf(Record({"fd": Number(0, 2**31 - 1)}, {"opaque": NAME}))}),
+        Record(
+            {"fdset-id": Number(0, 2**63 - 1), "fds": ListOf(Record({"fd": Number(0, 2**31 - 1)}, {"opaque": NAME}))}
+        ),
     ),
     "query-hotpluggable-cpus": ListOf(
-        Record({"type": NAME, "props": MapOf(Number(0, 2**63 - 1), most=32)}, {"qom-path": NAME, "vcpus-count": Number(0, 2**31 - 1)})
+        Record(
+            {"type": NAME, "props": MapOf(Number(0, 2**63 - 1), most=32)},
+            {"qom-path": NAME, "vcpus-count": Number(0, 2**31 - 1)},
+        )
     ),
     "query-memory-devices": ListOf(
         Tagged(
@@ -90,7 +95,15 @@ ANSWERS: dict[str, Any] = {
     "query-memory-size-summary": Record({"base-memory": BYTES}, {"plugged-memory": BYTES}),
     "query-migrate": Record({}, {"status": Text(64), "error-desc": Text(), "blocked-reasons": ListOf(Text())}),
     "query-named-block-nodes": ListOf(
-        Record({}, {"node-name": NAME, "file": NAME, "drv": NAME, "cache": Record({"writeback": Flag(), "direct": Flag(), "no-flush": Flag()})})
+        Record(
+            {},
+            {
+                "node-name": NAME,
+                "file": NAME,
+                "drv": NAME,
+                "cache": Record({"writeback": Flag(), "direct": Flag(), "no-flush": Flag()}),
+            },
+        )
     ),
     "query-status": Record({"status": STATUS}),
     "qom-list": ListOf(Record({"name": NAME, "type": NAME})),

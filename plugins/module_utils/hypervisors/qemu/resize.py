@@ -66,7 +66,9 @@ def plug_vcpus(qmp: QmpClient, count: int) -> int:
     free = [cpu for cpu in qmp.execute("query-hotpluggable-cpus") if "qom-path" not in cpu]
     free.sort(key=lambda cpu: _socket(cpu["props"]))
     if len(free) < count:
-        raise VmmError(f"QEMU has {len(free)} free vCPU sockets and {count} are wanted", fix="Recreate it with more max_vcpus.")
+        raise VmmError(
+            f"QEMU has {len(free)} free vCPU sockets and {count} are wanted", fix="Recreate it with more max_vcpus."
+        )
     _let_guests_see_vcpus(qmp)
     for cpu in free[:count]:
         qmp.execute("device_add", {"driver": cpu["type"], "id": f"cpu-{_socket(cpu['props'])}", **cpu["props"]})
@@ -134,7 +136,9 @@ def remove_device(qmp: QmpClient, identifier: str, timeout: float = GUEST_SECOND
 def _raise_if_refused(qmp: QmpClient, identifier: str) -> None:
     for event in qmp.events():
         data = event.get("data") or {}
-        refused = event["event"] in ("DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR") and data.get("device") == identifier
+        refused = (
+            event["event"] in ("DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR") and data.get("device") == identifier
+        )
         info = data["info"] if isinstance(data.get("info"), dict) else {}
         # ACPI's status for an ejection: 0 done, 0x84 in progress, anything else is a no (ACPI 6.3, _OST).
         refused = refused or (
@@ -351,7 +355,10 @@ def resize_vcpus(vm: Vm, vcpus: int, maximum: int) -> VcpuResize:
     old = plugged - state.offline_vcpus
     if vcpus > maximum:
         raise ConfigError(
-            f"this VM has room for {maximum} vCPUs", option="vcpus", wanted=vcpus, fix="Recreate it with more max_vcpus."
+            f"this VM has room for {maximum} vCPUs",
+            option="vcpus",
+            wanted=vcpus,
+            fix="Recreate it with more max_vcpus.",
         )
     if vcpus == old:
         return VcpuResize(old, old)
@@ -365,7 +372,11 @@ def resize_vcpus(vm: Vm, vcpus: int, maximum: int) -> VcpuResize:
             return VcpuResize(old, plugged, how=how)
         raise Unsupported(
             f"this VM cannot come from {old} to {vcpus} vCPUs without an agent in the guest: "
-            + ("its machine type gives no vCPU back" if state.keeps_vcpus else "QEMU does not survive the removal of a vCPU under TCG"),
+            + (
+                "its machine type gives no vCPU back"
+                if state.keeps_vcpus
+                else "QEMU does not survive the removal of a vCPU under TCG"
+            ),
             option="vcpus",
             wanted=vcpus,
             fix="Run the QEMU guest agent in the guest, or restart it (disruption: restart).",

@@ -57,7 +57,11 @@ if TYPE_CHECKING:
 
 
 def start(
-    machine: vm.Vm, config: HypervisorConfig, devices: list[Device], timeout: float, description: dict[str, Any] | None = None
+    machine: vm.Vm,
+    config: HypervisorConfig,
+    devices: list[Device],
+    timeout: float,
+    description: dict[str, Any] | None = None,
 ) -> None:
     """Start QEMU, paused; on failure nothing of the attempt is left.
 
@@ -117,7 +121,10 @@ def start(
         image = open_image(config)
         drops = late_user(machine, config, user, pieces)
         argv = command_line(machine, config, fds, pieces, description, image, drops)
-        inherited = (*(descriptor for side in sides for descriptor in side.descriptors()), *((image,) if image >= 0 else ()))
+        inherited = (
+            *(descriptor for side in sides for descriptor in side.descriptors()),
+            *((image,) if image >= 0 else ()),
+        )
         first = None if drops else user
         if config.realtime and config.mlock and user is not None and user.is_own:
             from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import vfio
@@ -185,9 +192,16 @@ def late_user(machine: vm.Vm, config: HypervisorConfig, user: User | None, piece
         ("/dev/hugepages" if config.huge_pages else "", "rwx"),
         (config.memory_path if config.boot_to_be_template else "", "rw"),
         (config.memory_path if config.boot_from_template else "", copied),
-        (config.image_path if cmdline.image_driver(config) in cmdline.IMAGE_AS_MEMORY else "", "r" if cmdline.image_driver(config) == "nvdimm" else copied),
+        (
+            config.image_path if cmdline.image_driver(config) in cmdline.IMAGE_AS_MEMORY else "",
+            "r" if cmdline.image_driver(config) == "nvdimm" else copied,
+        ),
         (machine.context.run_dir, "x"),
-        *((part.properties["mem-path"], "r" if part.properties.get("readonly") else "rw") for part in pieces if part.type == "memory-backend-file"),
+        *(
+            (part.properties["mem-path"], "r" if part.properties.get("readonly") else "rw")
+            for part in pieces
+            if part.type == "memory-backend-file"
+        ),
         *(("/dev/vfio", "none") for part in pieces if part.type == "vfio-pci"),
     ]
     return user if any(path and (modes == "none" or not may_use(user, path, modes)) for path, modes in files) else None
@@ -227,7 +241,9 @@ def command_line(
     :raises ConfigError: it cannot be built
     """
     plan = dataclasses.replace(
-        _vm_plan(machine, config, fds, pieces, description), image_fd=image, becomes=f"{drops.uid}:{drops.gid}" if drops else ""
+        _vm_plan(machine, config, fds, pieces, description),
+        image_fd=image,
+        becomes=f"{drops.uid}:{drops.gid}" if drops else "",
     )
     plan.run_with = tuple(machine.state.qemu_version) >= RUN_WITH
     return [config.hypervisor_path, *cmdline.command_line(plan, dialect_for(tuple(machine.state.qemu_version)))]
@@ -235,11 +251,15 @@ def command_line(
 
 def machine_digest(machine: vm.Vm, config: HypervisorConfig, description: dict[str, Any] | None = None) -> str:
     """A digest of the command line without what tells one VM from another: a template's and its clones' are the same."""
-    files = {name: f"/{name}" for name in ("kernel_path", "initrd_path", "image_path", "initramfs_path", "firmware_path")}
+    files = {
+        name: f"/{name}" for name in ("kernel_path", "initrd_path", "image_path", "initramfs_path", "firmware_path")
+    }
     given = {name: path for name, path in files.items() if getattr(config, name)}
     alike = dataclasses.replace(config, **given, boot_to_be_template=False, boot_from_template=False, memory_path="")  # type: ignore[arg-type]
     plan = _vm_plan(machine, alike, (-1, -1, -1, -1), None, description)
-    plan = dataclasses.replace(plan, sandbox_id="", uuid="", pidfile="", console_log="", events="", host_khz=0, incoming=False)
+    plan = dataclasses.replace(
+        plan, sandbox_id="", uuid="", pidfile="", console_log="", events="", host_khz=0, incoming=False
+    )
     words = cmdline.command_line(plan, dialect_for(tuple(machine.state.qemu_version)))
     return hashlib.sha256("\0".join(words).encode()).hexdigest()
 
@@ -318,9 +338,7 @@ def _bridges(config: HypervisorConfig, kind: Machine, recorded: list[bridges.Bri
     return bridges.rearranged(bridges.with_root_ports(wanted, config.root_ports), recorded)
 
 
-def _parts(
-    machine: vm.Vm, config: HypervisorConfig, devices: list[Device], sides: list[HostSide]
-) -> list[Part]:
+def _parts(machine: vm.Vm, config: HypervisorConfig, devices: list[Device], sides: list[HostSide]) -> list[Part]:
     """The parts of the devices that are there from the start; what is opened for them is added to `sides`."""
     wanted: set[str] = set()
     if devices:  # A VM without any is spared the import of all their kinds.

@@ -47,7 +47,9 @@ def check(device: VfioDevice, pci_devices: str = PCI_DEVICES) -> None:
     node = node_of(device, pci_devices)
     if not os.path.exists(node):
         raise HostError(
-            f"the device's IOMMU group is not at {node}", option="devices", wanted=wanted,
+            f"the device's IOMMU group is not at {node}",
+            option="devices",
+            wanted=wanted,
             fix="The host needs an IOMMU that is switched on (intel_iommu=on or amd_iommu=on) and the module vfio.",
         )
     used = _used_by_host(_group_of(device, pci_devices))
@@ -104,7 +106,12 @@ def let_lock(pid: int, memory_mb: int) -> None:
             hard = hard if hard == resource.RLIM_INFINITY else max(hard, wanted)
             resource.prlimit(pid, resource.RLIMIT_MEMLOCK, (wanted, hard))
     except (OSError, ValueError) as error:
-        raise HostError("QEMU cannot be let lock the guest's memory, as its device needs", option="devices", wanted=wanted, answer=str(error)) from error
+        raise HostError(
+            "QEMU cannot be let lock the guest's memory, as its device needs",
+            option="devices",
+            wanted=wanted,
+            answer=str(error),
+        ) from error
 
 
 def _path_of(device: VfioDevice, pci_devices: str) -> str:

@@ -59,12 +59,27 @@ def arguments(daemon: str, version: str, socket_path: str, directory: str, cache
         return [*words, "--sandbox", "namespace", *(["--readonly"] if read_only else [])]
     if read_only:
         raise Unsupported(
-            "this virtiofsd cannot share a directory read-only", option="devices", answer=version, fix="Use the one in Rust, 1.8 or later."
+            "this virtiofsd cannot share a directory read-only",
+            option="devices",
+            answer=version,
+            fix="Use the one in Rust, 1.8 or later.",
         )
     # -o is a list: a comma in the path would end it.
     if "," in directory:
-        raise Unsupported("this virtiofsd cannot share a directory with a comma in its name", option="devices", wanted=directory)
-    return [daemon, f"--socket-path={socket_path}", "-f", "-o", f"source={directory}", "-o", f"cache={cache or 'auto'}", "-o", "sandbox=namespace"]
+        raise Unsupported(
+            "this virtiofsd cannot share a directory with a comma in its name", option="devices", wanted=directory
+        )
+    return [
+        daemon,
+        f"--socket-path={socket_path}",
+        "-f",
+        "-o",
+        f"source={directory}",
+        "-o",
+        f"cache={cache or 'auto'}",
+        "-o",
+        "sandbox=namespace",
+    ]
 
 
 def _rust_cache(cache: str) -> str:
@@ -97,7 +112,9 @@ def start(
         while not os.path.exists(socket_path):
             code = child.poll()
             if code is not None:
-                raise LaunchError(f"virtiofsd ended with exit code {code}", exit_code=code, argv=argv, answer=tail(log, 5), log=log)
+                raise LaunchError(
+                    f"virtiofsd ended with exit code {code}", exit_code=code, argv=argv, answer=tail(log, 5), log=log
+                )
             if time.monotonic() > deadline:
                 raise DeadlineExceeded(f"virtiofsd made no socket within {timeout:g} s", answer=tail(log, 5), log=log)
             time.sleep(0.005)

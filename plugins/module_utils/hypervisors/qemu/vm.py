@@ -139,7 +139,9 @@ class Vm(ProcessVm):
         return self.state.sockets.get(device) or self.context.run_path(f"port-{device}.sock")
 
     def why_off(self) -> str:
-        return (self.ending().reason if self.state.process else "") or why_gone("QEMU", self.state.process, tail(self.log, 3))
+        return (self.ending().reason if self.state.process else "") or why_gone(
+            "QEMU", self.state.process, tail(self.log, 3)
+        )
 
     def ending(self) -> endings.Ending:
         """How the VM that is gone has ended."""

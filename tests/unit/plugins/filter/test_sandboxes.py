@@ -39,7 +39,9 @@ def test_steps_are_in_order_and_have_the_defaults() -> None:
         {"id": "fc", "hypervisor": "firecracker", "order": 2},
         {"id": "old", "state": "absent"},
     ]
-    steps = sandbox_steps(sandboxes, defaults={"memory_mb": 256}, found={"kernel_path": "/k", "memory_mb": 1}, qemu_user="kata-vmm")
+    steps = sandbox_steps(
+        sandboxes, defaults={"memory_mb": 256}, found={"kernel_path": "/k", "memory_mb": 1}, qemu_user="kata-vmm"
+    )
     assert steps == [
         {"order": 0, "sandboxes": [{"id": "old", "state": "absent"}]},
         {

@@ -29,7 +29,12 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.answers import (
 
 SHAPE = Record(
     {"status": Text(choices=("running", "paused")), "cpus": ListOf(Record({"id": Number(0, 255)}), most=3)},
-    {"running": Flag(), "limits": MapOf(Number(), most=2), "note": Maybe(Text(most=5)), "rest": Anything(depth=2, most=5)},
+    {
+        "running": Flag(),
+        "limits": MapOf(Number(), most=2),
+        "note": Maybe(Text(most=5)),
+        "rest": Anything(depth=2, most=5),
+    },
 )
 
 
@@ -68,7 +73,17 @@ def test_a_closed_record_knows_its_members() -> None:
         checked(Record({"a": Flag()}, closed=True), {"a": True, "b": 1}, "it")
 
 
-@pytest.mark.parametrize("text", [b"{", b"[" * 100000, b"NaN", b"\xff", b"1" * 6000 if hasattr(__import__("sys"), "get_int_max_str_digits") else b"-", b""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"{",
+        b"[" * 100000,
+        b"NaN",
+        b"\xff",
+        b"1" * 6000 if hasattr(__import__("sys"), "get_int_max_str_digits") else b"-",
+        b"",
+    ],
+)
 def test_text_that_is_not_json(text: bytes) -> None:
     with pytest.raises(AnswerError):
         parsed(text, "it", 200000)

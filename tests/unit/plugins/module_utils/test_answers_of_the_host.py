@@ -20,11 +20,11 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu i
 
 #: How many wrong texts all readers get together; make soak has more.
 TEXTS = int(os.environ.get("KATA_WRONG_ANSWERS", "20000"))
-MEMORY = "MemTotal:       16309408 kB\nMemAvailable:    9309408 kB\nHugePages_Free:       10\nHugepagesize:       2048 kB\n"
-CPUS = "processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu vme hypervisor\ncpu MHz\t\t: 2599.998\n"
-MOUNTS = (
-    "22 28 0:21 / /sys rw,nosuid - sysfs sysfs rw\n36 35 98:0 /mnt1 /mnt\\0402/a rw,noatime master:1 - ext3 /dev/root rw,errors=continue\n"
+MEMORY = (
+    "MemTotal:       16309408 kB\nMemAvailable:    9309408 kB\nHugePages_Free:       10\nHugepagesize:       2048 kB\n"
 )
+CPUS = "processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu vme hypervisor\ncpu MHz\t\t: 2599.998\n"
+MOUNTS = "22 28 0:21 / /sys rw,nosuid - sysfs sysfs rw\n36 35 98:0 /mnt1 /mnt\\0402/a rw,noatime master:1 - ext3 /dev/root rw,errors=continue\n"
 
 
 def _number(least: int, most: int) -> Callable[[Any], bool]:
@@ -40,7 +40,11 @@ READERS: dict[str, tuple[Callable[[str], Any], str, Callable[[Any], bool]]] = {
     "frequency": (host.parse_cpu_khz, CPUS, _number(0, 10**10)),
     "vendor": (host.parse_cpu_vendor, CPUS, lambda found: found.isprintable() and len(found) <= 64),
     "unsigned": (host.parse_unsigned, "0x_ff", lambda found: found is None or 0 <= found < 2**64),
-    "memory facts": (host_facts.parse_memory, MEMORY, lambda found: all(0 <= value < 10**20 for value in found.values())),
+    "memory facts": (
+        host_facts.parse_memory,
+        MEMORY,
+        lambda found: all(0 <= value < 10**20 for value in found.values()),
+    ),
     "mounts": (mounts.parse_mounts, MOUNTS, lambda found: all(0 <= one.number < 10**10 for one in found)),
     "mounted": (disk_users.parse_mounted, MOUNTS, lambda found: isinstance(found, dict)),
     "QEMU": (
@@ -48,7 +52,11 @@ READERS: dict[str, tuple[Callable[[str], Any], str, Callable[[Any], bool]]] = {
         "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\nCopyright (c) 2003-2022",
         lambda found: found is None or (len(found) == 3 and max(found) < 10000),
     ),
-    "Firecracker": (dialect.parse_version, "Firecracker v1.16.1\n", lambda found: found == () or (len(found) == 3 and max(found) < 10000)),
+    "Firecracker": (
+        dialect.parse_version,
+        "Firecracker v1.16.1\n",
+        lambda found: found == () or (len(found) == 3 and max(found) < 10000),
+    ),
     "thread": (threads.vcpu_number, "fc_vcpu 0", lambda found: found is None or abs(found) < 2**31),
     "log": (endings.reason_in, "Shutting down VM after intercepting signal 11\n", lambda found: isinstance(found, str)),
 }
@@ -70,7 +78,14 @@ def test_no_text_is_more_than_a_typed_error(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("content", "khz"),
-    [(CPUS, 2599998), ("cpu MHz\t\t: inf\n", 0), ("cpu MHz : nan\n", 0), ("cpu MHz : 1e400\n", 0), ("cpu MHz : " + "9" * 5000, 0), ("", 0)],
+    [
+        (CPUS, 2599998),
+        ("cpu MHz\t\t: inf\n", 0),
+        ("cpu MHz : nan\n", 0),
+        ("cpu MHz : 1e400\n", 0),
+        ("cpu MHz : " + "9" * 5000, 0),
+        ("", 0),
+    ],
 )
 def test_a_frequency_is_a_number(content: str, khz: int) -> None:
     """`inf` raised OverflowError."""

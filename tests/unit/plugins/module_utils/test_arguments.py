@@ -140,7 +140,9 @@ def test_what_is_not_said_is_not_in_the_wish() -> None:
 
 
 def test_what_is_said_is() -> None:
-    spec = parse_spec({"id": "web", "vcpus": 2, "debug": False, "kernel_params": "a b=c", "image_path": "", "stop_timeout": 0})
+    spec = parse_spec(
+        {"id": "web", "vcpus": 2, "debug": False, "kernel_params": "a b=c", "image_path": "", "stop_timeout": 0}
+    )
     assert spec.options == {"vcpus": 2, "debug": False, "kernel_params": ["a", "b=c"], "image_path": ""}
     assert spec.stop_timeout == 0
 
@@ -346,7 +348,10 @@ BLOCK = {"id": "d", "type": "block", "file": "/d"}
         ([{**BLOCK, "file": "/a\nb"}], "line break"),
         ([{**BLOCK, "mac": "02:00:00:00:00:01"}], "has no suboption mac"),
         ([{**BLOCK, "serial": "x" * 21}], "at most 20 bytes"),
-        ([{"id": "n", "type": "net", "kind": "tap", "mac": "01:00:00:00:00:01"}], "must be the MAC address of one interface"),
+        (
+            [{"id": "n", "type": "net", "kind": "tap", "mac": "01:00:00:00:00:01"}],
+            "must be the MAC address of one interface",
+        ),
         ([{"id": "n", "type": "net", "kind": "tap", "queues": 0}], "queues"),
         ([{"id": "v", "type": "vsock", "cid": 2}], "cid"),
         ([{"id": "v", "type": "vfio"}], "either address or path"),
@@ -420,7 +425,9 @@ def test_a_value_of_another_type_or_out_of_range_is_refused(options: dict[str, A
         ({"type": "mmds", "interfaces": ["e"], "address": "169.254.1.\u0661"}, "address", "link-local"),
     ],
 )
-def test_a_suboption_of_another_type_or_out_of_range_is_refused(device: dict[str, Any], name: str, message: str) -> None:
+def test_a_suboption_of_another_type_or_out_of_range_is_refused(
+    device: dict[str, Any], name: str, message: str
+) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         parse_spec({"id": "web", "devices": [{"id": "d", **device}]})
     assert caught.value.option == "devices"
@@ -441,7 +448,10 @@ def test_one_file_has_one_spelling() -> None:
             "initrd_path": "/a/./i/",
             "image_path": "/no/../image",
             "state_dir": "/var//lib/kata/",
-            "devices": [{"id": "s", "type": "fs", "tag": "t", "path": "/srv/share/"}, {"id": "d", "type": "block", "file": "//d"}],
+            "devices": [
+                {"id": "s", "type": "fs", "tag": "t", "path": "/srv/share/"},
+                {"id": "d", "type": "block", "file": "//d"},
+            ],
         }
     )
     assert spec.id == "7" and spec.state_dir == "/var/lib/kata"

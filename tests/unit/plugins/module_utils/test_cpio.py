@@ -67,7 +67,12 @@ def test_another_program_unpacks_it(tmp_path) -> None:
     archive.add_file("/etc/odd size", b"x" * 1021)
     archive.add_symlink("/bin/link", "tool")
     done = subprocess.run(
-        ["busybox", "cpio", "-id"], input=archive.to_bytes(), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False
+        ["busybox", "cpio", "-id"],
+        input=archive.to_bytes(),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "bin/tool").read_bytes() == b"#!/bin/sh\n"

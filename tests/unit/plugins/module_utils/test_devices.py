@@ -71,7 +71,16 @@ def test_what_a_device_is_known_by(device, expected):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"type": "x"}, {"type": ""}, {"type": ["block"]}, {"file": 2**70}, {"file": None}, {"read_only": 1}, {"index": True}, {"rate_limit": "/"}],
+    [
+        {"type": "x"},
+        {"type": ""},
+        {"type": ["block"]},
+        {"file": 2**70},
+        {"file": None},
+        {"read_only": 1},
+        {"index": True},
+        {"rate_limit": "/"},
+    ],
 )
 def test_a_recorded_device_of_another_form_is_a_typed_error(wrong):
     with pytest.raises(StoreError, match="device d cannot be used"):
@@ -89,7 +98,10 @@ def test_a_kept_device_comes_back():
     assert from_record(KEPT) == BlockDrive("/d", id="d", rate_limit=RateLimit(ops=3))
 
 
-@given(st.sampled_from(sorted(KEPT)), st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=2))
+@given(
+    st.sampled_from(sorted(KEPT)),
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=2),
+)
 def test_a_kept_device_with_another_value_is_a_typed_error_at_most(name, value):
     with contextlib.suppress(AnswerError):
         device_id(from_record({**KEPT, name: value}))
@@ -98,7 +110,14 @@ def test_a_kept_device_with_another_value_is_a_typed_error_at_most(name, value):
 
 
 @pytest.mark.parametrize(
-    "bridge", [5, {}, {"Type": "pci", "ID": "b", "Address": [1]}, {"Type": "pci", "ID": "b", "Addr": []}, {"Type": "pci", "ID": "b", "Address": {"x": "y"}}]
+    "bridge",
+    [
+        5,
+        {},
+        {"Type": "pci", "ID": "b", "Address": [1]},
+        {"Type": "pci", "ID": "b", "Addr": []},
+        {"Type": "pci", "ID": "b", "Address": {"x": "y"}},
+    ],
 )
 def test_a_recorded_bridge_of_another_form_is_a_typed_error(bridge):
     with pytest.raises(AnswerError):

@@ -42,7 +42,8 @@ def opened(program: str, disk: str) -> Iterator[object]:
 
     def start(flags: int) -> int:
         child = subprocess.Popen(
-            [sys.executable, program, disk, str(flags), "--id", "web-1", "--api-sock", "/run/kata/web-1/api.sock"], stdout=subprocess.PIPE
+            [sys.executable, program, disk, str(flags), "--id", "web-1", "--api-sock", "/run/kata/web-1/api.sock"],
+            stdout=subprocess.PIPE,
         )
         children.append(child)
         assert child.stdout is not None
@@ -56,14 +57,18 @@ def opened(program: str, disk: str) -> Iterator[object]:
 
 
 @pytest.mark.parametrize("name", ["disk", "symlink", "hardlink"])
-def test_a_writer_is_found_by_any_name(opened: object, program: str, disk: str, tmp_path: pathlib.Path, name: str) -> None:
+def test_a_writer_is_found_by_any_name(
+    opened: object, program: str, disk: str, tmp_path: pathlib.Path, name: str
+) -> None:
     path = str(tmp_path / name)
     disk_users.check_free(Use(path, True, "d"))
     pid = opened(os.O_RDWR)  # type: ignore[operator]
     for writes in (True, False):
         with pytest.raises(StateError, match=rf"is in use: .*pid {pid}\) writes to it") as caught:
             disk_users.check_free(Use(path, writes, "d"))
-        assert caught.value.wanted == path and ("sandbox web-1 (firecracker" in str(caught.value)) == program.endswith("firecracker")
+        assert caught.value.wanted == path and ("sandbox web-1 (firecracker" in str(caught.value)) == program.endswith(
+            "firecracker"
+        )
     disk_users.check_free(Use(path, True, "d"), own=(pid,))
 
 
@@ -87,7 +92,9 @@ def test_a_vm_has_no_file_twice(disk: str, tmp_path: pathlib.Path) -> None:
     disk_users.check_distinct([Use(disk, True, "one"), Use("/nowhere", True, "two"), Use("/nowhere", True, "three")])
 
 
-def test_two_tasks_do_not_pass_at_the_same_time(disk: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_tasks_do_not_pass_at_the_same_time(
+    disk: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each looks, and opens the file later; without a lock both would find it free."""
     inside, most = 0, 0
     guard = threading.Lock()
@@ -109,7 +116,11 @@ def test_two_tasks_do_not_pass_at_the_same_time(disk: str, tmp_path: pathlib.Pat
         thread.join()
     assert (inside, most) == (0, 1)
     monkeypatch.setattr(disk_users, "CLAIM_SECONDS", 0.1)
-    with disk_users.claimed([Use(disk, True, "d")]), pytest.raises(StateError, match="another task"), disk_users.claimed([Use(disk, False, "d")]):
+    with (
+        disk_users.claimed([Use(disk, True, "d")]),
+        pytest.raises(StateError, match="another task"),
+        disk_users.claimed([Use(disk, False, "d")]),
+    ):
         pass
     with disk_users.claimed([Use(disk, False, "d")]), disk_users.claimed([Use(disk, False, "d")]):
         pass
@@ -142,7 +153,10 @@ def test_a_loop_device_is_the_file_behind_it(disk: str) -> None:
     try:
         with pytest.raises(ConfigError, match="are the same file"):
             disk_users.check_distinct([Use(disk, True, "a"), Use(loop, False, "b")])
-        child = subprocess.Popen([sys.executable, "-c", f"import time; f = open({disk!r}, 'r+b'); print(flush=True); time.sleep(60)"], stdout=subprocess.PIPE)
+        child = subprocess.Popen(
+            [sys.executable, "-c", f"import time; f = open({disk!r}, 'r+b'); print(flush=True); time.sleep(60)"],
+            stdout=subprocess.PIPE,
+        )
         try:
             assert child.stdout is not None
             child.stdout.readline()

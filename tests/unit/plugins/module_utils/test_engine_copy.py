@@ -115,7 +115,9 @@ def test_a_parent_that_others_may_write_to(tmp_path: pathlib.Path, archive: str,
     assert copy.is_usable() is bool(mode & 0o1000)
     link = tmp_path / "link"
     link.symlink_to(parent)
-    assert EngineCopy(copy.digest, str(link / "kata" / "engine"), str(tmp_path / "notes")).is_usable() is bool(mode & 0o1000)
+    assert EngineCopy(copy.digest, str(link / "kata" / "engine"), str(tmp_path / "notes")).is_usable() is bool(
+        mode & 0o1000
+    )
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")
@@ -136,7 +138,9 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_what_a_power_loss_damaged_is_removed_at_the_next_boot(copy: EngineCopy, archive: str, tmp_path: pathlib.Path, damage: str) -> None:
+def test_what_a_power_loss_damaged_is_removed_at_the_next_boot(
+    copy: EngineCopy, archive: str, tmp_path: pathlib.Path, damage: str
+) -> None:
     copy.install(archive)
     assert copy.is_usable()
     name, content = DAMAGES[damage]
@@ -171,5 +175,7 @@ def test_a_digest_is_a_digest(digest: str) -> None:
 
 def test_the_files_are_the_modules_and_what_they_use() -> None:
     files = engine_files()
-    assert {"modules/kata_sandbox.py", "module_utils/sandbox.py", "module_utils/hypervisors/qemu/driver.py"} <= set(files)
+    assert {"modules/kata_sandbox.py", "module_utils/sandbox.py", "module_utils/hypervisors/qemu/driver.py"} <= set(
+        files
+    )
     assert archive_of(files) == archive_of(dict(reversed(files.items())))

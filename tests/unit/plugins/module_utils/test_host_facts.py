@@ -49,7 +49,9 @@ def test_devices_and_space(tmp_path: pathlib.Path) -> None:
         "exists": False,
         "accessible": False,
     }
-    assert host_facts.free_space_mb(str(tmp_path / "not" / "yet")) == pytest.approx(host_facts.free_space_mb(str(tmp_path)), abs=64)
+    assert host_facts.free_space_mb(str(tmp_path / "not" / "yet")) == pytest.approx(
+        host_facts.free_space_mb(str(tmp_path)), abs=64
+    )
 
 
 def test_no_qemu_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,7 +169,11 @@ def _task(load, tmp_path):
         ('block_device_driver = "virtio-blk-mmio"', "block_device_driver", "virtio-mmio"),
         ('virtio_fs_cache = "never"', "virtio_fs_cache", "none"),
         ("default_vcpus = 1.5", "num_vcpus", 2),
-        ("default_vcpus = 1.0\nenable_annotations = []\n[hypervisor.qemu.factory]\nenable_template = false", "num_vcpus", 1),
+        (
+            "default_vcpus = 1.0\nenable_annotations = []\n[hypervisor.qemu.factory]\nenable_template = false",
+            "num_vcpus",
+            1,
+        ),
     ],
 )
 def test_words_of_later_releases_are_understood(task, text, attribute, value):
@@ -185,7 +189,10 @@ def test_a_tasks_value_counts_before_the_files_is_judged(task, load):
     assert task('shared_fs = "virtio-fs-nydus"', shared_fs="virtio-9p").hypervisor_config.shared_fs == "virtio-9p"
     assert task('shared_fs = "none"', shared_fs="virtio-9p").hypervisor_config.shared_fs == "virtio-9p"
     assert task('shared_fs = "virtio-fs"', virtio_fs_daemon="/d").hypervisor_config.virtio_fs_daemon == "/d"
-    assert task('block_device_driver = "vfio"', block_device_driver="virtio-blk").hypervisor_config.block_device_driver == "virtio-blk"
+    assert (
+        task('block_device_driver = "vfio"', block_device_driver="virtio-blk").hypervisor_config.block_device_driver
+        == "virtio-blk"
+    )
     assert task('default_memory = "much"', memory_mb=64).hypervisor_config.memory_size == 64
     assert task("enable_debug = 7", debug=True).hypervisor_config.debug is True
     assert task("kernel_params = 7", kernel_params=["quiet"]).hypervisor_config.kernel_params == []

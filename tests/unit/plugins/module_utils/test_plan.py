@@ -27,7 +27,9 @@ PAUSED = dataclasses.replace(RUNNING, power="paused")
 
 def record(desired: str = "started", **fields: Any) -> SandboxRecord:
     options = {"kernel_path": "/k", "initrd_path": "/i", **fields.pop("options", {})}
-    return SandboxRecord("web", "qemu", options, {"vcpus": 1, "memory_mb": 128, "max_vcpus": 4}, desired=desired, **fields)
+    return SandboxRecord(
+        "web", "qemu", options, {"vcpus": 1, "memory_mb": 128, "max_vcpus": 4}, desired=desired, **fields
+    )
 
 
 def plan(known: SandboxRecord | None, seen: Observed, capabilities: Capabilities = ALL, **wish: Any) -> Plan:
@@ -93,7 +95,12 @@ NEW = {"kernel_path": "/k", "initrd_path": "/i"}
         (record("saved", saved_state="/s"), OFF, {"state": "started"}, ["restore", "resume"]),
         (record("saved", saved_state="/s"), OFF, {"state": "paused"}, ["restore"]),
         (record("saved", saved_state="/s"), OFF, {"state": "absent"}, ["remove"]),
-        (record("saved", saved_state="/s", phase="restoring"), PAUSED, {"state": "started"}, ["cleanup", "restore", "resume"]),
+        (
+            record("saved", saved_state="/s", phase="restoring"),
+            PAUSED,
+            {"state": "started"},
+            ["cleanup", "restore", "resume"],
+        ),
         (record("saved", saved_state="/s", phase="saving"), PAUSED, {}, ["stop the VMM"]),
         (record("saved", phase="saving"), PAUSED, {}, ["save", "stop the VMM"]),
         (
@@ -123,7 +130,11 @@ def test_states(known: SandboxRecord | None, seen: Observed, wish: dict[str, Any
         (PAUSED, {"options": {"vcpus": 2}, "state": "started"}, ["resume", "resize_vcpus 1 -> 2"]),
         (RUNNING, {"options": {"vcpus": 2}, "state": "stopped"}, ["stop", "set vcpus 1 -> 2"]),
         (RUNNING, {"options": {"vcpus": 2}, "state": "restarted"}, ["stop", "set vcpus 1 -> 2", "start"]),
-        (RUNNING, {"options": {"kernel_path": "/n"}, "state": "restarted"}, ["stop", "set kernel_path /k -> /n", "start"]),
+        (
+            RUNNING,
+            {"options": {"kernel_path": "/n"}, "state": "restarted"},
+            ["stop", "set kernel_path /k -> /n", "start"],
+        ),
         (OFF, {"options": {"kernel_path": "/n"}, "state": "stopped"}, ["cleanup", "set kernel_path /k -> /n"]),
         (
             RUNNING,
@@ -167,7 +178,12 @@ def test_capabilities_are_asked_for_only_when_they_matter() -> None:
 @pytest.mark.parametrize(
     ("known", "seen", "wish", "words"),
     [
-        (record(), RUNNING, {"options": {"kernel_path": "/n"}}, ["kernel_path /k -> /n needs a restart", "disruption=restart"]),
+        (
+            record(),
+            RUNNING,
+            {"options": {"kernel_path": "/n"}},
+            ["kernel_path /k -> /n needs a restart", "disruption=restart"],
+        ),
         (
             record(),
             RUNNING,
@@ -180,9 +196,24 @@ def test_capabilities_are_asked_for_only_when_they_matter() -> None:
         (record("saved", saved_state="/s"), OFF, {"state": "stopped"}, ["saved state would be lost"]),
         (record("saved", saved_state="/s"), OFF, {"state": "restarted"}, ["saved state would be lost"]),
         (record("saved", saved_state="/s"), OFF, {"options": {"vcpus": 2}}, ["vcpus 1 -> 2 needs the guest to run"]),
-        (record("saved", saved_state="/s"), OFF, {"options": {"kernel_path": "/n"}, "state": "started"}, ["needs a restart"]),
-        (record(), dataclasses.replace(RUNNING, min_memory_mb=128), {"options": {"memory_mb": 64}}, ["booted with 128"]),
-        (record("saved", saved_state="/s"), Observed(min_memory_mb=128), {"options": {"memory_mb": 64}}, ["booted with 128"]),
+        (
+            record("saved", saved_state="/s"),
+            OFF,
+            {"options": {"kernel_path": "/n"}, "state": "started"},
+            ["needs a restart"],
+        ),
+        (
+            record(),
+            dataclasses.replace(RUNNING, min_memory_mb=128),
+            {"options": {"memory_mb": 64}},
+            ["booted with 128"],
+        ),
+        (
+            record("saved", saved_state="/s"),
+            Observed(min_memory_mb=128),
+            {"options": {"memory_mb": 64}},
+            ["booted with 128"],
+        ),
     ],
 )
 def test_what_the_task_does_not_allow(

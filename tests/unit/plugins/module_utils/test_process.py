@@ -58,7 +58,11 @@ def test_a_signal_goes_to_exactly_one_process(
         monkeypatch.delattr(os, "pidfd_open")
     mine = identity_of(innocent)
     other = dataclasses.replace(mine, **change)
-    assert not other.is_alive() and not process.send_signal(other, signal.SIGKILL) and process.terminate(other, 0.1) == "gone"
+    assert (
+        not other.is_alive()
+        and not process.send_signal(other, signal.SIGKILL)
+        and process.terminate(other, 0.1) == "gone"
+    )
     assert innocent.poll() is None
     assert process.ProcessIdentity.from_dict({**mine.as_dict(), "boot": ""}) == mine
     old = process.ProcessIdentity.from_dict({name: value for name, value in mine.as_dict().items() if name != "boot"})
@@ -67,7 +71,9 @@ def test_a_signal_goes_to_exactly_one_process(
     assert not process.send_signal(mine, signal.SIGKILL)
 
 
-def test_a_process_that_takes_the_pid_while_we_look_gets_no_signal(innocent: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_takes_the_pid_while_we_look_gets_no_signal(
+    innocent: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What the descriptor stands for is identified after it was opened."""
     mine = identity_of(innocent)
     opened: list[int] = []
@@ -75,7 +81,9 @@ def test_a_process_that_takes_the_pid_while_we_look_gets_no_signal(innocent: sub
 
     def pidfd_open(pid: int, flags: int = 0) -> int:
         opened.append(pid)
-        monkeypatch.setattr(process, "_stat", lambda _pid: ("S", mine.start_time + 1))  # The pid is another process's from here on.
+        monkeypatch.setattr(
+            process, "_stat", lambda _pid: ("S", mine.start_time + 1)
+        )  # The pid is another process's from here on.
         return really(pid, flags)
 
     monkeypatch.setattr(os, "pidfd_open", pidfd_open)
@@ -84,10 +92,16 @@ def test_a_process_that_takes_the_pid_while_we_look_gets_no_signal(innocent: sub
 
 def test_a_lock_or_a_pid_file_makes_no_process_ours(tmp_path: pathlib.Path) -> None:
     vm = Vm(Context("web", str(tmp_path), str(tmp_path)))
-    vm.state.uuid, vm.state.launching, vm.state.program = "11111111-0000-4000-8000-000000000000", True, "/usr/bin/qemu-system-x86_64"
+    vm.state.uuid, vm.state.launching, vm.state.program = (
+        "11111111-0000-4000-8000-000000000000",
+        True,
+        "/usr/bin/qemu-system-x86_64",
+    )
     pidfile = tmp_path / "pid"
     pidfile.write_text("1\n")
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, "-pidfile", str(pidfile), vm.state.uuid], stdout=subprocess.PIPE)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, "-pidfile", str(pidfile), vm.state.uuid], stdout=subprocess.PIPE
+    )
     try:
         assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
         with Directory.open(str(tmp_path)) as directory:
@@ -127,7 +141,10 @@ def test_logs(tmp_path: pathlib.Path) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "log").stat().st_mode) == 0o600
-    assert [stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "run", tmp_path / "run" / "web")] == [0o755, 0o700]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "run", tmp_path / "run" / "web")] == [
+        0o755,
+        0o700,
+    ]
     with open(process.open_log(str(tmp_path / "log")), "w", encoding="utf-8") as stream:
         stream.write("one\ntwo\n")
     assert process.tail(str(tmp_path / "log"), 1) == "two" and secret.read_text() == "secret\n"

@@ -83,7 +83,11 @@ def test_what_never_stops_writing_is_ended(script: str) -> None:
 
 def test_of_an_endless_error_output_the_end_is_kept() -> None:
     done = programs.run(["sh", "-c", "seq 1 200000 >&2; echo out; exit 3"], 60)
-    assert (done.code, done.text) == (3, "out\n") and done.words.endswith("199999\n200000") and len(done.words) <= programs.WORDS
+    assert (
+        (done.code, done.text) == (3, "out\n")
+        and done.words.endswith("199999\n200000")
+        and len(done.words) <= programs.WORDS
+    )
 
 
 def test_an_endless_error_output_beside_pieces_is_bounded(tmp_path: pathlib.Path) -> None:
@@ -97,7 +101,12 @@ def test_an_endless_error_output_beside_pieces_is_bounded(tmp_path: pathlib.Path
                 found.append(next(pieces))
             except StopIteration as end:
                 ended = end.value
-    assert b"".join(found) == b"data" and ended.code == 3 and ended.words.endswith("300000") and len(ended.words) <= programs.WORDS
+    assert (
+        b"".join(found) == b"data"
+        and ended.code == 3
+        and ended.words.endswith("300000")
+        and len(ended.words) <= programs.WORDS
+    )
 
 
 def test_much_goes_in_and_comes_out_at_the_same_time() -> None:
@@ -129,7 +138,7 @@ def test_a_full_disk_is_told_from_other_failures() -> None:
 # --- the end of a program takes its descendants along --------------------------------------------------------------------
 
 #: Writes to a file for ever: itself, a child, and a grandchild in a session of its own.
-_WRITES = 'while :; do echo x >>$0/{}; sleep 0.02; done'
+_WRITES = "while :; do echo x >>$0/{}; sleep 0.02; done"
 FAMILY = f"setsid sh -c '{_WRITES.format('far')}' \"$0\" & sh -c '{_WRITES.format('near')}' \"$0\" & while :; do sleep 0.02; done"
 
 
@@ -147,7 +156,9 @@ def wait_for(*paths: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("seconds", [1.0, programs.GUARDED_SECONDS + 1])
-def test_what_did_not_end_in_time_ends_with_its_descendants(tmp_path: pathlib.Path, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_did_not_end_in_time_ends_with_its_descendants(
+    tmp_path: pathlib.Path, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if seconds > programs.GUARDED_SECONDS:
         monkeypatch.setattr(programs, "GUARDED_SECONDS", 0.5)
         seconds = 1.0
@@ -266,7 +277,9 @@ def test_a_program_must_be_there_and_executable(program: pathlib.Path) -> None:
         check_program(f"{program}x", "hypervisor_path")
 
 
-@pytest.mark.parametrize("problem", [subprocess.TimeoutExpired(["sh"], 30), OSError("no"), subprocess.SubprocessError("no")])
+@pytest.mark.parametrize(
+    "problem", [subprocess.TimeoutExpired(["sh"], 30), OSError("no"), subprocess.SubprocessError("no")]
+)
 def test_what_a_user_may_do_is_found_out_or_an_error(monkeypatch: pytest.MonkeyPatch, problem: Exception) -> None:
     def fails(*_words: object, **_options: object) -> None:
         raise problem

@@ -24,7 +24,13 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.qcow2 import (
 
 
 def header(
-    version: int = 3, backing: bytes = b"", features: int = 0, length: int = 104, extensions: bytes = b"", offset: int = 4096, bits: int = 16
+    version: int = 3,
+    backing: bytes = b"",
+    features: int = 0,
+    length: int = 104,
+    extensions: bytes = b"",
+    offset: int = 4096,
+    bits: int = 16,
 ) -> bytes:
     """The first cluster of an image."""
     start = struct.pack(">4sIQII", b"QFI\xfb", version, offset if backing else 0, len(backing), bits) + bytes(48)
@@ -58,11 +64,22 @@ def test_headers(tmp_path: pathlib.Path) -> None:
     assert names(path, header(backing=b"\x1b[2J\n")) == ["the backing file \\x1b[2J\n"]
     assert names(path, header(features=4)) == ["the data file (without a name)"]
     others = extension(0xE2792ACA, b"raw") + extension(0x6803F857, bytes(96))
-    assert names(path, header(extensions=others + extension(0x44415441, b"/etc/passwd"))) == ["the data file /etc/passwd"]
+    assert names(path, header(extensions=others + extension(0x44415441, b"/etc/passwd"))) == [
+        "the data file /etc/passwd"
+    ]
     assert names(path, header(2, extensions=extension(0x44415441, b"/x"))) == ["the data file /x"]
     assert names(path, header(extensions=others)) == []
     for wrong in (
-        b"", b"QFI\xfb", header()[:80], b"raw" * 100, header(1), header(4), header(length=72), header(length=1 << 20), header(bits=8), header(bits=40),
+        b"",
+        b"QFI\xfb",
+        header()[:80],
+        b"raw" * 100,
+        header(1),
+        header(4),
+        header(length=72),
+        header(length=1 << 20),
+        header(bits=8),
+        header(bits=40),
         header(extensions=struct.pack(">II", 7, 1 << 30)),
     ):
         with pytest.raises(NotQcow2):
@@ -117,5 +134,7 @@ def test_a_disk_is_a_file_or_a_block_device(tmp_path: pathlib.Path) -> None:
     with pytest.raises(AssetError, match="no such disk"):
         open_disk(str(tmp_path / "gone"), True, "devices")
     with pytest.raises(AssetError, match="cannot be opened") as refused:
-        open_disk("/proc/version", False, "devices") if os.geteuid() else open_disk("/sys/kernel/notes", False, "devices")
+        open_disk("/proc/version", False, "devices") if os.geteuid() else open_disk(
+            "/sys/kernel/notes", False, "devices"
+        )
     assert "ermission denied" in refused.value.answer or "Read-only" in refused.value.answer

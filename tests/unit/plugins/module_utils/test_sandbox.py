@@ -94,7 +94,11 @@ def test_a_driver_that_refuses_leaves_nothing(lab: Lab) -> None:
 
 @pytest.mark.parametrize(
     ("fault", "error"),
-    [("fails_on_start", LaunchError), ("fails_on_start_leaving_files", LaunchError), ("hangs_on_start", DeadlineExceeded)],
+    [
+        ("fails_on_start", LaunchError),
+        ("fails_on_start_leaving_files", LaunchError),
+        ("hangs_on_start", DeadlineExceeded),
+    ],
 )
 def test_a_new_sandbox_that_cannot_start_leaves_nothing(lab: Lab, fault: str, error: type[HypervisorError]) -> None:
     lab.faults = (fault,)
@@ -347,12 +351,22 @@ def test_a_vm_that_does_not_answer_is_not_ended_without_consent(lab: Lab) -> Non
     lab.faults = ()
     files = lab.files()
     assert lab.facts()["state"] == "unresponsive"
-    for wish in ({}, {"state": "started"}, {"state": "paused"}, {"state": "saved"}, {"vcpus": 2}, {"state": "started", "memory_mb": 99}):
+    for wish in (
+        {},
+        {"state": "started"},
+        {"state": "paused"},
+        {"state": "saved"},
+        {"vcpus": 2},
+        {"state": "started", "memory_mb": 99},
+    ):
         for run in (lab.check, lab.run):
             with pytest.raises(DisruptionError, match="does not answer"):
                 run(**wish)
             assert lab.files() == files
-    assert lab.check(state="started", disruption="restart")["actions"] == ["end the VMM, which does not answer", "start"]
+    assert lab.check(state="started", disruption="restart")["actions"] == [
+        "end the VMM, which does not answer",
+        "start",
+    ]
     assert lab.run(state="started", disruption="restart")["sandbox"]["state"] == "started"
     for state in ("stopped", "restarted", "absent"):
         vm = lab.driver()._running_vm("hang")
@@ -374,7 +388,9 @@ def test_a_full_disk_does_not_keep_a_vm_running(lab: Lab, monkeypatch: pytest.Mo
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", full)
-    monkeypatch.setattr(os, "posix_fallocate", lambda *_arguments: (nothing for nothing in ()).throw(OSError(errno.ENOSPC, "full")))
+    monkeypatch.setattr(
+        os, "posix_fallocate", lambda *_arguments: (nothing for nothing in ()).throw(OSError(errno.ENOSPC, "full"))
+    )
     with pytest.raises(StoreError, match="the disk is full"):
         lab.run(id="old", state="stopped")
     assert lab.driver("old").observe().power == "off"
@@ -402,13 +418,28 @@ def test_check_mode_predicts_the_sizes_of_a_vm_that_ends(lab: Lab) -> None:
     for state in ("saved", "stopped"):
         predicted = lab.check(state=state)["sandbox"]
         real = lab.run(state=state)["sandbox"]
-        for name in ("state", "vcpus", "vcpus_online", "memory_mb", "pid", "thread_ids", "leftovers", "vmm_status", "devices"):
+        for name in (
+            "state",
+            "vcpus",
+            "vcpus_online",
+            "memory_mb",
+            "pid",
+            "thread_ids",
+            "leftovers",
+            "vmm_status",
+            "devices",
+        ):
             assert predicted[name] == real[name], name
         lab.run(state="started")
 
 
 def test_check_mode_predicts_the_facts_of_what_was_off_begins_or_goes(lab: Lab) -> None:
-    steps: list[dict[str, Any]] = [{"state": "stopped", **BOOT}, {"state": "started"}, {"state": "saved"}, {"state": "restarted", "disruption": "restart"}]
+    steps: list[dict[str, Any]] = [
+        {"state": "stopped", **BOOT},
+        {"state": "started"},
+        {"state": "saved"},
+        {"state": "restarted", "disruption": "restart"},
+    ]
     for step in (*steps, {"state": "absent"}):
         predicted, real = lab.check(**step)["sandbox"], lab.run(**step)["sandbox"]
         for name in ("state", "vcpus", "memory_mb"):
@@ -661,7 +692,13 @@ def test_info_lists_everything_and_changes_nothing(lab: Lab) -> None:
         found = observe_many(lab.spec(), *arguments, factory=lab.factory)
         return {facts["id"]: facts["state"] for facts in found}
 
-    everything = {"broken": "unreadable", "crashed": "crashed", "lost": "incomplete", "off": "stopped", "running": "started"}
+    everything = {
+        "broken": "unreadable",
+        "crashed": "crashed",
+        "lost": "incomplete",
+        "off": "stopped",
+        "running": "started",
+    }
     assert states() == everything
     assert states(["*o*"]) == {"broken": "unreadable", "lost": "incomplete", "off": "stopped"}
     assert states(["*"], ["crashed", "unreadable"]) == {"broken": "unreadable", "crashed": "crashed"}
@@ -674,7 +711,13 @@ def test_info_lists_everything_and_changes_nothing(lab: Lab) -> None:
 
 def test_hidden_contents_are_in_no_result_of_any_task(lab: Lab) -> None:
     nic = {"id": "eth0", "type": "net", "kind": "tap"}
-    service = {"id": "md", "type": "mmds", "interfaces": ["eth0"], "contents": {"token": "hunter2"}, "hide_contents": True}
+    service = {
+        "id": "md",
+        "type": "mmds",
+        "interfaces": ["eth0"],
+        "contents": {"token": "hunter2"},
+        "hide_contents": True,
+    }
     results = [
         lab.check(devices=[nic, service], **BOOT),
         lab.run(devices=[nic, service], **BOOT),
@@ -686,7 +729,11 @@ def test_hidden_contents_are_in_no_result_of_any_task(lab: Lab) -> None:
     ]
     assert [result.get("changed") for result in results] == [True, True, False, None, True, True, True]
     assert "hunter2" not in repr(results)
-    for wrong in ({"contents": {"token": "hunter2", "n": None}}, {"version": "V9"}, {"contents": {"token": "hunter2", "x": float("nan")}}):
+    for wrong in (
+        {"contents": {"token": "hunter2", "n": None}},
+        {"version": "V9"},
+        {"contents": {"token": "hunter2", "x": float("nan")}},
+    ):
         with pytest.raises(ConfigError) as caught:
             lab.run(devices=[nic, {**service, **wrong}])
         assert "hunter2" not in str(caught.value) and "hunter2" not in repr(caught.value.as_result())

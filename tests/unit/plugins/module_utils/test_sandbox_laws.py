@@ -19,7 +19,10 @@ from sandbox_lab import BOOT, KILLED, Lab
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
 
 NETS = [{"id": name, "type": "net", "kind": "user"} for name in ("eth0", "eth1")]
-DISKS = [{"id": "data0", "type": "block", "file": "/d0"}, {"id": "data1", "type": "block", "file": "/d1", "read_only": True}]
+DISKS = [
+    {"id": "data0", "type": "block", "file": "/d0"},
+    {"id": "data1", "type": "block", "file": "/d1", "read_only": True},
+]
 OTHER_DISK = [{"id": "data0", "type": "block", "file": "/elsewhere"}]
 FS = [{"id": "share", "type": "fs", "tag": "t", "path": "/p"}]
 
@@ -90,7 +93,9 @@ def test_laws(first: dict[str, Any], steps: list[tuple[str, dict[str, Any]]]) ->
                 continue
             again = lab.run(**{**wish, "state": "started" if wish.get("state") == "restarted" else wish.get("state")})
             assert again["actions"] == [] and not again["changed"], "not idempotent"
-            assert real[0] == (real[2]["before"] != real[2]["after"]), "changed, and the diff does not say what; or the other way"
+            assert real[0] == (real[2]["before"] != real[2]["after"]), (
+                "changed, and the diff does not say what; or the other way"
+            )
             check_goal(wish, before, facts)
         lab.run(state="absent")
         assert lab.remains() == []
@@ -198,4 +203,6 @@ def test_killed_anywhere_it_can_be_removed(case: str, tmp_path: pathlib.Path) ->
 
 def comparable(facts: dict[str, Any]) -> dict[str, Any]:
     """What two sandboxes made at different times have in common."""
-    return {name: value for name, value in facts.items() if name not in ("created_at", "changed_at", "pid", "thread_ids")}
+    return {
+        name: value for name, value in facts.items() if name not in ("created_at", "changed_at", "pid", "thread_ids")
+    }

@@ -99,13 +99,19 @@ def test_a_write_that_fails_leaves_the_old_record(
         loaded = store.load()
         assert loaded is not None and loaded.desired == "started"
         # A full disk took the spare space.
-        assert sorted(os.listdir(store.layout.state_dir)) == ["lock", "record.json", *(["spare"] if code != errno.ENOSPC else [])]
+        assert sorted(os.listdir(store.layout.state_dir)) == [
+            "lock",
+            "record.json",
+            *(["spare"] if code != errno.ENOSPC else []),
+        ]
     assert "sandbox web" in str(caught.value)
     assert ("the disk is full" in str(caught.value)) == (code == errno.ENOSPC)
     assert caught.value.fix
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full") or os.getuid() != 0, reason="needs a file system that can be filled")
+@pytest.mark.skipif(
+    not os.path.exists("/dev/full") or os.getuid() != 0, reason="needs a file system that can be filled"
+)
 def test_a_disk_that_is_really_full(tmp_path: pathlib.Path) -> None:
     mount = tmp_path / "small"
     mount.mkdir()
@@ -245,7 +251,9 @@ def test_removal_leaves_the_record_for_last(store: Store, monkeypatch: pytest.Mo
         store.save(filled())
         os.makedirs(os.path.join(store.layout.state_dir, "saved", "deep"))
         pathlib.Path(store.layout.state_dir, "note").write_text("x")
-        monkeypatch.setattr(os, "unlink", lambda path, **more: (removed.append(os.path.basename(path)), unlink(path, **more)))
+        monkeypatch.setattr(
+            os, "unlink", lambda path, **more: (removed.append(os.path.basename(path)), unlink(path, **more))
+        )
         store.remove()
         monkeypatch.undo()
     assert removed[-1] == "record.json" and "note" in removed

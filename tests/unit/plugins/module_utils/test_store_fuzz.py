@@ -21,15 +21,33 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.store import Sandb
 
 FIELDS = [field.name for field in dataclasses.fields(SandboxRecord)]
 
-names = st.sampled_from([*FIELDS, "kernel_path", "vcpus", "template", "id", "type", "power", "process", "pid"]) | st.text(max_size=5)
-scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["web", "mock", "stopped", ""])
-values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=4), max_leaves=10)
+names = st.sampled_from(
+    [*FIELDS, "kernel_path", "vcpus", "template", "id", "type", "power", "process", "pid"]
+) | st.text(max_size=5)
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["web", "mock", "stopped", ""])
+)
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=4), max_leaves=10
+)
 
 #: A good record in which some fields are something else.
 nearly = st.dictionaries(st.sampled_from(FIELDS) | names, values, max_size=4).map(
-    lambda wrong: {**dataclasses.asdict(SandboxRecord("web", "mock", {"kernel_path": "/k", "initrd_path": "/i"})), **wrong}
+    lambda wrong: {
+        **dataclasses.asdict(SandboxRecord("web", "mock", {"kernel_path": "/k", "initrd_path": "/i"})),
+        **wrong,
+    }
 )
-contents = st.binary(max_size=200) | values.map(lambda value: json.dumps(value).encode()) | nearly.map(lambda value: json.dumps(value).encode())
+contents = (
+    st.binary(max_size=200)
+    | values.map(lambda value: json.dumps(value).encode())
+    | nearly.map(lambda value: json.dumps(value).encode())
+)
 
 
 @settings(max_examples=120, deadline=None)

@@ -48,10 +48,14 @@ def test_each_vmm_gets_a_unit_of_its_own(systemd: pathlib.Path) -> None:
     assert vmm[-1] == "--"
     helper = supervision.scope_command(USUAL, config, "fs-x")
     assert "--unit=kata-sandbox-web-1:fs-x.scope" in helper
-    assert [word for word in helper if word.startswith("--property")] == ["--property=Before=kata-sandbox-web-1.service"]
+    assert [word for word in helper if word.startswith("--property")] == [
+        "--property=Before=kata-sandbox-web-1.service"
+    ]
 
 
-def test_systemd_run_is_given_no_number_that_has_no_name(systemd: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_systemd_run_is_given_no_number_that_has_no_name(
+    systemd: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It fails for a uid that the host does not know, which those of sandboxes are."""
     user = run_as.own_user("web-1", run_as.FIRST_UID)
     words = supervision.scope_command(USUAL, HypervisorConfig(supervisor="systemd"), user=user)
@@ -75,14 +79,18 @@ def test_the_user_changes_within_the_unit(systemd: pathlib.Path, tmp_path: pathl
         status = pathlib.Path(f"/proc/{child.pid}/status").read_text()
         for name in ("Uid", "Gid"):
             assert re.search(rf"^{name}:(\s+{user.uid}){{4}}$", status, re.MULTILINE), status
-        assert re.search(rf"^Groups:\s+{user.gid}\s*$", status, re.MULTILINE) and re.search(r"^CapPrm:\s+0+$", status, re.MULTILINE), status
+        assert re.search(rf"^Groups:\s+{user.gid}\s*$", status, re.MULTILINE) and re.search(
+            r"^CapPrm:\s+0+$", status, re.MULTILINE
+        ), status
     finally:
         child.kill()
         child.wait()
 
 
 def test_sandboxes_of_other_directories_do_not_share_a_unit() -> None:
-    names = {supervision.unit_stem(SandboxLayout("web", root, "/run/x")) for root in ("/a", "/b", "/var/lib/kata-hypervisor")}
+    names = {
+        supervision.unit_stem(SandboxLayout("web", root, "/run/x")) for root in ("/a", "/b", "/var/lib/kata-hypervisor")
+    }
     assert len(names) == 3
     assert "kata-sandbox-web" not in names
 
@@ -95,7 +103,9 @@ def test_no_supervisor_no_unit(monkeypatch: pytest.MonkeyPatch) -> None:
         supervision.scope_command(USUAL, HypervisorConfig(supervisor="systemd"))
 
 
-@pytest.mark.parametrize("word", [Param("-bad", "1"), Param("MemoryMax", "1\nExecStart=x"), Param("Memory Max", "1"), Param("bad", "")])
+@pytest.mark.parametrize(
+    "word", [Param("-bad", "1"), Param("MemoryMax", "1\nExecStart=x"), Param("Memory Max", "1"), Param("bad", "")]
+)
 def test_what_is_no_property_is_refused(systemd: pathlib.Path, word: Param) -> None:
     with pytest.raises(ConfigError, match="must be NAME=VALUE"):
         supervision.scope_command(USUAL, HypervisorConfig(supervisor="systemd", unit_properties=[word]))
@@ -106,7 +116,9 @@ def test_what_is_no_property_is_refused(systemd: pathlib.Path, word: Param) -> N
 
 def test_a_process_is_known_by_the_program_it_ends_in(tmp_path: pathlib.Path) -> None:
     late = [os.path.realpath("/bin/sh"), "-c", 'sleep 0.1; exec "$@"', "sh"]
-    child = process.spawn_detached([sys.executable, "-c", "import time; time.sleep(60)"], str(tmp_path / "log"), through=late)
+    child = process.spawn_detached(
+        [sys.executable, "-c", "import time; time.sleep(60)"], str(tmp_path / "log"), through=late
+    )
     try:
         identity = process.identify(child.pid)
         assert identity is not None
@@ -121,7 +133,9 @@ def test_a_process_is_known_by_the_program_it_ends_in(tmp_path: pathlib.Path) ->
 def test_a_unit_that_is_still_going_away_is_waited_for(tmp_path: pathlib.Path) -> None:
     gone = tmp_path / "gone"
     script = f'[ -e {gone} ] || {{ touch {gone}; echo "Unit x.scope was already loaded" >&2; exit 1; }}; exec "$@"'
-    child = process.spawn_detached(["/bin/sleep", "60"], str(tmp_path / "log"), through=[os.path.realpath("/bin/sh"), "-c", script, "sh"])
+    child = process.spawn_detached(
+        ["/bin/sleep", "60"], str(tmp_path / "log"), through=[os.path.realpath("/bin/sh"), "-c", script, "sh"]
+    )
     assert child.poll() is None
     child.kill()
     child.wait()
@@ -129,7 +143,9 @@ def test_a_unit_that_is_still_going_away_is_waited_for(tmp_path: pathlib.Path) -
 
 def test_a_supervisor_that_says_no_is_not_asked_again(tmp_path: pathlib.Path) -> None:
     script = f'echo x >>{tmp_path}/asked; echo "Unknown assignment" >&2; exit 1'
-    child = process.spawn_detached(["/bin/sleep", "60"], str(tmp_path / "log"), through=[os.path.realpath("/bin/sh"), "-c", script])
+    child = process.spawn_detached(
+        ["/bin/sleep", "60"], str(tmp_path / "log"), through=[os.path.realpath("/bin/sh"), "-c", script]
+    )
     assert child.wait() == 1
     assert (tmp_path / "asked").read_text() == "x\n"
 
@@ -222,7 +238,9 @@ def test_the_program_runs_without_ansible_and_converges(tmp_path: pathlib.Path) 
             check=True,
         )
         assert words in done.stdout
-    missing = subprocess.run([sys.executable, "-I", str(program), "start", "other", "/x", "/y"], capture_output=True, check=True)
+    missing = subprocess.run(
+        [sys.executable, "-I", str(program), "start", "other", "/x", "/y"], capture_output=True, check=True
+    )
     assert missing.stdout == b""
 
 
@@ -245,12 +263,16 @@ def test_a_service_that_somebody_removed_comes_back() -> None:
     assert [step.name for step in plan.steps] == ["autostart"]
 
 
-def test_autostart_without_systemd_is_refused_before_anything_changed(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_autostart_without_systemd_is_refused_before_anything_changed(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(autostart, "has_systemd", lambda: False)
     kernel = tmp_path / "kernel"
     kernel.write_bytes(b"kernel")
     options = {"kernel_path": str(kernel), "initrd_path": str(kernel), "autostart": True}
-    spec = SandboxSpec("web", "started", "mock", options, state_dir=str(tmp_path / "state"), run_dir=str(tmp_path / "run"))
+    spec = SandboxSpec(
+        "web", "started", "mock", options, state_dir=str(tmp_path / "state"), run_dir=str(tmp_path / "run")
+    )
     for check_mode in (True, False):
         with pytest.raises(HostError, match="nothing would bring it back"):
             sandbox.converge(spec, check_mode)

@@ -214,7 +214,9 @@ def test_the_same_file_under_another_name_is_the_same(lab: TemplateLab, tmp_path
     ("options", "error"),
     [({"wait_for": None}, ConfigError), ({"kernel_path": ""}, ConfigError), ({"memory_dir": "relative"}, ConfigError)],
 )
-def test_a_wish_that_cannot_be_changes_nothing(lab: TemplateLab, options: dict[str, Any], error: type[Exception]) -> None:
+def test_a_wish_that_cannot_be_changes_nothing(
+    lab: TemplateLab, options: dict[str, Any], error: type[Exception]
+) -> None:
     with pytest.raises(error):
         lab.make(**options)
     assert not lab.root.exists() or lab.remains() == []

@@ -43,7 +43,10 @@ def test_it_ends_with_what_the_last_call_returned(tmp_path: pathlib.Path) -> Non
     assert run(tmp_path / "missing", missing)[0] not in (0, None)
 
 
-@pytest.mark.parametrize(("architecture", "machine", "order"), [("x86_64", 62, "<"), ("aarch64", 183, "<"), ("ppc64le", 21, "<"), ("s390x", 22, ">")])
+@pytest.mark.parametrize(
+    ("architecture", "machine", "order"),
+    [("x86_64", 62, "<"), ("aarch64", 183, "<"), ("ppc64le", 21, "<"), ("s390x", 22, ">")],
+)
 def test_its_header_says_whose_it_is(architecture: str, machine: int, order: str) -> None:
     header = program(architecture, [Call("exit", (0,))])[:20]
     assert header[:6] == b"\x7fELF\x02" + (b"\x01" if order == "<" else b"\x02")

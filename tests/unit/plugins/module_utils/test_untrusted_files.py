@@ -47,7 +47,14 @@ def test_a_fifo_does_not_block(directory: Directory, tmp_path: pathlib.Path) -> 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../outside", "a/b", "/etc/passwd", "a\0b"])
 def test_a_name_is_one_component(directory: Directory, name: str) -> None:
-    for use in (directory.open_file, directory.create, directory.make_directory, directory.unlink, directory.remove, directory.enter):
+    for use in (
+        directory.open_file,
+        directory.create,
+        directory.make_directory,
+        directory.unlink,
+        directory.remove,
+        directory.enter,
+    ):
         with pytest.raises(UntrustedFile):
             use(name)
 

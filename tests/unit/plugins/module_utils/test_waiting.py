@@ -74,12 +74,16 @@ def test_a_console_that_was_exchanged_is_not_read(lab: Lab, pattern: str, kind: 
     console = lab.root / "run/web/console.log"
     outside = lab.root / "outside"
     outside.write_text("text pattern")
-    {"link": lambda: console.symlink_to(outside), "fifo": lambda: os.mkfifo(console), "directory": console.mkdir}[kind]()
+    {"link": lambda: console.symlink_to(outside), "fifo": lambda: os.mkfifo(console), "directory": console.mkdir}[
+        kind
+    ]()
     with pytest.raises(DeadlineExceeded):
         lab.run(wait_for={"console": pattern, "timeout": 0.5})
 
 
-def test_a_wait_for_an_agent_that_cannot_be_is_refused_before_anything_changes(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wait_for_an_agent_that_cannot_be_is_refused_before_anything_changes(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Guest, "has_agent", False)
     for wanted in ("agent", "port: 22"):
         for run in (lab.check, lab.run):

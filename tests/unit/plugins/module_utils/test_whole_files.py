@@ -54,7 +54,9 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What happens, in order: paths that are synced, and the new names of what is renamed."""
     done: list[str] = []
     fsync, rename, replace = os.fsync, os.rename, os.replace
-    monkeypatch.setattr(os, "fsync", lambda descriptor: (done.append(os.readlink(f"/proc/self/fd/{descriptor}")), fsync(descriptor))[1])
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: (done.append(os.readlink(f"/proc/self/fd/{descriptor}")), fsync(descriptor))[1]
+    )
     monkeypatch.setattr(os, "rename", lambda old, new: (done.append(f"to {new}"), rename(old, new))[1])
     monkeypatch.setattr(os, "replace", lambda old, new: (done.append(f"to {new}"), replace(old, new))[1])
     return done
@@ -88,7 +90,13 @@ def test_directories_have_the_mode_whatever_the_umask(tmp_path: pathlib.Path, um
         make_directories(str(tmp_path / "p/q"), 0o700)
     finally:
         os.umask(before)
-    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("a", "a/b", "a/b/c", "p", "p/q")] == [0o755, 0o755, 0o755, 0o700, 0o700]
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("a", "a/b", "a/b/c", "p", "p/q")] == [
+        0o755,
+        0o755,
+        0o755,
+        0o700,
+        0o700,
+    ]
     (tmp_path / "a").chmod(0o777)
     ensure_directory(str(tmp_path / "a"))
     (tmp_path / "p").chmod(0o700)
@@ -109,7 +117,10 @@ def test_a_lock_that_another_process_holds_names_it(tmp_path: pathlib.Path) -> N
             signal.pause()
     try:
         os.read(reading, 1)
-        with pytest.raises(LockTimeout, match="another task works on the things") as caught, locked(path, 0.2, "the things", "root"):
+        with (
+            pytest.raises(LockTimeout, match="another task works on the things") as caught,
+            locked(path, 0.2, "the things", "root"),
+        ):
             pass
         assert (caught.value.option, caught.value.wanted) == ("root", path)
         assert caught.value.answer.startswith(f"the lock is held by process {holder} (")

@@ -18,8 +18,20 @@ from ansible_collections.kata.hypervisor.plugins.modules import kata_asset
 
 def options(source: pathlib.Path, **other: Any) -> dict[str, Any]:
     """What a task gives, the rest as it is when nothing is said."""
-    given = {"version": "1.0", "arch": None, "url": None, "sums": None, "files": [], "src": str(source), "root": str(source.parent)}
-    given |= {"checksum": "sha256:" + hashlib.sha256(source.read_bytes()).hexdigest(), "verify": True, "allow_vulnerable": False}
+    given = {
+        "version": "1.0",
+        "arch": None,
+        "url": None,
+        "sums": None,
+        "files": [],
+        "src": str(source),
+        "root": str(source.parent),
+    }
+    given |= {
+        "checksum": "sha256:" + hashlib.sha256(source.read_bytes()).hexdigest(),
+        "verify": True,
+        "allow_vulnerable": False,
+    }
     given |= {"decompress": False, "max_size_mb": None}
     return {**given, "content": "any", "use": True, "keep": None, "download_seconds": 0, **other}
 
@@ -32,7 +44,10 @@ def test_a_web_page_is_none_of_these(tmp_path: pathlib.Path, content: str) -> No
     with pytest.raises(AssetError, match=f"this is no {content}"):
         kata_asset.present(options(source, content=content), store, check_mode=False)
     assert store.versions() == []
-    assert kata_asset.present(options(source), store, check_mode=False)["actions"] == ["install thing 1.0", "use thing 1.0"]
+    assert kata_asset.present(options(source), store, check_mode=False)["actions"] == [
+        "install thing 1.0",
+        "use thing 1.0",
+    ]
 
 
 def test_a_vulnerable_version_has_to_be_allowed(tmp_path: pathlib.Path) -> None:
@@ -42,5 +57,7 @@ def test_a_vulnerable_version_has_to_be_allowed(tmp_path: pathlib.Path) -> None:
     with pytest.raises(HypervisorError, match=r"v0\.21\.2 is vulnerable: CVE-2020-27174"):
         kata_asset.present(options(source, version="v0.21.2"), store, check_mode=False)
     assert store.versions() == []
-    assert kata_asset.present(options(source, version="v0.21.2", allow_vulnerable=True), store, check_mode=False)["actions"]
+    assert kata_asset.present(options(source, version="v0.21.2", allow_vulnerable=True), store, check_mode=False)[
+        "actions"
+    ]
     assert store.current() == "v0.21.2"

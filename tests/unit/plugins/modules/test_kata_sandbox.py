@@ -84,7 +84,13 @@ def test_an_error_has_its_parts(run: Run) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"id": "a/b"}, {"id": "web", "state": "flying"}, {"id": "web", "vcpus": "many"}, {"id": "web", "hypervisor": "xen"}, {}],
+    [
+        {"id": "a/b"},
+        {"id": "web", "state": "flying"},
+        {"id": "web", "vcpus": "many"},
+        {"id": "web", "hypervisor": "xen"},
+        {},
+    ],
 )
 def test_bad_arguments_fail(run: Run, tmp_path: pathlib.Path, arguments: dict[str, Any]) -> None:
     assert run(kata_sandbox, **arguments)["msg"]
@@ -173,7 +179,9 @@ def test_parallel_has_a_range(run: Run, tmp_path: pathlib.Path, parallel: int) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_directory_that_cannot_be_listed_is_an_error_that_says_what_to_do(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+def test_a_directory_that_cannot_be_listed_is_an_error_that_says_what_to_do(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
     def denied(path: str) -> Any:
         raise PermissionError(13, "Permission denied", path)
 

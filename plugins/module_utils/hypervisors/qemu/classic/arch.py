@@ -153,7 +153,9 @@ PC_OPTIONS: MachineOptions = {"accel": "kvm", "kernel_irqchip": None, "nvdimm": 
 PC_LITE = "pc-lite"
 
 
-def _classic(base: Architecture, default: str, machines: dict[str, MachineOptions], root: tuple[str, ...] = (), **own: Any) -> ClassicArchitecture:
+def _classic(
+    base: Architecture, default: str, machines: dict[str, MachineOptions], root: tuple[str, ...] = (), **own: Any
+) -> ClassicArchitecture:
     """What the original made of an architecture: its own choices beside the facts that both of us have."""
     facts = MACHINES[default]
     own.setdefault("binaries", dict.fromkeys(machines, base.binaries[0]))

@@ -358,7 +358,11 @@ class ClassicMachine:
 
     def _vhost_user(self, served: VhostUserDevice) -> list[Argument]:
         if not self.architecture.vhost_user:
-            raise Unsupported(f"No vhost-user devices supported on {self.architecture.name}", sandbox=self.sandbox_id, wanted=served.type)
+            raise Unsupported(
+                f"No vhost-user devices supported on {self.architecture.name}",
+                sandbox=self.sandbox_id,
+                wanted=served.type,
+            )
         chardev = make_name_id("char", served.dev_id)
         if not served.socket_path:
             return []

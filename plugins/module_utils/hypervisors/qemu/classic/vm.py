@@ -86,14 +86,29 @@ VCPUS = Maybe(
         )
     )
 )
-SOCKETS = Maybe(ListOf(Record({}, {"type": WORDS, "vcpus-count": INTEGER, "props": Maybe(MapOf(INTEGER, most=32)), "qom-path": WORDS})))
+SOCKETS = Maybe(
+    ListOf(
+        Record({}, {"type": WORDS, "vcpus-count": INTEGER, "props": Maybe(MapOf(INTEGER, most=32)), "qom-path": WORDS})
+    )
+)
 MEMORY_DEVICES = Maybe(
     ListOf(
         Record(
             {},
             {
                 "type": WORDS,
-                "data": Maybe(Record({}, {"slot": INTEGER, "addr": Maybe(Number()), "size": Maybe(Number()), "id": WORDS, "memdev": WORDS})),
+                "data": Maybe(
+                    Record(
+                        {},
+                        {
+                            "slot": INTEGER,
+                            "addr": Maybe(Number()),
+                            "size": Maybe(Number()),
+                            "id": WORDS,
+                            "memdev": WORDS,
+                        },
+                    )
+                ),
             },
         )
     )

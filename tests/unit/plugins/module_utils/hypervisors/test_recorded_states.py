@@ -23,8 +23,17 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.s
 
 PROCESS = {"pid": 1, "start_time": 2, "executable": "/bin/x", "boot": ""}
 STATES: dict[str, dict[str, Any]] = {
-    "qemu": {**QemuState().as_dict(), "process": PROCESS, "bridges": [bridge.as_dict() for bridge in make_bridges(2, "pci")], "daemons": {"a": PROCESS}},
-    "firecracker": {**FirecrackerState().as_dict(), "process": PROCESS, "jail": {"base": "/j", "program": "f", "id": "a", "uid": 1, "gid": 1}},
+    "qemu": {
+        **QemuState().as_dict(),
+        "process": PROCESS,
+        "bridges": [bridge.as_dict() for bridge in make_bridges(2, "pci")],
+        "daemons": {"a": PROCESS},
+    },
+    "firecracker": {
+        **FirecrackerState().as_dict(),
+        "process": PROCESS,
+        "jail": {"base": "/j", "program": "f", "id": "a", "uid": 1, "gid": 1},
+    },
     "acrn": {**dataclasses.asdict(AcrnState()), "process": PROCESS, "placeholders": ["a", ""], "slots": [5, 6]},
     "mock": {"started": True, "cold_devices": {"a": "block"}},
 }
@@ -37,7 +46,9 @@ def _changed(value: Any, random_: random.Random) -> Any:
         name = random_.choice(sorted(value))
         if random_.random() < 0.2:
             return {key: one for key, one in value.items() if key != name}
-        return {**value, name: _changed(value[name], random_)} if random_.random() < 0.95 else {**value, "x": value[name]}
+        return (
+            {**value, name: _changed(value[name], random_)} if random_.random() < 0.95 else {**value, "x": value[name]}
+        )
     if isinstance(value, list) and value and random_.random() < 0.7:
         position = random_.randrange(len(value))
         return [*value[:position], _changed(value[position], random_), *value[position + 1 :]]

@@ -123,7 +123,10 @@ def test_nor_where_only_a_part_is_taken(place: pathlib.Path, kind: str, attack: 
 
 @pytest.mark.parametrize("kind", ["tar", "zip", "cpio"])
 def test_absolute_links_of_a_package_lead_to_places_in_it(place: pathlib.Path, kind: str) -> None:
-    MAKERS[kind](place / "archive", [("lib/here", "content"), ("usr/lib/there", "->/lib/here"), ("usr/build", "->/usr/src/missing")])
+    MAKERS[kind](
+        place / "archive",
+        [("lib/here", "content"), ("usr/lib/there", "->/lib/here"), ("usr/build", "->/usr/src/missing")],
+    )
     tree = unpack(place)
     assert (tree / "usr/lib/there").read_text() == "content"
     assert os.readlink(tree / "usr/lib/there") == "../../lib/here"
@@ -138,7 +141,9 @@ def test_an_absolute_link_that_is_asked_for_is_refused(place: pathlib.Path) -> N
 
 @pytest.mark.parametrize("without_python", [False, True])
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_older_pythons_have_no_filter_of_their_own(place: pathlib.Path, attack: str, without_python: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_older_pythons_have_no_filter_of_their_own(
+    place: pathlib.Path, attack: str, without_python: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if without_python:
         monkeypatch.delattr(tarfile, "data_filter", raising=False)
     make_tar(place / "archive", ATTACKS[attack])
@@ -147,7 +152,13 @@ def test_older_pythons_have_no_filter_of_their_own(place: pathlib.Path, attack: 
 
 
 def test_links_within_are_kept_and_followed(place: pathlib.Path) -> None:
-    entries = [("bin/vmm", "program"), ("bin/now", "->vmm"), ("latest", "->bin"), ("hard", "=>bin/vmm"), ("far/a", "->../latest/now")]
+    entries = [
+        ("bin/vmm", "program"),
+        ("bin/now", "->vmm"),
+        ("latest", "->bin"),
+        ("hard", "=>bin/vmm"),
+        ("far/a", "->../latest/now"),
+    ]
     make_tar(place / "archive", entries)
     tree = unpack(place)
     assert (tree / "far/a").read_text() == "program"
@@ -160,7 +171,10 @@ def test_links_within_are_kept_and_followed(place: pathlib.Path) -> None:
     assert (tree / "copy").stat().st_mode & 0o777 == 0o755
 
 
-@pytest.mark.parametrize("links", [["->b", "->a"], ["->a", "->a"], ["->../x", "->a"], ["->/etc/passwd", "->a"], ["=>b", "=>a"], ["->c", "->a"]])
+@pytest.mark.parametrize(
+    "links",
+    [["->b", "->a"], ["->a", "->a"], ["->../x", "->a"], ["->/etc/passwd", "->a"], ["=>b", "=>a"], ["->c", "->a"]],
+)
 def test_links_of_the_archive_that_lead_nowhere(place: pathlib.Path, links: list[str]) -> None:
     make_tar(place / "archive", [("a", links[0]), ("b", links[1])])
     with pytest.raises(AssetError, match="leads"):
@@ -190,7 +204,11 @@ def test_where_links_lead(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_zip_that_expands_without_end(place: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives.Limit, "__init__", lambda self, path, size, most=0: self.__dict__.update(path=path, most=most or 5 << 20, taken=0))
+    monkeypatch.setattr(
+        archives.Limit,
+        "__init__",
+        lambda self, path, size, most=0: self.__dict__.update(path=path, most=most or 5 << 20, taken=0),
+    )
     with zipfile.ZipFile(place / "archive", "w", zipfile.ZIP_DEFLATED) as zipped:
         zipped.writestr("zeros", bytes(6 << 20))
     with pytest.raises(AssetError, match="must have at most 5 MiB"):
@@ -302,7 +320,11 @@ def seeds(directory: pathlib.Path) -> list[bytes]:
         stream.seek(50_000)
         stream.write(b"data")
     for form in ("gnu", "posix"):
-        output = subprocess.run(["tar", "-S", f"--format={form}", "-C", str(directory), "-cf", "-", "sparse"], capture_output=True, check=True)
+        output = subprocess.run(
+            ["tar", "-S", f"--format={form}", "-C", str(directory), "-cf", "-", "sparse"],
+            capture_output=True,
+            check=True,
+        )
         made.append(output.stdout[:4096])
     (directory / "sparse").unlink()
     return made
@@ -335,7 +357,9 @@ def test_whatever_is_in_an_archive_the_error_is_typed(tmp_path: pathlib.Path) ->
             assert isinstance(problem, (AssetError, HostError))
             outcomes.add(type(problem).__name__)
         except OSError as problem:
-            outcomes.add(f"errno {problem.errno}")  # A name that the file system does not take; the store turns it into a typed error.
+            outcomes.add(
+                f"errno {problem.errno}"
+            )  # A name that the file system does not take; the store turns it into a typed error.
             assert problem.errno is not None
         assert time.monotonic() - started < 10
         assert set(os.listdir(tmp_path)) == {"archive", "tree"}

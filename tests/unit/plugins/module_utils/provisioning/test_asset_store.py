@@ -47,10 +47,16 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import
 FILES = [Wanted("rel-{version}/vmm", "vmm", 0o755), Wanted("rel-{version}/share/", "share")]
 
 
-def archive(directory: pathlib.Path, version: str, words: bytes = b"", mode: str = "w:gz", sums: dict[str, str] | None = None) -> pathlib.Path:
+def archive(
+    directory: pathlib.Path, version: str, words: bytes = b"", mode: str = "w:gz", sums: dict[str, str] | None = None
+) -> pathlib.Path:
     """A release as an upstream makes it."""
     path = directory / f"vmm-{version}.tgz"
-    content = {"vmm": b"#!/bin/sh\necho " + version.encode() + words, "share/bios.bin": b"bios" + words, "share/deep/er": b"x"}
+    content = {
+        "vmm": b"#!/bin/sh\necho " + version.encode() + words,
+        "share/bios.bin": b"bios" + words,
+        "share/deep/er": b"x",
+    }
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()} | (sums or {})
     content["SHA256SUMS"] = "".join(f"{digest}  {name}\n" for name, digest in digests.items()).encode()
     with tarfile.open(path, mode) as tar:
@@ -78,7 +84,13 @@ def store(tmp_path: pathlib.Path) -> AssetStore:
 
 
 def install(store: AssetStore, source: pathlib.Path, version: str, **other: Any) -> list[str]:
-    options = {"wanted": wanted(version), "checksum": checksum(source), "sums": f"rel-{version}/SHA256SUMS", "use": True, "check_mode": False}
+    options = {
+        "wanted": wanted(version),
+        "checksum": checksum(source),
+        "sums": f"rel-{version}/SHA256SUMS",
+        "use": True,
+        "check_mode": False,
+    }
     options.update(other)
     fetch = fetch_from("", str(source), store.root, options["checksum"])
     return store.install(version, fetch=fetch, **options)
@@ -96,7 +108,9 @@ def test_versions_lie_side_by_side_and_one_is_used(store: AssetStore, tmp_path: 
     assert subprocess.run([program], capture_output=True, text=True, check=True).stdout == "2.0\n"
     assert pathlib.Path(store.directory, "current/share/link").read_bytes() == b"bios"
     # Going back takes no source.
-    assert store.install("1.0", [], fetch_from("", "", store.root, None), None, "", True, False) == ["use vmm 1.0 instead of 2.0"]
+    assert store.install("1.0", [], fetch_from("", "", store.root, None), None, "", True, False) == [
+        "use vmm 1.0 instead of 2.0"
+    ]
     assert store.versions() == ["2.0", "1.0"]
 
 
@@ -158,7 +172,10 @@ def test_a_broken_archive_changes_nothing(store: AssetStore, tmp_path: pathlib.P
 
 def test_links_and_names_that_lead_outside_are_refused(store: AssetStore, tmp_path: pathlib.Path) -> None:
     path = tmp_path / "evil.tar"
-    for name, kind, target in (("rel/a", tarfile.SYMTYPE, "../../../etc/passwd"), ("rel/b", tarfile.SYMTYPE, "/etc/passwd")):
+    for name, kind, target in (
+        ("rel/a", tarfile.SYMTYPE, "../../../etc/passwd"),
+        ("rel/b", tarfile.SYMTYPE, "/etc/passwd"),
+    ):
         with tarfile.open(path, "w") as tar:
             entry = tarfile.TarInfo(name)
             entry.type, entry.linkname = kind, target
@@ -191,7 +208,9 @@ def test_a_zip_and_a_bare_file(store: AssetStore, tmp_path: pathlib.Path) -> Non
     assert pathlib.Path(store.path("2.0", "bare")).read_bytes() == path.read_bytes()
 
 
-def test_old_versions_go_but_not_one_that_runs(store: AssetStore, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_versions_go_but_not_one_that_runs(
+    store: AssetStore, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(1, 5):
         install(store, archive(tmp_path, f"{number}.0"), f"{number}.0")
     monkeypatch.setattr(asset_store, "programs_running", lambda: {store.path("1.0", "vmm")})
@@ -208,7 +227,9 @@ def test_old_versions_go_but_not_one_that_runs(store: AssetStore, tmp_path: path
     assert store.remove("", check_mode=False) == []
 
 
-def test_a_full_disk_leaves_what_was_there(store: AssetStore, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_what_was_there(
+    store: AssetStore, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     install(store, archive(tmp_path, "1.0"), "1.0")
 
     def full(*_: object) -> None:
@@ -239,7 +260,9 @@ def test_vulnerable_versions_are_refused(version: str, bad: bool) -> None:
 # --- what others may do meanwhile --------------------------------------------------------------------------------------
 
 
-def test_what_was_digested_is_what_is_used(store: AssetStore, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_digested_is_what_is_used(
+    store: AssetStore, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The source is exchanged in the moment in which it has passed its check."""
     source = archive(tmp_path, "1.0")
     good = checksum(source)
@@ -268,7 +291,9 @@ def test_modes_do_not_depend_on_the_umask(tmp_path: pathlib.Path, umask: int) ->
     try:
         with store.lock():
             install(store, archive(tmp_path, "1.0"), "1.0")
-            install(store, archive(tmp_path, "2.0"), "2.0", wanted=[Wanted("rel-2.0/vmm", "deep/er/vmm", 0o755)], sums="")
+            install(
+                store, archive(tmp_path, "2.0"), "2.0", wanted=[Wanted("rel-2.0/vmm", "deep/er/vmm", 0o755)], sums=""
+            )
     finally:
         os.umask(before)
     for folder, _folders, files in os.walk(tmp_path / "new"):
@@ -283,7 +308,12 @@ def test_modes_do_not_depend_on_the_umask(tmp_path: pathlib.Path, umask: int) ->
 def test_a_second_run_repairs_modes(store: AssetStore, tmp_path: pathlib.Path, mode: int, which: str) -> None:
     source = archive(tmp_path, "1.0")
     install(store, source, "1.0")
-    path = {"root": store.root, "directory": store.directory, "version": store.path("1.0"), "below": store.path("1.0", "share")}[which]
+    path = {
+        "root": store.root,
+        "directory": store.directory,
+        "version": store.path("1.0"),
+        "below": store.path("1.0", "share"),
+    }[which]
     os.chmod(path, mode)
     assert install(store, source, "1.0", check_mode=True) == [f"correct the mode of {path}"]
     assert os.stat(path).st_mode & 0o777 == mode
@@ -313,7 +343,9 @@ def test_directories_of_somebody_else(store: AssetStore, tmp_path: pathlib.Path)
     assert caught.value.option == "root" and os.listdir(parent) == []
 
 
-def test_drafts_of_tasks_that_were_killed_are_removed_and_those_at_work_are_not(store: AssetStore, tmp_path: pathlib.Path) -> None:
+def test_drafts_of_tasks_that_were_killed_are_removed_and_those_at_work_are_not(
+    store: AssetStore, tmp_path: pathlib.Path
+) -> None:
     os.makedirs(os.path.join(store.directory, ".new-killed/tree/deep"))
     with draft_directory(store.directory) as busy:
         install(store, archive(tmp_path, "1.0"), "1.0")
@@ -325,7 +357,9 @@ def die(*_rest: object, **_more: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_task_that_is_killed_leaves_a_draft_that_the_next_one_removes(store: AssetStore, tmp_path: pathlib.Path) -> None:
+def test_a_task_that_is_killed_leaves_a_draft_that_the_next_one_removes(
+    store: AssetStore, tmp_path: pathlib.Path
+) -> None:
     source = archive(tmp_path, "1.0")
     for point in ("copy_file", "file_digest"):
         task = os.fork()
@@ -339,24 +373,34 @@ def test_a_task_that_is_killed_leaves_a_draft_that_the_next_one_removes(store: A
     assert sorted(os.listdir(store.directory)) == ["1.0", "current"]
 
 
-def test_a_lock_that_is_held_has_a_limit_and_names_its_holder(store: AssetStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_is_held_has_a_limit_and_names_its_holder(
+    store: AssetStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(asset_store, "LOCK_SECONDS", 0.2)
     with store.lock(), pytest.raises(LockTimeout, match="works on the assets") as caught, store.lock():
         pass
     assert f"process {os.getpid()} " in caught.value.answer and caught.value.option == "root"
 
 
-def test_what_is_in_place_was_synced_before(store: AssetStore, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_in_place_was_synced_before(
+    store: AssetStore, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every file and directory of a version is synced before the version gets its name, and the directory of the versions afterwards."""
     done: list[tuple[str, str]] = []
     fsync, rename = os.fsync, os.rename
-    monkeypatch.setattr(os, "fsync", lambda descriptor: (done.append(("sync", os.readlink(f"/proc/self/fd/{descriptor}"))), fsync(descriptor))[1])
+    monkeypatch.setattr(
+        os,
+        "fsync",
+        lambda descriptor: (done.append(("sync", os.readlink(f"/proc/self/fd/{descriptor}"))), fsync(descriptor))[1],
+    )
     monkeypatch.setattr(os, "rename", lambda old, new: (done.append(("rename", str(new))), rename(old, new))[1])
     install(store, archive(tmp_path, "1.0"), "1.0")
     final = store.path("1.0")
     moved = done.index(("rename", final))
     synced = {path.split("/tree", 1)[1] for what, path in done[:moved] if what == "sync" and "/tree" in path}
-    assert synced >= {"", "/vmm", "/share", "/share/bios.bin", "/share/deep", "/share/deep/er", "/.asset.json"} - {"/.asset.json"}
+    assert synced >= {"", "/vmm", "/share", "/share/bios.bin", "/share/deep", "/share/deep/er", "/.asset.json"} - {
+        "/.asset.json"
+    }
     assert ("sync", store.directory) in done[moved:]
     assert done.index(("rename", os.path.join(store.directory, "current"))) < len(done) - 1
 
@@ -377,13 +421,28 @@ def test_a_list_without_a_digest_of_a_member_is_an_error(store: AssetStore, tmp_
     assert caught.value.option == "sums" and store.versions() == []
 
 
-@pytest.mark.parametrize("form", ["SHA256 ({name}) = {digest}", "SHA2-256({name})= {digest}", "{digest}\t*./{name}", "\ufeff{digest}  {name}\r", "rel"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "SHA256 ({name}) = {digest}",
+        "SHA2-256({name})= {digest}",
+        "{digest}\t*./{name}",
+        "\ufeff{digest}  {name}\r",
+        "rel",
+    ],
+)
 def test_lists_of_an_archive_in_other_forms(store: AssetStore, tmp_path: pathlib.Path, form: str) -> None:
     path, digest = tmp_path / "x.tar", hashlib.sha256(b"program").hexdigest()
     form = "{digest}  rel/{name}" if form == "rel" else form
     for content, fine in ((b"program", True), (b"evil", False)):
         with tarfile.open(path, "w") as tar:
-            for name, data in (("rel/vmm", content), ("SUMS" if form.endswith("rel/{name}") else "rel/SUMS", form.format(name="vmm", digest=digest).encode())):
+            for name, data in (
+                ("rel/vmm", content),
+                (
+                    "SUMS" if form.endswith("rel/{name}") else "rel/SUMS",
+                    form.format(name="vmm", digest=digest).encode(),
+                ),
+            ):
                 entry = tarfile.TarInfo(name)
                 entry.size = len(data)
                 tar.addfile(entry, io.BytesIO(data))
@@ -406,7 +465,9 @@ def test_a_single_compressed_file(store: AssetStore, tmp_path: pathlib.Path, com
     made = pathlib.Path(store.path("1.0", "image"))
     assert made.read_bytes() == content and made.stat().st_blocks * 512 < 1 << 20
     assert install(store, path, "1.0", wanted=[Wanted("", "image")], sums="", decompress=True) == []
-    assert install(store, path, "1.0", wanted=[Wanted("", "image")], sums="", check_mode=True) == ["install another vmm 1.0"]
+    assert install(store, path, "1.0", wanted=[Wanted("", "image")], sums="", check_mode=True) == [
+        "install another vmm 1.0"
+    ]
     with pytest.raises(AssetError, match="must have at most 1 MiB"):
         install(store, path, "2.0", wanted=[Wanted("", "image")], sums="", decompress=True, most=1 << 20)
     path.write_bytes(content)
@@ -437,7 +498,9 @@ def test_whatever_is_in_a_manifest_it_is_one_or_none(store: AssetStore, tmp_path
         data = bytearray(good)
         for _change in range(chance.randint(1, 4)):
             data[chance.randrange(len(data))] = chance.choice(b'[]{}":,0a-\xff')
-        path.write_bytes([b"[" * 100000, b"[]", b'{"files": {"vmm": {}}}', b'{"files": {"vmm": 1}}'][number] if number < 4 else data)
+        path.write_bytes(
+            [b"[" * 100000, b"[]", b'{"files": {"vmm": {}}}', b'{"files": {"vmm": 1}}'][number] if number < 4 else data
+        )
         assert isinstance(install(store, source, "1.0", check_mode=True), list)
 
 
@@ -503,7 +566,15 @@ def test_a_tampered_download_is_thrown_away(server: Any, store: AssetStore, tmp_
     source = archive(tmp_path, "1.0")
     server.content = b"evil" + source.read_bytes()[4:]
     with store.lock(), pytest.raises(AssetError, match="not what was asked for"):
-        store.install("1.0", wanted("1.0"), fetch_from(server.address, "", store.root, checksum(source)), checksum(source), "", True, False)
+        store.install(
+            "1.0",
+            wanted("1.0"),
+            fetch_from(server.address, "", store.root, checksum(source)),
+            checksum(source),
+            "",
+            True,
+            False,
+        )
     assert os.listdir(store.directory) == []
     assert os.listdir(store.root) == [".lock", "vmm"] or sorted(os.listdir(store.root)) == [".lock", "vmm"]
 
@@ -539,7 +610,9 @@ def test_the_kernel_in_a_kernel(tmp_path: pathlib.Path) -> None:
     assert extract_vmlinux(str(path)) == elf
 
 
-@pytest.mark.parametrize("content", [b"", b"not a kernel" * 100, bzimage(b"unknown payload")[:-20], bzimage(b"unknown payload")])
+@pytest.mark.parametrize(
+    "content", [b"", b"not a kernel" * 100, bzimage(b"unknown payload")[:-20], bzimage(b"unknown payload")]
+)
 def test_what_holds_no_kernel(tmp_path: pathlib.Path, content: bytes) -> None:
     path = tmp_path / "vmlinuz"
     path.write_bytes(content)

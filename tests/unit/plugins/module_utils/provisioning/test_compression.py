@@ -102,7 +102,9 @@ def test_the_usual_limit_grows_with_the_file() -> None:
     assert Limit("x", 1 << 40, 5).most == 5
 
 
-@pytest.mark.parametrize("block", [b"\x0f\0\0", b"\x10a\0\0", b"\x10a\2\0", b"\x1fa\1\0" + b"\xff" * 40000 + b"\0", b"\xf0\xff", b"\x50ab"])
+@pytest.mark.parametrize(
+    "block", [b"\x0f\0\0", b"\x10a\0\0", b"\x10a\2\0", b"\x1fa\1\0" + b"\xff" * 40000 + b"\0", b"\xf0\xff", b"\x50ab"]
+)
 def test_lz4_without_its_program(block: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy from nowhere, one of what is not there yet, more than a block may have, and literals that are cut off."""
     monkeypatch.setattr(compression.shutil, "which", lambda _: None)
@@ -116,7 +118,12 @@ def test_whatever_is_in_it_the_error_is_typed(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(compression.shutil, "which", lambda _: None)
     chance = random.Random(10)
     small = b"a kernel " * 200 + chance.randbytes(500)
-    seeds = [gzip.compress(small), lzma.compress(small), lzma.compress(small, format=lzma.FORMAT_ALONE), bz2.compress(small)]
+    seeds = [
+        gzip.compress(small),
+        lzma.compress(small),
+        lzma.compress(small, format=lzma.FORMAT_ALONE),
+        bz2.compress(small),
+    ]
     seeds.append(compression.LZ4 + b"\x0b\0\0\0\x1fa\1\0" + b"\xff" * 6 + b"\0")
     outcomes = set()
     for number in range(5000):

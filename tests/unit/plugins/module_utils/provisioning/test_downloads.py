@@ -106,7 +106,9 @@ def test_a_server_without_ranges_begins_again(server: Server, tmp_path: pathlib.
     assert (tmp_path / "x").read_bytes() == server.content
 
 
-def test_a_silent_server_is_asked_again(server: Server, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_server_is_asked_again(
+    server: Server, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(urls, "SILENCE_SECONDS", 0.2)
     server.pieces, server.waits = 200_000, threading.Event()
     assert downloads.download(server.address, str(tmp_path / "x")) == len(server.content)

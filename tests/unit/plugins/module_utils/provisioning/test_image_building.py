@@ -32,7 +32,9 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.root_
 from ansible_collections.kata.hypervisor.plugins.module_utils.qcow2 import NotQcow2
 from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import locked
 
-needs_qemu_img = pytest.mark.skipif(not shutil.which("qemu-img") or not shutil.which("mke2fs"), reason="needs qemu-img and mke2fs")
+needs_qemu_img = pytest.mark.skipif(
+    not shutil.which("qemu-img") or not shutil.which("mke2fs"), reason="needs qemu-img and mke2fs"
+)
 
 
 class Maker:
@@ -57,10 +59,14 @@ def test_it_is_made_again_only_for_a_reason(tmp_path: pathlib.Path) -> None:
     assert (first["changed"], first["size"], first["about"]) == (True, 5, {"packages": ["a=1"]})
     again = image.converge({"suite": "x"}, maker, check_mode=False)
     assert (again["changed"], again["sha256"], maker.times) == (False, first["sha256"], 1)
-    assert image.converge({"suite": "y"}, maker, check_mode=True)["actions"] == [f"make {path} again, with another suite"]
+    assert image.converge({"suite": "y"}, maker, check_mode=True)["actions"] == [
+        f"make {path} again, with another suite"
+    ]
     assert maker.times == 1
     path.write_bytes(b"evil")
-    assert image.converge({"suite": "x"}, maker, check_mode=False)["actions"] == [f"make {path} again, which was altered"]
+    assert image.converge({"suite": "x"}, maker, check_mode=False)["actions"] == [
+        f"make {path} again, which was altered"
+    ]
     assert path.read_bytes() == b"words"
     assert image.remove(check_mode=False)["changed"]
     assert [entry.name for entry in path.parent.iterdir()] == [".lock"]
@@ -119,11 +125,26 @@ def test_an_image_that_reads_files_of_the_host_is_refused(tmp_path: pathlib.Path
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(secret), "-F", "raw", str(evil)], check=True)
     with pytest.raises(AssetError, match=r"needs other files.*secret"):
         disk_image.convert(str(evil), "qcow2", "raw", 0, str(tmp_path))
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-o", f"data_file={tmp_path}/data,data_file_raw=on", str(evil), "1M"], check=True)
+    subprocess.run(
+        [
+            "qemu-img",
+            "create",
+            "-q",
+            "-f",
+            "qcow2",
+            "-o",
+            f"data_file={tmp_path}/data,data_file_raw=on",
+            str(evil),
+            "1M",
+        ],
+        check=True,
+    )
     with pytest.raises(AssetError, match=r"needs other files.*data"):
         disk_image.convert(str(evil), "qcow2", "raw", 0, str(tmp_path))
     vmdk = tmp_path / "flat.vmdk"
-    subprocess.run(["qemu-img", "create", "-q", "-f", "vmdk", "-o", "subformat=monolithicFlat", str(vmdk), "1M"], check=True)
+    subprocess.run(
+        ["qemu-img", "create", "-q", "-f", "vmdk", "-o", "subformat=monolithicFlat", str(vmdk), "1M"], check=True
+    )
     with pytest.raises(AssetError, match=r"needs other files.*flat-flat"):
         disk_image.convert(str(vmdk), "vmdk", "raw", 0, str(tmp_path))
 
@@ -153,7 +174,9 @@ def test_what_is_no_user(options: dict[str, Any]) -> None:
         User.parse(options)
 
 
-@pytest.mark.parametrize("change", [{"suite": "--help"}, {"packages": ("a,b",)}, {"packages": ("-x",)}, {"hostname": "a b"}, {"size_mb": -1}])
+@pytest.mark.parametrize(
+    "change", [{"suite": "--help"}, {"packages": ("a,b",)}, {"packages": ("-x",)}, {"hostname": "a b"}, {"size_mb": -1}]
+)
 def test_what_is_no_recipe(change: dict[str, Any]) -> None:
     with pytest.raises(HypervisorError):
         Recipe(**{"suite": "bookworm", "packages": ("systemd-sysv",), **change}).checked()
@@ -170,7 +193,9 @@ def qcow2(backing: bytes = b"", data: bytes = b"") -> bytes:
     header[100:104] = (104).to_bytes(4, "big")
     if data:
         header[72:80] = (4).to_bytes(8, "big")
-        header += (0x44415441).to_bytes(4, "big") + len(data).to_bytes(4, "big") + data.ljust(-(-len(data) // 8) * 8, b"\0")
+        header += (
+            (0x44415441).to_bytes(4, "big") + len(data).to_bytes(4, "big") + data.ljust(-(-len(data) // 8) * 8, b"\0")
+        )
     header += bytes(8)
     if backing:
         header[8:20] = len(header).to_bytes(8, "big") + len(backing).to_bytes(4, "big")
@@ -179,16 +204,24 @@ def qcow2(backing: bytes = b"", data: bytes = b"") -> bytes:
 
 
 @pytest.mark.parametrize("name", ["/etc/shadow", "json:{}", "nbd://host/x", "\x1b[2J"])
-def test_no_program_opens_an_image_that_names_other_files(tmp_path: pathlib.Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_program_opens_an_image_that_names_other_files(
+    tmp_path: pathlib.Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(disk_image, "run", lambda *_: pytest.fail("a program was run"))
     monkeypatch.setattr(disk_image.shutil, "which", lambda _: "/bin/true")
     path = tmp_path / "evil"
     vmdk = f'# Disk DescriptorFile\nversion=1\nRW 2048 FLAT "{name}" 0\n'.encode()
-    for kind, content in (("qcow2", qcow2(backing=name.encode())), ("qcow2", qcow2(data=name.encode())), ("vmdk", vmdk)):
+    for kind, content in (
+        ("qcow2", qcow2(backing=name.encode())),
+        ("qcow2", qcow2(data=name.encode())),
+        ("vmdk", vmdk),
+    ):
         path.write_bytes(content)
         with pytest.raises(AssetError, match="needs other files") as caught:
             disk_image.convert(str(path), kind, "raw", 0, str(tmp_path))
-        assert caught.value.answer.startswith("it names ") and caught.value.answer.endswith(name.replace("\x1b", "\\x1b"))
+        assert caught.value.answer.startswith("it names ") and caught.value.answer.endswith(
+            name.replace("\x1b", "\\x1b")
+        )
     path.write_bytes(qcow2())
     assert disk_image.other_file(str(path), "qcow2") == ""
 
@@ -197,7 +230,14 @@ def test_whatever_is_in_a_header_nothing_else_is_raised(tmp_path: pathlib.Path) 
     path = tmp_path / "x"
     chance = random.Random(1)
     for number in range(5000):
-        data = bytearray((qcow2(backing=b"x" * 20), qcow2(data=b"y" * 20), b"KDMV" + bytes(600), b"# Disk DescriptorFile\nRW 1 FLAT \"x\" 0")[number % 4])
+        data = bytearray(
+            (
+                qcow2(backing=b"x" * 20),
+                qcow2(data=b"y" * 20),
+                b"KDMV" + bytes(600),
+                b'# Disk DescriptorFile\nRW 1 FLAT "x" 0',
+            )[number % 4]
+        )
         for _change in range(chance.randint(1, 5)):
             data[chance.randrange(len(data))] = chance.randrange(256)
         path.write_bytes(data[: chance.randint(0, len(data))])
@@ -207,7 +247,7 @@ def test_whatever_is_in_a_header_nothing_else_is_raised(tmp_path: pathlib.Path) 
 
 @needs_qemu_img
 def test_an_image_that_is_open_elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = 'qemu-img: Could not open \'x\': Failed to get shared "write" lock\nIs another process using the image [x]?'
+    words = "qemu-img: Could not open 'x': Failed to get shared \"write\" lock\nIs another process using the image [x]?"
     monkeypatch.setattr(disk_image, "run", lambda argv, _seconds: Ended(argv, 1, b"", words))
     (tmp_path / "x").write_bytes(qcow2())
     with pytest.raises(HostError, match="another process has this image open") as caught:
@@ -255,13 +295,17 @@ def test_modes_are_what_the_code_says_and_are_repaired(tmp_path: pathlib.Path, u
         os.umask(before)
     assert [one.stat().st_mode & 0o777 for one in (path, path.parent, path.parent.parent)] == [0o644, 0o755, 0o755]
     path.chmod(0o600)
-    assert BuiltFile(str(path)).converge({"n": 1}, Maker(b""), check_mode=True)["actions"] == [f"correct the mode of {path}"]
+    assert BuiltFile(str(path)).converge({"n": 1}, Maker(b""), check_mode=True)["actions"] == [
+        f"correct the mode of {path}"
+    ]
     assert path.stat().st_mode & 0o777 == 0o600
     assert BuiltFile(str(path)).converge({"n": 1}, Maker(b""), check_mode=False)["changed"]
     assert path.stat().st_mode & 0o777 == 0o644 and path.read_bytes() == b"words"
 
 
-def test_a_lock_that_is_held_has_a_limit_and_names_its_holder(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_is_held_has_a_limit_and_names_its_holder(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(built_files, "LOCK_SECONDS", 0.2)
     with locked(str(tmp_path / ".lock"), 1, "it"), pytest.raises(LockTimeout) as caught:
         BuiltFile(str(tmp_path / "x")).converge({"n": 1}, Maker(b""), check_mode=False)
@@ -279,7 +323,14 @@ def test_whatever_is_in_a_note_it_is_one_or_none(tmp_path: pathlib.Path) -> None
     image.converge({"n": 1}, Maker(b"words"), check_mode=False)
     note = tmp_path / ".x.json"
     good, chance = note.read_bytes(), random.Random(3)
-    changes = [b"[]", b"{", b"[" * 100000, b'{"recipe": [], "sha256": "", "about": {}}', b'{"recipe": {}, "sha256": 1, "about": {}}', b'{"recipe": {}}']
+    changes = [
+        b"[]",
+        b"{",
+        b"[" * 100000,
+        b'{"recipe": [], "sha256": "", "about": {}}',
+        b'{"recipe": {}, "sha256": 1, "about": {}}',
+        b'{"recipe": {}}',
+    ]
     for _number in range(1500):
         data = bytearray(good)
         for _change in range(chance.randint(1, 3)):

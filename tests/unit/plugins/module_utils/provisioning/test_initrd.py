@@ -69,7 +69,9 @@ def test_a_dynamic_busybox_is_refused(inputs: dict[str, str]) -> None:
         build_initrd(**inputs)
 
 
-@pytest.mark.parametrize("options", [{"dest": "etc/x", "mode": "0644"}, {"dest": "/../x", "mode": "0644"}, {"dest": "/x", "mode": "rw"}])
+@pytest.mark.parametrize(
+    "options", [{"dest": "etc/x", "mode": "0644"}, {"dest": "/../x", "mode": "0644"}, {"dest": "/x", "mode": "rw"}]
+)
 def test_an_odd_extra_file_is_refused(options: dict[str, str]) -> None:
     with pytest.raises(ConfigError):
         ExtraFile.parse({"src": "/etc/hostname", **options})

@@ -183,7 +183,9 @@ def test_apt_follows_matching_dependencies(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(Apt().resolve("linux-image-virtual", "")) == 1
 
 
-def test_a_package_that_rpm_cannot_read_is_an_error_with_its_words(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+def test_a_package_that_rpm_cannot_read_is_an_error_with_its_words(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
     (tmp_path / "rpm2cpio").write_text("#!/bin/sh\necho 'argument is not an RPM package' >&2\nexit 1\n")
     (tmp_path / "rpm2cpio").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
@@ -221,10 +223,15 @@ def test_modes_are_what_the_code_says_whatever_the_umask(store: PackageStore, di
         assert os.stat(store.root).st_mode & 0o777 == os.stat(directory).st_mode & 0o777 == 0o755
 
 
-def test_a_lock_that_is_held_has_a_limit_and_names_its_holder(store: PackageStore, distribution: Distribution, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_is_held_has_a_limit_and_names_its_holder(
+    store: PackageStore, distribution: Distribution, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(packages, "_LOCK_SECONDS", 0.2)
     os.makedirs(store.root)
-    with locked(os.path.join(store.root, ".lock"), 1, "it"), pytest.raises(LockTimeout, match="works on the packages") as caught:
+    with (
+        locked(os.path.join(store.root, ".lock"), 1, "it"),
+        pytest.raises(LockTimeout, match="works on the packages") as caught,
+    ):
         store.converge(NAME, "present")
     assert f"process {os.getpid()} " in caught.value.answer
 
@@ -235,12 +242,16 @@ def test_a_package_of_debian(tmp_path: pathlib.Path) -> None:
     for name, target in (("good", "real"), ("evil", "../../outside")):
         source, tree = tmp_path / name, tmp_path / f"{name}-tree"
         (source / "DEBIAN").mkdir(parents=True)
-        (source / "DEBIAN/control").write_text(f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: x <x@example.com>\nDescription: x\n")
+        (source / "DEBIAN/control").write_text(
+            f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: x <x@example.com>\nDescription: x\n"
+        )
         (source / "lib/real").mkdir(parents=True)
         (source / "lib/real/file").write_text("content")
         (source / "lib/link").symlink_to(target)
         (source / "lib/absolute").symlink_to("/lib/real/file")
-        subprocess.run(["dpkg-deb", "--build", str(source), str(tmp_path / f"{name}.deb")], check=True, capture_output=True)
+        subprocess.run(
+            ["dpkg-deb", "--build", str(source), str(tmp_path / f"{name}.deb")], check=True, capture_output=True
+        )
         tree.mkdir()
         unpacked = Tree(str(tree))
         if name == "evil":

@@ -50,7 +50,9 @@ def test_all_usual_forms_are_understood(text: str, encoding: str) -> None:
     assert digests_of(parse(text.encode(encoding)), "image.raw") == WANTED
 
 
-@pytest.mark.parametrize("name", ["an image (1).raw", "image.raw (old)", "a  b", "*", "image\\name", "gr\u00f6\u00dfe.raw", "a = b"])
+@pytest.mark.parametrize(
+    "name", ["an image (1).raw", "image.raw (old)", "a  b", "*", "image\\name", "gr\u00f6\u00dfe.raw", "a = b"]
+)
 def test_names_may_have_blanks_and_more(name: str) -> None:
     escaped = name.replace("\\", "\\\\")
     mark = "\\" if "\\" in name else ""
@@ -59,7 +61,9 @@ def test_names_may_have_blanks_and_more(name: str) -> None:
 
 
 def test_other_algorithms_are_told_by_their_length() -> None:
-    lines = [f"{hashlib.new(name, b'x', usedforsecurity=False).hexdigest()}  image" for name in sums.ALGORITHMS.values()]
+    lines = [
+        f"{hashlib.new(name, b'x', usedforsecurity=False).hexdigest()}  image" for name in sums.ALGORITHMS.values()
+    ]
     found = digests_of(parse("\n".join(lines).encode()), "image")
     assert set(found) == set(sums.ALGORITHMS.values())
     assert found["sha512"] == SHA512

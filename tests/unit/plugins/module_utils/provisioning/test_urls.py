@@ -114,7 +114,12 @@ def test_a_password_is_never_shown(text: str, tmp_path: pathlib.Path) -> None:
 
 
 def test_what_is_no_secret_is_shown() -> None:
-    for text in ("https://example.com/a@b/c?x=1", "https://example.com:8080/c", "http://[::1]:80/x", "http://example.com"):
+    for text in (
+        "https://example.com/a@b/c?x=1",
+        "https://example.com:8080/c",
+        "http://[::1]:80/x",
+        "http://example.com",
+    ):
         assert shown(text) == text
 
 
@@ -226,21 +231,36 @@ def secure(certificates: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     made.server_close()
 
 
-def test_a_login_and_headers_go_to_the_server_and_to_no_other(servers: tuple[Server, Server], tmp_path: pathlib.Path) -> None:
+def test_a_login_and_headers_go_to_the_server_and_to_no_other(
+    servers: tuple[Server, Server], tmp_path: pathlib.Path
+) -> None:
     first, second = servers
-    first.answer = lambda path: (302, {"Location": "/there"}, b"") if path == "/x" else (302, {"Location": f"{second.address}/y"}, b"")
+    first.answer = lambda path: (
+        (302, {"Location": "/there"}, b"") if path == "/x" else (302, {"Location": f"{second.address}/y"}, b"")
+    )
     access = Access(url_username="user", url_password=SECRET, force_basic_auth=True, headers={"X-Token": "t"})
     assert download(f"{first.address}/x", str(tmp_path / "x"), access=access) == len(b"content")
     login = "Basic " + base64.b64encode(f"user:{SECRET}".encode()).decode()
-    assert [(path, headers.get("authorization"), headers.get("x-token")) for path, headers in first.asked] == [("/x", login, "t"), ("/there", login, "t")]
-    assert [(path, headers.get("authorization"), headers.get("x-token")) for path, headers in second.asked] == [("/y", None, None)]
+    assert [(path, headers.get("authorization"), headers.get("x-token")) for path, headers in first.asked] == [
+        ("/x", login, "t"),
+        ("/there", login, "t"),
+    ]
+    assert [(path, headers.get("authorization"), headers.get("x-token")) for path, headers in second.asked] == [
+        ("/y", None, None)
+    ]
 
 
-def test_a_login_in_the_url_is_sent_when_the_server_asks(servers: tuple[Server, Server], tmp_path: pathlib.Path) -> None:
+def test_a_login_in_the_url_is_sent_when_the_server_asks(
+    servers: tuple[Server, Server], tmp_path: pathlib.Path
+) -> None:
     first, _second = servers
 
     def answer(_path: str) -> tuple[int, dict[str, str], bytes]:
-        return (200, {}, b"content") if "authorization" in first.asked[-1][1] else (401, {"WWW-Authenticate": 'Basic realm="x"'}, b"")
+        return (
+            (200, {}, b"content")
+            if "authorization" in first.asked[-1][1]
+            else (401, {"WWW-Authenticate": 'Basic realm="x"'}, b"")
+        )
 
     first.answer = answer
     address = first.address.replace("://", f"://user:{SECRET}@")
@@ -251,9 +271,13 @@ def test_a_login_in_the_url_is_sent_when_the_server_asks(servers: tuple[Server, 
     assert "url_username" in caught.value.fix and SECRET not in str(caught.value)
 
 
-@pytest.mark.parametrize("target", ["ftp://127.0.0.1/x", "file:///etc/passwd", "http://[", "gopher://x/", "data:text/plain,x", "http://a b/"])
+@pytest.mark.parametrize(
+    "target", ["ftp://127.0.0.1/x", "file:///etc/passwd", "http://[", "gopher://x/", "data:text/plain,x", "http://a b/"]
+)
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
-def test_redirects_lead_to_http_and_https_only(servers: tuple[Server, Server], tmp_path: pathlib.Path, target: str, code: int) -> None:
+def test_redirects_lead_to_http_and_https_only(
+    servers: tuple[Server, Server], tmp_path: pathlib.Path, target: str, code: int
+) -> None:
     first, _second = servers
     first.answer = lambda _path: (code, {"Location": target}, b"")
     with pytest.raises(AssetError, match=r"redirects to|could not be downloaded\b.*Invalid IPv6 URL"):
@@ -265,7 +289,11 @@ def test_redirects_lead_to_http_and_https_only(servers: tuple[Server, Server], t
 def test_a_redirect_never_leads_from_https_to_http(
     secure: Server, servers: tuple[Server, Server], certificates: pathlib.Path, tmp_path: pathlib.Path, code: int
 ) -> None:
-    secure.answer = lambda path: (200, {}, b"content") if path == "/z" else (code, {"Location": f"{servers[0].address}/y" if path == "/x" else "/z"}, b"")
+    secure.answer = lambda path: (
+        (200, {}, b"content")
+        if path == "/z"
+        else (code, {"Location": f"{servers[0].address}/y" if path == "/x" else "/z"}, b"")
+    )
     access = Access(ca_path=str(certificates / "cert.pem"))
     with pytest.raises(AssetError, match="not protected as https is"):
         download(f"{secure.address}/x", str(tmp_path / "x"), access=access)
@@ -279,7 +307,9 @@ def test_a_redirect_in_a_circle(servers: tuple[Server, Server], tmp_path: pathli
         download(f"{servers[0].address}/x", str(tmp_path / "x"))
 
 
-def test_a_login_in_a_redirect_is_neither_used_nor_shown(servers: tuple[Server, Server], tmp_path: pathlib.Path) -> None:
+def test_a_login_in_a_redirect_is_neither_used_nor_shown(
+    servers: tuple[Server, Server], tmp_path: pathlib.Path
+) -> None:
     first, second = servers
     target = second.address.replace("://", f"://user:{SECRET}@")
     first.answer = lambda _path: (302, {"Location": f"{target}/y"}, b"")
@@ -298,11 +328,15 @@ def test_whose_certificates_count(secure: Server, certificates: pathlib.Path, tm
         download(f"{secure.address}/x", str(tmp_path / "x"))
     assert "certificate" in caught.value.answer.lower()
     assert len(secure.asked) == 0
-    assert download(f"{secure.address}/x", str(tmp_path / "x"), access=Access(ca_path=str(certificates / "cert.pem"))) == 7
+    assert (
+        download(f"{secure.address}/x", str(tmp_path / "x"), access=Access(ca_path=str(certificates / "cert.pem"))) == 7
+    )
     assert download(f"{secure.address}/x", str(tmp_path / "y"), access=Access(validate_certs=False)) == 7
 
 
-def test_the_clients_certificate(certificates: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clients_certificate(
+    certificates: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(downloads.time, "sleep", lambda _: None)
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(certificates / "cert.pem"))
     tls.load_cert_chain(certificates / "cert.pem", certificates / "key.pem")
@@ -315,13 +349,17 @@ def test_the_clients_certificate(certificates: pathlib.Path, tmp_path: pathlib.P
         with pytest.raises(AssetError):
             download(f"{behaviour.address}/x", str(tmp_path / "y"), access=Access(ca_path=authority))
         with pytest.raises(AssetError):
-            download(f"{behaviour.address}/x", str(tmp_path / "y"), access=Access(ca_path=authority, client_cert="/nowhere"))
+            download(
+                f"{behaviour.address}/x", str(tmp_path / "y"), access=Access(ca_path=authority, client_cert="/nowhere")
+            )
     finally:
         made.shutdown()
         made.server_close()
 
 
-def test_a_proxy_is_used_unless_the_task_says_otherwise(servers: tuple[Server, Server], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_is_used_unless_the_task_says_otherwise(
+    servers: tuple[Server, Server], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, proxy = servers
     monkeypatch.setenv("http_proxy", proxy.address)
     monkeypatch.delenv("no_proxy", raising=False)

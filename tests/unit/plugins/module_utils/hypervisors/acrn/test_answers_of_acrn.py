@@ -85,7 +85,9 @@ def test_no_list_of_vms_is_more_than_a_typed_error() -> None:
             refused += 1
             assert shown(error)
             continue
-        assert all(name.isprintable() and len(name) <= 512 and cmdline.STATE.fullmatch(state) for name, state in found.items())
+        assert all(
+            name.isprintable() and len(name) <= 512 and cmdline.STATE.fullmatch(state) for name, state in found.items()
+        )
     assert ANSWERS / 10 < refused < ANSWERS
 
 
@@ -97,7 +99,9 @@ def test_no_version_is_more_than_a_version_or_none() -> None:
 
 
 @pytest.mark.parametrize("script", MISBEHAVIOUR.values(), ids=MISBEHAVIOUR)
-def test_a_vm_is_observed_and_ended_whatever_acrnctl_does(driver: AcrnHypervisor, program: Callable[[str], str], script: str) -> None:
+def test_a_vm_is_observed_and_ended_whatever_acrnctl_does(
+    driver: AcrnHypervisor, program: Callable[[str], str], script: str
+) -> None:
     driver.vm.state.ctl = program(script)
     begun = time.monotonic()
     observed = driver.observe()
@@ -117,7 +121,9 @@ def test_a_vm_is_ended_without_an_acrnctl(driver: AcrnHypervisor, ctl: str) -> N
     assert driver.pid() == 0
 
 
-@pytest.mark.parametrize("script", [script for name, script in MISBEHAVIOUR.items() if name not in ("silent for ever", "deaf")])
+@pytest.mark.parametrize(
+    "script", [script for name, script in MISBEHAVIOUR.items() if name not in ("silent for ever", "deaf")]
+)
 def test_what_is_no_acrn_dm_is_an_asset_error(program: Callable[[str], str], script: str) -> None:
     with pytest.raises(AssetError, match="this is no acrn-dm") as caught:
         starting.version_of(program(script))

@@ -83,7 +83,11 @@ def server(tmp_path: pathlib.Path) -> Iterator[Callable[..., str]]:
 
 
 def http(content: bytes, status: str = "200 OK", headers: bytes = b"") -> bytes:
-    return f"HTTP/1.1 {status}\r\nServer: Firecracker API\r\n".encode() + headers + b"Content-Length: %d\r\n\r\n%b" % (len(content), content)
+    return (
+        f"HTTP/1.1 {status}\r\nServer: Firecracker API\r\n".encode()
+        + headers
+        + b"Content-Length: %d\r\n\r\n%b" % (len(content), content)
+    )
 
 
 def test_an_answer_is_read_however_it_is_cut(server: Any) -> None:
@@ -153,7 +157,10 @@ def test_a_state_that_is_none_is_a_typed_error(server: Any, content: bytes) -> N
         ApiClient(server(http(content)), 5).get("/")
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"null", b'{"fault_message": 5}', b"[" * 10_000, b"\xff", b'{"fault_message": "\\u001b[2J"}'])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{}", b"[]", b"null", b'{"fault_message": 5}', b"[" * 10_000, b"\xff", b'{"fault_message": "\\u001b[2J"}'],
+)
 def test_a_refusal_of_any_content_is_a_refusal(server: Any, content: bytes) -> None:
     with pytest.raises(ApiError, match="refused PUT /actions") as caught:
         ApiClient(server(http(content, "400 Bad Request")), 5).put("/actions", {})
@@ -220,7 +227,11 @@ def test_wrong_answers_are_typed_errors(tmp_path: pathlib.Path, monkeypatch: pyt
     state.process = identify(os.getpid())
     state.placeholders = ["", "d"]
     balloon, service = Balloon("b", 5, stats_seconds=5), MetadataService("m", ["eth0"], contents={"a": {"b": 1}})
-    state.devices = {"m": as_record(service), "n": {"class": "NetworkDevice"}, "d": {"class": "BlockDrive", "rate_limit": {"ops": 5}}}
+    state.devices = {
+        "m": as_record(service),
+        "n": {"class": "NetworkDevice"},
+        "d": {"class": "BlockDrive", "rate_limit": {"ops": 5}},
+    }
     state.singles = {"balloon": "b", "mmds-config": "m"}
     monkeypatch.setattr(machine, "api", lambda seconds=0: oracle)
     monkeypatch.setattr(memory, "PATIENCE_SECONDS", 0.0)

@@ -85,7 +85,9 @@ def test_a_pid_file_of_any_content_names_nobody_who_does_not_live_there(jail: Ja
     assert jailed_pid(jail) == 0
 
 
-def test_links_in_the_places_of_files_are_not_followed(jail: Jail, outside: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_links_in_the_places_of_files_are_not_followed(
+    jail: Jail, outside: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     for name in ("disk_d", ".new-disk_d", "copy", ".new-copy", "vmm.log", "firecracker.pid", "snapshot"):
         os.symlink(outside, jail.path(name))
     jail_files.bring(jail, disk(tmp_path), "disk_d", read_only=False)
@@ -101,7 +103,9 @@ def test_links_in_the_places_of_files_are_not_followed(jail: Jail, outside: path
 
 
 @pytest.mark.parametrize("what", ["directory", "fifo", "link", "file"])
-def test_what_has_a_disks_name_is_replaced(jail: Jail, tmp_path: pathlib.Path, outside: pathlib.Path, what: str) -> None:
+def test_what_has_a_disks_name_is_replaced(
+    jail: Jail, tmp_path: pathlib.Path, outside: pathlib.Path, what: str
+) -> None:
     """A task was killed between the link and the request, or the jail's user put something there."""
     for name in ("disk_d", ".new-disk_d"):
         path = pathlib.Path(jail.path(name))
@@ -124,7 +128,9 @@ def test_a_disk_that_cannot_be_brought_leaves_the_old_one_there(jail: Jail, tmp_
     assert os.path.samefile(jail.path("disk_d"), tmp_path / "disk")
 
 
-def test_only_what_was_written_in_the_passage_is_taken_out(jail: Jail, outside: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_only_what_was_written_in_the_passage_is_taken_out(
+    jail: Jail, outside: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     """The directory is exchanged for one with the files of another sandbox, or its files for links."""
     other = tmp_path / "other"
     other.mkdir()
@@ -138,7 +144,10 @@ def test_only_what_was_written_in_the_passage_is_taken_out(jail: Jail, outside: 
         os.symlink(other, jail.path("snapshot"))
         snapshots._take_out(jail, passage, "memory", str(target / "memory"))
         taken = (target / "memory").stat()
-        assert (target / "memory").read_text() == "its own" and (taken.st_uid, stat.S_IMODE(taken.st_mode)) == (0, 0o600)
+        assert (target / "memory").read_text() == "its own" and (taken.st_uid, stat.S_IMODE(taken.st_mode)) == (
+            0,
+            0o600,
+        )
         inside = pathlib.Path(jail.path("elsewhere"))
         for make in (
             lambda path: path.symlink_to(outside),
@@ -151,7 +160,9 @@ def test_only_what_was_written_in_the_passage_is_taken_out(jail: Jail, outside: 
             with pytest.raises((OSError, HostError, snapshots.VmmError)):
                 snapshots._take_out(jail, passage, "state", str(target / "state"))
             assert not os.path.lexists(target / "state")
-            (inside / "state").rmdir() if (inside / "state").is_dir() and not (inside / "state").is_symlink() else (inside / "state").unlink()
+            (inside / "state").rmdir() if (inside / "state").is_dir() and not (inside / "state").is_symlink() else (
+                inside / "state"
+            ).unlink()
     assert (other / "memory").read_text() == "another guest's"
 
 

@@ -51,7 +51,10 @@ def test_jails_ids_are_the_jailers_and_differ(one: str, other: str) -> None:
         (RateLimit(bandwidth=5), ({"size": 5, "refill_time": 1000}, {"size": 0, "refill_time": 0})),
         (
             RateLimit(bandwidth=5, bandwidth_burst=7, ops=2, ops_burst=3),
-            ({"size": 5, "refill_time": 1000, "one_time_burst": 7}, {"size": 2, "refill_time": 1000, "one_time_burst": 3}),
+            (
+                {"size": 5, "refill_time": 1000, "one_time_burst": 7},
+                {"size": 2, "refill_time": 1000, "one_time_burst": 3},
+            ),
         ),
     ],
 )
@@ -113,7 +116,12 @@ def test_what_is_accepted_when_and_since_when(request_line: str, state: str, sin
 
 @pytest.mark.parametrize(
     ("request_line", "state"),
-    [("PUT /snapshot/create", "Running"), ("PATCH /balloon", "Not started"), ("GET /hotplug/memory", "Not started"), ("PUT /vsock", "Running")],
+    [
+        ("PUT /snapshot/create", "Running"),
+        ("PATCH /balloon", "Not started"),
+        ("GET /hotplug/memory", "Not started"),
+        ("PUT /vsock", "Running"),
+    ],
 )
 def test_what_is_not_accepted(request_line: str, state: str) -> None:
     assert not endpoints.has((9, 9), *request_line.split(), state)
@@ -129,10 +137,15 @@ def test_the_users_parameters_come_last() -> None:
 
 
 def test_states_go_there_and_back() -> None:
-    state = FirecrackerState(uuid="u", version=[1, 16, 1], jail=Jail("/b", "firecracker", "web", 1, 2), taps=["t"], placeholders=["", "d"])
+    state = FirecrackerState(
+        uuid="u", version=[1, 16, 1], jail=Jail("/b", "firecracker", "web", 1, 2), taps=["t"], placeholders=["", "d"]
+    )
     assert FirecrackerState.from_dict({**state.as_dict(), "unheard of": 1}) == state
 
 
-@pytest.mark.parametrize(("text", "version"), [("Firecracker v1.16.1\n", (1, 16, 1)), ("Jailer v0.25.2", (0, 25, 2)), ("v1.7", (1, 7, 0)), ("bash", ())])
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [("Firecracker v1.16.1\n", (1, 16, 1)), ("Jailer v0.25.2", (0, 25, 2)), ("v1.7", (1, 7, 0)), ("bash", ())],
+)
 def test_versions(text: str, version: tuple[int, ...]) -> None:
     assert dialect.parse_version(text) == version

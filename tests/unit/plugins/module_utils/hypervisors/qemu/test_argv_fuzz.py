@@ -39,8 +39,31 @@ BOOT = {"kernel_path": "/k", "initrd_path": "/i", "num_vcpus": 1, "memory_size":
 
 nasty = st.text(min_size=1, max_size=20) | st.lists(
     st.sampled_from(
-        [",", ",,", "=", " ", "\n", "\t", "'", '"', "\\", "-", "-device",
-         "{", "}", ":", "%", "$x", "é", "à", "\xa0", "\u2028", "\x00", "a", "id=x"]
+        [
+            ",",
+            ",,",
+            "=",
+            " ",
+            "\n",
+            "\t",
+            "'",
+            '"',
+            "\\",
+            "-",
+            "-device",
+            "{",
+            "}",
+            ":",
+            "%",
+            "$x",
+            "é",
+            "à",
+            "\xa0",
+            "\u2028",
+            "\x00",
+            "a",
+            "id=x",
+        ]
     ),
     min_size=1,
     max_size=8,
@@ -84,7 +107,13 @@ def read_back(words: list[str]) -> list[Any]:
             options.append((name, shape(json.loads(value))))
         else:
             properties = value.replace(",,", "\0").split(",")
-            options.append((name, [entry.partition("=")[0] for entry in properties[1:]], properties[0].partition("=")[0] if "=" in properties[0] else ""))
+            options.append(
+                (
+                    name,
+                    [entry.partition("=")[0] for entry in properties[1:]],
+                    properties[0].partition("=")[0] if "=" in properties[0] else "",
+                )
+            )
     return options
 
 
@@ -148,22 +177,35 @@ def test_a_kernel_parameter_stays_one_word(words: list[tuple[str, str]], dialect
 
 #: A device of each kind that takes text, and its texts.
 DEVICES: list[tuple[dict[str, Any], list[str]]] = [
-    ({"id": "d", "type": "block", "file": "/d", "serial": "s", "cache": "none"}, ["id", "file", "serial", "format", "driver", "cache"]),
-    ({"id": "n", "type": "net", "kind": "tap", "mac": "02:00:00:00:00:01", "tap_name": "t", "bridge": "b"}, ["id", "mac", "tap_name", "bridge"]),
+    (
+        {"id": "d", "type": "block", "file": "/d", "serial": "s", "cache": "none"},
+        ["id", "file", "serial", "format", "driver", "cache"],
+    ),
+    (
+        {"id": "n", "type": "net", "kind": "tap", "mac": "02:00:00:00:00:01", "tap_name": "t", "bridge": "b"},
+        ["id", "mac", "tap_name", "bridge"],
+    ),
     ({"id": "f", "type": "fs", "tag": "t", "path": "/p"}, ["id", "tag", "path"]),
     ({"id": "s", "type": "serial", "path": "/p", "name": "n"}, ["id", "path", "name"]),
     ({"id": "v", "type": "vfio", "address": "0000:01:00.0"}, ["id", "address"]),
     ({"id": "m", "type": "vfio", "path": "/sys/m"}, ["id", "path"]),
     ({"id": "u", "type": "vhost_user", "path": "/u", "model": "vhost-user-fs-pci", "tag": "t"}, ["id", "path", "tag"]),
-    ({"id": "w", "type": "vhost_user", "path": "/u", "model": "virtio-net-pci", "mac": "02:00:00:00:00:01"}, ["mac", "model"]),
+    (
+        {"id": "w", "type": "vhost_user", "path": "/u", "model": "virtio-net-pci", "mac": "02:00:00:00:00:01"},
+        ["mac", "model"],
+    ),
 ]
 CASES = [(device, name) for device, names in DEVICES for name in names]
 
 
-@pytest.mark.parametrize(("device", "name"), CASES, ids=[f"{device['type']}-{device['id']}-{name}" for device, name in CASES])
+@pytest.mark.parametrize(
+    ("device", "name"), CASES, ids=[f"{device['type']}-{device['id']}-{name}" for device, name in CASES]
+)
 @settings(max_examples=40, deadline=None)
 @given(text=nasty, dialect=dialects, prefix=st.sampled_from(["", "/", "a"]))
-def test_a_devices_text_stays_one_value(device: dict[str, Any], name: str, text: str, dialect: Dialect, prefix: str) -> None:
+def test_a_devices_text_stays_one_value(
+    device: dict[str, Any], name: str, text: str, dialect: Dialect, prefix: str
+) -> None:
     harmless = read_back(argv(HypervisorConfig(**BOOT), dialect, [device]))
     try:
         words = argv(HypervisorConfig(**BOOT), dialect, [{**device, name: prefix + text}])

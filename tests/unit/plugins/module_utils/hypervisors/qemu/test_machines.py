@@ -41,7 +41,10 @@ def argv(machine: str, accelerator: str = "tcg", ports: int = 0, **options: Any)
     )
     kind = machine_named(machine)
     places = bridges.with_root_ports(bridges.make_bridges(1, kind.bridge_type), ports) if kind.has_bridges else []
-    return command_line(VmPlan("web", "uuid", config, kind, accelerator, "/run/pid", "/run/console.log", places, host_khz=2000000), MODERN)
+    return command_line(
+        VmPlan("web", "uuid", config, kind, accelerator, "/run/pid", "/run/console.log", places, host_khz=2000000),
+        MODERN,
+    )
 
 
 def value(words: list[str], name: str) -> str:
@@ -60,7 +63,13 @@ def drivers(words: list[str]) -> list[str]:
         ("q35", "q35,accel=tcg,memory-backend=dimm1", "max", "console=ttyS0", "pci"),
         ("pc", "pc,accel=tcg,memory-backend=dimm1", "max", "console=ttyS0", "pci"),
         ("microvm", "microvm,accel=tcg,memory-backend=dimm1", "max", "console=ttyS0", "device"),
-        ("virt", "virt,gic-version=max,accel=tcg,memory-backend=dimm1", "max,pauth-impdef=on", "console=ttyAMA0", "pci"),
+        (
+            "virt",
+            "virt,gic-version=max,accel=tcg,memory-backend=dimm1",
+            "max,pauth-impdef=on",
+            "console=ttyAMA0",
+            "pci",
+        ),
         (
             "pseries",
             "pseries,usb=off,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,accel=tcg,memory-backend=dimm1",
@@ -99,7 +108,9 @@ def test_only_a_pc_has_a_pcs_devices(machine: str) -> None:
     ("machine", "sockets"), [("q35", 4), ("pseries", 4), ("s390-ccw-virtio", 4), ("virt", 1), ("microvm", 1)]
 )
 def test_room_for_vcpus_where_they_can_be_plugged(machine: str, sockets: int) -> None:
-    assert value(argv(machine, memory_hotplug="none"), "smp") == f"1,cores=1,threads=1,sockets={sockets},maxcpus={sockets}"
+    assert (
+        value(argv(machine, memory_hotplug="none"), "smp") == f"1,cores=1,threads=1,sockets={sockets},maxcpus={sockets}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -122,7 +133,9 @@ def test_room_for_memory_in_the_way_that_was_chosen(machine: str, way: str, memo
 
 def test_root_ports_have_a_chassis_and_a_slot_of_their_own() -> None:
     line = argv("q35", ports=2, memory_hotplug="none")
-    ports = [json.loads(word) for option, word in zip(line, line[1:]) if option == "-device" and "pcie-root-port" in word]
+    ports = [
+        json.loads(word) for option, word in zip(line, line[1:]) if option == "-device" and "pcie-root-port" in word
+    ]
     assert ports == [
         {"driver": "pcie-root-port", "bus": "pcie.0", "id": "root-port-0", "addr": "3", "chassis": 2, "slot": 2},
         {"driver": "pcie-root-port", "bus": "pcie.0", "id": "root-port-1", "addr": "4", "chassis": 3, "slot": 3},

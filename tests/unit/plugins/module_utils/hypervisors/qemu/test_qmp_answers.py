@@ -45,7 +45,9 @@ class Peer:
     :param answer: gets a request, and gives the members of the answer
     """
 
-    def __init__(self, path: str, answer: Callable[[dict[str, Any]], dict[str, Any]], greeting: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, path: str, answer: Callable[[dict[str, Any]], dict[str, Any]], greeting: dict[str, Any] | None = None
+    ) -> None:
         self.answer, self.greeting = answer, greeting
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(path)
@@ -89,14 +91,21 @@ def commands_of(tree: ast.AST) -> set[str]:
     """The QMP commands that code names in calls of execute()."""
     found = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "execute" and node.args:
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr == "execute"
+            and node.args
+        ):
             if isinstance(node.args[0], ast.Constant):
                 found.add(str(node.args[0].value))
     return found
 
 
 def test_every_command_of_the_driver_has_a_declared_answer() -> None:
-    found = {command for path in DRIVER.glob("*.py") for command in commands_of(ast.parse(path.read_text(encoding="utf-8")))}
+    found = {
+        command for path in DRIVER.glob("*.py") for command in commands_of(ast.parse(path.read_text(encoding="utf-8")))
+    }
     assert "query-status" in found
     assert found - set(qmp_answers.ANSWERS) - qmp_answers.SILENT - {"qom-get"} == set()
 
@@ -117,7 +126,14 @@ def test_wrong_answers_of_qmp_are_typed_errors(tmp_path: pathlib.Path) -> None:
             return {"return": right(shape, random_)}
         if chance < 0.95:
             return {"return": wrong(shape, random_)}
-        return random_.choice([{"error": junk(random_)}, {"error": {"class": "GenericError", "desc": "no"}}, {}, {"return": None, "error": None}])
+        return random_.choice(
+            [
+                {"error": junk(random_)},
+                {"error": {"class": "GenericError", "desc": "no"}},
+                {},
+                {"return": None, "error": None},
+            ]
+        )
 
     run = tmp_path / "run"
     run.mkdir()
@@ -162,7 +178,13 @@ def test_wrong_answers_of_an_agent_are_typed_errors(tmp_path: pathlib.Path) -> N
     def answer(request: dict[str, Any]) -> dict[str, Any]:
         shape = AGENT_ANSWERS[request["execute"]]
         return random_.choice(
-            [{"return": right(shape, random_)}, {"return": wrong(shape, random_)}, {"return": wrong(shape, random_)}, {"error": junk(random_)}, {}]
+            [
+                {"return": right(shape, random_)},
+                {"return": wrong(shape, random_)},
+                {"return": wrong(shape, random_)},
+                {"error": junk(random_)},
+                {},
+            ]
         )
 
     peer = Peer(str(tmp_path / "agent.sock"), answer)
@@ -186,7 +208,9 @@ def test_nonsense_is_no_reason_to_start_another_vm(tmp_path: pathlib.Path, statu
     run = tmp_path / "run"
     run.mkdir()
     child = subprocess.Popen(["sleep", "600"])
-    peers = [Peer(str(run / name), lambda request: {"return": status}, GREETING) for name in ("qmp.sock", "monitor.sock")]
+    peers = [
+        Peer(str(run / name), lambda request: {"return": status}, GREETING) for name in ("qmp.sock", "monitor.sock")
+    ]
     machine = vm.Vm(Context("web", str(run), str(tmp_path / "sandboxes/web")))
     machine.state = QemuState(process=identify(child.pid))
     seen = machine.observe()
@@ -200,7 +224,21 @@ def test_nonsense_is_no_reason_to_start_another_vm(tmp_path: pathlib.Path, statu
 
 @pytest.mark.parametrize(
     "address",
-    ["localhost", "0.0.0.0", "::", "127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "fe80::1", "169.254.1.1", "224.0.0.1", "", "1"],
+    [
+        "localhost",
+        "0.0.0.0",
+        "::",
+        "127.0.0.1",
+        "127.9.9.9",
+        "::1",
+        "::ffff:127.0.0.1",
+        "::ffff:10.0.0.1",
+        "fe80::1",
+        "169.254.1.1",
+        "224.0.0.1",
+        "",
+        "1",
+    ],
 )
 def test_a_guest_cannot_send_us_to_ourselves(address: str) -> None:
     assert addresses_of({"interfaces": [{"addresses": [address]}]}) == []

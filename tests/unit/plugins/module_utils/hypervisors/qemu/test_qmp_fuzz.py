@@ -25,11 +25,17 @@ GREETING = b'{"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}},
 READY = GREETING + b'{"return": {}, "id": 1}\n'
 
 #: Values in the keys of the protocol, and in any others.
-keys = st.sampled_from(["QMP", "version", "qemu", "major", "return", "error", "class", "desc", "id", "event", "data"]) | st.text(max_size=5)
+keys = st.sampled_from(
+    ["QMP", "version", "qemu", "major", "return", "error", "class", "desc", "id", "event", "data"]
+) | st.text(max_size=5)
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from([1, 2, 3])
-values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4), max_leaves=12)
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4), max_leaves=12
+)
 messages = st.dictionaries(keys, values, min_size=1, max_size=4)
-lines = st.lists(messages | values, max_size=6).map(lambda many: b"".join(json.dumps(one).encode() + b"\n" for one in many))
+lines = st.lists(messages | values, max_size=6).map(
+    lambda many: b"".join(json.dumps(one).encode() + b"\n" for one in many)
+)
 streams = st.binary(max_size=300) | lines | st.tuples(lines, st.binary(max_size=50)).map(b"".join)
 
 

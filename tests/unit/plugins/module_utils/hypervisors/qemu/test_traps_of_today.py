@@ -62,7 +62,14 @@ def prepared(files: dict[str, str], root: pathlib.Path, **options: Any) -> Hyper
     """A configuration as the driver completes it."""
     boot = {} if "image_path" in options else {"initrd_path": files["initrd"]}
     config = HypervisorConfig(
-        **{"kernel_path": files["kernel"], "hypervisor_path": files["qemu"], "hypervisor_machine_type": "q35", "memory_size": 256, **boot, **options}
+        **{
+            "kernel_path": files["kernel"],
+            "hypervisor_path": files["qemu"],
+            "hypervisor_machine_type": "q35",
+            "memory_size": 256,
+            **boot,
+            **options,
+        }
     )
     return preparation.prepare(config, Context("web", str(root / "run/web"), str(root / "state/web")))[0]
 
@@ -94,7 +101,9 @@ def test_t7_a_vcpus_place_is_told_in_numbers_and_only_what_qemu_asks_for() -> No
     assert plugged == {"driver": "max-x86_64-cpu", "id": "cpu-1", **place}
 
 
-def test_t8_more_vcpus_than_the_maximum_are_refused_at_once_and_in_words(files: dict[str, str], tmp_path: pathlib.Path) -> None:
+def test_t8_more_vcpus_than_the_maximum_are_refused_at_once_and_in_words(
+    files: dict[str, str], tmp_path: pathlib.Path
+) -> None:
     with pytest.raises(ConfigError, match="more vCPUs than the maximum of 2"):
         prepared(files, tmp_path, num_vcpus=3, default_max_vcpus=2)
     assert not (tmp_path / "run").exists()
@@ -114,11 +123,15 @@ def test_t11_slots_and_offset_count_as_they_are_given(files: dict[str, str], tmp
     config = prepared(files, tmp_path, mem_slots=20, mem_offset=4096, max_memory_mb=512)
     assert value(argv(config), "m") == "256M,slots=20,maxmem=5632M"
     for machine in ("virt", "pseries"):
-        elsewhere = prepared(files, tmp_path, hypervisor_machine_type=machine, mem_slots=20, mem_offset=4096, max_memory_mb=512)
+        elsewhere = prepared(
+            files, tmp_path, hypervisor_machine_type=machine, mem_slots=20, mem_offset=4096, max_memory_mb=512
+        )
         assert value(argv(elsewhere), "m") == "256M,slots=20,maxmem=5632M"
 
 
-def test_a_size_that_virtio_mem_cannot_reach_is_refused_before_the_start(files: dict[str, str], tmp_path: pathlib.Path) -> None:
+def test_a_size_that_virtio_mem_cannot_reach_is_refused_before_the_start(
+    files: dict[str, str], tmp_path: pathlib.Path
+) -> None:
     with pytest.raises(ConfigError, match="blocks of 2 MiB"):
         prepared(files, tmp_path, memory_size=127, max_memory_mb=1152)
     assert (prepared(files, tmp_path, memory_size=127).max_memory_mb - 127) % 2 == 0
@@ -126,16 +139,24 @@ def test_a_size_that_virtio_mem_cannot_reach_is_refused_before_the_start(files: 
 
 @pytest.mark.parametrize(("shared", "prealloc"), [(False, False), (True, False), (False, True)])
 def test_t12_huge_pages_are_shared_and_reserved_where_that_is_wanted(shared: bool, prealloc: bool) -> None:
-    config = HypervisorConfig(kernel_path="/k", initrd_path="/i", num_vcpus=1, memory_size=256, huge_pages=True, mem_prealloc=prealloc)
+    config = HypervisorConfig(
+        kernel_path="/k", initrd_path="/i", num_vcpus=1, memory_size=256, huge_pages=True, mem_prealloc=prealloc
+    )
     words = argv(config, shared_memory=shared)
     (memory,) = [json.loads(word) for word in words if '"id":"dimm1"' in word]
     assert (memory["mem-path"], memory["share"], memory.get("prealloc", False)) == ("/dev/hugepages", shared, prealloc)
 
 
-def test_t13_what_takes_an_assets_place_does_so_in_the_root_parameters_too(files: dict[str, str], tmp_path: pathlib.Path) -> None:
+def test_t13_what_takes_an_assets_place_does_so_in_the_root_parameters_too(
+    files: dict[str, str], tmp_path: pathlib.Path
+) -> None:
     def with_asset(kind: str, **options: Any) -> HypervisorConfig:
         config = HypervisorConfig(
-            kernel_path=files["kernel"], hypervisor_path=files["qemu"], hypervisor_machine_type="q35", memory_size=256, **options
+            kernel_path=files["kernel"],
+            hypervisor_path=files["qemu"],
+            hypervisor_machine_type="q35",
+            memory_size=256,
+            **options,
         )
         config.add_custom_asset(Asset(files["other"], kind))
         return preparation.prepare(config, Context("web", str(tmp_path / "run/web"), str(tmp_path / "state/web")))[0]
@@ -163,7 +184,9 @@ def test_t16_loading_twice_replaces() -> None:
 def test_t21_what_cannot_be_taken_away_is_an_error_for_memory_as_for_vcpus() -> None:
     state = QemuState(boot_memory_mb=256, max_memory_mb=1024, accelerator="kvm", boot_vcpus=2, memory_hotplug="pc-dimm")
     qmp = Answers(
-        query_memory_size_summary={"base-memory": 256 * MIB, "plugged-memory": 0}, query_memory_devices=[], query_hotpluggable_cpus=[]
+        query_memory_size_summary={"base-memory": 256 * MIB, "plugged-memory": 0},
+        query_memory_devices=[],
+        query_hotpluggable_cpus=[],
     )
     for refuse in (
         lambda: resize.check_memory(state, 128, 128),

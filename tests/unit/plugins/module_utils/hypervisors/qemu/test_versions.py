@@ -35,7 +35,14 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.v
 
 
 @pytest.mark.parametrize(
-    ("version", "dialect"), [((5, 2, 0), TRANSITIONAL), ((6, 1, 1), TRANSITIONAL), ((6, 2, 0), MODERN), ((10, 0, 13), MODERN), ((11, 1), MODERN)]
+    ("version", "dialect"),
+    [
+        ((5, 2, 0), TRANSITIONAL),
+        ((6, 1, 1), TRANSITIONAL),
+        ((6, 2, 0), MODERN),
+        ((10, 0, 13), MODERN),
+        ((11, 1), MODERN),
+    ],
 )
 def test_each_version_has_its_dialect(version: tuple[int, ...], dialect: Any) -> None:
     assert dialect_for(version) is dialect
@@ -50,8 +57,12 @@ def test_limits_of_a_disk_that_is_there_from_the_start() -> None:
     assert json.loads(render([group], MODERN)[1])["limits"]["iops-total"] == 10
 
 
-@pytest.mark.parametrize(("version", "private"), [((7, 2, 0), False), ((8, 1, 5), False), ((8, 2, 0), True), ((10, 0, 13), True)])
-def test_files_that_guests_write_copies_of_are_opened_for_reading(version: tuple[int, ...], private: bool, tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "private"), [((7, 2, 0), False), ((8, 1, 5), False), ((8, 2, 0), True), ((10, 0, 13), True)]
+)
+def test_files_that_guests_write_copies_of_are_opened_for_reading(
+    version: tuple[int, ...], private: bool, tmp_path: pathlib.Path
+) -> None:
     image = tmp_path / "image"
     image.write_bytes(bytes(2 << 20))
     vm = Vm(Context("web", str(tmp_path / "run"), str(tmp_path / "state")))
@@ -62,7 +73,9 @@ def test_files_that_guests_write_copies_of_are_opened_for_reading(version: tuple
     template = HypervisorConfig(**boot, initrd_path="/i", boot_to_be_template=True, memory_path="/m")
     for config, file, wanted in ((clone, "/m", private), (mapped, str(image), private), (template, "/m", False)):
         words = starting.command_line(vm, config)
-        [backend] = [json.loads(word) for word in words if "memory-backend-file" in word and json.loads(word)["mem-path"] == file]
+        [backend] = [
+            json.loads(word) for word in words if "memory-backend-file" in word and json.loads(word)["mem-path"] == file
+        ]
         assert (backend.get("readonly"), backend.get("rom")) == ((True, "off") if wanted else (None, None))
 
 
@@ -114,18 +127,27 @@ class Receiver:
 
 @pytest.mark.parametrize(
     ("version", "uri"),
-    [((7, 2, 22), "fd:state"), ((9, 0, 2), "fd:state"), ((9, 1, 0), "file:/dev/fdset/7"), ((11, 1, 3), "file:/dev/fdset/7")],
+    [
+        ((7, 2, 22), "fd:state"),
+        ((9, 0, 2), "fd:state"),
+        ((9, 1, 0), "file:/dev/fdset/7"),
+        ((11, 1, 3), "file:/dev/fdset/7"),
+    ],
 )
 def test_a_saved_states_file_is_handed_over_as_that_qemu_takes_files(version: tuple[int, ...], uri: str) -> None:
     monitor = Receiver(*version)
     with pytest.raises(ZeroDivisionError), migration.handed_over(cast(QmpClient, monitor), 3) as name:
         assert name == uri
-        assert monitor.sets == ([7] if "fdset" in uri else []) and monitor.named == ([] if "fdset" in uri else ["state"])
+        assert monitor.sets == ([7] if "fdset" in uri else []) and monitor.named == (
+            [] if "fdset" in uri else ["state"]
+        )
         raise ZeroDivisionError  # What was handed over is taken back then too.
     assert monitor.sets == []
 
 
-@pytest.mark.parametrize(("now", "taken"), [("7.2.0", True), ("7.2.22", True), ("7.1.0", False), ("8.2.0", False), ("10.0.13", False)])
+@pytest.mark.parametrize(
+    ("now", "taken"), [("7.2.0", True), ("7.2.22", True), ("7.1.0", False), ("8.2.0", False), ("10.0.13", False)]
+)
 def test_what_the_binary_is_now_decides_whether_it_takes_a_saved_state(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, now: str, taken: bool
 ) -> None:
@@ -155,21 +177,39 @@ def test_what_the_binary_is_now_decides_whether_it_takes_a_saved_state(
 
 @pytest.mark.parametrize(
     ("version", "machine", "said", "ports"),
-    [("5.2.0", "q35", 0, 8), ("6.0.1", "q35", 2, 2), ("6.1.0", "q35", 0, 0), ("5.2.0", "pc", 0, 0), ("5.2.0", "microvm", 0, 0), ("10.0.13", "q35", 0, 0)],
+    [
+        ("5.2.0", "q35", 0, 8),
+        ("6.0.1", "q35", 2, 2),
+        ("6.1.0", "q35", 0, 0),
+        ("5.2.0", "pc", 0, 0),
+        ("5.2.0", "microvm", 0, 0),
+        ("10.0.13", "q35", 0, 0),
+    ],
 )
-def test_where_bridges_do_not_tell_guests_there_are_ports(tmp_path: pathlib.Path, version: str, machine: str, said: int, ports: int) -> None:
+def test_where_bridges_do_not_tell_guests_there_are_ports(
+    tmp_path: pathlib.Path, version: str, machine: str, said: int, ports: int
+) -> None:
     qemu, file = tmp_path / "qemu", tmp_path / "file"
     qemu.write_text(f"#!/bin/sh\necho QEMU emulator version {version}\n")
     qemu.chmod(0o755)
     file.write_bytes(b"\x7f" * 4096)
     config = HypervisorConfig(
-        kernel_path=str(file), initrd_path=str(file), hypervisor_path=str(qemu), hypervisor_machine_type=machine, memory_size=256, root_ports=said
+        kernel_path=str(file),
+        initrd_path=str(file),
+        hypervisor_path=str(qemu),
+        hypervisor_machine_type=machine,
+        memory_size=256,
+        root_ports=said,
     )
-    prepared, _version = preparation.prepare(config, Context("web", str(tmp_path / "run/web"), str(tmp_path / "state/web")))
+    prepared, _version = preparation.prepare(
+        config, Context("web", str(tmp_path / "run/web"), str(tmp_path / "state/web"))
+    )
     assert prepared.root_ports == ports
 
 
-@pytest.mark.parametrize(("version", "can"), [([5, 2, 0], False), ([6, 1, 1], False), ([6, 2, 0], True), ([11, 1, 3], True), ([], True)])
+@pytest.mark.parametrize(
+    ("version", "can"), [([5, 2, 0], False), ([6, 1, 1], False), ([6, 2, 0], True), ([11, 1, 3], True), ([], True)]
+)
 def test_a_limit_that_comes_to_a_plugged_disk_takes_its_qemu(version: list[int], can: bool) -> None:
     driver = QemuHypervisor(Context("web", "/run/web", "/state/web"))
     driver.load(QemuState(uuid="u", qemu_version=version).as_dict(), HypervisorConfig())

@@ -50,7 +50,14 @@ def sysfs(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Sysfs:
 
 @pytest.mark.parametrize(
     ("driver", "kind"),
-    [("", "0x040300"), ("vfio-pci", "0x040300"), ("mlx5_vfio_pci", "0x020000"), ("pci-stub", "0x040300"), ("pcieport", "0x060400"), ("shpchp", "0x060400")],
+    [
+        ("", "0x040300"),
+        ("vfio-pci", "0x040300"),
+        ("mlx5_vfio_pci", "0x020000"),
+        ("pci-stub", "0x040300"),
+        ("pcieport", "0x060400"),
+        ("shpchp", "0x060400"),
+    ],
 )
 def test_a_group_is_given_away_when_the_host_uses_nothing_of_it(sysfs: Sysfs, driver: str, kind: str) -> None:
     sysfs.add(ADDRESS, "vfio-pci")
@@ -63,7 +70,10 @@ def test_a_device_whose_neighbour_the_host_uses_stays(sysfs: Sysfs) -> None:
     sysfs.add(ADDRESS, "vfio-pci")
     sysfs.add(NEIGHBOUR, "snd_hda_intel", kind="0x040300")
     sysfs.add("0000:02:00.0", "nvme", group="8")
-    with pytest.raises(HostError, match=rf"other devices of its IOMMU group: {NEIGHBOUR} \(snd_hda_intel\)\. Option devices was '{ADDRESS}'"):
+    with pytest.raises(
+        HostError,
+        match=rf"other devices of its IOMMU group: {NEIGHBOUR} \(snd_hda_intel\)\. Option devices was '{ADDRESS}'",
+    ):
         sysfs.check()
 
 

@@ -21,7 +21,18 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.sandbox import con
 
 RUST, OLD = "virtiofsd 1.13.2", "virtiofsd version 7.2.19 (Debian 1:7.2+dfsg-7+deb12u16)"
 #: What turns its confinement off, or lets the guest reach more than the shared directory.
-HARMFUL = ("none", "chroot", "--seccomp", "--no-sandbox", "modcaps", "--modcaps", "--announce-submounts", "--inode-file-handles", "xattr", "writeback")
+HARMFUL = (
+    "none",
+    "chroot",
+    "--seccomp",
+    "--no-sandbox",
+    "modcaps",
+    "--modcaps",
+    "--announce-submounts",
+    "--inode-file-handles",
+    "xattr",
+    "writeback",
+)
 
 
 @pytest.mark.parametrize("cache", ["", "none", "auto", "always"])
@@ -31,12 +42,25 @@ def test_the_whole_command_line(cache: str) -> None:
     words = ["/v", "--socket-path", "/s", "--shared-dir", "/d", "--cache", rust, "--sandbox", "namespace"]
     assert virtiofsd.arguments("/v", RUST, "/s", "/d", cache, False) == words
     assert virtiofsd.arguments("/v", RUST, "/s", "/d", cache, True) == [*words, "--readonly"]
-    old = ["/v", "--socket-path=/s", "-f", "-o", "source=/d", "-o", f"cache={cache or 'auto'}", "-o", "sandbox=namespace"]
+    old = [
+        "/v",
+        "--socket-path=/s",
+        "-f",
+        "-o",
+        "source=/d",
+        "-o",
+        f"cache={cache or 'auto'}",
+        "-o",
+        "sandbox=namespace",
+    ]
     assert virtiofsd.arguments("/v", OLD, "/s", "/d", cache, False) == old
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.text(min_size=1, max_size=20) | st.sampled_from([",sandbox=none", " --sandbox none", "\n--seccomp=none", "=x", "--", ",modcaps=+sys_admin"]))
+@given(
+    st.text(min_size=1, max_size=20)
+    | st.sampled_from([",sandbox=none", " --sandbox none", "\n--seccomp=none", "=x", "--", ",modcaps=+sys_admin"])
+)
 def test_a_path_stays_one_value(text: str) -> None:
     directory = f"/{text}"
     for version in (RUST, OLD):
@@ -46,7 +70,9 @@ def test_a_path_stays_one_value(text: str) -> None:
         except Unsupported:
             assert version == OLD and "," in directory  # It takes a comma for the end of a value.
             continue
-        assert [directory if word == "/d" else f"source={directory}" if word == "source=/d" else word for word in harmless] == words
+        assert [
+            directory if word == "/d" else f"source={directory}" if word == "source=/d" else word for word in harmless
+        ] == words
 
 
 @pytest.mark.parametrize("word", HARMFUL)
@@ -65,15 +91,30 @@ def test_no_option_carries_words_of_its_own(word: str) -> None:
 def test_extra_arguments_of_a_configuration_file_go_nowhere(tmp_path: pathlib.Path) -> None:
     for name in ("kernel", "initrd", "daemon", "qemu"):
         (tmp_path / name).write_bytes(b"x")
-    lines = [f'{key} = "{tmp_path / name}"' for key, name in (("path", "qemu"), ("kernel", "kernel"), ("initrd", "initrd"), ("virtio_fs_daemon", "daemon"))]
+    lines = [
+        f'{key} = "{tmp_path / name}"'
+        for key, name in (("path", "qemu"), ("kernel", "kernel"), ("initrd", "initrd"), ("virtio_fs_daemon", "daemon"))
+    ]
     path = tmp_path / "configuration.toml"
     extra = 'virtio_fs_extra_args = ["--sandbox=none", "--seccomp=none", "-o", "sandbox=none"]'
     enabled = 'enable_annotations = ["virtio_fs_extra_args", "path"]'
     path.write_text("\n".join(["[hypervisor.qemu]", *lines, 'shared_fs = "virtio-fs"', extra, enabled, ""]))
     given = load_kata_toml(str(path), replaced={}).task_options()
-    assert given["virtio_fs_daemon"] == str(tmp_path / "daemon") and not [value for value in given.values() if "sandbox" in str(value)]
-    path.write_text("\n".join(["[hypervisor.qemu]", *lines, 'shared_fs = "virtio-fs"', 'virtio_fs_cache = "auto,sandbox=none"', ""]))
-    spec = parse_spec({"id": "web", "state": "started", "config_file": str(path), "state_dir": str(tmp_path / "s"), "run_dir": str(tmp_path / "r")})
+    assert given["virtio_fs_daemon"] == str(tmp_path / "daemon") and not [
+        value for value in given.values() if "sandbox" in str(value)
+    ]
+    path.write_text(
+        "\n".join(["[hypervisor.qemu]", *lines, 'shared_fs = "virtio-fs"', 'virtio_fs_cache = "auto,sandbox=none"', ""])
+    )
+    spec = parse_spec(
+        {
+            "id": "web",
+            "state": "started",
+            "config_file": str(path),
+            "state_dir": str(tmp_path / "s"),
+            "run_dir": str(tmp_path / "r"),
+        }
+    )
     for check_mode in (True, False):
         with pytest.raises(ConfigError, match="must be one of none, auto, always"):
             converge(spec, check_mode)
