@@ -79,6 +79,7 @@ CHECKS = [
     Check("antsibull-changelog", tool("antsibull-changelog", "lint")),
     Check("reuse", tool("reuse", "--root", ".", "lint", "--quiet")),
     Check("ruff", tool("ruff", "check", "--quiet", ".")),
+    Check("ruff format", tool("ruff", "format", "--check", "--quiet", ".")),
     Check("yamllint", tool("yamllint", "--strict", ".")),
 ]
 
