@@ -10,7 +10,7 @@ import re
 import string
 from typing import Any
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.answers import (
+from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted.answers import (
     Anything,
     Flag,
     ListOf,

@@ -18,15 +18,15 @@ import checkout  # noqa: E402
 
 checkout.make_importable()
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig  # noqa: E402
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor  # noqa: E402
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Capabilities, Context  # noqa: E402
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.dialect import (  # noqa: E402
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api.dialect import (  # noqa: E402
     FEATURES,
     HOLES,
     shown,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.endpoints import find  # noqa: E402
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api.endpoints import find  # noqa: E402
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig  # noqa: E402
 
 #: What a capability is called for people.
 WORDS = {

@@ -64,7 +64,7 @@ class ModuleDocFragment:
     default: 60
 """
 
-    # The VM itself. Types, aliases, choices and what a change costs are declared in plugins/module_utils/config.py; a unit test compares.
+    # The VM itself. Types, aliases, choices and what a change costs are declared in plugins/module_utils/options/config.py; a unit test compares.
     _VM = r"""
   config_file:
     description:

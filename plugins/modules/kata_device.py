@@ -93,13 +93,13 @@ sandbox:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import (
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.sandbox import converge
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import (
     device_argument_spec,
     errors_of_one_device,
     parse_device_spec,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
-from ansible_collections.kata.hypervisor.plugins.module_utils.sandbox import converge
 
 
 def main() -> None:

@@ -75,7 +75,7 @@ import os
 
 from ansible.module_utils import basic
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.engine_copy import PLUGINS, EngineCopy
+from ansible_collections.kata.hypervisor.plugins.module_utils.delivery.engine_copy import PLUGINS, EngineCopy
 
 
 def can_install(copy: EngineCopy) -> bool:

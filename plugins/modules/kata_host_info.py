@@ -151,9 +151,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import DIRECTORY_SPEC
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
-from ansible_collections.kata.hypervisor.plugins.module_utils.host_facts import gather
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.host_facts import gather
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import DIRECTORY_SPEC
 
 
 def main() -> None:

@@ -305,9 +305,9 @@ fix:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import parse_spec, sandbox_argument_spec
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.sandbox import converge
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
-from ansible_collections.kata.hypervisor.plugins.module_utils.sandbox import converge
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import parse_spec, sandbox_argument_spec
 
 
 def main() -> None:

@@ -99,10 +99,10 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import DIRECTORY_SPEC, DRIVERS
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.batch import OBSERVED_STATES, observe_many
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
-from ansible_collections.kata.hypervisor.plugins.module_utils.sandboxes import OBSERVED_STATES, observe_many
-from ansible_collections.kata.hypervisor.plugins.module_utils.spec import SandboxSpec
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import DIRECTORY_SPEC, DRIVERS
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.spec import SandboxSpec
 
 
 def main() -> None:

@@ -100,13 +100,13 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import (
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.batch import PARALLEL, converge_many, summary
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import (
     DIRECTORY_SPEC,
     parse_spec,
     sandbox_item_spec,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
-from ansible_collections.kata.hypervisor.plugins.module_utils.sandboxes import PARALLEL, converge_many, summary
 
 
 def main() -> None:

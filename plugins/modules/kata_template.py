@@ -169,12 +169,12 @@ template:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import (
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.template_building import converge_template
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import (
     parse_template_spec,
     template_argument_spec,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
-from ansible_collections.kata.hypervisor.plugins.module_utils.template_making import converge_template
 
 
 def main() -> None:

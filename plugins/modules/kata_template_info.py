@@ -45,10 +45,10 @@ templates:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import DIRECTORY_SPEC
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.template_building import list_templates
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
-from ansible_collections.kata.hypervisor.plugins.module_utils.spec import SandboxSpec
-from ansible_collections.kata.hypervisor.plugins.module_utils.template_making import list_templates
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import DIRECTORY_SPEC
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.spec import SandboxSpec
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The controller's side of `module_utils/engine_copy.py`: what a host keeps of this collection, how it gets there, and how tasks run from it."""
+"""The controller's side of `module_utils/delivery/engine_copy.py`: what a host keeps of this collection, how it gets there, and how tasks run from it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from typing import Any
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.engine_copy import PACKAGES, archive_of, digest_of
+from ansible_collections.kata.hypervisor.plugins.module_utils.delivery.engine_copy import (
+    PACKAGES,
+    archive_of,
+    digest_of,
+)
 
 ENGINE = "kata.hypervisor.kata_engine"
 #: A host's variable; false keeps nothing on it.

@@ -16,10 +16,10 @@ from typing import Any, Callable
 
 from vmm_lab import FIRECRACKER, IS_ROOT, REAL_FIRECRACKER, REAL_JAILER, VmmLab, firecracker_lab
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import parse_template_spec
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.template_building import converge_template
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import VmmError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import ApiClient
-from ansible_collections.kata.hypervisor.plugins.module_utils.template_making import converge_template
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api.client import ApiClient
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import parse_template_spec
 
 Play = Callable[[pathlib.Path, "list[dict[str, Any]]"], "dict[str, list[float]]"]
 #: What shows that the guest has begun, the smallest kernel's or the stand-in's.

@@ -37,11 +37,11 @@ checkout.make_importable()
 from firecracker_times import firecracker_rows, firecracker_title  # noqa: E402
 from template_times import template_times  # noqa: E402
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig  # noqa: E402
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context  # noqa: E402
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import launch  # noqa: E402
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import spawn  # noqa: E402
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.driver import QemuHypervisor  # noqa: E402
-from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param  # noqa: E402
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig  # noqa: E402
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.kernel_params import Param  # noqa: E402
 
 MEMORY_MB = 128
 
@@ -146,12 +146,12 @@ def _timed_launch(seconds: list[float]) -> Iterator[None]:
         seconds.append(time.monotonic() - started)
         return client
 
-    original = launch.launch
-    launch.launch = timed
+    original = spawn.launch
+    spawn.launch = timed
     try:
         yield
     finally:
-        launch.launch = original
+        spawn.launch = original
 
 
 def module_cost(work: pathlib.Path, directories: dict[str, str], assets: Any, count: int) -> dict[str, list[float]]:

@@ -12,13 +12,13 @@ from typing import Any
 
 from guest_shell import GuestShell
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import (
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.sandbox import converge
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.template_building import converge_template
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import (
     parse_device_spec,
     parse_spec,
     parse_template_spec,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.sandbox import converge
-from ansible_collections.kata.hypervisor.plugins.module_utils.template_making import converge_template
 
 #: Sandboxes that are alive at once while their memory is measured.
 ALIVE = 4

@@ -20,7 +20,10 @@ from typing import Any, Callable, Iterator
 import pytest
 from vmm_lab import IS_ROOT, VmmLab, acrn_lab, firecracker_lab
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError, StateError, Unsupported
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import start
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Hypervisor
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import (
     KIND_OF,
     Balloon,
     BlockDrive,
@@ -38,9 +41,6 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Vsock,
     device_id,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError, StateError, Unsupported
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import starting
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Hypervisor
 
 KINDS = ("mock", "qemu", "firecracker", "jailed", "acrn")
 
@@ -66,7 +66,7 @@ def lab(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
             max_vcpus=2,
         )
     elif request.param == "acrn":
-        monkeypatch.setattr(starting, "HSM_DEVICES", ("/dev/null",))
+        monkeypatch.setattr(start, "HSM_DEVICES", ("/dev/null",))
         monkeypatch.setenv("ACRN_DOUBLE_MANAGER", "")
         made = acrn_lab()
     else:

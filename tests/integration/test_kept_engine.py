@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from test_ansible import ROOT, ansible
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.engine_copy import digest_of
+from ansible_collections.kata.hypervisor.plugins.module_utils.delivery.engine_copy import digest_of
 from ansible_collections.kata.hypervisor.plugins.plugin_utils.engine import engine_files
 
 CONFIG = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
@@ -88,7 +88,7 @@ def test_the_first_task_brings_it_and_the_next_finds_it(engine: pathlib.Path, wh
 
 
 @pytest.mark.parametrize(
-    "name", ["modules/kata_sandbox_info.py", "module_utils/store.py", "modules/__pycache__", "contents.sha256"]
+    "name", ["modules/kata_sandbox_info.py", "module_utils/records/store.py", "modules/__pycache__", "contents.sha256"]
 )
 def test_a_damaged_copy_is_replaced(engine: pathlib.Path, where: dict[str, str], name: str) -> None:
     """As a power loss leaves it: files without content. It is noticed when a module fails, or at the next boot."""

@@ -11,8 +11,8 @@ import pathlib
 import pytest
 from vmm_lab import DOUBLES, FIRECRACKER, JAILER, double_only
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import vmm_facts
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import starting
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import start
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.common import vmm_facts
 
 
 def test_firecracker_and_the_jailer_beside_it(tmp_path: pathlib.Path) -> None:
@@ -59,7 +59,7 @@ def test_acrn(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
         "uuid" if version == "2.5" else "name"
     )
     assert not facts["usable"] and "this host does not run on ACRN" in facts["reason"]
-    monkeypatch.setattr(starting, "HSM_DEVICES", ("/dev/null",))
+    monkeypatch.setattr(start, "HSM_DEVICES", ("/dev/null",))
     assert vmm_facts.acrn_facts(str(DOUBLES / "acrn-dm"))["usable"]
     assert vmm_facts.acrn_facts(str(DOUBLES / "acrnctl"))["reason"]
 

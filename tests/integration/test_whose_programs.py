@@ -14,10 +14,10 @@ from typing import Any, Iterator
 import pytest
 from vmm_lab import DOUBLES, VmmLab, acrn_lab, firecracker_lab, nothing_ran
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import declared_options
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import starting
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import virtiofsd
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import start
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices import virtiofsd
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import declared_options
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run what another user put there")
 
@@ -53,7 +53,7 @@ def case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     if hypervisor == "firecracker":
         lab = firecracker_lab(jailed=True)
     elif hypervisor == "acrn":
-        monkeypatch.setattr(starting, "HSM_DEVICES", ("/dev/null",))
+        monkeypatch.setattr(start, "HSM_DEVICES", ("/dev/null",))
         lab = acrn_lab()
     else:
         lab = VmmLab("qemu", memory_mb=128, accelerator="tcg")

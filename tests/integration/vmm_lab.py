@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 from stub_kernel import stub_kernel
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import parse_spec
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.sandbox import converge, observe_only
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context, Hypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.driver import (
     FirecrackerHypervisor,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.sandbox import converge, observe_only
-from ansible_collections.kata.hypervisor.plugins.module_utils.spec import SandboxSpec, make_config
-from ansible_collections.kata.hypervisor.plugins.module_utils.store import Store
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import parse_spec
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.spec import SandboxSpec, make_config
+from ansible_collections.kata.hypervisor.plugins.module_utils.records.store import Store
 
 
 def _executables() -> pathlib.Path:

@@ -33,8 +33,6 @@ from adapters import (
 )
 from adapters.answer import Failed
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import VhostUserDevice, Volume
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     ConfigError,
     HypervisorError,
@@ -42,8 +40,10 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     Unsupported,
     VmmError,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import host_side
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import machine_named
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices import host_resources
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.machines import machine_named
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import VhostUserDevice, Volume
 
 DATA = checkout.ROOT / "tests/vectors/data"
 
@@ -78,8 +78,8 @@ def test_s390x_has_no_vhost_user_devices(device: dict[str, Any]) -> None:
 def test_todays_s390x_has_no_served_devices_either(device: Any) -> None:
     """Without this check QEMU was started first, and failed."""
     with pytest.raises(Unsupported, match="no other process can serve"):
-        host_side.check_parts(device, machine_named("s390-ccw-virtio"), HypervisorConfig(shared_fs="virtio-fs"))
-    host_side.check_parts(device, machine_named("q35"), HypervisorConfig(shared_fs="virtio-fs"))
+        host_resources.check_parts(device, machine_named("s390-ccw-virtio"), HypervisorConfig(shared_fs="virtio-fs"))
+    host_resources.check_parts(device, machine_named("q35"), HypervisorConfig(shared_fs="virtio-fs"))
 
 
 @pytest.mark.parametrize(

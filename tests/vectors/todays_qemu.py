@@ -25,25 +25,25 @@ from adapters.go_config import config_from_go
 from adapters.qemu_cmdline import device_of, host_of
 from adapters.qemu_meaning import meaning
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import ASSET_FIELDS, HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import bridges
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arguments import MODERN
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.cloning import check_template
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.command_line import VmPlan, command_line
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices.objects import (
+    Descriptors,
+    Part,
+    Place,
+    parts_of,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.machines import Machine, machine_named
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import ASSET_FIELDS, HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import (
     BlockDrive,
     Device,
     NetworkDevice,
     VhostUserDevice,
     Volume,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import bridges
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import Machine, machine_named
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.argv import MODERN
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.cloning import check_template
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.cmdline import VmPlan, command_line
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.parts import (
-    Descriptors,
-    Part,
-    Place,
-    parts_of,
 )
 
 #: Interfaces that are a tap to QEMU.

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
-from ansible_collections.kata.hypervisor.plugins.module_utils.fields import HYPERVISORS
+from ..errors import ConfigError
+from ..options.declarations import HYPERVISORS
 
 if TYPE_CHECKING:
-    from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context, Hypervisor
+    from .base import Context, Hypervisor
 
 
 class HypervisorType:
@@ -46,21 +46,19 @@ def new_hypervisor(name: str, context: Context) -> Hypervisor:
     :raises ConfigError: no driver has that name
     """
     if name == "qemu":
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.driver import QemuHypervisor
+        from .qemu.driver import QemuHypervisor
 
         return QemuHypervisor(context)
     if name == "firecracker":
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.driver import (
-            FirecrackerHypervisor,
-        )
+        from .firecracker.driver import FirecrackerHypervisor
 
         return FirecrackerHypervisor(context)
     if name == "acrn":
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.driver import AcrnHypervisor
+        from .acrn.driver import AcrnHypervisor
 
         return AcrnHypervisor(context)
     if name == "mock":
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.mock import MockHypervisor
+        from .mock import MockHypervisor
 
         return MockHypervisor(context)
     raise ConfigError(

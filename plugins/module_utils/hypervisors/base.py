@@ -13,11 +13,11 @@ import dataclasses
 import os
 from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Unsupported
+from ..errors import Unsupported
+from ..options.config import HypervisorConfig
 
 if TYPE_CHECKING:
-    from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device
+    from ..options.devices import Device
 
 
 @dataclasses.dataclass
@@ -45,7 +45,7 @@ class Context:
     @property
     def host_name(self) -> str:
         """See `SandboxLayout.host_name`."""
-        from ansible_collections.kata.hypervisor.plugins.module_utils.layout import SandboxLayout
+        from ..records.layout import SandboxLayout
 
         return SandboxLayout(
             self.sandbox_id, os.path.dirname(os.path.dirname(self.state_dir)), os.path.dirname(self.run_dir)

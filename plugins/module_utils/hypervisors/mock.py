@@ -16,31 +16,12 @@ import os
 import shutil
 from typing import Any, Iterable
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.answers import Flag, MapOf, Record, Text, checked
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
-    CpuDevice,
-    Device,
-    MemoryDevice,
-    device_id,
-    kind_of,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
-    ConfigError,
-    DeadlineExceeded,
-    LaunchError,
-    StateError,
-    VmmError,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import (
-    Capabilities,
-    Context,
-    Hypervisor,
-    MemoryResize,
-    Observed,
-    VcpuResize,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import put_in_place
+from ..errors import ConfigError, DeadlineExceeded, LaunchError, StateError, VmmError
+from ..host.atomic_files import put_in_place
+from ..options.config import HypervisorConfig
+from ..options.devices import CpuDevice, Device, MemoryDevice, device_id, kind_of
+from ..untrusted.answers import Flag, MapOf, Record, Text, checked
+from .base import Capabilities, Context, Hypervisor, MemoryResize, Observed, VcpuResize
 
 VM_FILE = "mock-vm.json"
 SAVED_FILE = "mock-vm-saved.json"

@@ -18,7 +18,7 @@ import zipfile
 import zlib
 from typing import IO, Callable, Iterator, NamedTuple
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError
+from ..errors import AssetError
 
 #: How many members an archive may have; the largest kernel packages have 10,000.
 MOST_MEMBERS = 100_000

@@ -14,25 +14,12 @@ import tarfile
 import tempfile
 from typing import IO, Iterator
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning import sums
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.archive_formats import (
-    DIRECTORY,
-    FILE,
-    HARD_LINK,
-    LINK,
-    PROBLEMS,
-    Member,
-    opened,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.compression import (
-    MOST_BYTES,
-    Limit,
-    decompress_file,
-    is_compressed,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.sparse_files import Writer
-from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import Directory, UntrustedFile
+from ..errors import AssetError
+from ..host.sparse_files import Writer
+from ..untrusted.files import Directory, UntrustedFile
+from . import sums
+from .archive_formats import DIRECTORY, FILE, HARD_LINK, LINK, PROBLEMS, Member, opened
+from .compression import MOST_BYTES, Limit, decompress_file, is_compressed
 
 CHUNK = 1 << 20
 #: How many links may lead to each other, as in Linux (path_resolution(7)).

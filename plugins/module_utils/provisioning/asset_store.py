@@ -20,30 +20,8 @@ import shutil
 import stat
 from typing import Any, Callable, Iterator
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.answers import (
-    AnswerError,
-    Anything,
-    MapOf,
-    Number,
-    Record,
-    Text,
-    checked,
-    parsed,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
-    AssetError,
-    ConfigError,
-    HostError,
-    HypervisorError,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.sources import (
-    Checksum,
-    Fetch,
-    copy_file,
-    file_digest,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import check_parents
-from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import (
+from ..errors import AssetError, ConfigError, HostError, HypervisorError
+from ..host.atomic_files import (
     draft_directory,
     locked,
     make_directories,
@@ -52,6 +30,9 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import
     sync_tree,
     write_problem,
 )
+from ..untrusted.answers import AnswerError, Anything, MapOf, Number, Record, Text, checked, parsed
+from ..untrusted.files import check_parents
+from .sources import Checksum, Fetch, copy_file, file_digest
 
 MANIFEST = ".asset.json"
 CURRENT = "current"
@@ -372,7 +353,7 @@ class AssetStore:
 
 def _unpack(source: str, wanted: list[Wanted], sums: str, tree: str, decompress: bool, most: int) -> None:
     """Take what is wanted out of the source."""
-    from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.archives import Archive, Tree
+    from .archives import Archive, Tree
 
     target = Tree(tree)
     members = [file for file in wanted if file.member]
@@ -384,10 +365,7 @@ def _unpack(source: str, wanted: list[Wanted], sums: str, tree: str, decompress:
     for file in [file for file in wanted if not file.member]:
         mode = file.mode if file.mode is not None else 0o644
         if decompress:
-            from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.compression import (
-                Limit,
-                decompress_file,
-            )
+            from .compression import Limit, decompress_file
 
             with open(source, "rb") as stream, target.file(file.dest, mode) as writer:
                 decompress_file(stream, source, writer, Limit(source, os.path.getsize(source), most))
@@ -495,10 +473,7 @@ def refuse_vulnerable(name: str, version: str, wanted: list[Wanted]) -> None:
     """
     if name != "firecracker":
         return
-    from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.dialect import (
-        known_holes,
-        parse_version,
-    )
+    from ..hypervisors.firecracker.api.dialect import known_holes, parse_version
 
     numbers = parse_version(version if version.startswith("v") else f"v{version}")
     jailed = any(file.dest == "jailer" for file in wanted)

@@ -17,10 +17,10 @@ import tempfile
 import zlib
 from typing import IO, Any, Callable, Iterator
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, HostError
-from ansible_collections.kata.hypervisor.plugins.module_utils.programs import check_program, pieces_of
-from ansible_collections.kata.hypervisor.plugins.module_utils.sparse_files import Writer
-from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import write_problem
+from ..errors import AssetError, HostError
+from ..host.atomic_files import write_problem
+from ..host.programs import check_program, pieces_of
+from ..host.sparse_files import Writer
 
 #: First bytes.
 GZIP, XZ, LZMA, BZIP2 = b"\x1f\x8b\x08", b"\xfd7zXZ\x00", b"\x5d\x00\x00", b"BZh"

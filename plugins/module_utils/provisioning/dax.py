@@ -13,9 +13,9 @@ from __future__ import annotations
 import os
 import struct
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.disks import DAX_BLOCK, DAX_OFFSET, DAX_SIGNATURE
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.sources import file_digest
-from ansible_collections.kata.hypervisor.plugins.module_utils.sparse_files import Writer
+from ..guest.disks import DAX_BLOCK, DAX_OFFSET, DAX_SIGNATURE
+from ..host.sparse_files import Writer
+from .sources import file_digest
 
 #: The block's version, and the sizes that it names, bytes.
 VERSION = (1, 4)

@@ -13,22 +13,13 @@ import os
 import shutil
 from typing import Any
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.answers import (
-    AnswerError,
-    ListOf,
-    Maybe,
-    Number,
-    Record,
-    Text,
-    checked,
-    parsed,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError
-from ansible_collections.kata.hypervisor.plugins.module_utils.programs import check_program, run
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.image_headers import other_file
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.sources import copy_file, file_digest
-from ansible_collections.kata.hypervisor.plugins.module_utils.qcow2 import NotQcow2
-from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import check_parents
+from ..errors import AssetError, ConfigError, HostError
+from ..host.programs import check_program, run
+from ..host.qcow2 import NotQcow2
+from ..untrusted.answers import AnswerError, ListOf, Maybe, Number, Record, Text, checked, parsed
+from ..untrusted.files import check_parents
+from .image_headers import other_file
+from .sources import copy_file, file_digest
 
 #: What images come in, and what VMs take.
 SOURCE_FORMATS = ("qcow2", "raw", "vdi", "vhdx", "vmdk", "vpc")

@@ -14,11 +14,11 @@ import time
 import urllib.error
 from typing import Any, Iterator
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, HypervisorError
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.compression import MOST_BYTES
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.urls import Access, Url, request, shown
-from ansible_collections.kata.hypervisor.plugins.module_utils.sparse_files import Writer
-from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import write_problem
+from ..errors import AssetError, HypervisorError
+from ..host.atomic_files import write_problem
+from ..host.sparse_files import Writer
+from .compression import MOST_BYTES
+from .urls import Access, Url, request, shown
 
 CHUNK = 1 << 20
 #: How often a connection that broke is made again.

@@ -9,7 +9,7 @@ import os
 import struct
 from typing import NamedTuple
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError
+from ..errors import AssetError
 
 PT_LOAD, PT_DYNAMIC, PT_INTERP = 1, 2, 3
 DT_NEEDED, DT_STRTAB = 1, 5

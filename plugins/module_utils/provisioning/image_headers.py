@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.answers import printable
-from ansible_collections.kata.hypervisor.plugins.module_utils.qcow2 import named_files
+from ..host.qcow2 import named_files
+from ..untrusted.answers import printable
 
 #: Bytes in which a descriptor is looked for.
 HEAD = 1 << 20

@@ -9,10 +9,10 @@ import os
 import pathlib
 from typing import Any, Iterable, Mapping, NamedTuple
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.cpio import Archive
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError
-from ansible_collections.kata.hypervisor.plugins.module_utils.programs import check_program, run
-from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import replace_file
+from ..errors import AssetError, ConfigError, HostError
+from ..guest.cpio import Archive
+from ..host.atomic_files import replace_file
+from ..host.programs import check_program, run
 
 #: Where the guest finds its modules, and the list that says in which order to load them.
 MODULES_DIRECTORY = "/lib/modules"
@@ -167,7 +167,7 @@ def _describe(path: str) -> dict[str, Any]:
 def _add_modules(
     archive: Archive, directory: str, wanted: list[str], optional: list[str]
 ) -> tuple[list[str], list[str]]:
-    from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.kernel_modules import ModuleTree
+    from .kernel_modules import ModuleTree
 
     tree = ModuleTree(directory)
     missing = [name for name in optional if not tree.has(name)]
@@ -179,7 +179,7 @@ def _add_modules(
 
 
 def _add_program(archive: Archive, program: Program) -> None:
-    from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.elf import closure
+    from .elf import closure
 
     archive.add_file(program.dest, _read(program.src), mode=0o755)
     for destination, source in closure(program.src, program.root).items():

@@ -15,8 +15,8 @@ import pathlib
 import struct
 from typing import Iterable, Iterator
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.compression import decompress
+from ..errors import AssetError
+from .compression import decompress
 
 #: What a module may have, decompressed, bytes; the largest have 20 MiB.
 MOST_MODULE = 256 << 20

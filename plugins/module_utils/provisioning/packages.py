@@ -23,15 +23,8 @@ import stat
 import tempfile
 from typing import IO, TYPE_CHECKING, Any, Iterator, NamedTuple
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
-    AssetError,
-    ConfigError,
-    HostError,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.programs import Ended, pieces_of, run
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.compression import Limit
-from ansible_collections.kata.hypervisor.plugins.module_utils.sparse_files import Writer
-from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import (
+from ..errors import AssetError, ConfigError, HostError
+from ..host.atomic_files import (
     draft_directory,
     locked,
     make_directories,
@@ -40,9 +33,12 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import
     sync_tree,
     write_problem,
 )
+from ..host.programs import Ended, pieces_of, run
+from ..host.sparse_files import Writer
+from .compression import Limit
 
 if TYPE_CHECKING:
-    from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.archives import Tree
+    from .archives import Tree
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*")
 _SUMS = "SHA256SUMS"
@@ -279,7 +275,7 @@ class PackageStore:
         return manager.resolve(name, follow)
 
     def _fetch(self, manager: Apt | Dnf, wanted: Unpacked) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.archives import Tree
+        from .archives import Tree
 
         try:
             with draft_directory(self.root) as work:
@@ -386,8 +382,8 @@ def _unpack(argv: list[str], file: str, tree: Tree) -> None:
     :raises HostError: the program failed, with its own words
     :raises AssetError: the archive is damaged, or leads outside
     """
-    from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.archive_formats import opened
-    from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.archives import Archive
+    from .archive_formats import opened
+    from .archives import Archive
 
     with open(file, "rb") as source, tempfile.TemporaryFile(dir=os.path.dirname(file)) as plain:
         limit, writer = Limit(file, os.fstat(source.fileno()).st_size), Writer(plain.fileno())

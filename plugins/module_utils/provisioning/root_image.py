@@ -17,12 +17,12 @@ import stat
 import uuid
 from typing import Any, Mapping
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.answers import brief
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError
-from ansible_collections.kata.hypervisor.plugins.module_utils.programs import run
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.initrd import ExtraFile
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.sources import copy_file, file_digest
-from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import make_directories
+from ..errors import AssetError, ConfigError, HostError
+from ..host.atomic_files import make_directories
+from ..host.programs import run
+from ..untrusted.answers import brief
+from .initrd import ExtraFile
+from .sources import copy_file, file_digest
 
 #: No file is newer than this (2026-01-01, UTC), and the file system was made then.
 EPOCH = 1767225600

@@ -13,9 +13,9 @@ import re
 import stat
 from typing import Callable
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.urls import Access, shown
-from ansible_collections.kata.hypervisor.plugins.module_utils.sparse_files import Writer
+from ..errors import AssetError, ConfigError
+from ..host.sparse_files import Writer
+from .urls import Access, shown
 
 CHUNK = 1 << 20
 _LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128}
@@ -104,8 +104,8 @@ class ListedChecksum(Checksum):
     def _find(self) -> str:
         from urllib.parse import unquote, urlsplit
 
-        from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning import sums
-        from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.downloads import fetch_text
+        from . import sums
+        from .downloads import fetch_text
 
         name = os.path.basename(unquote(urlsplit(self._url).path))
         listed = sums.parse(fetch_text(self._list_url, sums.MOST_BYTES, self._access, "checksum"))
@@ -157,7 +157,7 @@ def fetch_from(
             raise AssetError(
                 "it is not installed undamaged, and neither url nor src is given to get it from", option="url"
             )
-        from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.downloads import download
+        from .downloads import download
 
         # By what it should be, so that a broken download is continued by the next run of the same task and by no other.
         key = checksum.digest if checksum else hashlib.sha256(shown(url).encode()).hexdigest()

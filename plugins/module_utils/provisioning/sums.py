@@ -19,7 +19,7 @@ import os
 import re
 from typing import NamedTuple
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError
+from ..errors import AssetError
 
 #: Bytes that a list may have.
 MOST_BYTES = 4 << 20

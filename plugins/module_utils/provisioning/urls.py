@@ -13,7 +13,7 @@ import re
 import urllib.parse
 from typing import Any
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError
+from ..errors import AssetError, ConfigError
 
 #: Seconds without a byte after which a connection counts as broken.
 SILENCE_SECONDS = 60

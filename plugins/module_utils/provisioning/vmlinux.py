@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, HostError
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.compression import LZ4, ZSTD, decompress
-from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import replace_file
+from ..errors import AssetError, HostError
+from ..host.atomic_files import replace_file
+from .compression import LZ4, ZSTD, decompress
 
 ELF = b"\x7fELF"
 

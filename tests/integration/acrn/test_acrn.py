@@ -16,8 +16,6 @@ from typing import Any, Iterator
 import pytest
 from vmm_lab import DOUBLES, VmmLab, acrn_lab
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive, NetworkDevice, SerialPort
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     AssetError,
     ConfigError,
@@ -29,9 +27,15 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     Unsupported,
     VmmError,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import cmdline, starting, vm
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import command_line, start, vmm
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.driver import AcrnHypervisor
-from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import (
+    BlockDrive,
+    NetworkDevice,
+    SerialPort,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.kernel_params import Param
 
 REAL_DM = os.environ.get("KATA_TEST_ACRN_DM", "")
 
@@ -39,7 +43,7 @@ REAL_DM = os.environ.get("KATA_TEST_ACRN_DM", "")
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[VmmLab]:
     """A host that runs on ACRN, as far as a device's name shows it."""
-    monkeypatch.setattr(starting, "HSM_DEVICES", ("/dev/null",))
+    monkeypatch.setattr(start, "HSM_DEVICES", ("/dev/null",))
     monkeypatch.setenv("ACRN_DOUBLE_MANAGER", "")
     made = acrn_lab()
     try:
@@ -64,7 +68,7 @@ def driver(lab: VmmLab) -> AcrnHypervisor:
 
 def test_a_host_without_acrn_is_refused(lab: VmmLab, monkeypatch: pytest.MonkeyPatch) -> None:
     """The original calls every part of its host check optional."""
-    monkeypatch.setattr(starting, "HSM_DEVICES", ("/dev/acrn_hsm_none", "/dev/acrn_vhm_none"))
+    monkeypatch.setattr(start, "HSM_DEVICES", ("/dev/acrn_hsm_none", "/dev/acrn_vhm_none"))
     with pytest.raises(HostError, match="does not run on ACRN"):
         lab.start()
     assert lab.facts()["state"] == "absent"
@@ -117,7 +121,7 @@ def test_a_sandbox_ends_whatever_acrnctl_does(
     control = pathlib.Path(lab.file("acrnctl", mode=0o755))
     control.write_text(f'#!/bin/sh\n[ -e {lab.root}/odd ] || exec {DOUBLES}/acrnctl "$@"\n{script}\n')
     lab.start(hypervisor_ctl_path=str(control))
-    monkeypatch.setattr(vm, "CTL_SECONDS", 0.5)
+    monkeypatch.setattr(vmm, "CTL_SECONDS", 0.5)
     lab.file("odd")
     assert lab.facts()["state"] in ("unresponsive", "failed")
     assert lab.run(state=state)["changed"] and lab.processes() == []
@@ -263,17 +267,17 @@ def run_dm(request: pytest.FixtureRequest, tmp_path: pathlib.Path, monkeypatch: 
     return run
 
 
-def line(tmp_path: pathlib.Path, dialect: cmdline.Dialect) -> list[str]:
+def line(tmp_path: pathlib.Path, dialect: command_line.Dialect) -> list[str]:
     for name in ("kernel", "image"):
         (tmp_path / name).write_bytes(b"\x7fELF")
     config = HypervisorConfig(
         kernel_path=str(tmp_path / "kernel"), image_path=str(tmp_path / "image"), memory_size=256, num_vcpus=1
     )
-    return cmdline.command_line(config, "VM1", str(tmp_path / "c.sock"), dialect=dialect).words
+    return command_line.command_line(config, "VM1", str(tmp_path / "c.sock"), dialect=dialect).words
 
 
 def test_todays_line_gets_as_far_as_the_hypervisor(run_dm: Any, tmp_path: pathlib.Path) -> None:
-    code, words = run_dm(line(tmp_path, cmdline.NAME))
+    code, words = run_dm(line(tmp_path, command_line.NAME))
     assert code != 0 and "acrn_vhm" in words and "usage" not in words.lower()
 
 
@@ -291,15 +295,15 @@ def test_a_line_with_every_device_gets_as_far(run_dm: Any, tmp_path: pathlib.Pat
         NetworkDevice("tap", tap_name="tap0", mac="02:00:00:00:00:01"),
         NetworkDevice("macvtap", tap_name="mac0"),
     ]
-    line(tmp_path, cmdline.NAME)
-    words = cmdline.command_line(config, "VM1", str(tmp_path / "c.sock"), devices, cmdline.NAME).words
+    line(tmp_path, command_line.NAME)
+    words = command_line.command_line(config, "VM1", str(tmp_path / "c.sock"), devices, command_line.NAME).words
     code, answer = run_dm(words)
     assert code != 0 and "acrn_vhm" in answer and "usage" not in answer.lower()
 
 
 def test_the_version_that_it_reports_is_understood(run_dm: Any) -> None:
     """From 3.2 on in other words than before."""
-    assert cmdline.parse_version(run_dm(["-v"])[1]) == (3, 4)
+    assert command_line.parse_version(run_dm(["-v"])[1]) == (3, 4)
 
 
 @pytest.mark.parametrize(
@@ -311,7 +315,7 @@ def test_the_version_that_it_reports_is_understood(run_dm: Any) -> None:
     ],
 )
 def test_versions(words: str, version: tuple[int, ...]) -> None:
-    assert cmdline.parse_version(words) == version
+    assert command_line.parse_version(words) == version
 
 
 @pytest.mark.parametrize("program", [str(DOUBLES / "acrnctl"), os.environ.get("KATA_TEST_ACRNCTL", "")])
@@ -328,20 +332,20 @@ def test_acrnctls_words_and_codes(program: str, monkeypatch: pytest.MonkeyPatch,
         return done.returncode, done.stdout + done.stderr
 
     code, words = run("list")
-    assert code == 0 and "There are no VMs" in words and "VM1" not in cmdline.vm_states(words)
-    code, words = run(*cmdline.rescan("VM1", 5, "/tmp/disk"))
+    assert code == 0 and "There are no VMs" in words and "VM1" not in command_line.vm_states(words)
+    code, words = run(*command_line.rescan("VM1", 5, "/tmp/disk"))
     assert code == 255 and "can't find VM1" in words
     assert run("pause", "VM1")[0] == 255  # Gone since 2.0.
 
 
 def test_the_originals_line_is_not_taken_any_more(run_dm: Any, tmp_path: pathlib.Path) -> None:
-    words = line(tmp_path, cmdline.UUID)
+    words = line(tmp_path, command_line.UUID)
     code, answer = run_dm([*words[:1], "-U", "495ae2e5-2603-4d64-af76-d4bc5a8ec0e5", *words[1:]])
     assert code == 1 and "usage" in answer.lower()
 
 
 def test_exit_codes_of_bad_arguments(run_dm: Any, tmp_path: pathlib.Path) -> None:
-    good = line(tmp_path, cmdline.NAME)
+    good = line(tmp_path, command_line.NAME)
     size = good.index("256M")
     assert run_dm([*good[:size], "lots", *good[size + 1 :]])[0] == 64
     assert run_dm(["-s", "99,nothing", *good])[0] == 1
@@ -353,9 +357,9 @@ def test_exit_codes_of_bad_arguments(run_dm: Any, tmp_path: pathlib.Path) -> Non
 def test_values_with_commas_cannot_smuggle_options() -> None:
     config = HypervisorConfig(kernel_path="/k", image_path="/i,ro", num_vcpus=1, memory_size=1)
     with pytest.raises(ConfigError, match="no commas"):
-        cmdline.command_line(config, "n", "/c")
+        command_line.command_line(config, "n", "/c")
 
 
 def test_a_list_without_vms_is_empty() -> None:
-    assert cmdline.vm_states("There are no VMs\n") == {}
-    assert cmdline.vm_states("a\t\tstarted\nb\t\tuntracked\n") == {"a": "started", "b": "untracked"}
+    assert command_line.vm_states("There are no VMs\n") == {}
+    assert command_line.vm_states("a\t\tstarted\nb\t\tuntracked\n") == {"a": "started", "b": "untracked"}

@@ -39,7 +39,6 @@ from vmm_lab import (
     firecracker_driver as driver,
 )
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import network
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     AssetError,
     ConfigError,
@@ -51,7 +50,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     Unsupported,
     VmmError,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import ApiError
+from ansible_collections.kata.hypervisor.plugins.module_utils.host import network
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api.client import ApiError
 
 # --- start -------------------------------------------------------------------------------------------------------------
 
@@ -255,9 +255,9 @@ def test_a_paused_guest_shuts_down_by_itself(plain: VmmLab) -> None:
 
 @double_only
 def test_a_firecracker_that_hears_nothing_is_killed(lab: VmmLab, told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import vm
+    from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import vmm
 
-    monkeypatch.setattr(vm, "STEP_SECONDS", 0.3)
+    monkeypatch.setattr(vmm, "STEP_SECONDS", 0.3)
     told("ignores_keys", "ignores_sigterm")
     lab.start()
     begun = time.monotonic()
@@ -267,12 +267,12 @@ def test_a_firecracker_that_hears_nothing_is_killed(lab: VmmLab, told: Any, monk
 
 @double_only
 def test_a_hanging_api_does_not_hang_a_task(plain: VmmLab, told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import api
+    from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import client
 
     told("hangs_on_pause")
     plain.start()
     found = driver(plain)
-    monkeypatch.setattr(found.vm, "api", lambda: api.ApiClient(found.vm.socket, 0.5))
+    monkeypatch.setattr(found.vm, "api", lambda: client.ApiClient(found.vm.socket, 0.5))
     with pytest.raises(DeadlineExceeded, match="did not answer PATCH /vm in time"):
         found.pause_sandbox()
     assert found.observe().power == "unresponsive"

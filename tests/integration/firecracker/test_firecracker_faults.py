@@ -18,7 +18,6 @@ from cgroup_orders import ORDERS, check_order
 from vmm_lab import FIRECRACKER, JAILER, VmmLab, double_only, needs_guest, needs_root, needs_tun, nothing_ran
 from vmm_lab import firecracker_driver as driver
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import network
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     ConfigError,
     HostError,
@@ -26,8 +25,11 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     StateError,
     VmmError,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.host import network
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import jail_files
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import ApiConnectionError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api.client import (
+    ApiConnectionError,
+)
 
 
 def block(path: str, name: str = "data", **more: Any) -> dict[str, Any]:

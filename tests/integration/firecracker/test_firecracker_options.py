@@ -22,7 +22,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     Unsupported,
     VmmError,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import ApiError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api.client import ApiError
 
 BALLOON = {"id": "memory", "type": "balloon", "size_mb": 16, "deflate_on_oom": True}
 NET = {"id": "eth-0", "type": "net", "kind": "tap"}

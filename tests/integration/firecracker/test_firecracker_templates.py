@@ -15,15 +15,15 @@ import pytest
 from vmm_lab import VmmLab, double_only, needs_root, needs_tun, nothing_ran
 from vmm_lab import firecracker_driver as driver
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import network, sparse_files
-from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import parse_template_spec
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import NetworkDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.template_building import converge_template
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, StateError, Unsupported
+from ansible_collections.kata.hypervisor.plugins.module_utils.host import network, sparse_files
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import cloning
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import Vm
-from ansible_collections.kata.hypervisor.plugins.module_utils.template_making import converge_template
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vmm import Vm
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import parse_template_spec
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import NetworkDevice
 
 NET = {"id": "eth0", "type": "net", "kind": "tap"}
 VSOCK = {"id": "vs", "type": "vsock", "cid": 7}

@@ -26,20 +26,14 @@ checkout.make_importable()
 
 from sandbox_lab import BOOT, Lab  # noqa: E402
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.engine_copy import (  # noqa: E402
+from ansible_collections.kata.hypervisor.plugins.module_utils.delivery.engine_copy import (  # noqa: E402
     EngineCopy,
     archive_of,
     digest_of,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import (  # noqa: E402
-    AssetStore,
-    Wanted,
-)
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import AssetStore, Wanted  # noqa: E402
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.built_files import BuiltFile  # noqa: E402
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.sources import (  # noqa: E402
-    Checksum,
-    fetch_from,
-)
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.sources import Checksum, fetch_from  # noqa: E402
 
 
 def install_asset(root: pathlib.Path, number: int, chance: random.Random) -> dict[str, Any]:

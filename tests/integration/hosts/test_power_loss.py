@@ -31,7 +31,7 @@ from typing import Any
 import pytest
 from sandbox_lab import Lab
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.engine_copy import EngineCopy
+from ansible_collections.kata.hypervisor.plugins.module_utils.delivery.engine_copy import EngineCopy
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import AssetStore
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.built_files import BuiltFile
 

@@ -23,9 +23,10 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     DisruptionError,
     HypervisorError,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import attachments, vm
+from ansible_collections.kata.hypervisor.plugins.module_utils.host.processes import identify
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import vmm
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices import hotplug
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient
-from ansible_collections.kata.hypervisor.plugins.module_utils.process import identify
 
 #: Enough to find that a VMM, which a test has stopped, does not answer.
 HANGING_SECONDS = 5.0
@@ -105,7 +106,7 @@ def test_a_lost_run_directory_is_a_reboot(host: Any, tool: Any) -> None:
 
 def test_a_vmm_that_hangs_is_reported_and_replaced(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     started(host)
-    monkeypatch.setattr(vm, "QMP_SECONDS", HANGING_SECONDS)
+    monkeypatch.setattr(vmm, "QMP_SECONDS", HANGING_SECONDS)
     pid = host.converge()["sandbox"]["pid"]
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -120,7 +121,7 @@ def test_a_vmm_that_hangs_is_reported_and_replaced(host: Any, monkeypatch: pytes
 
 def test_a_client_that_holds_the_control_monitor_does_not_blind_us(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     started(host)
-    monkeypatch.setattr(vm, "QMP_SECONDS", HANGING_SECONDS)
+    monkeypatch.setattr(vmm, "QMP_SECONDS", HANGING_SECONDS)
     with QmpClient(str(host.run_path("qmp.sock"))):
         assert host.converge(state="started")["changed"] is False
         with pytest.raises(DeadlineExceeded, match="greeting"):
@@ -188,7 +189,7 @@ def test_a_guest_that_still_boots_is_asked_again_to_release_a_device(
     host: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before its kernel drives the hotplug controller it does not hear a request."""
-    monkeypatch.setattr(attachments, "RELEASE_SECONDS", 100.0)
+    monkeypatch.setattr(hotplug, "RELEASE_SECONDS", 100.0)
     path = host.root / "disk.raw"
     path.write_bytes(bytes(1 << 20))
     host.start(wait_for=None, devices=[{"id": "disk", "type": "block", "file": str(path), "driver": "virtio-blk"}])

@@ -14,7 +14,7 @@ from foreign_guest import ForeignGuest, NoGuest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.accelerator import run_kernel
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import MACHINES
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.machines import MACHINES
 
 #: The console of each, the memory in MiB that it boots with, and the end of a disk's device.
 GUESTS = {"virt": ("ttyAMA0", 256), "pseries": ("hvc0", 512), "s390-ccw-virtio": ("ttysclp0", 256)}

@@ -16,7 +16,7 @@ import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded
 
-PROGRAM = pathlib.Path(__file__).resolve().parents[3] / "plugins/module_utils/console_logs.py"
+PROGRAM = pathlib.Path(__file__).resolve().parents[3] / "plugins/module_utils/host/console_logs.py"
 LIMIT = 2 << 20
 #: Prints numbered lines of 200 characters to the console until a file is gone, and then that it is over.
 FLOOD = (

@@ -17,10 +17,10 @@ from typing import Any, Callable, Iterator
 import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import virtiofsd
+from ansible_collections.kata.hypervisor.plugins.module_utils.host.processes import command_lines
+from ansible_collections.kata.hypervisor.plugins.module_utils.host.programs import version_text
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices import virtiofsd
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient
-from ansible_collections.kata.hypervisor.plugins.module_utils.process import command_lines
-from ansible_collections.kata.hypervisor.plugins.module_utils.programs import version_text
 
 
 @pytest.fixture(scope="module")

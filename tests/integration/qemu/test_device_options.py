@@ -12,8 +12,8 @@ from typing import Any, Callable
 import pytest
 from guest_assets import Assets, guest_assets
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import id_mapped
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.host import id_mapped_mounts
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient
 
 
@@ -164,7 +164,7 @@ def test_files_in_the_guests_memory(host: Any, monkeypatch: pytest.MonkeyPatch) 
             raise OSError(38, "Function not implemented")
 
         with monkeypatch.context() as patch:
-            patch.setattr(id_mapped, "open_for", refuse)
+            patch.setattr(id_mapped_mounts, "open_for", refuse)
             for check_mode in (True, False):
                 with pytest.raises(
                     HypervisorError,

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError, LaunchError
-from ansible_collections.kata.hypervisor.plugins.module_utils.process import identify
+from ansible_collections.kata.hypervisor.plugins.module_utils.host.processes import identify
 
 
 def console(host: Any, sandbox: str = "web") -> str:

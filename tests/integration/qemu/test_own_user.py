@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import id_mapped, run_as
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.host import id_mapped_mounts, users
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import jailer
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a VMM as another user")
@@ -85,7 +85,7 @@ def test_it_lives_as_a_user_of_its_own(host: Any, readable: bool) -> None:
     before = owners(host)
     facts = host.start(shared_fs="virtio-fs", max_vcpus=2, max_memory_mb=512, devices=cold, **files)["sandbox"]
     uid = facts["vmm_uid"]
-    assert run_as.is_own_uid(uid)
+    assert users.is_own_uid(uid)
     check_process(facts["pid"], uid)
     words = pathlib.Path(f"/proc/{facts['pid']}/cmdline").read_text().split("\0")
     assert ("-runas" in words or "-run-with" in words) == (not readable)
@@ -157,43 +157,43 @@ def test_each_has_another_user_and_one_disk_serves_one(host: Any) -> None:
 
 
 def test_the_numbers(tmp_path: pathlib.Path) -> None:
-    assert (run_as.FIRST_UID, run_as.UIDS) == (jailer.FIRST_UID, jailer.UIDS)
+    assert (users.FIRST_UID, users.UIDS) == (jailer.FIRST_UID, jailer.UIDS)
     run, jails = tmp_path / "run" / "web", tmp_path / "jails"
-    first = run_as.own_uid(str(run), str(jails))
-    assert run_as.is_own_uid(first) and run_as.own_uid(str(run), str(jails)) == first
-    assert run_as.own_uid(str(tmp_path / "elsewhere" / "web"), str(jails)) != first
+    first = users.own_uid(str(run), str(jails))
+    assert users.is_own_uid(first) and users.own_uid(str(run), str(jails)) == first
+    assert users.own_uid(str(tmp_path / "elsewhere" / "web"), str(jails)) != first
     # A jail, a sandbox beside it or a process has it.
     root = jails / "firecracker" / "x" / "root"
     root.mkdir(parents=True)
     os.chown(root, first, first)
-    second = run_as.own_uid(str(run), str(jails), first)
+    second = users.own_uid(str(run), str(jails), first)
     assert second == first + 1
     (run.parent / "other").mkdir(parents=True)
     os.chown(run.parent / "other", 0, second)
-    assert run_as.own_uid(str(run), str(jails)) == second + 1
-    assert os.getpid() in run_as.owners_of_processes()
+    assert users.own_uid(str(run), str(jails)) == second + 1
+    assert os.getpid() in users.owners_of_processes()
     with subprocess.Popen(["/bin/sleep", "60"], user=second + 1, group=second + 1, extra_groups=[]) as process:
-        assert run_as.own_uid(str(run), str(jails)) == second + 2
+        assert users.own_uid(str(run), str(jails)) == second + 2
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        assert run_as.own_uid(str(run), str(jails)) == second + 1, "what has ended and was not reaped counts no more"
-    assert not run_as.is_own_uid(run_as.own_uid(str(run), str(jails), 65534) - run_as.UIDS)
+        assert users.own_uid(str(run), str(jails)) == second + 1, "what has ended and was not reaped counts no more"
+    assert not users.is_own_uid(users.own_uid(str(run), str(jails), 65534) - users.UIDS)
 
 
 def test_what_the_modes_allow(tmp_path: pathlib.Path) -> None:
-    user = run_as.own_user("web", run_as.FIRST_UID)
+    user = users.own_user("web", users.FIRST_UID)
     file = tmp_path / "file"
     file.write_text("x")
     for above in (tmp_path, *tmp_path.parents):
         if above != pathlib.Path("/") and not above.stat().st_mode & 0o001:
-            assert not run_as.may_use(user, str(file), "r")
+            assert not users.may_use(user, str(file), "r")
             above.chmod(above.stat().st_mode | 0o001)
     for mode, modes, allowed in ((0o604, "r", True), (0o604, "rw", False), (0o660, "r", False), (0o646, "rw", True)):
         file.chmod(mode)
-        assert run_as.may_use(user, str(file), modes) is allowed
-    os.chown(file, -1, run_as.FIRST_UID)
+        assert users.may_use(user, str(file), modes) is allowed
+    os.chown(file, -1, users.FIRST_UID)
     file.chmod(0o640)
-    assert run_as.may_use(user, str(file), "r") and not run_as.may_use(user, str(tmp_path / "gone"), "r")
+    assert users.may_use(user, str(file), "r") and not users.may_use(user, str(tmp_path / "gone"), "r")
 
 
 def test_a_file_is_opened_for_one_user_and_stays_as_it_is(tmp_path: pathlib.Path) -> None:
@@ -203,11 +203,11 @@ def test_a_file_is_opened_for_one_user_and_stays_as_it_is(tmp_path: pathlib.Path
     before = file.stat()
     mounts = pathlib.Path("/proc/self/mountinfo").read_text()
     try:
-        descriptor = id_mapped.open_for(str(file), run_as.FIRST_UID)
+        descriptor = id_mapped_mounts.open_for(str(file), users.FIRST_UID)
     except OSError as error:
         pytest.skip(f"no ID-mapped mounts here: {error}")
     script = f"printf after > /proc/self/fd/{descriptor}; cat {file} 2>/dev/null || echo denied"
-    for uid, answer in ((run_as.FIRST_UID, "after"), (run_as.FIRST_UID + 1, "before")):
+    for uid, answer in ((users.FIRST_UID, "after"), (users.FIRST_UID + 1, "before")):
         file.write_text("before")
         done = subprocess.run(
             ["/bin/sh", "-c", script],
@@ -226,4 +226,4 @@ def test_a_file_is_opened_for_one_user_and_stays_as_it_is(tmp_path: pathlib.Path
     assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid, before.st_mode)
     assert pathlib.Path("/proc/self/mountinfo").read_text() == mounts
     with pytest.raises(FileNotFoundError):
-        id_mapped.open_for(str(tmp_path / "gone"), run_as.FIRST_UID)
+        id_mapped_mounts.open_for(str(tmp_path / "gone"), users.FIRST_UID)

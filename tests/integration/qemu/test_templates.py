@@ -15,12 +15,12 @@ from typing import Any, Iterator
 
 import pytest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import parse_template_spec
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
-from ansible_collections.kata.hypervisor.plugins.module_utils.template_making import (
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.template_building import (
     converge_template,
     list_templates,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import parse_template_spec
 
 #: Printed by the guest's shell when it is told to; what happened before is in the template's memory.
 READY = {"console": "kata-guest: ready", "timeout": 120}

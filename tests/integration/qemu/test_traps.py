@@ -16,7 +16,8 @@ from typing import Any, Iterator
 import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded, HypervisorError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import attachments, vm
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import vmm
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices import hotplug
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient
 
 
@@ -53,7 +54,7 @@ def test_t4_a_failed_plug_gives_its_slot_back(host: Any) -> None:
 def test_t5_a_guest_that_does_not_release_a_device_is_waited_for_with_a_limit(
     host: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attachments, "RELEASE_SECONDS", 1.0)
+    monkeypatch.setattr(hotplug, "RELEASE_SECONDS", 1.0)
     host.start()
     disk = a_disk(host)
     host.converge(devices=[disk])
@@ -75,8 +76,11 @@ def test_t5_a_guest_that_does_not_release_a_device_is_waited_for_with_a_limit(
 
 def _unplug_of_a_frozen_guest(host: Any, disk: dict[str, str]) -> None:
     """Freeze the vCPUs behind our back, so that the planner still sees a guest that could answer."""
-    from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import check_devices, make_device
-    from ansible_collections.kata.hypervisor.plugins.module_utils.sandbox import Sandbox
+    from ansible_collections.kata.hypervisor.plugins.module_utils.engine.sandbox import Sandbox
+    from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_options import (
+        check_devices,
+        make_device,
+    )
 
     sandbox = Sandbox(host.spec())
     sandbox.load()
@@ -146,7 +150,7 @@ def test_t14_a_wrong_memory_directory_is_an_error(host: Any) -> None:
 
 def test_t20_a_vmm_that_hangs_is_not_orphaned(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     host.start(wait_for="running")
-    monkeypatch.setattr(vm, "QMP_SECONDS", 5.0)
+    monkeypatch.setattr(vmm, "QMP_SECONDS", 5.0)
     pid = host.facts()["pid"]
     os.kill(pid, signal.SIGSTOP)
     host.converge(state="absent", stop_timeout=0)

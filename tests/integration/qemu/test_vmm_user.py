@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import parse_template_spec
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.template_building import converge_template
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError
-from ansible_collections.kata.hypervisor.plugins.module_utils.template_making import converge_template
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import parse_template_spec
 
 USER = "nobody"
 

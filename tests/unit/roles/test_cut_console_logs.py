@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 from sandbox_lab import BOOT, Lab
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.waiting import SEARCHED, _printed
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.waiting import SEARCHED, _printed
 
-PROGRAM = pathlib.Path(__file__).resolve().parents[3] / "plugins/module_utils/console_logs.py"
+PROGRAM = pathlib.Path(__file__).resolve().parents[3] / "plugins/module_utils/host/console_logs.py"
 MIB = 1 << 20
 LINE = 16
 

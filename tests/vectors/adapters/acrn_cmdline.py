@@ -10,7 +10,16 @@ from typing import Any
 from adapters.answer import Answer, Lost, attempt
 from adapters.fields import Fields
 from adapters.go_config import config_from_go
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
+    AssetError,
+    ConfigError,
+    StateError,
+    Unsupported,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import command_line
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.kernel_params import kernel_params
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.vmm import CONSOLE_SOCKET
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import (
     BlockDrive,
     Device,
     NetworkDevice,
@@ -20,17 +29,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Volume,
     Vsock,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
-    AssetError,
-    ConfigError,
-    StateError,
-    Unsupported,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import cmdline
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.kernel_params import kernel_params
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.vm import CONSOLE_SOCKET
-from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
-from ansible_collections.kata.hypervisor.plugins.module_utils.params import kernel_params_string
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.kernel_params import kernel_params_string
+from ansible_collections.kata.hypervisor.plugins.module_utils.records.layout import socket_path
 
 #: What there is on the host that the vectors were made on.
 FILES = (
@@ -85,7 +85,7 @@ def run(given: dict[str, Any]) -> Answer:
     if "sandbox_registered" in given_line and not given_line.flag("sandbox_registered"):
         raise StateError("the sandbox is not registered, so that its image has no index")
     sandbox = given_line.text("sandbox_id")
-    name = cmdline.vm_name(config, sandbox)
+    name = command_line.vm_name(config, sandbox)
     console = socket_path("/run/vc/vm", sandbox, CONSOLE_SOCKET)
     # What ACRN does not have is refused, where the original passes over it; the rest of the line is compared all the same.
     devices, refusals = [], []
@@ -94,17 +94,17 @@ def run(given: dict[str, Any]) -> Answer:
         if unknown:
             refusals.append(unknown.error)
             continue
-        refusal = attempt(cmdline.command_line, config, name, console, [device])[1] if device else None
+        refusal = attempt(command_line.command_line, config, name, console, [device])[1] if device else None
         if refusal and isinstance(refusal.error, Unsupported):
             refusals.append(refusal.error)
         elif device:
             devices.append(device)
-    line = cmdline.command_line(config, name, console, devices)
+    line = command_line.command_line(config, name, console, devices)
     return Answer(
         error=refusals[0] if refusals else None,
         output={
             "argv": line.words,
-            "blk_index_to_slot": [line.slots[index] for index in range(cmdline.PLACEHOLDERS + 1)],
+            "blk_index_to_slot": [line.slots[index] for index in range(command_line.PLACEHOLDERS + 1)],
             "block_index_after": Lost(),
             "ctl_path_resolved": control,
             "hotplug": [_plug(line, name, drive) for drive in given_line.tables("hotplug_block_drives")],
@@ -117,12 +117,12 @@ def run(given: dict[str, Any]) -> Answer:
     )
 
 
-def _plug(line: cmdline.CommandLine, name: str, drive: Fields) -> dict[str, Any]:
+def _plug(line: command_line.CommandLine, name: str, drive: Fields) -> dict[str, Any]:
     def words() -> list[str]:
         path, index = drive.text("File"), drive.number("Index")
-        if not path or not 0 <= index < cmdline.PLACEHOLDERS:
+        if not path or not 0 <= index < command_line.PLACEHOLDERS:
             raise ConfigError("this disk cannot take a placeholder's place", wanted=drive.text("ID"))
-        return cmdline.rescan(name, line.slots[index], path)
+        return command_line.rescan(name, line.slots[index], path)
 
     argv, error = attempt(words)
     return {"ctl_argv": argv, "data": None, "drive_after": Lost(), "error": error}

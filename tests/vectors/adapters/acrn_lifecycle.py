@@ -14,12 +14,12 @@ from typing import Any, Callable
 from adapters.answer import Answer, Console, Lost, attempt
 from adapters.fields import Fields, unknown_operation
 from adapters.records import record_of
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import starting
+from ansible_collections.kata.hypervisor.plugins.module_utils.host.processes import identify
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import start
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.driver import AcrnHypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
-from ansible_collections.kata.hypervisor.plugins.module_utils.process import identify
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
 
 #: An acrn-dm that has a VM, and an acrnctl that knows it.
 DEVICE_MODEL = "#!/bin/sh\n[ \"$1\" = -v ] && echo 'DM version is: 1.2-double' && exit\nexec sleep 600\n"
@@ -44,7 +44,7 @@ def _start(driver: AcrnHypervisor, given: Fields, root: pathlib.Path) -> Answer:
         files[name] = root / name
         files[name].write_text(content)
         files[name].chmod(mode)
-    kept, starting.HSM_DEVICES = starting.HSM_DEVICES, ("/dev/null",)
+    kept, start.HSM_DEVICES = start.HSM_DEVICES, ("/dev/null",)
     try:
         driver.create_sandbox(
             HypervisorConfig(
@@ -60,7 +60,7 @@ def _start(driver: AcrnHypervisor, given: Fields, root: pathlib.Path) -> Answer:
         driver.start_sandbox(timeout)
         return Answer({"elapsed_s": Lost(), "pid": Lost(), "vm_dir_exists": os.path.isdir(driver.context.run_dir)})
     finally:
-        starting.HSM_DEVICES = kept
+        start.HSM_DEVICES = kept
         driver.cleanup()
 
 

@@ -12,13 +12,13 @@ from typing import Any
 from adapters.answer import UNSET, Answer, attempt
 from adapters.fields import Fields, raw_bytes, unknown_operation, write_scratch
 from adapters.go_config import config_from_go
-from ansible_collections.kata.hypervisor.plugins.module_utils.assets import (
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.assets import (
     asset_annotations,
     create_assets,
     hash_file,
     new_asset,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import ASSET_FIELDS
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import ASSET_FIELDS
 
 
 def _create_assets(given: Fields, directory: str) -> Answer:

@@ -9,8 +9,12 @@ from typing import Any
 
 from adapters.answer import Answer
 from adapters.fields import Fields, unknown_operation
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import align_memory, make_name_id
-from ansible_collections.kata.hypervisor.plugins.module_utils.disks import scsi_address, scsi_id_lun, virtio_disk_name
+from ansible_collections.kata.hypervisor.plugins.module_utils.guest.disks import (
+    scsi_address,
+    scsi_id_lun,
+    virtio_disk_name,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import align_memory, make_name_id
 
 
 def run(given: dict[str, Any]) -> Answer:

@@ -9,8 +9,8 @@ import os
 import pathlib
 from typing import Any, Iterator
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.answers import brief
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, Unsupported
+from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted.answers import brief
 
 #: Descriptors of one kind that a record of the original's can hold: a tap has at most 256 queues.
 MOST_DESCRIPTORS = 256

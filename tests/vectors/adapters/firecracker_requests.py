@@ -18,7 +18,35 @@ from adapters.answer import Answer, Failed, Judged, Lost
 from adapters.fields import Fields, unknown_operation
 from adapters.go_config import config_from_go, config_to_go
 from adapters.records import record_of
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
+    AssetError,
+    DeadlineExceeded,
+    HypervisorError,
+    StateError,
+    Unsupported,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.host.processes import ProcessIdentity, identify
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
+    device_ids,
+    hotplug,
+    jailer,
+    preparation,
+    start,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api.client import (
+    ApiClient,
+    ApiError,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.driver import (
+    FirecrackerHypervisor,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.kernel_params import (
+    classic_kernel_params,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import Jail
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vmm import Vm
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import (
     BlockDrive,
     Device,
     DeviceKind,
@@ -29,31 +57,6 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Volume,
     Vsock,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
-    AssetError,
-    DeadlineExceeded,
-    HypervisorError,
-    StateError,
-    Unsupported,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
-    attachments,
-    device_ids,
-    jailer,
-    preparation,
-    starting,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import ApiClient, ApiError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.driver import (
-    FirecrackerHypervisor,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.kernel_params import (
-    classic_kernel_params,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import Jail
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import Vm
-from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity, identify
 
 VERSION = (0, 17, 0)
 POOL = 8
@@ -211,7 +214,7 @@ class Machine(Vm):
         self.running = False
 
 
-class Places(attachments.HostSide):
+class Places(hotplug.HostSide):
     """The original's places for files."""
 
     def own_path(self, name: str) -> str:
@@ -312,9 +315,7 @@ class Play:
         try:
             self.server.get("/")
             host = Places(self.machine, config)
-            starting.boot(
-                self.machine, config, self.devices, self.server, host, time.monotonic() + min(timeout, LONGEST)
-            )
+            start.boot(self.machine, config, self.devices, self.server, host, time.monotonic() + min(timeout, LONGEST))
         except BaseException:
             self.machine.kill()
             raise
@@ -323,10 +324,10 @@ class Play:
         self.machine.api()
 
     def hotplugAddDevice(self, arguments: Fields) -> None:
-        attachments.attach(self.machine, self.config, self._hot(arguments))
+        hotplug.attach(self.machine, self.config, self._hot(arguments))
 
     def hotplugRemoveDevice(self, arguments: Fields) -> None:
-        attachments.detach(self.machine, self.config, self._hot(arguments))
+        hotplug.detach(self.machine, self.config, self._hot(arguments))
 
     def _hot(self, arguments: Fields) -> Device:
         """What is to be plugged: a device of the line, or the number of a kind alone."""
@@ -441,9 +442,9 @@ def _words(play: Play, sandbox: str) -> list[str]:
 
 def run(given: dict[str, Any]) -> Answer:
     classic = {
-        (starting, "kernel_params"): lambda config, partitioned: classic_kernel_params(config),
-        (starting, "is_partitioned"): lambda image: True,
-        (attachments, "HostSide"): Places,
+        (start, "kernel_params"): lambda config, partitioned: classic_kernel_params(config),
+        (start, "is_partitioned"): lambda image: True,
+        (hotplug, "HostSide"): Places,
     }
     line = Fields(given)
     kept = {place: getattr(*place) for place in classic}

@@ -9,9 +9,9 @@ import dataclasses
 from typing import Any
 
 from adapters.fields import Fields
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
-from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.kernel_params import Param
 
 GO_NAMES = {
     "num_vcpus": "NumVCPUs",

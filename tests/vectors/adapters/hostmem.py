@@ -11,7 +11,7 @@ from typing import Any
 
 from adapters.answer import Answer, attempt
 from adapters.fields import Fields, raw_bytes
-from ansible_collections.kata.hypervisor.plugins.module_utils.host import read_host_memory_mb, read_mem_total_kb
+from ansible_collections.kata.hypervisor.plugins.module_utils.host.proc import read_host_memory_mb, read_mem_total_kb
 
 
 def run(given: dict[str, Any]) -> Answer:

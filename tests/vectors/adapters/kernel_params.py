@@ -19,7 +19,10 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.c
     AMD64,
     kernel_parameters,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.params import kernel_params_string, serialize_params
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.kernel_params import (
+    kernel_params_string,
+    serialize_params,
+)
 
 
 def run(given: dict[str, Any]) -> Answer:

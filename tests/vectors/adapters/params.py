@@ -9,7 +9,7 @@ from typing import Any
 
 from adapters.answer import Answer, attempt
 from adapters.fields import Fields, unknown_operation
-from ansible_collections.kata.hypervisor.plugins.module_utils.params import (
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.kernel_params import (
     Param,
     add_kernel_param,
     deserialize_params,

@@ -10,13 +10,13 @@ from typing import Any
 
 from adapters.answer import UNSET, Answer, attempt
 from adapters.fields import Fields
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.state import (
     ClassicState,
     Handover,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
 
 #: The VM that the vectors hand over.
 SMP = {"CPUs": 2, "Cores": 1, "Threads": 1, "Sockets": 8, "MaxCPUs": 8}

@@ -10,18 +10,8 @@ from typing import Any, Optional
 from adapters.answer import Answer, attempt
 from adapters.fields import Fields
 from adapters.go_config import config_from_go
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
-    BlockDrive,
-    Device,
-    NetworkDevice,
-    SerialPort,
-    VfioDevice,
-    VhostUserDevice,
-    Volume,
-    Vsock,
-)
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HypervisorError
-from ansible_collections.kata.hypervisor.plugins.module_utils.host import parse_host_memory_mb
+from ansible_collections.kata.hypervisor.plugins.module_utils.host.proc import parse_host_memory_mb
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.arch import (
     ARCHITECTURES,
     ClassicArchitecture,
@@ -30,6 +20,16 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.c
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.machine import (
     ClassicMachine,
     HostFacts,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import (
+    BlockDrive,
+    Device,
+    NetworkDevice,
+    SerialPort,
+    VfioDevice,
+    VhostUserDevice,
+    Volume,
+    Vsock,
 )
 
 #: Kinds of interfaces; the original passes over those that are not its own.

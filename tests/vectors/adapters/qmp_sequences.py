@@ -17,7 +17,16 @@ from scripted_qmp import ScriptedQmpServer
 from adapters.answer import Answer, Console, Lost, attempt
 from adapters.fields import Fields, unknown_operation
 from adapters.go_config import config_from_go, config_to_go
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError, LaunchError, Unsupported
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Capabilities
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.arch import AMD64
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.machine import (
+    RUN_ROOT,
+    ClassicMachine,
+    HostFacts,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.vm import ClassicVm
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import (
     BlockDrive,
     CpuDevice,
     Device,
@@ -29,16 +38,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Volume,
     Vsock,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError, LaunchError, Unsupported
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Capabilities
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.arch import AMD64
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.machine import (
-    RUN_ROOT,
-    ClassicMachine,
-    HostFacts,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.vm import ClassicVm
-from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
+from ansible_collections.kata.hypervisor.plugins.module_utils.records.layout import socket_path
 
 #: The recorded VM.
 SANDBOX = "golden"

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from adapters.fields import Fields
-from ansible_collections.kata.hypervisor.plugins.module_utils.answers import brief
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import (
     BlockDrive,
     CpuDevice,
     Device,
@@ -23,7 +23,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Volume,
     Vsock,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
+from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted.answers import brief
 
 #: The last number of a kind that the original has. Ours go on, with kinds of our own.
 LAST_KIND = DeviceKind.MEMORY

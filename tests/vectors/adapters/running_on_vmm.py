@@ -11,7 +11,7 @@ from typing import Any
 
 from adapters.answer import Answer
 from adapters.fields import Fields, raw_bytes
-from ansible_collections.kata.hypervisor.plugins.module_utils.host import read_running_on_vmm
+from ansible_collections.kata.hypervisor.plugins.module_utils.host.proc import read_running_on_vmm
 
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from adapters.answer import Answer
 from adapters.fields import Fields
-from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
+from ansible_collections.kata.hypervisor.plugins.module_utils.records.layout import socket_path
 
 
 def run(given: dict[str, Any]) -> Answer:

@@ -12,13 +12,13 @@ from typing import Any
 from adapters.answer import Answer
 from adapters.fields import Fields, raw_bytes, write_scratch
 from adapters.go_config import config_to_go
-from ansible_collections.kata.hypervisor.plugins.module_utils.kata_toml import (
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.kata_toml import (
     AgentSettings,
     FactorySettings,
     LoaderHost,
     load_kata_toml,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.params import kernel_params_string
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.kernel_params import kernel_params_string
 
 #: Files that exist although the vectors tell no size of theirs.
 BINARIES: tuple[str, ...] = ("hv", "proxy", "shim", "ctl", "jailer", "fw", "firmware")

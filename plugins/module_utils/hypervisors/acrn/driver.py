@@ -8,17 +8,14 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.vm import CONSOLE_LOG, AcrnState, Vm
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import (
-    Capabilities,
-    Context,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.process_vm import ProcessHypervisor
+from ..base import Capabilities, Context
+from ..common.vmm_process import ProcessHypervisor
+from .vmm import CONSOLE_LOG, AcrnState, Vm
 
 if TYPE_CHECKING:
-    from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-    from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive, Device
-    from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import MemoryResize, VcpuResize
+    from ...options.config import HypervisorConfig
+    from ...options.devices import BlockDrive, Device
+    from ..base import MemoryResize, VcpuResize
 
 
 def capabilities() -> Capabilities:
@@ -39,18 +36,18 @@ class AcrnHypervisor(ProcessHypervisor):
     # --- lifecycle -------------------------------------------------------------------------------------------------
 
     def create_sandbox(self, config: HypervisorConfig) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import starting
+        from . import start
 
         with self.vm.named_errors():
-            self.config, version = starting.prepare(config, self.vm)
+            self.config, version = start.prepare(config, self.vm)
             if self.vm.process() is None:
                 self.vm.state.version = list(version)
 
     def start_sandbox(self, timeout: float) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import starting
+        from . import start
 
         with self.vm.named_errors():
-            starting.start(self.vm, self.config, self._cold, timeout)
+            start.start(self.vm, self.config, self._cold, timeout)
 
     def pause_sandbox(self) -> None:
         self._lacks("pause_sandbox")
@@ -70,27 +67,27 @@ class AcrnHypervisor(ProcessHypervisor):
     # --- devices and sizes -----------------------------------------------------------------------------------------
 
     def add_device(self, device: Device) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import starting
+        from . import start
 
         with self.vm.named_errors():
-            device = starting.checked_device(self.vm, self.config, device)
+            device = start.checked_device(self.vm, self.config, device)
             self._take_cold(device)
 
     def check_device(self, device: Device) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import starting
+        from . import start
 
         with self.vm.named_errors():
-            starting.checked_device(self.vm, self.config, self._hot_disk(device))
+            start.checked_device(self.vm, self.config, self._hot_disk(device))
 
     def hotplug_add_device(self, device: Device) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import starting
+        from . import start
 
         with self.vm.named_errors():
-            starting.plug_disk(self.vm, self.config, self._hot_disk(device))
+            start.plug_disk(self.vm, self.config, self._hot_disk(device))
 
     def _hot_disk(self, device: Device) -> BlockDrive:
         """The device, where it is one that can take a placeholder's place."""
-        from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive, device_id
+        from ...options.devices import BlockDrive, device_id
 
         if not isinstance(device, BlockDrive) or device.read_only:
             self._lacks(
@@ -99,7 +96,7 @@ class AcrnHypervisor(ProcessHypervisor):
         return device
 
     def hotplug_remove_device(self, device: Device) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.devices import device_id
+        from ...options.devices import device_id
 
         if device_id(device) in self.observe().devices:
             self._lacks(

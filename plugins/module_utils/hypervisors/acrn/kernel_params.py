@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param, mode_params, parse_kernel_params
+from ...options.config import HypervisorConfig
+from ...options.kernel_params import Param, mode_params, parse_kernel_params
 
 DEFAULTS = (
     "tsc=reliable no_timer_check nohpet console=tty0 console=ttyS0 console=hvc0 log_buf_len=16M consoleblank=0 iommu=off"

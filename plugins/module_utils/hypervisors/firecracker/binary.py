@@ -5,15 +5,11 @@
 
 from __future__ import annotations
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.answers import brief
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, Unsupported
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.dialect import (
-    known_holes,
-    parse_version,
-    shown,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.endpoints import Version
-from ansible_collections.kata.hypervisor.plugins.module_utils.programs import version_text
+from ...errors import AssetError, Unsupported
+from ...host.programs import version_text
+from ...untrusted.answers import brief
+from .api.dialect import known_holes, parse_version, shown
+from .api.endpoints import Version
 
 PLACES = ("/usr/local/bin/firecracker", "/usr/bin/firecracker", "/opt/kata/bin/firecracker")
 

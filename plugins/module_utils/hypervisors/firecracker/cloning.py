@@ -12,9 +12,11 @@ from __future__ import annotations
 import dataclasses
 import time
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import network
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
+from ...errors import ConfigError, StateError, Unsupported
+from ...host import network
+from ...host.boot_cache import fingerprint
+from ...options.config import HypervisorConfig
+from ...options.devices import (
     Balloon,
     BlockDrive,
     Device,
@@ -25,21 +27,12 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Vsock,
     device_id,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, StateError, Unsupported
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
-    attachments,
-    dialect,
-    snapshots,
-    starting,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.endpoints import (
-    RUNNING,
-    Version,
-    has,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import Jail, from_record
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import Vm
-from ansible_collections.kata.hypervisor.plugins.module_utils.remembered import fingerprint
+from . import hotplug, snapshots
+from . import start as starting
+from .api import dialect
+from .api.endpoints import RUNNING, Version, has
+from .state import Jail, from_record
+from .vmm import Vm
 
 #: What of a device may be another one in a clone: what it has on the host, and what can be changed once it runs.
 ON_HOST: dict[type, tuple[str, ...]] = {
@@ -138,7 +131,7 @@ def checked_device(machine: Vm, config: HypervisorConfig, jail: Jail | None, dev
         hot = (
             config.enable_pci
             and has(machine.version, "DELETE", "/drives/x", RUNNING[0])
-            and isinstance(device, attachments.HOTPLUGGABLE)
+            and isinstance(device, hotplug.HOTPLUGGABLE)
         )
         if not hot and not (config.placeholder_drives and isinstance(device, BlockDrive)):
             raise Unsupported(
@@ -194,10 +187,10 @@ def start(machine: Vm, config: HypervisorConfig, devices: list[Device], jail: Ja
             for device in inherited:
                 was = kept[device_id(device)]
                 if any(getattr(device, field) != getattr(was, field) for field in LIVE.get(type(device), ())):
-                    attachments.update(machine, config, device)
+                    hotplug.update(machine, config, device)
             for name, device in listed.items():
                 if name not in kept:
-                    attachments.attach(machine, config, device)
+                    hotplug.attach(machine, config, device)
             machine.set_state("running")
 
     snapshots.with_clock(machine, attempt)

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.device_ids import (
-    PLACEHOLDER,
-    api_id,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import FirecrackerState
+from .device_ids import PLACEHOLDER, api_id
+from .state import FirecrackerState
 
 #: By class: where Firecracker's configuration has such devices, what it calls their id, and what a limit is called there and in a record.
 PLACES: dict[str, tuple[str, str, dict[str, str]]] = {

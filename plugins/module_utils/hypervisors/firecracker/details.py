@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import VmmError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import dialect
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import METRICS, Vm
+from ...errors import VmmError
+from .api import dialect
+from .vmm import METRICS, Vm
 
 
 def of(machine: Vm) -> dict[str, Any]:

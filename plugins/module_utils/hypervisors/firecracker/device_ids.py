@@ -8,14 +8,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
-    Balloon,
-    Device,
-    EntropyDevice,
-    MetadataService,
-    Vsock,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import FirecrackerState
+from ...options.devices import Balloon, Device, EntropyDevice, MetadataService, Vsock
+from .state import FirecrackerState
 
 ROOT_DRIVE = "rootfs"
 PLACEHOLDER = "drive_"

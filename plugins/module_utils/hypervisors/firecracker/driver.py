@@ -11,23 +11,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import (
-    Capabilities,
-    Context,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import (
-    FirecrackerState,
-    Jail,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import Vm
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.process_vm import ProcessHypervisor
+from ..base import Capabilities, Context
+from ..common.vmm_process import ProcessHypervisor
+from .state import FirecrackerState, Jail
+from .vmm import Vm
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-    from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device
-    from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import MemoryResize, VcpuResize
+    from ...options.config import HypervisorConfig
+    from ...options.devices import Device
+    from ..base import MemoryResize, VcpuResize
 
 
 class FirecrackerHypervisor(ProcessHypervisor):
@@ -44,53 +38,47 @@ class FirecrackerHypervisor(ProcessHypervisor):
     # --- lifecycle -------------------------------------------------------------------------------------------------
 
     def create_sandbox(self, config: HypervisorConfig) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import preparation
+        from . import preparation
 
         with self.vm.named_errors():
             self.config, version, self._jail = preparation.prepare(config, self.context, self.pid())
             if self.vm.process() is None:
                 self.vm.state.version = list(version)
             if self.config.boot_to_be_template or self.config.boot_from_template:
-                from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import cloning
+                from . import cloning
 
                 cloning.check(self.config, version, self._jail)
 
     def check_start(self) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils import disk_users
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.process_vm import (
-            check_taps,
-            file_uses,
-        )
+        from ...host import block_devices
+        from ..common.vmm_process import check_taps, file_uses
 
         with self.vm.named_errors():
             own = self._own_pids()
             for use in file_uses(self.config, self._cold):
-                disk_users.check_free(use, own)
+                block_devices.check_free(use, own)
             if not self.config.network_namespace:
                 check_taps(self._cold, own)
 
     def start_sandbox(self, timeout: float) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import starting
+        from . import start
 
         with self.vm.named_errors():
             if self.config.boot_from_template:
-                from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import cloning
+                from . import cloning
 
                 cloning.start(self.vm, self.config, self._cold, self._jail, timeout)
             else:
-                starting.start(self.vm, self.config, self._cold, self._jail, timeout)
+                start.start(self.vm, self.config, self._cold, self._jail, timeout)
 
     def check_restore(self, source: str) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import snapshots
+        from . import snapshots
 
         with self.vm.named_errors():
             snapshots.check_files(snapshots.read(source), self.config, [])
 
     def restore_sandbox(self, source: str, timeout: float) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
-            preparation,
-            snapshots,
-        )
+        from . import preparation, snapshots
 
         with self.vm.named_errors():
             if not self.config.jailer_path and snapshots.read(source).state.jail is None:
@@ -108,7 +96,7 @@ class FirecrackerHypervisor(ProcessHypervisor):
             self.vm.set_state("running")
 
     def save_sandbox(self, destination: str, timeout: float) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import snapshots
+        from . import snapshots
 
         with self.vm.named_errors():
             self.vm.set_state("paused")
@@ -121,65 +109,62 @@ class FirecrackerHypervisor(ProcessHypervisor):
         with self.vm.named_errors():
             device = self._checked(device, self._cold)
             if self.config.boot_to_be_template or self.config.boot_from_template:
-                from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import cloning
+                from . import cloning
 
                 device = cloning.checked_device(self.vm, self.config, self._jail, device)
             self._take_cold(device)
 
     def check_device(self, device: Device) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import attachments
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.process_vm import check_taps
+        from ..common.vmm_process import check_taps
+        from . import hotplug
 
         with self.vm.named_errors():
             checked = self._checked(device, self._plugged())
-            attachments.check_hot(self.vm, checked)
-            attachments.check_free(self.vm, checked)
+            hotplug.check_hot(self.vm, checked)
+            hotplug.check_free(self.vm, checked)
             if not self.config.network_namespace:
                 check_taps([checked], self._own_pids())
 
     def hotplug_add_device(self, device: Device) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import attachments
+        from . import hotplug
 
         with self.vm.named_errors():
-            attachments.attach(self.vm, self.config, self._checked(device, self._plugged()))
+            hotplug.attach(self.vm, self.config, self._checked(device, self._plugged()))
 
     def hotplug_remove_device(self, device: Device) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import attachments
+        from . import hotplug
 
         with self.vm.named_errors():
-            completed = attachments.complete(device, self.context.host_name, self.vm.state)
-            attachments.detach(self.vm, self.config, completed)
+            completed = hotplug.complete(device, self.context.host_name, self.vm.state)
+            hotplug.detach(self.vm, self.config, completed)
 
     def check_update(self, device: Device) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import attachments
+        from . import hotplug
 
         with self.vm.named_errors():
-            attachments.check_free(self.vm, self._checked(device, self._plugged()))
+            hotplug.check_free(self.vm, self._checked(device, self._plugged()))
 
     def update_device(self, device: Device) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import attachments
+        from . import hotplug
 
         with self.vm.named_errors():
-            attachments.update(self.vm, self.config, self._checked(device, self._plugged()))
+            hotplug.update(self.vm, self.config, self._checked(device, self._plugged()))
 
     def _plugged(self) -> list[Device]:
         """The disks that a running VM has; what there is one of is only checked at a start."""
-        from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive, PmemDrive
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import from_record
+        from ...options.devices import BlockDrive, PmemDrive
+        from .state import from_record
 
         made = [from_record(record) for record in self.vm.state.devices.values() if record]
         return [device for device in made if isinstance(device, (BlockDrive, PmemDrive))]
 
     def _checked(self, device: Device, others: list[Device]) -> Device:
         """The device, complete, once this Firecracker and this host are known to be able to have it."""
-        from ansible_collections.kata.hypervisor.plugins.module_utils.devices import device_id
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
-            attachments,
-            preparation,
-        )
+        from ...options.devices import device_id
+        from . import hotplug, preparation
 
         self.vm.state.new_identity()
-        device = attachments.complete(device, preparation.tap_owner(self.config, self.context), self.vm.state)
+        device = hotplug.complete(device, preparation.tap_owner(self.config, self.context), self.vm.state)
         others = [one for one in others if device_id(one) != device_id(device)]
         jail = self.vm.state.jail if self.vm.process() else self._jail
         preparation.check_device(device, self.config, self.vm.version, jail, others, self.vm.state.sockets)
@@ -195,7 +180,7 @@ class FirecrackerHypervisor(ProcessHypervisor):
         )
 
     def resize_memory(self, memory_mb: int, block_mb: int = 0, probe: bool = False) -> MemoryResize:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import memory
+        from . import memory
 
         with self.vm.named_errors():
             return memory.resize(self.vm, memory_mb)
@@ -206,7 +191,7 @@ class FirecrackerHypervisor(ProcessHypervisor):
         return self.vm.console_log
 
     def details(self) -> dict[str, Any]:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import details
+        from . import details
 
         return details.of(self.vm)
 
@@ -214,9 +199,7 @@ class FirecrackerHypervisor(ProcessHypervisor):
         return self.vm.log
 
     def capabilities(self) -> Capabilities:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.dialect import (
-            capabilities,
-        )
+        from .api.dialect import capabilities
 
         running = self.vm.state.process is not None
         return capabilities(
@@ -229,15 +212,13 @@ class FirecrackerHypervisor(ProcessHypervisor):
         )
 
     def why_not(self, capability: str) -> str:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.dialect import shown
+        from .api.dialect import shown
 
         since = "; 0.23 and later have it" if capability in ("pause", "save") else ""
         return f"Firecracker {shown(self.vm.version)} has nothing for it{since}"
 
     def get_thread_ids(self) -> dict[int, int]:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.threads import (
-            vcpu_threads,
-        )
+        from .threads import vcpu_threads
 
         with self.vm.named_errors():
             return vcpu_threads(self.pid())

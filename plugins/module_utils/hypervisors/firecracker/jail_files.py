@@ -14,9 +14,9 @@ import os
 import stat
 from typing import Iterator
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HostError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import Jail
-from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import PATH_ONLY, Directory
+from ...errors import ConfigError, HostError
+from ...untrusted.files import PATH_ONLY, Directory
+from .state import Jail
 
 #: What a file is called in a jail until it is complete.
 DRAFT = ".new-"
@@ -151,7 +151,7 @@ def _bring_draft(jail: Jail, root: Directory, held: int, name: str, read_only: b
                 raise
         if shared or not read_only:
             return False
-    from ansible_collections.kata.hypervisor.plugins.module_utils import sparse_files
+    from ...host import sparse_files
 
     content = os.open(f"/proc/self/fd/{held}", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -169,7 +169,7 @@ def _bring_draft(jail: Jail, root: Directory, held: int, name: str, read_only: b
 
 def _mount(jail: Jail, root: Directory, held: int, name: str, source: str, pid: int) -> None:
     """Mount a file, once it is known that who lives in the jail sees the mount."""
-    from ansible_collections.kata.hypervisor.plugins.module_utils import mounts
+    from ...host import mounts
 
     for place in (DRAFT + name, name) if pid else (name,):
         _drop(jail, root, place)
@@ -204,7 +204,7 @@ def drop(jail: Jail, name: str) -> None:
 
 
 def _drop(jail: Jail, root: Directory, name: str) -> None:
-    from ansible_collections.kata.hypervisor.plugins.module_utils import mounts
+    from ...host import mounts
 
     mounts.remove_below(jail.directory, jail.path(name))
     root.remove(name)
@@ -215,7 +215,7 @@ def remove(jail: Jail) -> None:
 
     :raises HostError: something is still in use
     """
-    from ansible_collections.kata.hypervisor.plugins.module_utils import mounts
+    from ...host import mounts
 
     try:
         with contextlib.suppress(FileNotFoundError), opened(jail) as root:

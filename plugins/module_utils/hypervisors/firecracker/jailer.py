@@ -16,13 +16,13 @@ import re
 import stat
 import time
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import jail_files
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.dialect import can, dialect_for
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.endpoints import Version
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import Jail
-from ansible_collections.kata.hypervisor.plugins.module_utils.params import serialize_params
+from ...errors import HostError
+from ...options.config import HypervisorConfig
+from ...options.kernel_params import serialize_params
+from . import jail_files
+from .api.dialect import can, dialect_for
+from .api.endpoints import Version
+from .state import Jail
 
 CGROUP_ROOT = "/sys/fs/cgroup"
 #: The first of 2^28 uids that no distribution and no systemd hands out (systemd, UIDS-GIDS).

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import resources
-from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param, mode_params
+from ...options.config import HypervisorConfig
+from ...options.kernel_params import Param, mode_params
+from . import requests
 
 ROOT = (
     Param("root", "/dev/vda1"),
@@ -44,7 +44,7 @@ def kernel_params(config: HypervisorConfig, partitioned: bool = True) -> list[Pa
     own = [
         param for param in DEFAULTS if param.key not in CLASSIC_ONLY and not (param.key == "pci" and config.enable_pci)
     ]
-    if resources.region_size(config):
+    if requests.region_size(config):
         # What is plugged in can be given back later (Firecracker, docs/memory-hotplug.md).
         own.append(Param("memhp_default_state", "online_movable"))
     words = [Param("console", "ttyS0"), *mode_params(config.debug, image)]

@@ -8,12 +8,13 @@ from __future__ import annotations
 import time
 from typing import Callable
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Balloon
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, Unsupported, VmmError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import MemoryResize
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import dialect, resources
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import ApiError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import Vm
+from ...errors import ConfigError, Unsupported, VmmError
+from ...options.devices import Balloon
+from ..base import MemoryResize
+from . import requests
+from .api import dialect
+from .api.client import ApiError
+from .vmm import Vm
 
 #: Seconds without any progress after which a guest is taken not to go along.
 PATIENCE_SECONDS = 10.0
@@ -44,7 +45,7 @@ def resize(machine: Vm, memory_mb: int) -> MemoryResize:
             fix="Restart it with the size that is wanted (disruption: restart).",
         )
     old = machine.plugged_memory_mb(api)
-    wanted = -(-(memory_mb - state.boot_memory_mb) // resources.BLOCK_MB) * resources.BLOCK_MB
+    wanted = -(-(memory_mb - state.boot_memory_mb) // requests.BLOCK_MB) * requests.BLOCK_MB
     try:
         api.patch("/hotplug/memory", {"requested_size_mib": wanted})
     except ApiError as error:

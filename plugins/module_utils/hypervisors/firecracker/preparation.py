@@ -11,11 +11,14 @@ import os
 import re
 from typing import Any, Collection
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import disk_users, host, qcow2
-from ansible_collections.kata.hypervisor.plugins.module_utils.answers import AnswerError, parsed
-from ansible_collections.kata.hypervisor.plugins.module_utils.boot_files import check_boot_files
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
+from ...errors import AssetError, ConfigError, HostError, StateError, Unsupported
+from ...host import block_devices, proc, qcow2
+from ...host.network import check_bridge, check_name
+from ...host.proc import check_huge_pages, read_cpu_vendor
+from ...host.programs import check_program, find_program
+from ...host.sockets import check_served, check_socket_place
+from ...options.config import HypervisorConfig
+from ...options.devices import (
     Balloon,
     BlockDrive,
     Device,
@@ -27,32 +30,17 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Vsock,
     device_id,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
-    AssetError,
-    ConfigError,
-    HostError,
-    StateError,
-    Unsupported,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.host import check_huge_pages, read_cpu_vendor
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
-    binary,
-    dialect,
-    jail_files,
-    jailer,
-    resources,
-    shapes,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.device_ids import single_kind
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.endpoints import Version
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import Jail
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import API_SOCKET
-from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
-from ansible_collections.kata.hypervisor.plugins.module_utils.network import check_bridge, check_name
-from ansible_collections.kata.hypervisor.plugins.module_utils.programs import check_program, find_program
-from ansible_collections.kata.hypervisor.plugins.module_utils.sockets import check_served, check_socket_place
-from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import Directory, UntrustedFile
+from ...records.layout import socket_path
+from ...untrusted.answers import AnswerError, parsed
+from ...untrusted.files import Directory, UntrustedFile
+from ..base import Context
+from ..common.boot_files import check_boot_files
+from . import binary, jail_files, jailer, requests
+from .api import dialect, shapes
+from .api.endpoints import Version
+from .device_ids import single_kind
+from .state import Jail
+from .vmm import API_SOCKET
 
 #: Placeholder drives of one VM; more would leave a guest without names that people expect.
 MAX_PLACEHOLDERS = 16
@@ -185,7 +173,7 @@ def read_cpu_config(path: str) -> dict[str, Any]:
 
 
 def _plan_memory(config: HypervisorConfig, version: Version, context: Context) -> None:
-    host_mb = host.read_host_memory_mb(context.meminfo)
+    host_mb = proc.read_host_memory_mb(context.meminfo)
     if config.memory_size > host_mb:
         raise HostError(
             f"the host has {host_mb} MiB of memory", option="memory_mb", wanted=config.memory_size, fix="Ask for less."
@@ -198,12 +186,12 @@ def _plan_memory(config: HypervisorConfig, version: Version, context: Context) -
         raise ConfigError(
             f"this must be at most {shapes.MIB.most}", option="max_memory_mb", wanted=config.max_memory_mb
         )
-    if resources.region_size(config):
+    if requests.region_size(config):
         dialect.require_endpoint(
             version, "PUT", "/hotplug/memory", "memory hotplug", "max_memory_mb", config.max_memory_mb
         )
         config.memory_hotplug = "virtio-mem"
-        config.max_memory_mb = config.memory_size + resources.region_size(config)
+        config.max_memory_mb = config.memory_size + requests.region_size(config)
     elif config.memory_hotplug == "virtio-mem":
         raise ConfigError(
             "memory can only be plugged in where max_memory_mb is above memory_mb",
@@ -369,8 +357,8 @@ def _check_disk(drive: BlockDrive, version: Version, jail: Jail | None) -> None:
         (drive.format != "raw", f"disks in the format {drive.format}"),
         (drive.discard, "discard of a disk's space"),
         (drive.serial, "serial numbers of disks"),
-        (drive.cache and drive.cache not in resources.CACHES, f"cache {drive.cache}"),
-        (drive.io_engine and drive.io_engine not in resources.ENGINES, f"I/O engine {drive.io_engine}"),
+        (drive.cache and drive.cache not in requests.CACHES, f"cache {drive.cache}"),
+        (drive.io_engine and drive.io_engine not in requests.ENGINES, f"I/O engine {drive.io_engine}"),
     ):
         if problem:
             raise Unsupported(f"Firecracker has no {what}", option="devices", wanted=drive.id)
@@ -382,7 +370,7 @@ def _check_disk(drive: BlockDrive, version: Version, jail: Jail | None) -> None:
 
 
 def _check_file(path: str, read_only: bool, jail: Jail | None) -> None:
-    user = disk_users.user_against(path, read_only)
+    user = block_devices.user_against(path, read_only)
     if user:
         raise StateError("the host itself uses this disk", option="devices", wanted=path, answer=user)
     qcow2.check_disk(path, read_only, "devices")

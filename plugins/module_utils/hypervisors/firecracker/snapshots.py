@@ -15,49 +15,22 @@ import stat
 import time
 from typing import Any, Callable
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import sparse_files
-from ansible_collections.kata.hypervisor.plugins.module_utils.answers import (
-    AnswerError,
-    Anything,
-    Flag,
-    ListOf,
-    MapOf,
-    Number,
-    Record,
-    Text,
-    checked,
-    parsed,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
-    BlockDrive,
-    Device,
-    MetadataService,
-    NetworkDevice,
-    PmemDrive,
-    Vsock,
-    device_id,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError, StateError, Unsupported, VmmError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
-    dialect,
-    jail_files,
-    starting,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import ApiClient, ApiError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.attachments import HostSide
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.device_ids import api_id
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import (
-    FirecrackerState,
-    Jail,
-    as_record,
-    from_record,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import API_SECONDS, POWER, Vm
-from ansible_collections.kata.hypervisor.plugins.module_utils.remembered import fingerprint
-from ansible_collections.kata.hypervisor.plugins.module_utils.run_files import make_run_dir
-from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import Directory
-from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import sync
+from ...errors import HostError, StateError, Unsupported, VmmError
+from ...host import sparse_files
+from ...host.atomic_files import sync
+from ...host.boot_cache import fingerprint
+from ...host.run_directory import make_run_dir
+from ...options.config import HypervisorConfig
+from ...options.devices import BlockDrive, Device, MetadataService, NetworkDevice, PmemDrive, Vsock, device_id
+from ...untrusted.answers import AnswerError, Anything, Flag, ListOf, MapOf, Number, Record, Text, checked, parsed
+from ...untrusted.files import Directory
+from . import jail_files, start
+from .api import dialect
+from .api.client import ApiClient, ApiError
+from .device_ids import api_id
+from .hotplug import HostSide
+from .state import FirecrackerState, Jail, as_record, from_record
+from .vmm import API_SECONDS, POWER, Vm
 
 #: Files of a saved VM. The description comes last: without it there is no saved VM.
 STATE_FILE, MEMORY_FILE, DESCRIPTION_FILE = "vmstate", "memory", "vm.json"
@@ -269,7 +242,7 @@ def restore(
         sparse_files.lay_over(saved.path(BASE_FILE), saved.path(MEMORY_FILE), memory)
 
     def attempt(clock: bool) -> None:
-        with starting.launched(machine, config, devices, jail, deadline) as (api, host):
+        with start.launched(machine, config, devices, jail, deadline) as (api, host):
             machine.state.uuid = saved.state.uuid
             load(machine, config, devices, (api, host), saved, memory, deadline, clock=clock)
 
@@ -325,7 +298,7 @@ def load(
                 _let_in(jail, passage, memory, MEMORY_FILE, copy=False)
         seen = {name: f"/{PASSAGE}/{name}" for name in seen}
         if template:
-            seen[MEMORY_FILE] = host.own_path(starting.TEMPLATE_MEMORY)
+            seen[MEMORY_FILE] = host.own_path(start.TEMPLATE_MEMORY)
     body: dict[str, Any] = {"snapshot_path": seen[STATE_FILE], **_overrides(machine, devices, host, saved, socket)}
     if dialect.dialect_for(machine.version).mem_backend:
         body["mem_backend"] = {"backend_type": "File", "backend_path": seen[MEMORY_FILE]}
@@ -335,12 +308,12 @@ def load(
         body[dialect.dirty_pages_word(machine.version)] = True
     if clock:
         body["clock_realtime"] = True
-    for request in starting.output_requests(machine, config, host):
+    for request in start.output_requests(machine, config, host):
         api.put(request.path, request.body)
     api.put("/snapshot/load", body, max(API_SECONDS, deadline - time.monotonic()))
     if jail is not None:
         # The memory is mapped; it lives on without a name.
-        jail_files.drop(jail, starting.TEMPLATE_MEMORY)
+        jail_files.drop(jail, start.TEMPLATE_MEMORY)
         _drop_passage(jail)
     status = machine.status(api)
     if POWER.get(status) != "paused":

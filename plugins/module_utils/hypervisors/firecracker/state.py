@@ -11,18 +11,9 @@ import os
 import uuid
 from typing import Any
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.answers import (
-    FIELD_SHAPES,
-    AnswerError,
-    Anything,
-    Maybe,
-    Record,
-    Text,
-    checked,
-    shape_of,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import KIND_OF, Device, RateLimit
-from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity
+from ...host.processes import ProcessIdentity
+from ...options.devices import KIND_OF, Device, RateLimit
+from ...untrusted.answers import FIELD_SHAPES, AnswerError, Anything, Maybe, Record, Text, checked, shape_of
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import VmmError
+from ...errors import VmmError
 
 PREFIX = "fc_vcpu"
 

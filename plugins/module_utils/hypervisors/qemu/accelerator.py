@@ -17,15 +17,10 @@ import os
 import struct
 import tempfile
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import (
-    MACHINES,
-    X86_64,
-    Architecture,
-    host_architecture,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.kernel_params import TODAY, words_of
-from ansible_collections.kata.hypervisor.plugins.module_utils.programs import output_of
-from ansible_collections.kata.hypervisor.plugins.module_utils.remembered import fingerprint, recall, remember
+from ...host.boot_cache import fingerprint, recall, remember
+from ...host.programs import output_of
+from .kernel_params import TODAY, words_of
+from .machines import MACHINES, X86_64, Architecture, host_architecture
 
 KVM_GET_API_VERSION = 0xAE00
 KVM_API_VERSION = 12
@@ -143,7 +138,7 @@ def test_rom() -> bytes:
 
 def marker_init(architecture: Architecture) -> bytes:
     """A static program that prints the marker and reboots: the whole user space of the decisive test."""
-    from ansible_collections.kata.hypervisor.plugins.module_utils.tiny_programs import Call, program
+    from ...guest.tiny_programs import Call, program
 
     message = MARKER + b"\n"
     write, reboot = ("write", (1, message, len(message))), ("reboot", (0xFEE1DEAD, 0x28121969, 0x01234567))
@@ -175,7 +170,7 @@ def run_kernel(
     options = "".join(f",{name}={value}" for name, value in machine.options.items())
     memory = max(KERNEL_MEMORY_MB, 2 * machine.boot_memory_block_mb)
     console = next(word.value for word in words_of(architecture, TODAY) if word.key == "console")
-    from ansible_collections.kata.hypervisor.plugins.module_utils.cpio import Archive
+    from ...guest.cpio import Archive
 
     archive = Archive()
     archive.add_file("/init", marker_init(architecture), 0o755)

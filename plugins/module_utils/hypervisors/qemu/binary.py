@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.answers import brief
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, Unsupported
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import Architecture
-from ansible_collections.kata.hypervisor.plugins.module_utils.programs import find_program, version_text
+from ...errors import AssetError, Unsupported
+from ...host.programs import find_program, version_text
+from ...untrusted.answers import brief
+from .machines import Architecture
 
 OLDEST = (5, 2)
 VERSION = re.compile(r"QEMU emulator version ([0-9]{1,4})\.([0-9]{1,4})(?:\.([0-9]{1,4}))?(?![0-9])")

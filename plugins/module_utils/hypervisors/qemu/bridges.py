@@ -9,17 +9,8 @@ import dataclasses
 import re
 from typing import Any
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.answers import (
-    AnswerError,
-    MapOf,
-    Maybe,
-    Number,
-    Record,
-    Text,
-    brief,
-    checked,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StateError
+from ...errors import StateError
+from ...untrusted.answers import AnswerError, MapOf, Maybe, Number, Record, Text, brief, checked
 
 #: Slot 0 of a bridge belongs to its own hotplug controller (shpc).
 FIRST_SLOT, LAST_SLOT = 1, 30

@@ -13,30 +13,16 @@ import contextlib
 import dataclasses
 import os
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
-    ConfigError,
-    HostError,
-    StateError,
-    Unsupported,
-    VmmError,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import migration, starting, vm
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import machine_named
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.cmdline import IMAGE_AS_MEMORY
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import (
-    QmpClient,
-    QmpConnectionError,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.state import QemuState
-from ansible_collections.kata.hypervisor.plugins.module_utils.process import tail
-from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import (
-    Wanted,
-    check_access,
-    nearest_directory,
-    user_named,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.run_files import make_run_dir
+from ...errors import ConfigError, HostError, StateError, Unsupported, VmmError
+from ...host.processes import tail
+from ...host.run_directory import make_run_dir
+from ...host.users import Wanted, check_access, nearest_directory, user_named
+from ...options.config import HypervisorConfig
+from . import migration, start, vmm
+from .command_line import IMAGE_AS_MEMORY
+from .machines import machine_named
+from .qmp import QmpClient, QmpConnectionError
+from .state import QemuState
 
 #: What stands in a template's description for all that it shares with its clones.
 MACHINE = "machine"
@@ -78,7 +64,7 @@ def make_memory_file(config: HypervisorConfig) -> None:
             os.unlink(config.memory_path)
         descriptor = os.open(config.memory_path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            os.truncate(descriptor, config.memory_size * vm.MIB)
+            os.truncate(descriptor, config.memory_size * vmm.MIB)
             if user is not None:
                 os.fchown(descriptor, user.uid, user.gid)
         finally:
@@ -96,7 +82,7 @@ def keep_memory_file(config: HypervisorConfig) -> None:
         os.close(descriptor)
 
 
-def check_source(machine: vm.Vm, config: HypervisorConfig) -> None:
+def check_source(machine: vmm.Vm, config: HypervisorConfig) -> None:
     """Return when this machine can begin where the template was saved.
 
     :raises StateError: the template is not whole, or was made by another QEMU or as another machine
@@ -133,9 +119,9 @@ def check_source(machine: vm.Vm, config: HypervisorConfig) -> None:
                 wanted=wanted,
                 fix="Make the template with that much, or of another machine type.",
             )
-    mine = vm.Vm(machine.context)
+    mine = vmm.Vm(machine.context)
     mine.state = dataclasses.replace(boot, qemu_version=machine.state.qemu_version)
-    if description.get(MACHINE) != starting.machine_digest(mine, config, description):
+    if description.get(MACHINE) != start.machine_digest(mine, config, description):
         raise StateError(
             "the template was made as another machine than this would be",
             option="template",
@@ -143,7 +129,7 @@ def check_source(machine: vm.Vm, config: HypervisorConfig) -> None:
         )
 
 
-def clone(machine: vm.Vm, config: HypervisorConfig, timeout: float) -> None:
+def clone(machine: vmm.Vm, config: HypervisorConfig, timeout: float) -> None:
     """Start a VM where the template was saved, and let it run.
 
     :param timeout: seconds for QEMU to answer, and for it to take the state
@@ -163,7 +149,7 @@ def clone(machine: vm.Vm, config: HypervisorConfig, timeout: float) -> None:
     )
     config = dataclasses.replace(config, accelerator=boot.accelerator)
     try:
-        starting.start(machine, config, [], timeout, description)
+        start.start(machine, config, [], timeout, description)
         ignore_shared(machine.qmp(), True)
         migration.read_state(machine.qmp(), source, timeout)
         # All of a clone's own memory is its own: a later save takes it whole.

@@ -12,26 +12,16 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StateError, VmmError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import (
-    Capabilities,
-    Context,
-    MemoryResize,
-    VcpuResize,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.process_vm import ProcessHypervisor
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import Machine, machine_named
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.state import QemuState
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.vm import (
-    AGENT_SOCKET,
-    CONSOLE_LOG,
-    CONSOLE_SOCKET,
-    Vm,
-)
+from ...errors import StateError, VmmError
+from ...options.config import HypervisorConfig
+from ..base import Capabilities, Context, MemoryResize, VcpuResize
+from ..common.vmm_process import ProcessHypervisor
+from .machines import Machine, machine_named
+from .state import QemuState
+from .vmm import AGENT_SOCKET, CONSOLE_LOG, CONSOLE_SOCKET, Vm
 
 if TYPE_CHECKING:
-    from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Device
+    from ...options.devices import Device
 
 
 class QemuHypervisor(ProcessHypervisor):
@@ -47,40 +37,40 @@ class QemuHypervisor(ProcessHypervisor):
     # --- lifecycle -------------------------------------------------------------------------------------------------
 
     def create_sandbox(self, config: HypervisorConfig) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import preparation, starting
+        from . import preparation, start
 
         with self.vm.named_errors():
             self.config, version = preparation.prepare(config, self.context, self.pid())
             self.vm.state.qemu_version = list(version)
-            starting.command_line(self.vm, self.config)
+            start.command_line(self.vm, self.config)
             if self.config.boot_to_be_template or self.config.boot_from_template:
-                from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import cloning
+                from . import cloning
 
                 cloning.check_template(self.config)
                 if self.config.boot_from_template:
                     cloning.check_source(self.vm, self.config)
 
     def start_sandbox(self, timeout: float) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import starting
+        from . import start
 
         with self.vm.named_errors():
             if self.config.boot_from_template:
                 self._clone(timeout)
                 return
             if self.config.boot_to_be_template:
-                from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import cloning
+                from . import cloning
 
                 cloning.make_memory_file(self.config)
-            starting.start(self.vm, self.config, self._cold, timeout)
+            start.start(self.vm, self.config, self._cold, timeout)
             self.vm.set_running(True)
 
     def _clone(self, timeout: float) -> None:
         """Begin where a template was saved; what this VM has beyond it is plugged in once it runs."""
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import cloning, freshening
+        from . import cloning, reseeding
 
         try:
             cloning.clone(self.vm, self.config, timeout)
-            freshening.freshen(self.vm, self._machine().architecture.name)
+            reseeding.freshen(self.vm, self._machine().architecture.name)
             if self.config.num_vcpus > self.vm.state.boot_vcpus:
                 self.resize_vcpus(self.config.num_vcpus)
             if self.config.memory_size > self.vm.state.boot_memory_mb:
@@ -93,13 +83,9 @@ class QemuHypervisor(ProcessHypervisor):
             raise
 
     def restore_sandbox(self, source: str, timeout: float) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import (
-            migration,
-            preparation,
-            starting,
-        )
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpConnectionError
-        from ansible_collections.kata.hypervisor.plugins.module_utils.process import tail
+        from ...host.processes import tail
+        from . import migration, preparation, start
+        from .qmp import QmpConnectionError
 
         with self.vm.named_errors():
             description = migration.read_description(source)
@@ -109,7 +95,7 @@ class QemuHypervisor(ProcessHypervisor):
             saved = QemuState.from_dict(description["state"])
             self.vm.state = dataclasses.replace(saved, qemu_version=version, process=None, launching=False, daemons={})
             try:
-                starting.start(self.vm, self.config, self._cold, timeout, description)
+                start.start(self.vm, self.config, self._cold, timeout, description)
                 migration.read_state(self.vm.qmp(), source, timeout)
             except QmpConnectionError as error:
                 self.vm.kill()
@@ -120,7 +106,7 @@ class QemuHypervisor(ProcessHypervisor):
                 raise
 
     def check_restore(self, source: str) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import migration, preparation
+        from . import migration, preparation
 
         with self.vm.named_errors():
             description = migration.read_description(source)
@@ -140,13 +126,13 @@ class QemuHypervisor(ProcessHypervisor):
             self.vm.set_running(True)
 
     def check_save(self) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import migration
+        from . import migration
 
         with self.vm.named_errors(), self.vm.observer() as qmp:
             migration.check_savable(qmp)
 
     def save_sandbox(self, destination: str, timeout: float) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import migration, resize
+        from . import migration, resize
 
         with self.vm.named_errors():
             qmp = self.vm.qmp()
@@ -160,9 +146,9 @@ class QemuHypervisor(ProcessHypervisor):
             description["dimms"] = resize.described_dimms(qmp) if "pc-dimm" in machine.memory else []
             description["files"] = resize.described_files(qmp)
             if self.config.boot_to_be_template:
-                from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import cloning, starting
+                from . import cloning, start
 
-                description[cloning.MACHINE] = starting.machine_digest(self.vm, self.config)
+                description[cloning.MACHINE] = start.machine_digest(self.vm, self.config)
                 cloning.ignore_shared(qmp, True)
             migration.write_state(qmp, destination, description, timeout)
             if self.config.boot_to_be_template:
@@ -174,8 +160,8 @@ class QemuHypervisor(ProcessHypervisor):
     # --- devices -----------------------------------------------------------------------------------------------------
 
     def add_device(self, device: Device) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.devices import device_id
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import host_side
+        from ...options.devices import device_id
+        from .devices import host_resources
 
         with self.vm.named_errors():
             if self.config.boot_from_template:
@@ -184,56 +170,56 @@ class QemuHypervisor(ProcessHypervisor):
             if self.config.boot_to_be_template:
                 self.unsupported("add_device", "a template has no devices in QEMU", "Plug them into its clones.")
             self.vm.state.new_identity()
-            device = host_side.complete(device, self.config, self.context, self.vm.state.uuid)
-            host_side.check(device, self.config, self.vm.own_socket(device_id(device)), self._own_pids())
-            host_side.check_parts(device, self._machine(), self.config)
+            device = host_resources.complete(device, self.config, self.context, self.vm.state.uuid)
+            host_resources.check(device, self.config, self.vm.own_socket(device_id(device)), self._own_pids())
+            host_resources.check_parts(device, self._machine(), self.config)
             self._take_cold(device)
 
     def hotplug_add_device(self, device: Device) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import attachments
+        from .devices import hotplug
 
         with self.vm.named_errors():
             self._require("device_hotplug", "devices", type(device).__name__)
-            attachments.attach(self.vm, self.config, device)
+            hotplug.attach(self.vm, self.config, device)
 
     def hotplug_remove_device(self, device: Device) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import attachments
+        from .devices import hotplug
 
         with self.vm.named_errors():
             self._require("device_hotplug", "devices", type(device).__name__)
-            attachments.detach(self.vm, self.config, device)
+            hotplug.detach(self.vm, self.config, device)
 
     def update_device(self, device: Device) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import attachments
+        from ...options.devices import BlockDrive
+        from .devices import hotplug
 
         with self.vm.named_errors():
             if not isinstance(device, BlockDrive):
                 self.unsupported(f"update_device {type(device).__name__}", fix="Restart it (disruption: restart).")
-            attachments.limit(self.vm, device)
+            hotplug.limit(self.vm, device)
 
     def check_device(self, device: Device) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.devices import device_id
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import host_side
+        from ...options.devices import device_id
+        from .devices import host_resources
 
         with self.vm.named_errors():
-            device = host_side.complete(device, self.config, self.context, self.vm.state.uuid)
-            host_side.check_hot(device, self.config, self.vm.state.shared_memory)
-            host_side.check(device, self.config, self.vm.own_socket(device_id(device)), self._own_pids())
-            host_side.check_parts(device, self._machine(), self.config)
-            host_side.check_named(device, self.config, self.vm.state.uid)
+            device = host_resources.complete(device, self.config, self.context, self.vm.state.uuid)
+            host_resources.check_hot(device, self.config, self.vm.state.shared_memory)
+            host_resources.check(device, self.config, self.vm.own_socket(device_id(device)), self._own_pids())
+            host_resources.check_parts(device, self._machine(), self.config)
+            host_resources.check_named(device, self.config, self.vm.state.uid)
 
     # --- sizes -----------------------------------------------------------------------------------------------------
 
     def resize_vcpus(self, vcpus: int) -> VcpuResize:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import resize
+        from . import resize
 
         with self.vm.named_errors():
             self._require("vcpu_hotplug", "vcpus", vcpus)
             return resize.resize_vcpus(self.vm, vcpus, self.config.default_max_vcpus)
 
     def resize_memory(self, memory_mb: int, block_mb: int = 0, probe: bool = False) -> MemoryResize:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import resize
+        from . import resize
 
         with self.vm.named_errors():
             state = self.vm.state
@@ -245,7 +231,7 @@ class QemuHypervisor(ProcessHypervisor):
             return resize.resize_virtio_mem(self.vm.qmp(), state, memory_mb)
 
     def check_resize_memory(self, memory_mb: int) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import resize
+        from . import resize
 
         with self.vm.named_errors():
             self._check_memory(memory_mb)
@@ -254,7 +240,7 @@ class QemuHypervisor(ProcessHypervisor):
                     resize.surplus_dimms(qmp, self.vm.state, memory_mb)
 
     def _check_memory(self, memory_mb: int) -> None:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import resize
+        from . import resize
 
         if self.vm.state.memory_hotplug == "none":
             self._refuse("memory_mb", memory_mb, "with memory_hotplug none")
@@ -286,7 +272,7 @@ class QemuHypervisor(ProcessHypervisor):
     def guest_facts(self) -> dict[str, Any]:
         if self.observe().power != "running" or not self.vm.agent_connected:
             return {}
-        from ansible_collections.kata.hypervisor.plugins.module_utils.guest_agent import GuestAgent, describe
+        from ...guest.agent import GuestAgent, describe
 
         try:
             with GuestAgent(self.guest_agent_socket()) as agent:
@@ -307,7 +293,7 @@ class QemuHypervisor(ProcessHypervisor):
 
     def _user(self) -> dict[str, int]:
         """Whom QEMU runs as, asked of the kernel: records of earlier versions do not tell."""
-        from ansible_collections.kata.hypervisor.plugins.module_utils.process import uid_of
+        from ...host.processes import uid_of
 
         uid = (
             uid_of(self.vm.state.process.pid)

@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.answers import AnswerError, parsed
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError
-from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import Directory
+from ...errors import HostError
+from ...untrusted.answers import AnswerError, parsed
+from ...untrusted.files import Directory
 
 #: The pair of files: commands to QEMU, and what it answers.
 EVENTS = "events"

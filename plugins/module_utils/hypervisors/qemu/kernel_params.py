@@ -8,8 +8,8 @@ The original and we say much the same; the words that only one of us says are ma
 
 from __future__ import annotations
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import Architecture
-from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param, parse_kernel_params
+from ...options.kernel_params import Param, parse_kernel_params
+from .machines import Architecture
 
 BOTH, ORIGINAL, TODAY = "both", "original", "today"
 

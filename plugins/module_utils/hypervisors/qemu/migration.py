@@ -11,29 +11,10 @@ import os
 import time
 from typing import Any, Iterator
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.answers import (
-    AnswerError,
-    Anything,
-    ListOf,
-    MapOf,
-    Number,
-    Record,
-    Text,
-    checked,
-    parsed,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
-    DeadlineExceeded,
-    StateError,
-    Unsupported,
-    VmmError,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import (
-    QmpClient,
-    QmpConnectionError,
-    QmpError,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import sync
+from ...errors import DeadlineExceeded, StateError, Unsupported, VmmError
+from ...host.atomic_files import sync
+from ...untrusted.answers import AnswerError, Anything, ListOf, MapOf, Number, Record, Text, checked, parsed
+from .qmp import QmpClient, QmpConnectionError, QmpError
 
 STATE_FILE = "memory"
 DESCRIPTION_FILE = "vm.json"

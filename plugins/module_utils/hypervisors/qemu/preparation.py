@@ -9,29 +9,19 @@ import dataclasses
 import os
 import re
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import host
-from ansible_collections.kata.hypervisor.plugins.module_utils.boot_files import check_boot_files
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import ASSET_FIELDS, HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.disks import dax_offset
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
-    AssetError,
-    ConfigError,
-    HostError,
-    Unsupported,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import Machine, machine_named
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.binary import find_binary, version_of
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.bridges import MOST_BRIDGES
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.cmdline import (
-    IMAGE_AS_MEMORY,
-    VIRTIO_MEM_BLOCK_MB,
-    boot_memory_mb,
-    image_driver,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.vm import SOCKETS
-from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
-from ansible_collections.kata.hypervisor.plugins.module_utils.remembered import fingerprint, recall, remember
+from ...errors import AssetError, ConfigError, HostError, Unsupported
+from ...guest.disks import dax_offset
+from ...host import proc
+from ...host.boot_cache import fingerprint, recall, remember
+from ...options.config import ASSET_FIELDS, HypervisorConfig
+from ...records.layout import socket_path
+from ..base import Context
+from ..common.boot_files import check_boot_files
+from .binary import find_binary, version_of
+from .bridges import MOST_BRIDGES
+from .command_line import IMAGE_AS_MEMORY, VIRTIO_MEM_BLOCK_MB, boot_memory_mb, image_driver
+from .machines import Machine, machine_named
+from .vmm import SOCKETS
 
 #: MiB of head-room a VM gets when the task does not say how far it may grow: this much, or as much again as it has.
 DEFAULT_HEADROOM_MB = 1024
@@ -68,7 +58,7 @@ def prepare(config: HypervisorConfig, context: Context, pid: int = 0) -> tuple[H
     _check_words(config)
     check_boot_files(config)
     if config.image_path and config.image_format == "qcow2" and image_driver(config) not in IMAGE_AS_MEMORY:
-        from ansible_collections.kata.hypervisor.plugins.module_utils.qcow2 import check_image
+        from ...host.qcow2 import check_image
 
         check_image(config.image_path, config.image_format, "image_path")
     _check_places(config, pid)
@@ -152,7 +142,7 @@ def _check_machine(config: HypervisorConfig, machine: Machine) -> None:
 
 
 def _plan_memory(config: HypervisorConfig, context: Context, machine: Machine) -> None:
-    host_mb = host.read_host_memory_mb(context.meminfo)
+    host_mb = proc.read_host_memory_mb(context.meminfo)
     if config.memory_size > host_mb:
         raise HostError(
             f"the host has {host_mb} MiB of memory", option="memory_mb", wanted=config.memory_size, fix="Ask for less."
@@ -189,7 +179,7 @@ def _check_places(config: HypervisorConfig, pid: int) -> None:
         if path and not os.path.isdir(path):
             raise AssetError("there is no such directory for the guest's memory", option=option, wanted=path)
     if config.huge_pages:
-        host.check_huge_pages(boot_memory_mb(config), pid)
+        proc.check_huge_pages(boot_memory_mb(config), pid)
     if config.entropy_source and not os.path.exists(config.entropy_source):
         raise AssetError("there is no such source of randomness", option="entropy_source", wanted=config.entropy_source)
 
@@ -213,12 +203,7 @@ def _check_user(config: HypervisorConfig, context: Context) -> None:
     """Refuse what the user that QEMU shall run as may not open."""
     if not config.vmm_user:
         return
-    from ansible_collections.kata.hypervisor.plugins.module_utils.run_as import (
-        Wanted,
-        check_access,
-        nearest_directory,
-        user_named,
-    )
+    from ...host.users import Wanted, check_access, nearest_directory, user_named
 
     named = (
         ("kernel_path", config.kernel_asset_path(), "r"),

@@ -15,14 +15,9 @@ import socket
 import time
 from typing import Any, Callable
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.answers import AnswerError, brief, checked, parsed
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded, VmmError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp_answers import (
-    ERROR,
-    EVENT,
-    GREETING,
-    shape_for,
-)
+from ...errors import DeadlineExceeded, VmmError
+from ...untrusted.answers import AnswerError, brief, checked, parsed
+from .qmp_answers import ERROR, EVENT, GREETING, shape_for
 
 #: The longest line taken from a VMM, bytes. The largest honest one is query-qmp-schema, about 200 KiB.
 MAX_LINE = 4 * 1024 * 1024

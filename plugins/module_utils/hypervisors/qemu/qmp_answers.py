@@ -7,17 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Mapping
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.answers import (
-    Anything,
-    Flag,
-    ListOf,
-    MapOf,
-    Maybe,
-    Number,
-    Record,
-    Tagged,
-    Text,
-)
+from ...untrusted.answers import Anything, Flag, ListOf, MapOf, Maybe, Number, Record, Tagged, Text
 
 NAME = Text(4096)
 #: Sizes and addresses in bytes.

@@ -10,27 +10,12 @@ import dataclasses
 import time
 from typing import Any
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
-    ConfigError,
-    DeadlineExceeded,
-    Unsupported,
-    VmmError,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import MemoryResize, VcpuResize
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.cmdline import (
-    VIRTIO_MEM_BLOCK_MB,
-    VIRTIO_MEM_ID,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient, QmpError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.state import QemuState
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.vm import (
-    AGENT_SOCKET,
-    MIB,
-    Vm,
-    has_agent,
-    plugged_memory_mb,
-    plugged_vcpus,
-)
+from ...errors import ConfigError, DeadlineExceeded, Unsupported, VmmError
+from ..base import MemoryResize, VcpuResize
+from .command_line import VIRTIO_MEM_BLOCK_MB, VIRTIO_MEM_ID
+from .qmp import QmpClient, QmpError
+from .state import QemuState
+from .vmm import AGENT_SOCKET, MIB, Vm, has_agent, plugged_memory_mb, plugged_vcpus
 
 #: Seconds the guest gets to take or to give memory, or to release a device.
 GUEST_SECONDS = 10.0
@@ -388,7 +373,7 @@ def resize_vcpus(vm: Vm, vcpus: int, maximum: int) -> VcpuResize:
 
 def _use_vcpus(vm: Vm, vcpus: int) -> int:
     """Have the guest use that many of its vCPUs; it may take a moment to see those that were just plugged."""
-    from ansible_collections.kata.hypervisor.plugins.module_utils.guest_agent import GuestAgent, set_online_vcpus
+    from ...guest.agent import GuestAgent, set_online_vcpus
 
     deadline = time.monotonic() + GUEST_SECONDS
     with GuestAgent(vm.context.run_path(AGENT_SOCKET)) as agent:

@@ -12,19 +12,9 @@ import dataclasses
 import uuid
 from typing import Any
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.answers import (
-    Anything,
-    ListOf,
-    MapOf,
-    Maybe,
-    Number,
-    Record,
-    Text,
-    checked,
-    shape_of,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.bridges import Bridge
-from ansible_collections.kata.hypervisor.plugins.module_utils.process import ProcessIdentity
+from ...host.processes import ProcessIdentity
+from ...untrusted.answers import Anything, ListOf, MapOf, Maybe, Number, Record, Text, checked, shape_of
+from .bridges import Bridge
 
 #: A bridge as `Bridge.as_dict` writes it.
 BRIDGE = Record({"Type": Text(64), "ID": Text(64)}, {"Addr": Number(0, 255), "Address": Maybe(MapOf(Text(256)))})

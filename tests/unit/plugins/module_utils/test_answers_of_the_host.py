@@ -13,9 +13,11 @@ from typing import Any, Callable
 import pytest
 from wrong_answers import wrong_text
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import disk_users, host, host_facts, mounts
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError, HypervisorError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import dialect, endings, threads
+from ansible_collections.kata.hypervisor.plugins.module_utils.host import block_devices, mounts, proc
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import host_facts
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import endings, threads
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import dialect
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import binary
 
 #: How many wrong texts all readers get together; make soak has more.
@@ -33,20 +35,20 @@ def _number(least: int, most: int) -> Callable[[Any], bool]:
 
 #: Each reader of text with a text that it reads, and what its answer must look like.
 READERS: dict[str, tuple[Callable[[str], Any], str, Callable[[Any], bool]]] = {
-    "MemTotal": (host.parse_mem_total_kb, MEMORY, _number(0, 2**64 - 1)),
-    "host memory": (host.parse_host_memory_mb, MEMORY, _number(0, 2**54)),
-    "numbers": (host.parse_numbers, MEMORY, lambda found: all(0 <= value < 2**64 for value in found.values())),
-    "virtual machine": (host.parse_running_on_vmm, CPUS, lambda found: isinstance(found, bool)),
-    "frequency": (host.parse_cpu_khz, CPUS, _number(0, 10**10)),
-    "vendor": (host.parse_cpu_vendor, CPUS, lambda found: found.isprintable() and len(found) <= 64),
-    "unsigned": (host.parse_unsigned, "0x_ff", lambda found: found is None or 0 <= found < 2**64),
+    "MemTotal": (proc.parse_mem_total_kb, MEMORY, _number(0, 2**64 - 1)),
+    "host memory": (proc.parse_host_memory_mb, MEMORY, _number(0, 2**54)),
+    "numbers": (proc.parse_numbers, MEMORY, lambda found: all(0 <= value < 2**64 for value in found.values())),
+    "virtual machine": (proc.parse_running_on_vmm, CPUS, lambda found: isinstance(found, bool)),
+    "frequency": (proc.parse_cpu_khz, CPUS, _number(0, 10**10)),
+    "vendor": (proc.parse_cpu_vendor, CPUS, lambda found: found.isprintable() and len(found) <= 64),
+    "unsigned": (proc.parse_unsigned, "0x_ff", lambda found: found is None or 0 <= found < 2**64),
     "memory facts": (
         host_facts.parse_memory,
         MEMORY,
         lambda found: all(0 <= value < 10**20 for value in found.values()),
     ),
     "mounts": (mounts.parse_mounts, MOUNTS, lambda found: all(0 <= one.number < 10**10 for one in found)),
-    "mounted": (disk_users.parse_mounted, MOUNTS, lambda found: isinstance(found, dict)),
+    "mounted": (block_devices.parse_mounted, MOUNTS, lambda found: isinstance(found, dict)),
     "QEMU": (
         binary.parse_version,
         "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\nCopyright (c) 2003-2022",
@@ -89,23 +91,23 @@ def test_no_text_is_more_than_a_typed_error(name: str) -> None:
 )
 def test_a_frequency_is_a_number(content: str, khz: int) -> None:
     """`inf` raised OverflowError."""
-    assert host.parse_cpu_khz(content) == khz
+    assert proc.parse_cpu_khz(content) == khz
 
 
 def test_a_number_of_thousands_of_digits_is_none(tmp_path: pathlib.Path) -> None:
-    assert host.parse_unsigned("9" * 5000) is None and host.parse_unsigned("0" * 5000 + "7") == 7
+    assert proc.parse_unsigned("9" * 5000) is None and proc.parse_unsigned("0" * 5000 + "7") == 7
     (tmp_path / "meminfo").write_text(f"MemTotal: {'9' * 5000} kB\nHugepagesize:\nHugePages_Free: x\n")
     with pytest.raises(HostError):
-        host.read_mem_total_kb(str(tmp_path / "meminfo"))
+        proc.read_mem_total_kb(str(tmp_path / "meminfo"))
     with pytest.raises(HostError, match="huge pages"):
-        host.check_huge_pages(1, os.getpid(), str(tmp_path / "meminfo"), str(tmp_path / "nothing"))
+        proc.check_huge_pages(1, os.getpid(), str(tmp_path / "meminfo"), str(tmp_path / "nothing"))
 
 
 @pytest.mark.parametrize("path", ["/nonexistent", "/", "\0", "\ud800"])
 def test_a_file_that_cannot_be_read_is_named(path: str) -> None:
     with pytest.raises(HostError, match="cannot be read"):
-        host.read_mem_total_kb(path)
-    assert (host.read_cpu_khz(path), host.read_cpu_vendor(path)) == (0, "")
+        proc.read_mem_total_kb(path)
+    assert (proc.read_cpu_khz(path), proc.read_cpu_vendor(path)) == (0, "")
 
 
 def test_only_blanks_part_the_words_of_a_mount() -> None:
@@ -113,4 +115,4 @@ def test_only_blanks_part_the_words_of_a_mount() -> None:
     odd = "/run/a\u00a0b\u2028c\x85d\x1ce"
     line = f"36 35 98:0 / {odd} rw - ext4 /dev/x rw\n37 36 98:1 / /b\\040c\\134 rw - ext4 /dev/y rw\n"
     assert [(one.number, one.path) for one in mounts.parse_mounts(line)] == [(36, odd), (37, "/b c\\")]
-    assert disk_users.parse_mounted(line) == {"98:0": odd, "98:1": "/b\\040c\\134"}
+    assert block_devices.parse_mounted(line) == {"98:0": odd, "98:1": "/b\\040c\\134"}

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from sandbox_lab import Lab
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError, StoreError
-from ansible_collections.kata.hypervisor.plugins.module_utils.layout import SandboxLayout
-from ansible_collections.kata.hypervisor.plugins.module_utils.store import SandboxRecord, Store
+from ansible_collections.kata.hypervisor.plugins.module_utils.records.layout import SandboxLayout
+from ansible_collections.kata.hypervisor.plugins.module_utils.records.store import SandboxRecord, Store
 
 FIELDS = [field.name for field in dataclasses.fields(SandboxRecord)]
 

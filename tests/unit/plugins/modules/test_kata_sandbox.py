@@ -191,8 +191,8 @@ def test_a_directory_that_cannot_be_listed_is_an_error_that_says_what_to_do(
 
 
 def test_a_device_task_names_its_own_options(run: Run) -> None:
-    from ansible_collections.kata.hypervisor.plugins.module_utils.arguments import errors_of_one_device
     from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError
+    from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import errors_of_one_device
 
     params = {"id": "d0", "type": "block", "file": "/gone", "sandbox": "web"}
     for wanted, option in (("/gone", "file"), ("d0", "id"), ({"id": "d0"}, "id")):

@@ -8,25 +8,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Union
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Capabilities
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import (
-    AARCH64,
-    GIC_MAX_VCPUS,
-    MACHINES,
-    PPC64LE,
-    S390X,
-    X86_64,
-    Architecture,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.bridges import Bridge, make_bridges
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.kernel_params import ORIGINAL, words_of
-from ansible_collections.kata.hypervisor.plugins.module_utils.params import (
-    Param,
-    deserialize_params,
-    mode_params,
-)
+from ....errors import ConfigError
+from ....options.config import HypervisorConfig
+from ....options.kernel_params import Param, deserialize_params, mode_params
+from ...base import Capabilities
+from ..bridges import Bridge, make_bridges
+from ..kernel_params import ORIGINAL, words_of
+from ..machines import AARCH64, GIC_MAX_VCPUS, MACHINES, PPC64LE, S390X, X86_64, Architecture
 
 #: Buses of a machine, numbered in eight bits; the root bus is the first.
 MOST_BUSES = 255

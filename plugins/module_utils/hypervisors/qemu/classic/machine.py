@@ -14,8 +14,9 @@ import dataclasses
 import os
 from typing import Any, Callable
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
+from ....errors import AssetError, ConfigError, Unsupported
+from ....options.config import HypervisorConfig
+from ....options.devices import (
     MAX_NAME_ID,
     BlockDrive,
     Device,
@@ -27,14 +28,10 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     Vsock,
     make_name_id,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, Unsupported
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.argv import CLASSIC, Argument, render
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.arch import (
-    ClassicArchitecture,
-    kernel_parameters,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.layout import socket_path
-from ansible_collections.kata.hypervisor.plugins.module_utils.params import kernel_params_string
+from ....options.kernel_params import kernel_params_string
+from ....records.layout import socket_path
+from ..arguments import CLASSIC, Argument, render
+from .arch import ClassicArchitecture, kernel_parameters
 
 RUN_ROOT = "/run/vc/vm"
 SHARE_ROOT = "/run/kata-containers/shared/sandboxes"

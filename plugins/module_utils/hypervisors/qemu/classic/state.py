@@ -12,8 +12,8 @@ import dataclasses
 import json
 from typing import Any, Mapping
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StoreError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.bridges import Bridge
+from ....errors import StoreError
+from ..bridges import Bridge
 
 
 @dataclasses.dataclass

@@ -15,16 +15,9 @@ import shutil
 import time
 from typing import Any, Callable
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.answers import (
-    Flag,
-    ListOf,
-    MapOf,
-    Maybe,
-    Number,
-    Record,
-    Text,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
+from ....errors import ConfigError, DeadlineExceeded, HostError, StateError, Unsupported, VmmError
+from ....guest.disks import scsi_id_lun
+from ....options.devices import (
     BlockDrive,
     CpuDevice,
     Device,
@@ -34,24 +27,12 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
     VfioType,
     align_memory,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.disks import scsi_id_lun
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
-    ConfigError,
-    DeadlineExceeded,
-    HostError,
-    StateError,
-    Unsupported,
-    VmmError,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import MemoryResize, VcpuResize
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import bridges
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.machine import ClassicMachine
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.state import ClassicState
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import (
-    QmpClient,
-    QmpConnectionError,
-    QmpError,
-)
+from ....untrusted.answers import Flag, ListOf, MapOf, Maybe, Number, Record, Text
+from ...base import MemoryResize, VcpuResize
+from .. import bridges
+from ..qmp import QmpClient, QmpConnectionError, QmpError
+from .machine import ClassicMachine
+from .state import ClassicState
 
 MIB = 1024 * 1024
 COMMAND_SECONDS = 10.0

@@ -12,8 +12,6 @@ import sys
 import checkout
 import pytest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive, CpuDevice, MemoryDevice
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     ConfigError,
     DeadlineExceeded,
@@ -25,7 +23,9 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.mock import FAULTS, MockHypervisor
-from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import BlockDrive, CpuDevice, MemoryDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.kernel_params import Param
 
 DISK = BlockDrive("/disk", id="data0")
 

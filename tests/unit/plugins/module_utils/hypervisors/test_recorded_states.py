@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from wrong_answers import junk
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.vm import AcrnState
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.vmm import AcrnState
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import FirecrackerState
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.bridges import make_bridges
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.state import QemuState
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
 
 PROCESS = {"pid": 1, "start_time": 2, "executable": "/bin/x", "boot": ""}
 STATES: dict[str, dict[str, Any]] = {

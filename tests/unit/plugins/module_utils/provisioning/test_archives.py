@@ -23,8 +23,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import cpio
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, HostError, HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.guest import cpio
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning import archive_formats, archives
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.archives import Archive, Tree, leads_inside
 

@@ -33,6 +33,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     HypervisorError,
     LockTimeout,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.host.atomic_files import draft_directory
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning import (
     asset_store,
     compression,
@@ -42,7 +43,6 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning impor
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import AssetStore, Wanted
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.sources import Checksum, fetch_from
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.vmlinux import extract_vmlinux
-from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import draft_directory
 
 FILES = [Wanted("rel-{version}/vmm", "vmm", 0o755), Wanted("rel-{version}/share/", "share")]
 

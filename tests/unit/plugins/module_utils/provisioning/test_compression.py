@@ -17,13 +17,13 @@ from typing import IO
 import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, HostError
+from ansible_collections.kata.hypervisor.plugins.module_utils.host.sparse_files import Writer
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning import compression
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.compression import (
     Limit,
     decompress,
     decompress_file,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.sparse_files import Writer
 
 CONTENT = b"a kernel " * 1000 + random.Random(1).randbytes(50000)
 

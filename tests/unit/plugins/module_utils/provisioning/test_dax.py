@@ -10,7 +10,7 @@ import struct
 
 import pytest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.disks import dax_offset, is_partitioned
+from ansible_collections.kata.hypervisor.plugins.module_utils.guest.disks import dax_offset, is_partitioned
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.dax import fletcher64, header, with_header
 
 

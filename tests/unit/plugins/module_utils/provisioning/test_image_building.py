@@ -25,12 +25,12 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     HypervisorError,
     LockTimeout,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.programs import Ended
+from ansible_collections.kata.hypervisor.plugins.module_utils.host.atomic_files import locked
+from ansible_collections.kata.hypervisor.plugins.module_utils.host.programs import Ended
+from ansible_collections.kata.hypervisor.plugins.module_utils.host.qcow2 import NotQcow2
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning import built_files, disk_image
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.built_files import BuiltFile
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.root_image import Recipe, User
-from ansible_collections.kata.hypervisor.plugins.module_utils.qcow2 import NotQcow2
-from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import locked
 
 needs_qemu_img = pytest.mark.skipif(
     not shutil.which("qemu-img") or not shutil.which("mke2fs"), reason="needs qemu-img and mke2fs"

@@ -18,7 +18,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     HostError,
     LockTimeout,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.programs import Ended
+from ansible_collections.kata.hypervisor.plugins.module_utils.host.atomic_files import locked
+from ansible_collections.kata.hypervisor.plugins.module_utils.host.programs import Ended
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning import packages
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.archives import Tree
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.packages import (
@@ -27,7 +28,6 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.packa
     Package,
     PackageStore,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.whole_files import locked
 
 NAME = "linux-image-cloud-amd64"
 RELEASE = "6.1.0-56-cloud-amd64"

@@ -15,12 +15,12 @@ from typing import Callable, Iterator
 import pytest
 from wrong_answers import wrong_text
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.answers import AnswerError
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, VmmError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import cmdline, starting, vm
+from ansible_collections.kata.hypervisor.plugins.module_utils.host.processes import identify
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import command_line, start, vmm
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.driver import AcrnHypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
-from ansible_collections.kata.hypervisor.plugins.module_utils.process import identify
+from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted.answers import AnswerError
 
 #: How many wrong answers; make soak has more.
 ANSWERS = int(os.environ.get("KATA_WRONG_ANSWERS", "20000"))
@@ -64,7 +64,7 @@ def program(tmp_path: pathlib.Path) -> Callable[[str], str]:
 @pytest.fixture
 def driver(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AcrnHypervisor]:
     """A driver whose VM runs: another process plays its acrn-dm."""
-    monkeypatch.setattr(vm, "CTL_SECONDS", 0.3)
+    monkeypatch.setattr(vmm, "CTL_SECONDS", 0.3)
     (tmp_path / "run").mkdir()
     made = AcrnHypervisor(Context("a", str(tmp_path / "run"), str(tmp_path / "state")))
     with subprocess.Popen(["sleep", "600"]) as process:
@@ -80,13 +80,14 @@ def test_no_list_of_vms_is_more_than_a_typed_error() -> None:
     for _number in range(ANSWERS):
         text = wrong_text(random_.choice(LISTS), random_)
         try:
-            found = cmdline.vm_states(text)
+            found = command_line.vm_states(text)
         except AnswerError as error:
             refused += 1
             assert shown(error)
             continue
         assert all(
-            name.isprintable() and len(name) <= 512 and cmdline.STATE.fullmatch(state) for name, state in found.items()
+            name.isprintable() and len(name) <= 512 and command_line.STATE.fullmatch(state)
+            for name, state in found.items()
         )
     assert ANSWERS / 10 < refused < ANSWERS
 
@@ -94,7 +95,7 @@ def test_no_list_of_vms_is_more_than_a_typed_error() -> None:
 def test_no_version_is_more_than_a_version_or_none() -> None:
     random_ = random.Random(2)
     for _number in range(ANSWERS):
-        found = cmdline.parse_version(wrong_text(random_.choice(VERSIONS), random_))
+        found = command_line.parse_version(wrong_text(random_.choice(VERSIONS), random_))
         assert found == () or (len(found) == 2 and max(found) < 10000)
 
 
@@ -126,5 +127,5 @@ def test_a_vm_is_ended_without_an_acrnctl(driver: AcrnHypervisor, ctl: str) -> N
 )
 def test_what_is_no_acrn_dm_is_an_asset_error(program: Callable[[str], str], script: str) -> None:
     with pytest.raises(AssetError, match="this is no acrn-dm") as caught:
-        starting.version_of(program(script))
+        start.version_of(program(script))
     assert shown(caught.value)

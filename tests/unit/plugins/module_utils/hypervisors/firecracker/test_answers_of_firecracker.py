@@ -17,25 +17,21 @@ from typing import Any, Callable, Iterator
 import pytest
 from wrong_answers import junk, nested, wrong
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.answers import AnswerError
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import Balloon, MetadataService
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded, HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.host.processes import identify
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
-    attachments,
-    details,
-    memory,
-    shapes,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import (
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import details, hotplug, memory
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import shapes
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api.client import (
     ApiClient,
     ApiConnectionError,
     ApiError,
     fault_message,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import as_record
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import Vm
-from ansible_collections.kata.hypervisor.plugins.module_utils.process import identify
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vmm import Vm
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import Balloon, MetadataService
+from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted.answers import AnswerError
 
 #: How many wrong answers; make soak has more.
 ANSWERS = int(os.environ.get("KATA_WRONG_ANSWERS", "20000"))
@@ -242,7 +238,7 @@ def test_wrong_answers_are_typed_errors(tmp_path: pathlib.Path, monkeypatch: pyt
         lambda: machine.set_state("paused"),
         lambda: memory.resize(machine, 192),
         lambda: memory.resize_balloon(machine, balloon),
-        lambda: attachments._update_metadata(oracle, service),
+        lambda: hotplug._update_metadata(oracle, service),
     ]
     for number in range(ANSWERS):
         assert machine.observe().power in ("running", "paused", "failed", "unresponsive")

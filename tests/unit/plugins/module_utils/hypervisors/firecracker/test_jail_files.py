@@ -14,17 +14,17 @@ from typing import Iterator
 
 import pytest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils import mounts
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError
+from ansible_collections.kata.hypervisor.plugins.module_utils.host import mounts
+from ansible_collections.kata.hypervisor.plugins.module_utils.host.processes import tail
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
     jail_files,
     jailer,
     snapshots,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import Jail
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vm import jailed_pid
-from ansible_collections.kata.hypervisor.plugins.module_utils.process import tail
-from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted_files import UntrustedFile
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vmm import jailed_pid
+from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted.files import UntrustedFile
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has jails")
 USER = 0x70000123

@@ -11,23 +11,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import DEVICE_ID
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import RateLimit
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import (
     device_ids,
-    dialect,
-    endpoints,
     jailer,
-    resources,
+    requests,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import dialect, endpoints
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.kernel_params import kernel_params
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import (
     FirecrackerState,
     Jail,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.layout import SANDBOX_ID
-from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_options import DEVICE_ID
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import RateLimit
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.kernel_params import Param
+from ansible_collections.kata.hypervisor.plugins.module_utils.records.layout import SANDBOX_ID
 
 
 @given(st.from_regex(DEVICE_ID, fullmatch=True))
@@ -59,7 +58,7 @@ def test_jails_ids_are_the_jailers_and_differ(one: str, other: str) -> None:
     ],
 )
 def test_limits(limit: RateLimit, buckets: tuple[dict[str, int], dict[str, int]]) -> None:
-    assert resources.rate_limiter(limit) == {"bandwidth": buckets[0], "ops": buckets[1]}
+    assert requests.rate_limiter(limit) == {"bandwidth": buckets[0], "ops": buckets[1]}
 
 
 @pytest.mark.parametrize(

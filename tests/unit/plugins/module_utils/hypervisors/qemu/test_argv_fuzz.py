@@ -16,24 +16,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.device_options import check_devices, make_device
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HypervisorError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import machine_named
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.argv import (
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arguments import (
     LITERAL,
     MODERN,
     TRANSITIONAL,
     Dialect,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.cmdline import VmPlan, command_line
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.parts import (
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.command_line import VmPlan, command_line
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices.objects import (
     Descriptors,
     Place,
     parts_of,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.machines import machine_named
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.preparation import _check_words
-from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_options import check_devices, make_device
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.kernel_params import Param
 
 BOOT = {"kernel_path": "/k", "initrd_path": "/i", "num_vcpus": 1, "memory_size": 128, "entropy_source": "/dev/urandom"}
 

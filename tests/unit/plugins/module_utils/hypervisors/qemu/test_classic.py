@@ -13,13 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripted_qmp import ScriptedQmpServer
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import (
-    BlockDrive,
-    MemoryDevice,
-    NetworkDevice,
-    VfioDevice,
-)
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     ConfigError,
     DeadlineExceeded,
@@ -41,6 +34,13 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.c
     Handover,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.vm import ClassicVm
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import (
+    BlockDrive,
+    MemoryDevice,
+    NetworkDevice,
+    VfioDevice,
+)
 
 REFUSED = '{"error": {"class": "GenericError", "desc": "no"}}'
 NAMES = st.text(min_size=1, max_size=20)

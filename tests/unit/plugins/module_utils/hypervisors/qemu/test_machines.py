@@ -10,18 +10,22 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive, VfioDevice, VhostUserDevice
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError, StateError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import bridges
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import (
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arguments import MODERN
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.command_line import VmPlan, command_line
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices.objects import Place, parts_of
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.machines import (
     ARCHITECTURES,
     MACHINES,
     machine_named,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.argv import MODERN
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.cmdline import VmPlan, command_line
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.parts import Place, parts_of
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import (
+    BlockDrive,
+    VfioDevice,
+    VhostUserDevice,
+)
 
 
 def argv(machine: str, accelerator: str = "tcg", ports: int = 0, **options: Any) -> list[str]:

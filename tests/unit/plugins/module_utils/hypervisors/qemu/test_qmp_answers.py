@@ -18,23 +18,26 @@ from typing import Any, Callable
 import pytest
 from wrong_answers import junk, right, wrong
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.answers import Anything
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError, VmmError
-from ansible_collections.kata.hypervisor.plugins.module_utils.guest_agent import (
-    ANSWERS as AGENT_ANSWERS,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.guest_agent import (
+from ansible_collections.kata.hypervisor.plugins.module_utils.guest.agent import ANSWERS as AGENT_ANSWERS
+from ansible_collections.kata.hypervisor.plugins.module_utils.guest.agent import (
     GuestAgent,
     addresses_of,
     describe,
     set_online_vcpus,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.host.processes import identify
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context, Observed
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import migration, qmp_answers, resize, vm
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import (
+    migration,
+    qmp_answers,
+    resize,
+    vmm,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.state import QemuState
-from ansible_collections.kata.hypervisor.plugins.module_utils.process import identify
+from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted.answers import Anything
 
-DRIVER = pathlib.Path(vm.__file__).parent
+DRIVER = pathlib.Path(vmm.__file__).parent
 ROUNDS = int(os.environ.get("KATA_WRONG_ANSWERS", "20000"))
 GREETING = {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}}, "capabilities": []}}
 
@@ -138,13 +141,13 @@ def test_wrong_answers_of_qmp_are_typed_errors(tmp_path: pathlib.Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     peers = [Peer(str(run / name), answer, GREETING) for name in ("qmp.sock", "monitor.sock")]
-    machine = vm.Vm(Context("web", str(run), str(tmp_path / "sandboxes/web")))
+    machine = vmm.Vm(Context("web", str(run), str(tmp_path / "sandboxes/web")))
     machine.state = QemuState(memory_hotplug="virtio-mem", process=identify(os.getpid()))
     uses: list[Callable[[], Any]] = [
         machine.observe,
-        lambda: vm.plugged_devices(machine.qmp()),
-        lambda: vm.plugged_memory_mb(machine.qmp(), machine.state),
-        lambda: vm.has_agent(machine.qmp()),
+        lambda: vmm.plugged_devices(machine.qmp()),
+        lambda: vmm.plugged_memory_mb(machine.qmp(), machine.state),
+        lambda: vmm.has_agent(machine.qmp()),
         lambda: resize.hotplugged_vcpus(machine.qmp()),
         lambda: resize.described_dimms(machine.qmp()),
         lambda: resize.described_files(machine.qmp()),
@@ -211,7 +214,7 @@ def test_nonsense_is_no_reason_to_start_another_vm(tmp_path: pathlib.Path, statu
     peers = [
         Peer(str(run / name), lambda request: {"return": status}, GREETING) for name in ("qmp.sock", "monitor.sock")
     ]
-    machine = vm.Vm(Context("web", str(run), str(tmp_path / "sandboxes/web")))
+    machine = vmm.Vm(Context("web", str(run), str(tmp_path / "sandboxes/web")))
     machine.state = QemuState(process=identify(child.pid))
     seen = machine.observe()
     assert seen.power == "unresponsive" and "cannot be used" in seen.reason

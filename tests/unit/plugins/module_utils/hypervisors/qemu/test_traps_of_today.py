@@ -12,8 +12,6 @@ from typing import Any, cast
 
 import pytest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.assets import Asset
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     ConfigError,
     HypervisorError,
@@ -22,13 +20,15 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import migration, preparation, resize
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arch import machine_named
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.argv import MODERN
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.cmdline import VmPlan, command_line
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arguments import MODERN
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.command_line import VmPlan, command_line
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.driver import QemuHypervisor
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.machines import machine_named
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.state import QemuState
-from ansible_collections.kata.hypervisor.plugins.module_utils.params import Param
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.assets import Asset
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.kernel_params import Param
 
 MIB = 1 << 20
 

@@ -11,27 +11,27 @@ from typing import Any, cast
 
 import pytest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.devices import BlockDrive, RateLimit
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import StateError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import (
     migration,
-    parts,
     preparation,
     resize,
-    starting,
+    start,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.argv import (
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arguments import (
     MODERN,
     TRANSITIONAL,
     dialect_for,
     render,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices import objects
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.driver import QemuHypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient, QmpError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.state import QemuState
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.vm import Vm
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.vmm import Vm
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import BlockDrive, RateLimit
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_each_version_has_its_dialect(version: tuple[int, ...], dialect: Any) ->
 
 def test_limits_of_a_disk_that_is_there_from_the_start() -> None:
     drive = BlockDrive("/disk", id="data0", rate_limit=RateLimit(ops=10, ops_burst=5))
-    group = parts.limiter(drive)[0].argument()
+    group = objects.limiter(drive)[0].argument()
     words = render([group], TRANSITIONAL)[1].split(",")
     assert {"throttle-group", "id=limits-data0", "x-iops-total=10", "x-iops-total-max=15"} <= set(words)
     assert not [word for word in words if word.startswith("limits")]
@@ -72,7 +72,7 @@ def test_files_that_guests_write_copies_of_are_opened_for_reading(
     mapped = HypervisorConfig(**boot, image_path=str(image), image_driver="virtio-pmem")
     template = HypervisorConfig(**boot, initrd_path="/i", boot_to_be_template=True, memory_path="/m")
     for config, file, wanted in ((clone, "/m", private), (mapped, str(image), private), (template, "/m", False)):
-        words = starting.command_line(vm, config)
+        words = start.command_line(vm, config)
         [backend] = [
             json.loads(word) for word in words if "memory-backend-file" in word and json.loads(word)["mem-path"] == file
         ]
@@ -163,7 +163,7 @@ def test_what_the_binary_is_now_decides_whether_it_takes_a_saved_state(
     driver = QemuHypervisor(Context("web", str(tmp_path / "run/web"), str(tmp_path / "state/web")))
     driver.load(record.as_dict(), HypervisorConfig(hypervisor_path=str(qemu)))
     started: list[list[int]] = []
-    monkeypatch.setattr(starting, "start", lambda machine, *_: started.append(machine.state.qemu_version))
+    monkeypatch.setattr(start, "start", lambda machine, *_: started.append(machine.state.qemu_version))
     monkeypatch.setattr(migration, "read_state", lambda *_: None)
     monkeypatch.setattr(Vm, "qmp", lambda _vm: None)
     if taken:

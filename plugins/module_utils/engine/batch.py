@@ -1,0 +1,141 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Many sandboxes of a host, side by side; what happens to one does not stop the others."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import fnmatch
+from typing import Any, Callable, Iterable, Sequence, TypeVar
+
+from ..errors import ConfigError, HypervisorError
+from ..hypervisors import new_hypervisor
+from ..options.spec import SandboxSpec
+from ..records.store import list_ids
+from .sandbox import DriverFactory, converge, observe_only
+
+#: Sandboxes worked on at a time. Most of the work is waiting for VMMs and for guests.
+PARALLEL = 8
+
+#: The most that can be worked on at a time: each takes a thread.
+MOST_PARALLEL = 256
+
+#: What `observe_many` may say of a sandbox.
+OBSERVED_STATES = (
+    "started",
+    "paused",
+    "stopped",
+    "saved",
+    "crashed",
+    "failed",
+    "unresponsive",
+    "changing",
+    "incomplete",
+    "unreadable",
+)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def converge_many(
+    specs: Sequence[SandboxSpec],
+    check_mode: bool = False,
+    parallel: int = PARALLEL,
+    factory: DriverFactory = new_hypervisor,
+) -> list[dict[str, Any]]:
+    """Bring each sandbox to what is asked for. One result each, in the order of the specs; a failed one has `failed` and `msg`.
+
+    :param parallel: how many at a time
+    :raises ConfigError: two items are about the same sandbox, or `parallel` is out of range; nothing was changed
+    """
+    if isinstance(parallel, bool) or not 1 <= parallel <= MOST_PARALLEL:
+        raise ConfigError(f"this must be a number from 1 to {MOST_PARALLEL}", option="parallel", wanted=parallel)
+    seen: set[tuple[str, str]] = set()
+    for spec in specs:
+        if (spec.id, spec.state_dir) in seen:
+            raise ConfigError("two items are about this sandbox", sandbox=spec.id, option="sandboxes")
+        seen.add((spec.id, spec.state_dir))
+
+    def one(spec: SandboxSpec) -> dict[str, Any]:
+        return _guarded(spec.id, lambda: converge(spec, check_mode, factory))
+
+    return _side_by_side(one, specs, parallel)
+
+
+def summary(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The result of a task about many sandboxes: what `converge_many` gave, changed when any was, and the diffs by id."""
+    failed = [result["id"] for result in results if result.get("failed")]
+    changed = [result for result in results if result.get("changed")]
+    total: dict[str, Any] = {
+        "changed": bool(changed),
+        "sandboxes": [{name: value for name, value in result.items() if name != "diff"} for result in results],
+        "failed_ids": failed,
+        "diff": {side: {result["id"]: result["diff"][side] for result in changed} for side in ("before", "after")},
+    }
+    if failed:
+        first = next(result["msg"] for result in results if result.get("failed"))
+        total["msg"] = (
+            f"{len(failed)} of {len(results)} sandboxes failed ({', '.join(failed)}), the first with: {first}"
+        )
+    return total
+
+
+def observe_many(
+    where: SandboxSpec,
+    patterns: Sequence[str] = ("*",),
+    states: Iterable[str] = (),
+    hypervisors: Iterable[str] = (),
+    factory: DriverFactory = new_hypervisor,
+) -> list[dict[str, Any]]:
+    """The facts of the sandboxes on this host, by id. Changes nothing. One whose record cannot be used has the state `unreadable`.
+
+    :param where: names the directories (its id does not count)
+    :param patterns: shell patterns of ids
+    :param states: only these; empty for all
+    :param hypervisors: only these; empty for all
+    """
+    wanted_states, wanted_hypervisors = set(states), set(hypervisors)
+    ids = [
+        identity
+        for identity in list_ids(where.state_dir, where.run_dir)
+        if any(fnmatch.fnmatchcase(identity, pattern) for pattern in patterns)
+    ]
+
+    def one(identity: str) -> dict[str, Any]:
+        facts = _guarded(identity, lambda: observe_only(dataclasses.replace(where, id=identity), factory))
+        if facts.get("failed"):
+            return {"id": identity, "state": "unreadable", "error": {**facts, "failed": True}}
+        return facts
+
+    return [
+        facts
+        for facts in _side_by_side(one, ids, PARALLEL)
+        # A directory without a record, a VM or a leftover is no sandbox.
+        if facts["state"] != "absent"
+        and (not wanted_states or facts["state"] in wanted_states)
+        and (not wanted_hypervisors or facts.get("hypervisor") in wanted_hypervisors)
+    ]
+
+
+def _side_by_side(work: Callable[[Item], Result], items: Sequence[Item], parallel: int) -> list[Result]:
+    if len(items) < 2:
+        return [work(item) for item in items]
+    with concurrent.futures.ThreadPoolExecutor(max_workers=max(1, min(parallel, len(items)))) as pool:
+        return list(pool.map(work, items))
+
+
+def _guarded(sandbox: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The result of some work on one sandbox, or what went wrong with it."""
+    try:
+        return {"id": sandbox, **work()}
+    except HypervisorError as problem:
+        problem.sandbox = problem.sandbox or sandbox
+        return {"id": sandbox, "changed": False, "failed": True, "msg": str(problem), **problem.as_result()}
+    except Exception as problem:  # A bug of ours in one sandbox must not take the others' results away.
+        import traceback
+
+        message = f"sandbox {sandbox}: unexpected {type(problem).__name__}: {problem}"
+        return {"id": sandbox, "changed": False, "failed": True, "msg": message, "traceback": traceback.format_exc()}

@@ -1,0 +1,500 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The planner: from what is wished, what is remembered and what is true to a list of steps. Values to values, no host.
+
+Check mode shows these steps and a real run takes them; there is no second opinion.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Callable, Mapping
+
+from ..errors import ConfigError, DisruptionError, StateError, Unsupported
+from ..hypervisors.base import Capabilities, Observed
+from ..options.declarations import Cost
+from ..options.shown import shown_device
+from ..options.spec import DEFAULT_HYPERVISOR, DISRUPTIONS, SandboxSpec, creation_defaults, declared_options, zero_of
+from ..records.layout import same_path
+from ..records.store import SandboxRecord
+from .states import as_saved, situation, state_of
+from .steps import Plan, Step, brief
+
+#: Options that are about the host and not about the VM: a change is brought about without its guest taking part.
+HOST_SIDE = ("autostart",)
+
+#: The capability that adding and removing a device of a type to a running VM takes. Other types need a restart.
+HOTPLUG = {
+    "block": "block_device_hotplug",
+    "net": "network_hotplug",
+    "fs": "fs_hotplug",
+    "serial": "serial_hotplug",
+    "vsock": "vsock_hotplug",
+    "vfio": "vfio_hotplug",
+    "vhost_user": "vhost_user_hotplug",
+    "pmem": "pmem_hotplug",
+}
+
+
+#: What of a device of a type can change while it stays plugged, and the capability that it takes.
+UPDATABLE = {
+    "block": {"file": "device_update", "rate_limit": "disk_limit_update"},
+    "net": {"rx_rate_limit": "device_update", "tx_rate_limit": "device_update"},
+    "balloon": {"size_mb": "balloon_update", "stats_seconds": "balloon_update"},
+    "pmem": {"rate_limit": "pmem_update"},
+    "mmds": {"contents": "metadata_update", "hide_contents": "metadata_update"},
+}
+
+
+#: Where taking a device out takes another capability than adding one.
+UNPLUG = {**HOTPLUG, "block": "block_device_unplug", "pmem": "pmem_unplug"}
+
+#: Steps that not every VM can be taken through, and the capability each takes.
+STEP_CAPABILITIES = {"pause": "pause", "resume": "pause", "save": "save", "restore": "save"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """An option or a device that a task wants to be different.
+
+    :param name: the option's name, or `devices`
+    :param old: what it is; for a device its id, or None for a new one
+    :param new: what it shall be
+    :param steps: how it is done live
+    """
+
+    name: str
+    old: Any
+    new: Any
+    cost: Cost
+    steps: tuple[Step, ...] = ()
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} {brief(self.old)} -> {brief(self.new)}"
+
+    @property
+    def wakes(self) -> bool:
+        """Whether the guest takes part in the change."""
+        return any(step.name != "update" for step in self.steps)
+
+    def needs(self) -> str:
+        """The change and what it costs, for people."""
+        what = {Cost.LIVE: "the guest to run", Cost.RESTART: "a restart", Cost.RECREATE: "a new VM"}[self.cost]
+        return f"{self} needs {what}" + (f" ({self.why})" if self.why else "")
+
+
+def _shown(device: dict[str, Any]) -> dict[str, Any]:
+    """A device as a task lists it."""
+    return {name: value for name, value in shown_device(device).items() if name != "index"}
+
+
+def make_plan(
+    spec: SandboxSpec,
+    record: SandboxRecord | None,
+    observed: Observed,
+    capabilities: Callable[[], Capabilities] = Capabilities,
+    cold: Mapping[str, str] | None = None,
+) -> Plan:
+    """The steps from what is to what is wished.
+
+    :param capabilities: asked only when it matters, since asking may cost
+    :param cold: devices that this VM cannot get while it runs, by id, and why
+    :raises DisruptionError: a change needs more than the task allows
+    :raises Unsupported: the hypervisor has no such option
+    :raises ConfigError: a new size is more than the sandbox's maximum
+    """
+    state = state_of(record, observed)
+    plan = Plan(before={"state": state})
+    if observed.leftovers:
+        plan.before["leftovers"], plan.after["leftovers"] = list(observed.leftovers), []
+    if spec.state == "absent":
+        _plan_removal(plan, record, observed)
+        return plan
+    if spec.device_changes is not None and (record is None or record.phase == "removing"):
+        if any(spec.device_changes.values()):
+            raise StateError("there is no such sandbox", sandbox=spec.id, fix="Make it first, with kata_sandbox.")
+        plan.after["state"] = state
+        return plan
+    if record is not None and record.phase == "removing":
+        plan.add("remove", "finish the removal")
+        record, observed = None, Observed()
+    plan.hypervisor = spec.hypervisor or (record.hypervisor if record else DEFAULT_HYPERVISOR)
+    moved = record is not None and record.hypervisor != plan.hypervisor
+    _refuse_unsupported(
+        spec.id, {**record.options, **spec.options} if record and moved else spec.options, plan.hypervisor
+    )
+    if record is None:
+        _plan_creation(plan, spec, observed)
+    else:
+        _Existing(plan, spec, record, observed, capabilities, cold or {}).fill()
+    _plan_autostart(plan, observed)
+    plan.after["state"] = plan.desired
+    if plan.has("stop", "cleanup") and plan.has("start"):
+        plan.before["boot"], plan.after["boot"] = "previous", "new"
+    return plan
+
+
+def _goal(spec: SandboxSpec, record: SandboxRecord | None) -> str:
+    """The state to reach: what is asked for, else what is recorded; a new sandbox is started."""
+    if spec.state in (None, "present"):
+        if record is not None:
+            return record.desired
+        return "started" if spec.state is None else "stopped"
+    return "started" if spec.state == "restarted" else str(spec.state)
+
+
+def _refuse_unsupported(sandbox: str, options: dict[str, Any], hypervisor: str) -> None:
+    declared = declared_options() if options else {}
+    refused = [
+        name
+        for name, value in options.items()
+        if declared[name].cost_for(hypervisor) is Cost.UNSUPPORTED and value != zero_of(name)
+    ]
+    if refused:
+        raise Unsupported(
+            f"the {hypervisor} hypervisor has no {' and no '.join(refused)}",
+            sandbox=sandbox,
+            option=refused[0],
+            wanted=options[refused[0]],
+            fix="Leave it out, give it empty where it is recorded, or choose another hypervisor.",
+        )
+
+
+def _plan_removal(plan: Plan, record: SandboxRecord | None, observed: Observed) -> None:
+    plan.after["state"] = "absent"
+    if record is None and situation(None, observed) == "off":
+        return
+    if observed.power in ("running", "paused"):
+        plan.add("stop")
+    plan.add("remove")
+
+
+def _plan_creation(plan: Plan, spec: SandboxSpec, observed: Observed) -> None:
+    plan.desired = _goal(spec, None)
+    plan.options = dict(spec.options)
+    plan.defaults = creation_defaults(plan.hypervisor)
+    plan.after.update(hypervisor=plan.hypervisor, **spec.options)
+    if spec.devices:
+        from ..options.device_options import with_indexes
+
+        plan.devices = with_indexes(spec.devices, [])
+        plan.after["devices"] = [_shown(device) for device in plan.devices]
+    if situation(None, observed) == "broken":
+        plan.add("cleanup")
+    plan.add("create")
+    if plan.desired != "stopped":
+        _add_start(plan)
+    _freeze(plan, "running")
+
+
+def _plan_autostart(plan: Plan, observed: Observed) -> None:
+    """Have a service for the next boot, once everything else is done, or have none before anything else is."""
+    wanted = bool({**plan.defaults, **plan.options}.get("autostart"))
+    if wanted == observed.autostart:
+        return
+    plan.before["autostart_service"], plan.after["autostart_service"] = observed.autostart, wanted
+    text = (
+        "have a service that brings it back after a reboot"
+        if wanted
+        else "remove the service that brings it back after a reboot"
+    )
+    step = Step("autostart", text, {"wanted": wanted})
+    plan.steps.insert(len(plan.steps) if wanted else 0, step)
+
+
+def _freeze(plan: Plan, now: str) -> None:
+    """The steps from a VM that runs, or is paused, to one that is paused or saved."""
+    if plan.desired in ("paused", "saved") and now == "running":
+        plan.add("pause")
+    if plan.desired == "saved":
+        plan.add("save")
+        plan.add("stop", "stop the VMM", force=True)
+
+
+def _add_start(plan: Plan) -> None:
+    template = plan.options.get("template")
+    plan.add("start", f"start from template {template}" if template else "start")
+
+
+class _Existing:
+    """The plan for a sandbox that has a record."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        spec: SandboxSpec,
+        record: SandboxRecord,
+        observed: Observed,
+        capabilities: Callable[[], Capabilities],
+        cold: Mapping[str, str],
+    ) -> None:
+        self.plan = plan
+        self.spec = spec
+        self.record = record
+        self.capabilities = capabilities
+        self.cold = cold
+        self.now = situation(record, observed)
+        self.unresponsive = self.now == "unresponsive"
+        self.broken = self.now == "broken"
+        if self.broken:
+            self.now = "saved" if record.saved_state else "off"
+        #: What the guest has, or will have again once it is restored.
+        self.observed = as_saved(record, observed) if self.now == "saved" else observed
+        self.has_guest = self.now not in ("off", "unresponsive")
+
+    def fill(self) -> None:
+        plan, spec, record = self.plan, self.spec, self.record
+        plan.desired = _goal(spec, record)
+        plan.options = {**record.options, **spec.options}
+        plan.defaults = dict(record.defaults)
+        plan.devices = list(record.devices)
+        changes = [*self._hypervisor_change(), *self._option_changes(), *self._device_changes()]
+        for change in changes:
+            if change.name != "devices":
+                plan.before[change.name], plan.after[change.name] = change.old, change.new
+        if any(change.name == "devices" for change in changes):
+            plugged = set(self.observed.devices)
+            plan.before["devices"] = [
+                {**_shown(device), **({"plugged": False} if self.has_guest and device["id"] not in plugged else {})}
+                for device in record.devices
+            ]
+            plan.after["devices"] = [_shown(device) for device in plan.devices]
+        self._check_disruption(changes)
+        self._steps(changes)
+
+    # --- what is to change -----------------------------------------------------------------------------------------
+
+    def _hypervisor_change(self) -> list[Change]:
+        if self.plan.hypervisor == self.record.hypervisor:
+            return []
+        return [Change("hypervisor", self.record.hypervisor, self.plan.hypervisor, Cost.RECREATE)]
+
+    def _option_changes(self) -> list[Change]:
+        changes = []
+        declared = declared_options() if self.spec.options else {}
+        effective = self.record.effective()
+        for name, wanted in self.spec.options.items():
+            recorded = effective.get(name)
+            if recorded is None:
+                recorded = zero_of(name)
+            live = self._live_change(name, recorded, wanted) if self.has_guest else None
+            if live:
+                changes.append(live)
+            elif wanted != recorded and not (declared[name].type == "path" and same_path(recorded, wanted)):
+                cost = declared[name].cost_for(self.plan.hypervisor)
+                cost = (
+                    Cost.RESTART
+                    if cost in (Cost.UNSUPPORTED, Cost.LIVE) and name not in (*LIVE_SIZES, *HOST_SIDE)
+                    else cost
+                )
+                why = (
+                    f"{self.plan.hypervisor} cannot change it while the VM runs" if name in LIVE_SIZES and cost else ""
+                )
+                changes.append(Change(name, recorded, wanted, cost, why=why))
+        return changes
+
+    def _live_change(self, name: str, recorded: int, wanted: int) -> Change | None:
+        """The change of a size of a VM that runs, judged by what the VMM says."""
+        if name not in LIVE_SIZES or declared_options()[name].cost_for(self.record.hypervisor) is not Cost.LIVE:
+            return None
+        observed = self.observed
+        if name == "vcpus":
+            # Where vCPUs cannot be unplugged, a driver takes them offline in the guest: plugged stays above what was asked for.
+            offline = observed.vcpus_online is not None and observed.vcpus_online < observed.vcpus
+            now = int(observed.vcpus_online or 0) if offline and recorded == observed.vcpus_online else observed.vcpus
+        else:
+            rounded = recorded == wanted and observed.memory_mb == self.record.memory_reached_mb
+            now = wanted if rounded else observed.memory_mb
+        if now == wanted:
+            return None
+        maximum_name, minimum_name, grow, shrink, step = LIVE_SIZES[name]
+        maximum = self.record.effective().get(maximum_name) or 0
+        minimum = getattr(observed, minimum_name)
+        why = ""
+        if maximum and wanted > maximum:
+            if maximum_name not in self.spec.options:
+                raise ConfigError(
+                    f"{wanted} is more than this sandbox's maximum of {maximum}",
+                    sandbox=self.spec.id,
+                    option=name,
+                    wanted=wanted,
+                    fix=f"Lower it, or give {maximum_name} too, which needs a restart.",
+                )
+            why = f"it is above the old {maximum_name}"
+        elif wanted < minimum:
+            why = f"this VM booted with {minimum}, and cannot have less while it runs"
+        elif not getattr(self.capabilities(), grow if wanted > now else shrink):
+            why = f"this VM has no {grow if wanted > now else shrink}"
+        if why:
+            return Change(name, now, wanted, Cost.RESTART, why=why)
+        return Change(name, now, wanted, Cost.LIVE, (Step(step, f"{step} {now} -> {wanted}", {"size": wanted}),))
+
+    def _device_changes(self) -> list[Change]:
+        """Compare the listed devices with the recorded ones, and with those that are plugged."""
+        if self.spec.devices is None and self.spec.device_changes is None:
+            return []
+        from ..options.device_options import changed_devices, same_device, with_indexes
+
+        wanted = self.spec.devices
+        if wanted is None:
+            wanted = changed_devices(self.record.devices, self.spec.device_changes or {})
+        self.plan.devices = with_indexes(wanted, self.record.devices)
+        recorded = {device["id"]: device for device in self.record.devices}
+        listed = {device["id"]: device for device in self.plan.devices}
+        changes = []
+        for identity, device in recorded.items():
+            new = listed.get(identity)
+            if (
+                new is not None
+                and same_device(device, new)
+                and not (self.has_guest and identity in self.observed.outdated)
+            ):
+                continue
+            changes.append(self._device_change(device, new))
+        for identity, device in listed.items():
+            missing = self.has_guest and identity not in self.observed.devices
+            if identity not in recorded or (missing and same_device(recorded[identity], device)):
+                changes.append(self._device_change(None, device))
+        return changes
+
+    def _device_change(self, old: dict[str, Any] | None, new: dict[str, Any] | None) -> Change:
+        if old and new and self.has_guest and old["id"] in self.observed.devices:
+            needed = _update_needs(old, new)
+            if old["id"] in self.observed.outdated and not needed and old["type"] == new["type"]:
+                needed = set(UPDATABLE.get(new["type"], {}).values())  # A task was killed, or somebody else changed it.
+            if needed and all(getattr(self.capabilities(), name) for name in needed):
+                step = Step("modify", f"change {new['type']} {new['id']}", {"device": new})
+                name = f"{new['type']} {new['id']}"
+                return Change("devices", name, name, Cost.LIVE, (step,))
+        steps = []
+        cost = Cost.LIVE
+        if old and (self.has_guest and old["id"] in self.observed.devices):
+            steps.append(Step("unplug", f"unplug {old['type']} {old['id']}", {"device": old}))
+        elif old and self.has_guest:
+            # Its guest let go of it late, or a task was killed: what it had taken may still be held.
+            steps.append(Step("unplug", f"forget {old['type']} {old['id']}", {"device": old}))
+        if new:
+            steps.append(Step("plug", f"plug {new['type']} {new['id']}", {"device": new}))
+        why = ""
+        if self.has_guest:
+            for device, table in ((old, UNPLUG), (new, HOTPLUG)):
+                kind = self._plugged_as(device) if device else ""
+                if kind and (kind not in table or not getattr(self.capabilities(), table[kind])):
+                    cost, why = Cost.RESTART, f"this VM cannot plug or unplug a {kind} device while it runs"
+            if new and new["id"] in self.cold:
+                cost, why = Cost.RESTART, self.cold[new["id"]]
+        shown = [f"{device['type']} {device['id']}" if device else None for device in (old, new)]
+        return Change("devices", shown[0], shown[1], cost, tuple(steps), why)
+
+    def _plugged_as(self, device: dict[str, Any]) -> str:
+        """The type that says what it takes to plug a device: a disk in the guest's memory is persistent memory."""
+        driver = device.get("driver") or {**self.plan.defaults, **self.plan.options}.get("block_device_driver")
+        return "pmem" if device["type"] == "block" and driver == "nvdimm" else str(device["type"])
+
+    # --- what that costs -------------------------------------------------------------------------------------------
+
+    def _check_disruption(self, changes: list[Change]) -> None:
+        """Refuse what costs more than the task allows. What is off can take any change but a new VM."""
+        goal, allowed = self.plan.desired, DISRUPTIONS.index(self.spec.disruption)
+        stops = goal == "stopped" or self.spec.state == "restarted"
+        refused: list[str] = []
+        for change in changes:
+            needed = change.cost
+            if needed is Cost.RESTART and (stops or self.now == "off"):
+                needed = Cost.LIVE  # The guest is stopped anyway.
+            if change.wakes and not stops and goal != "started" and self.now in ("paused", "saved"):
+                needed = max(needed, Cost.RESTART)
+            if needed > allowed:
+                refused.append(change.needs())
+        if self.unresponsive and not stops and allowed < Cost.RESTART:
+            refused.append(
+                f"its VMM does not answer and would have to be ended ({self.observed.reason or 'no reason is known'})"
+            )
+        if self.now == "saved" and stops and not allowed:
+            refused.append("its saved state would be lost: that needs disruption=restart, or starting it first")
+        if refused:
+            most = "recreate" if any("a new VM" in text for text in refused) else "restart"
+            raise DisruptionError(
+                f"this takes more than the task allows: {'; '.join(refused)}",
+                sandbox=self.spec.id,
+                option="disruption",
+                wanted=self.spec.disruption,
+                fix=f"Set disruption={most} to allow it"
+                + (", or start the sandbox first." if self.now in ("paused", "saved") else "."),
+            )
+
+    # --- how it is done --------------------------------------------------------------------------------------------
+
+    def _steps(self, changes: list[Change]) -> None:
+        plan, goal = self.plan, self.plan.desired
+        recreate = any(change.cost is Cost.RECREATE for change in changes)
+        restart = recreate or any(change.cost is Cost.RESTART for change in changes)
+        stops = restart or self.unresponsive or goal == "stopped" or self.spec.state == "restarted"
+        now = self.now
+        if self.broken:
+            plan.add("cleanup")
+        if now == "unresponsive":
+            plan.add("stop", "end the VMM, which does not answer", force=True)
+            now = "off"
+        if now in ("running", "paused") and stops:
+            plan.add("stop")
+            now = "off"
+        if now == "saved" and stops:
+            plan.add("discard", "discard the saved state")
+            now = "off"
+        if now == "off":
+            self._define(changes, recreate)
+            if goal == "stopped":
+                return
+            _add_start(plan)
+            now = "running"
+        else:
+            now = self._wake(now, changes)
+        if now == "paused" and goal == "saved" and self.record.saved_state and not plan.steps:
+            plan.add("stop", "stop the VMM", force=True)  # The task that saved it was killed here.
+        elif now != "saved":
+            _freeze(plan, now)
+
+    def _define(self, changes: list[Change], recreate: bool) -> None:
+        """Put the changes into the definition of a VM that is off."""
+        if recreate:
+            self.plan.defaults = creation_defaults(self.plan.hypervisor)
+            self.plan.add("recreate", "recreate with " + ", ".join(map(str, changes)))
+        elif changes:
+            self.plan.add("update", "set " + ", ".join(map(str, changes)), everything=True)
+
+    def _wake(self, now: str, changes: list[Change]) -> str:
+        """Restore and resume as far as the goal and the changes need it, and make the changes."""
+        plan, goal = self.plan, self.plan.desired
+        wakes = any(change.wakes for change in changes)
+        if now == "saved" and (wakes or goal != "saved"):
+            plan.add("restore")
+            now = "paused"
+        if now == "paused" and (wakes or goal == "started"):
+            plan.add("resume")
+            now = "running"
+        for change in changes:
+            if change.steps:
+                plan.steps.extend(change.steps)
+            else:
+                plan.add("update", f"set {change}", options={change.name: change.new})
+        return now
+
+
+def _update_needs(old: dict[str, Any], new: dict[str, Any]) -> set[str]:
+    """The capabilities by which one device becomes the other while it stays plugged; none where it cannot."""
+    different = {name for name in {**old, **new} if name != "index" and old.get(name) != new.get(name)}
+    updatable = UPDATABLE.get(new["type"], {})
+    if old["type"] != new["type"] or not different <= set(updatable):
+        return set()
+    return {updatable[name] for name in different}
+
+
+#: Options that a running VM may change: the option of their maximum, what observation calls their minimum, the capabilities to
+#: grow and to shrink, and the step.
+LIVE_SIZES = {
+    "vcpus": ("max_vcpus", "min_vcpus", "vcpu_hotplug", "vcpu_unplug", "resize_vcpus"),
+    "memory_mb": ("max_memory_mb", "min_memory_mb", "memory_grow", "memory_shrink", "resize_memory"),
+}

@@ -1,0 +1,578 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Converge one sandbox: lock, remember, observe, plan, act, read back."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Callable
+
+from ..errors import ConfigError, HypervisorError, NeedsRestart, StoreError, printable
+from ..hypervisors import new_hypervisor
+from ..hypervisors.base import Capabilities, Context, Hypervisor, Observed
+from ..options.declarations import HYPERVISORS
+from ..options.shown import shown_device
+from ..options.spec import DEFAULT_HYPERVISOR, SandboxSpec, make_config
+from ..records.store import SETTLED, SandboxRecord, Store, StoreFull, unusable_record
+from ..untrusted.answers import AnswerError
+from .planner import STEP_CAPABILITIES, make_plan
+from .states import state_of
+from .steps import Plan
+
+if TYPE_CHECKING:
+    from ..options.config import HypervisorConfig
+    from .template import Template
+
+DriverFactory = Callable[[str, Context], Hypervisor]
+
+#: Facts that check mode predicts.
+PREDICTED = ("state", "hypervisor", "vcpus", "memory_mb")
+
+#: The umask of a task and of what it starts.
+UMASK = 0o022
+
+#: How often a sandbox is looked at before its state is believed, when tasks change it between the looks.
+LOOKS = 5
+
+
+def converge(spec: SandboxSpec, check_mode: bool = False, factory: DriverFactory = new_hypervisor) -> dict[str, Any]:
+    """Bring a sandbox to what the task asks for.
+
+    :param check_mode: plan and validate only; nothing on the host is touched, not even a lock
+    :returns: `changed`, `actions`, `diff` and `sandbox` (its facts)
+    :raises HypervisorError: whatever went wrong, with the sandbox's id
+    """
+    return run(Sandbox(spec, factory), check_mode)
+
+
+def run(sandbox: Sandbox, check_mode: bool = False) -> dict[str, Any]:
+    """Do with one sandbox, or template, what its task asks for; see `converge`."""
+    # What VMMs, jailers and daemons make themselves has modes that do not depend on who runs the task either.
+    os.umask(UMASK)
+    try:
+        return _run(sandbox, sandbox.spec, check_mode)
+    except HypervisorError as problem:
+        problem.sandbox = problem.sandbox or sandbox.spec.id
+        raise
+
+
+def _run(sandbox: Sandbox, spec: SandboxSpec, check_mode: bool) -> dict[str, Any]:
+    layout = spec.layout()
+    if check_mode:
+        return sandbox.preview()
+    if spec.state == "absent" and not os.path.lexists(layout.state_dir) and not os.path.lexists(layout.run_dir):
+        return sandbox.preview()
+    with sandbox.store.lock(spec.lock_timeout):
+        result = sandbox.apply()
+    if spec.wait_for and sandbox.plan.desired == "started":
+        sandbox.wait()
+    return result
+
+
+def observe_only(spec: SandboxSpec, factory: DriverFactory = new_hypervisor) -> dict[str, Any]:
+    """The facts of a sandbox, recorded and live. Takes no lock and changes nothing.
+
+    :raises HypervisorError: its record cannot be used
+    """
+    for _look in range(LOOKS):
+        sandbox = Sandbox(spec, factory)
+        try:
+            sandbox.load()
+            facts = sandbox.facts()
+            if not sandbox.may_be_changing():
+                guest = sandbox.driver.guest_facts() if sandbox.driver is not None else {}
+                return {**facts, **({"guest": guest} if guest else {})}
+            if sandbox.store.is_held():
+                phase = sandbox.record.phase if sandbox.record is not None else ""
+                return {**facts, "state": "changing", "phase": phase or "starting"}
+            if sandbox.store.load() == sandbox.record:
+                return facts  # Nobody works on it: that is how a killed task or a crash left it.
+        except HypervisorError as problem:
+            problem.sandbox = problem.sandbox or spec.id
+            raise
+        finally:
+            sandbox.disconnect()
+    return facts
+
+
+class Sandbox:
+    """One sandbox in the hands of one task."""
+
+    def __init__(self, spec: SandboxSpec, factory: DriverFactory = new_hypervisor) -> None:
+        self.spec = spec
+        self.layout = spec.layout()
+        self.store = Store(self.layout)
+        self.factory = factory
+        self.record: SandboxRecord | None = None
+        self.driver: Hypervisor | None = None
+        self.observed = Observed()
+        self.plan = Plan()
+        self.prepared: Hypervisor | None = None
+        #: How each resize was done, by option.
+        self.resized: dict[str, str] = {}
+        #: What a clone is about to begin from.
+        self.template: Template | None = None
+        #: The error of a record that could not be stored while a VM was ended.
+        self.unsaved: StoreFull | None = None
+        #: Why the record cannot be used, where it is there and the task is to remove the sandbox.
+        self.damage = ""
+        #: Drivers of a sandbox whose record cannot be used, beside the likeliest one.
+        self.other_drivers: list[Hypervisor] = []
+
+    # --- the walk --------------------------------------------------------------------------------------------------
+
+    def preview(self) -> dict[str, Any]:
+        """What `apply` would do, found without touching anything."""
+        try:
+            if (
+                self.spec.state != "absent"
+                or os.path.lexists(self.layout.state_dir)
+                or os.path.lexists(self.layout.run_dir)
+            ):
+                self.store.check_lockable()
+            self.load()
+            self._make_plan()
+            if self.plan.steps and self.plan.desired in ("stopped", "saved"):
+                self.observed = Observed(autostart=self.observed.autostart)
+            return self._result(self._predicted_facts())
+        finally:
+            self.disconnect()
+
+    def _predicted_facts(self) -> dict[str, Any]:
+        """The facts after the steps of the plan, as far as they are known before."""
+        plan = self.plan
+        if plan.steps and self.spec.state == "absent":
+            return {**self._place(), "state": "absent"}
+        after = {name: plan.after[name] for name in PREDICTED if name in plan.after}
+        if plan.steps and plan.desired in ("stopped", "saved"):
+            after.update(vcpus=0, memory_mb=0)
+        elif plan.has("start", "restore"):
+            options = {**plan.defaults, **plan.options}
+            after = {**{name: options[name] for name in ("vcpus", "memory_mb") if options.get(name)}, **after}
+        elif self.observed.power == "off":
+            after = {name: value for name, value in after.items() if name not in ("vcpus", "memory_mb")}
+        return {**self.facts(), **after}
+
+    def apply(self) -> dict[str, Any]:
+        """Plan and do it. The lock is held by the caller."""
+        try:
+            self.load()
+            self.tidy()
+            self._make_plan()
+            if self.plan.steps or self._unsettled():
+                from .operations import Operations
+
+                Operations(self).run()
+            return self._result(self.facts())
+        finally:
+            self.disconnect()
+
+    def load(self) -> None:
+        """Read the record and ask the VMM.
+
+        :raises StoreError: the record cannot be used, and the task does not remove the sandbox
+        :raises ConfigError: the sandbox was created with another `run_dir`
+        """
+        try:
+            self.record = self.store.load()
+            if self.record is not None:
+                self._check_run_dir(self.record)
+                self.driver = self._loaded_driver(self.record)
+            elif os.path.isdir(self.layout.run_dir):
+                # Something ran here and nobody remembers it.
+                self.driver = self._new_driver(self.spec.hypervisor or DEFAULT_HYPERVISOR)
+        except StoreError as problem:
+            if self.spec.state != "absent":
+                raise
+            self._salvage(problem)
+        if self.driver is not None:
+            self.observed = self.driver.observe()
+        if self.record is not None and "autostart" in {**self.spec.options, **self.record.options}:
+            from .autostart import Service
+
+            service = Service(self.layout)
+            wanted = {**self.record.options, **self.spec.options}["autostart"] and self.spec.state != "absent"
+            # Where it is to go, any version of it counts.
+            self.observed.autostart = service.in_place() if wanted else service.exists()
+
+    def _check_run_dir(self, record: SandboxRecord) -> None:
+        """Refuse another run_dir than the one that the VM's sockets are in: its VM would not be found and be started twice."""
+        if record.run_dir and record.run_dir != self.layout.run_root:
+            raise ConfigError(
+                f"it was created with run_dir {record.run_dir}",
+                sandbox=self.spec.id,
+                option="run_dir",
+                wanted=self.layout.run_root,
+                fix=f"Give run_dir={record.run_dir}. To move the sandbox, remove it and create it again.",
+            )
+
+    def _salvage(self, problem: StoreError) -> None:
+        """Find what can be removed of a sandbox whose record cannot be used: by what is left of the record, else by each driver's own search."""
+        from ..records.store import salvage_record
+
+        self.damage = problem.message
+        try:
+            text = self.store.read() or ""
+        except StoreError as unreadable:
+            if isinstance(unreadable.__cause__, PermissionError):
+                raise
+            text = ""
+        self.record = salvage_record(text, self.spec.id, self.spec.hypervisor or DEFAULT_HYPERVISOR)
+        names = [self.record.hypervisor, *(name for name in HYPERVISORS if name != self.record.hypervisor)]
+        drivers = []
+        for name in names:
+            with contextlib.suppress(ConfigError):
+                drivers.append(self._searching_driver(name, self.record))
+        self.driver, self.other_drivers = drivers[0], drivers[1:]
+
+    def _searching_driver(self, hypervisor: str, record: SandboxRecord) -> Hypervisor:
+        """A driver with what is left of a record, that looks for its VM on the host."""
+        driver = self._new_driver(hypervisor)
+        if hypervisor == record.hypervisor:
+            with contextlib.suppress(HypervisorError, TypeError, ValueError, KeyError, AttributeError):
+                driver.load(record.driver, self.configuration(record.effective()))
+        driver.adopt()
+        return driver
+
+    def disconnect(self) -> None:
+        """Close what the drivers hold open."""
+        for driver in (self.driver, self.prepared, *self.other_drivers):
+            if driver is not None:
+                driver.disconnect()
+
+    def wait(self) -> None:
+        """Wait for what the task names with `wait_for`."""
+        from .waiting import wait_for
+
+        if self.spec.wait_for and self.driver is not None and self.record is not None:
+            try:
+                wait_for(
+                    self.spec.wait_for,
+                    self.driver,
+                    self.spec.id,
+                    self.record.console_start,
+                    self._interfaces(self.record),
+                )
+            finally:
+                self.driver.disconnect()
+
+    def _interfaces(self, record: SandboxRecord) -> list[str]:
+        """The host's interfaces that lead to the guest: bridges, and taps that are in none."""
+        from ..host.network import tap_name
+
+        taps = [device for device in record.devices if device["type"] == "net" and device.get("kind") == "tap"]
+        return sorted(
+            {
+                device.get("bridge") or device.get("tap_name") or tap_name(self.layout.host_name, device["id"])
+                for device in taps
+            }
+        )
+
+    @property
+    def saved_path(self) -> str:
+        """Directory for the VM's saved state."""
+        return os.path.join(self.layout.state_dir, "saved")
+
+    def _unsettled(self) -> bool:
+        """Whether the record is behind: the state was reached without us, or by a task that was killed before it could write."""
+        record, plan = self.record, self.plan
+        if record is None or not plan.desired:
+            return False
+        return record.phase != SETTLED or record.desired != plan.desired or self.has_stale_save()
+
+    def may_be_changing(self) -> bool:
+        """Whether what is seen may be the middle of another task's work."""
+        doubtful = state_of(self.record, self.observed) in ("crashed", "failed", "unresponsive", "incomplete")
+        return doubtful or (self.record is not None and self.record.phase != SETTLED)
+
+    def has_stale_save(self) -> bool:
+        """Whether there is a saved state of a guest that has gone on since."""
+        return self.record is not None and bool(self.record.saved_state) and self.observed.power == "running"
+
+    # --- drivers ---------------------------------------------------------------------------------------------------
+
+    def _new_driver(self, hypervisor: str) -> Hypervisor:
+        context = Context(self.spec.id, self.layout.run_dir, self.layout.state_dir)
+        driver = self.factory(hypervisor, context)
+        context.checkpoint = lambda: self._checkpoint(driver)
+        return driver
+
+    def _loaded_driver(self, record: SandboxRecord) -> Hypervisor:
+        driver = self._new_driver(record.hypervisor)
+        try:
+            config = self.configuration(record.effective())
+            config.check_values()
+            driver.load(record.driver, config)
+        except (ConfigError, AnswerError, TypeError, ValueError, KeyError, AttributeError) as problem:
+            raise unusable_record(
+                f"cannot be used by the driver {record.hypervisor} ({problem})", record.id, self.layout.record_path
+            ) from problem
+        return driver
+
+    def configuration(self, options: dict[str, Any]) -> HypervisorConfig:
+        """The configuration of its VM, from options by name."""
+        return make_config(options)
+
+    def _checkpoint(self, driver: Hypervisor) -> None:
+        """Store a driver's state; what a driver says while it is only being asked is not stored."""
+        if self.record is not None and driver is self.driver:
+            self.record.driver = driver.save()
+            self.save_record(self.record)
+
+    def save_record(self, record: SandboxRecord) -> None:
+        """Store the record. While a VM is ended, a full disk does not stop that; the task tells of it when all is done.
+
+        :raises StoreError: it cannot be stored
+        """
+        try:
+            self.store.save(record)
+            self.unsaved = None
+        except StoreFull as problem:
+            if not self.plan.only_ends():
+                raise
+            self.unsaved = problem
+
+    def prepare(self) -> Hypervisor:
+        """A driver with the plan's options validated and its devices added, ready to start.
+
+        :raises ConfigError: they are wrong
+        """
+        config = self._configuration_to_start()
+        config.check_consistent()
+        driver = self._new_driver(self.plan.hypervisor)
+        if self.record is not None and self.record.hypervisor == self.plan.hypervisor:
+            driver.load(self.record.driver, config)
+        elif self.observed.pid:
+            driver.context.ending = (self.observed.pid,)
+        driver.create_sandbox(config)
+        add_devices(driver, self.plan.devices)
+        if self.plan.has("start"):
+            driver.check_start()
+        return driver
+
+    def _configuration_to_start(self) -> HypervisorConfig:
+        """The configuration of a VM that is about to be made; a clone has its template's wherever nobody says otherwise."""
+        name = self.plan.options.get("template")
+        if not name:
+            return self.configuration({**self.plan.defaults, **self.plan.options})
+        from .template import Template
+
+        self.template = Template.open(name, self.spec)
+        self.plan.defaults = self.template.options()
+        return self.template.configuration_of_clone(self.plan.hypervisor, self.plan.options)
+
+    @contextlib.contextmanager
+    def starting(self) -> Iterator[None]:
+        """Around the start of its VM. A clone's template cannot be removed or made anew meanwhile."""
+        if self.template is None:
+            yield
+            return
+        with self.template.reading(self.spec.lock_timeout):
+            if self.template.has_changed():
+                self.prepared = None
+            yield
+
+    def forget(self) -> None:
+        """Remove the record and what is kept with it."""
+        self.record = None
+        self.store.remove()
+
+    # --- planning --------------------------------------------------------------------------------------------------
+
+    def _make_plan(self) -> None:
+        self._adopt_template()
+        capabilities = self.driver.capabilities if self.driver is not None else Capabilities
+        self.plan = make_plan(self.spec, self.record, self.observed, capabilities)
+        cold = self._cold_devices()
+        if cold:
+            self.plan = make_plan(self.spec, self.record, self.observed, capabilities, cold)
+        self._check_supervision()
+        if self.plan.has("create", "recreate", "start") or any(
+            "everything" in step.arguments for step in self.plan.steps
+        ):
+            # Also beside a VM that runs: what cannot be started must be known before that one is stopped.
+            self.prepared = self.prepare()
+        self._check_capabilities(self.prepared or self.driver)
+        self._check_distinct()
+        self._check_steps()
+        self._check_wait(self.prepared or self.driver)
+        if self.prepared and self.plan.has("stop", "cleanup", "remove"):
+            self.prepared = None  # It was asked while another VM was there.
+
+    def _cold_devices(self) -> dict[str, str]:
+        """The devices that would be plugged into a VM which cannot get them while it runs, by id, and why; where the task allows a restart."""
+        cold: dict[str, str] = {}
+        if self.driver is None or self.plan.has("start") or self.spec.disruption == "none":
+            return cold
+        from ..options.device_options import make_device
+
+        for step in self.plan.steps:
+            if step.name == "plug":
+                try:
+                    self.driver.check_device(make_device(step.arguments["device"]))
+                except NeedsRestart as problem:
+                    cold[step.arguments["device"]["id"]] = problem.message
+        return cold
+
+    def _adopt_template(self) -> None:
+        """A new clone is made by its template's hypervisor, where the task names none."""
+        name = self.spec.options.get("template")
+        if name and self.record is None and self.spec.hypervisor is None and self.spec.state != "absent":
+            from .template import Template
+
+            self.spec = dataclasses.replace(self.spec, hypervisor=Template.open(name, self.spec).record.hypervisor)
+
+    def _check_capabilities(self, driver: Hypervisor | None) -> None:
+        """Refuse what the VM cannot be taken through, before anything is changed.
+
+        :raises Unsupported: names the operation
+        """
+        for step in self.plan.steps:
+            needed = STEP_CAPABILITIES.get(step.name)
+            if needed and driver is not None and not getattr(driver.capabilities(), needed):
+                driver.unsupported(step.name, driver.why_not(needed))
+
+    def _check_distinct(self) -> None:
+        """Refuse a file that the VM would have twice, under whatever names, if it can be written to."""
+        if not self.plan.has("create", "recreate", "update", "start", "restore", "plug", "modify"):
+            return
+        taps = [device["tap_name"] for device in self.plan.devices if device.get("tap_name")]
+        for name in taps:
+            if taps.count(name) > 1:
+                raise ConfigError(
+                    "two interfaces have the same tap_name",
+                    option="devices",
+                    wanted=name,
+                    fix="Give each a name of its own.",
+                )
+        if not any("file" in device for device in self.plan.devices):
+            return
+        from ..host.block_devices import check_distinct
+        from ..hypervisors.common.vmm_process import file_uses
+        from ..options.device_options import make_device
+
+        config = self.configuration({**self.plan.defaults, **self.plan.options})
+        check_distinct(file_uses(config, [make_device(device) for device in self.plan.devices]))
+
+    def _check_steps(self) -> None:
+        """Refuse what a VM that runs cannot take, before anything of it is changed."""
+        if self.driver is None or self.plan.has("start"):
+            return
+        for step in self.plan.steps:
+            if step.name == "plug":
+                from ..options.device_options import make_device
+
+                self.driver.check_device(make_device(step.arguments["device"]))
+            elif step.name == "modify":
+                from ..options.device_options import make_device
+
+                self.driver.check_update(make_device(step.arguments["device"]))
+            elif step.name == "resize_memory":
+                self.driver.check_resize_memory(step.arguments["size"])
+            elif step.name == "restore" and self.record is not None:
+                # With a driver of its own: the one that restores gets the devices then.
+                driver = self._loaded_driver(self.record)
+                driver.check_restore(self.record.saved_state)
+                add_devices(driver, self.record.devices)
+            elif step.name == "save" and not self.plan.has("restore", "unplug"):
+                self.driver.check_save()
+
+    def _check_wait(self, driver: Hypervisor | None) -> None:
+        """Refuse to wait for what this VM cannot tell, before anything is changed."""
+        if self.spec.wait_for and self.plan.desired in ("started", "saved", "paused") and driver is not None:
+            from .waiting import check_possible
+
+            check_possible(self.spec.wait_for, driver.name, driver.capabilities(), self.spec.id)
+
+    def _check_supervision(self) -> None:
+        """Refuse what this host's supervisor cannot do, before anything is changed."""
+        options = {**self.plan.defaults, **self.plan.options}
+        if self.plan.has("start", "restore") and (
+            options.get("supervisor") == "systemd" or options.get("unit_properties")
+        ):
+            from ..host.systemd import check_properties, resolve
+
+            check_properties(self.configuration(options))
+            if options.get("supervisor") == "systemd":
+                resolve("systemd")
+        if self.plan.has("autostart") and options.get("autostart"):
+            from .autostart import check_possible
+
+            check_possible(self.spec.id)
+
+    def tidy(self) -> None:
+        """Remove what a killed task left half-written, and saved state that no record speaks of: it is incomplete or was restored."""
+        self.store.drop_draft()
+        saved = self.saved_path
+        if os.path.isdir(saved) and (self.record is None or not self.record.saved_state):
+            shutil.rmtree(saved, ignore_errors=True)
+
+    def _place(self) -> dict[str, Any]:
+        """The facts that hold whatever there is."""
+        return {"id": self.spec.id, "run_dir": self.layout.run_dir, "state_dir": self.layout.state_dir}
+
+    def facts(self) -> dict[str, Any]:
+        """What is known of the sandbox."""
+        record, driver, observed = self.record, self.driver, self.observed
+        facts = {**self._place(), "state": state_of(record, observed)}
+        if driver is not None:
+            facts.update(
+                hypervisor=driver.name,
+                vmm_status=observed.vmm_status,
+                reason=observed.reason,
+                pid=observed.pid,
+                vcpus=observed.vcpus,
+                vcpus_online=observed.vcpus_online,
+                memory_mb=observed.memory_mb,
+                leftovers=observed.leftovers,
+                console=driver.get_sandbox_console(),
+                console_log=driver.console_log(),
+                vmm_log=driver.vmm_log(),
+                capabilities=dataclasses.asdict(driver.capabilities()),
+                thread_ids=_thread_ids(driver, observed),
+                **driver.details(),
+            )
+        if record is not None:
+            plugged = set(observed.devices)
+            facts.update(
+                hypervisor=record.hypervisor,
+                desired=record.desired,
+                options=record.effective(),
+                devices=[{**shown_device(device), "plugged": device["id"] in plugged} for device in record.devices],
+                saved_state=record.saved_state,
+                created_at=record.created,
+                changed_at=record.changed,
+                collection_version=record.collection_version,
+            )
+        # What the VMM and the guest say stands in some of them.
+        return {name: printable(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
+
+    def _result(self, facts: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "changed": bool(self.plan.steps),
+            "actions": self.plan.actions,
+            "sandbox": facts,
+            "diff": {"before": self.plan.before, "after": self.plan.after},
+            **({"resized": self.resized} if self.resized else {}),
+        }
+
+
+def _thread_ids(driver: Hypervisor, observed: Observed) -> dict[str, int]:
+    """Host threads by vCPU, of a VMM that answers."""
+    if observed.power not in ("running", "paused"):
+        return {}
+    return {str(vcpu): thread for vcpu, thread in driver.get_thread_ids().items()}
+
+
+def add_devices(driver: Hypervisor, devices: list[dict[str, Any]]) -> None:
+    """Add a task's devices to a VM that does not run yet."""
+    if devices:
+        from ..options.device_options import make_device
+
+        for device in devices:
+            driver.add_device(make_device(device))

@@ -1,0 +1,325 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Wait until a sandbox is what its user calls ready. "Running" does not mean booted."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import re
+import subprocess
+import sys
+import time
+from typing import Any, Callable, Iterator, NamedTuple, Sequence
+
+from ..errors import ConfigError, DeadlineExceeded, Unsupported, VmmError
+from ..hypervisors.base import Capabilities, Hypervisor
+
+DEFAULT_TIMEOUT = 60.0
+
+#: Seconds between two looks.
+POLL = 0.1
+
+#: Addresses of a guest that are tried, at the most.
+MOST_ADDRESSES = 8
+
+#: Bytes of the console that are searched, from its end; a guest may print for ever.
+SEARCHED = 4 * 1024 * 1024
+
+
+def parse_wait_for(value: Any, timeout: float = DEFAULT_TIMEOUT) -> dict[str, Any] | None:
+    """The task's `wait_for` as a dictionary of one kind of `KINDS` and `timeout`; None when there is none.
+
+    :param value: `running`, `console: REGEX` or `console=REGEX`, or a dictionary
+    :raises ConfigError: it cannot be understood
+    """
+
+    def wrong(message: str) -> ConfigError:
+        kinds = ", ".join(KINDS)
+        return ConfigError(
+            message, option="wait_for", wanted=value, fix=f"Give one of {kinds}, such as 'console: login'."
+        )
+
+    if value in (None, "", {}):
+        return None
+    if isinstance(value, str):
+        # A command line has many equals signs, so one is as good as the colon.
+        kind, argument = [*re.split("[:=]", value, maxsplit=1), ""][:2]
+        value = {kind.strip(): argument.strip()}
+    if not isinstance(value, dict):
+        raise wrong("this cannot be waited for")
+    wish = dict(value)
+    seconds = wish.pop("timeout", timeout)
+    try:
+        if isinstance(seconds, bool):
+            raise ValueError("true and false are no numbers")
+        seconds = float(seconds)
+    except (TypeError, ValueError, OverflowError) as problem:
+        raise wrong("the timeout must be a number of seconds") from problem
+    if len(wish) != 1 or not set(wish) <= set(KINDS) or not 0 < seconds < 86400:
+        raise wrong("this is not one thing to wait for, with a timeout of up to a day")
+    kind, argument = wish.popitem()
+    if kind == "console":
+        try:
+            if not argument or not isinstance(argument, str) or "\0" in argument or len(argument) > 4096:
+                raise wrong("the console needs a regular expression of at most 4096 characters")
+            re.compile(argument.encode())
+        except (re.error, RecursionError, OverflowError, UnicodeEncodeError) as problem:
+            raise wrong(f"this is no regular expression: {problem}") from problem
+    if kind == "port":
+        port = str(argument).rpartition(":")[2]
+        if isinstance(argument, bool) or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
+            raise wrong(
+                "a port is a number from 1 to 65535, after an address and a colon where the guest has no agent to ask"
+            )
+    return {"kind": kind, "argument": argument, "timeout": seconds}
+
+
+def check_possible(wish: dict[str, Any], hypervisor: str, capabilities: Capabilities, sandbox: str) -> None:
+    """Refuse to wait for what this VM cannot tell.
+
+    :raises Unsupported: it has no channel to an agent in the guest, which the wait needs
+    """
+    needs_agent = wish["kind"] == "agent" or (wish["kind"] == "port" and not str(wish["argument"]).rpartition(":")[0])
+    if needs_agent and not capabilities.guest_agent:
+        what = "an agent" if wish["kind"] == "agent" else "a port without an address"
+        raise Unsupported(
+            f"{what} cannot be waited for: the {hypervisor} driver has no channel to an agent in this VM",
+            sandbox=sandbox,
+            option="wait_for",
+            wanted=wish["argument"] or wish["kind"],
+            fix="Wait for the console, or for a port with the guest's address before it, such as 'port: 192.0.2.7:22'.",
+        )
+
+
+def wait_for(
+    wish: dict[str, Any], driver: Hypervisor, sandbox: str, console_start: int, interfaces: Sequence[str] = ()
+) -> None:
+    """Wait for what `parse_wait_for` gave.
+
+    :param console_start: where in the console's log this run of the VM begins, in bytes
+    :param interfaces: the host's interfaces that lead to the guest
+    :raises DeadlineExceeded: it did not come in time; with the last lines of the console and of the VMM's log
+    :raises VmmError: the VM ended while it was waited for
+    """
+    deadline = time.monotonic() + wish["timeout"]
+    waiting = Waiting(wish["argument"], driver, sandbox, console_start, tuple(interfaces), deadline)
+    what = f"{wish['kind']} {wish['argument']}".strip() if isinstance(wish["argument"], str) else wish["kind"]
+    with KINDS[wish["kind"]](waiting) as reached:
+        while True:
+            seen = driver.observe()
+            if reached(seen.power):
+                return
+            # One that does not answer may only have much to do; what is lost says so.
+            gone = seen.power == "off" or (seen.power == "failed" and bool(seen.vmm_status))
+            if gone or time.monotonic() >= deadline:
+                message = f"the VM is {seen.power}" if gone else f"it did not come within {wish['timeout']:g} seconds"
+                if seen.reason:
+                    message += f" ({seen.reason})"
+                raise (VmmError if gone else DeadlineExceeded)(
+                    f"waited for {what}, and {message}",
+                    sandbox=sandbox,
+                    option="wait_for",
+                    wanted=wish["argument"] or wish["kind"],
+                    answer=last_words(driver),
+                    log=driver.console_log() or driver.vmm_log(),
+                    fix="The sandbox was left as it is. Look at its console, or give wait_for more time.",
+                )
+            time.sleep(POLL)
+
+
+def last_words(driver: Hypervisor, lines: int = 15) -> str:
+    """The end of the console and of the VMM's log, for an error."""
+    from ..host.processes import tail
+
+    texts = []
+    for title, path in (("console", driver.console_log()), ("VMM log", driver.vmm_log())):
+        text = tail(path, lines).strip() if path else ""
+        if text:
+            texts.append(f"[{title}]\n{text}")
+    return "\n".join(texts)
+
+
+Reached = Callable[[str], bool]
+
+
+class Waiting(NamedTuple):
+    """What a kind of waiting needs to know.
+
+    :param argument: what the task gave after the kind
+    :param interfaces: the host's interfaces that lead to the guest
+    :param deadline: by the monotonic clock
+    """
+
+    argument: Any
+    driver: Hypervisor
+    sandbox: str
+    console_start: int
+    interfaces: tuple[str, ...]
+    deadline: float
+
+
+@contextlib.contextmanager
+def _running(waiting: Waiting) -> Iterator[Reached]:
+    yield lambda power: power == "running"
+
+
+@contextlib.contextmanager
+def _console(waiting: Waiting) -> Iterator[Reached]:
+    path = waiting.driver.console_log()
+    if not path:
+        raise Unsupported(
+            f"the {waiting.driver.name} driver keeps no console log to search",
+            sandbox=waiting.sandbox,
+            option="wait_for",
+            wanted=waiting.argument,
+        )
+    pattern = waiting.argument.encode()
+    if not SPECIAL.search(waiting.argument):
+        yield lambda power: pattern in _printed(path, waiting.console_start)
+        return
+    # What a regular expression costs nobody knows, and nothing in this process could interrupt it.
+    seconds = max(1, math.ceil(waiting.deadline - time.monotonic()))
+    arguments = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        SEARCH,
+        path,
+        str(waiting.console_start),
+        str(SEARCHED),
+        str(seconds),
+    ]
+    with subprocess.Popen(
+        [*arguments, pattern], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/"
+    ) as search:
+        try:
+            yield lambda power: search.poll() == 0
+        finally:
+            search.kill()
+
+
+#: Characters that mean more than themselves in a regular expression.
+SPECIAL = re.compile(r"[\\^$.|?*+(){}\[\]]")
+
+#: Searches a console until a regular expression matches, and ends with 0 then. The kernel ends it when its time is up, whatever it does.
+SEARCH = """
+import os, re, signal, stat, sys, time
+path, start, most, seconds, pattern = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), re.compile(os.fsencode(sys.argv[5]))
+signal.alarm(seconds)
+parent, seen = os.getppid(), -1
+while os.getppid() == parent:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        descriptor = -1
+    if descriptor >= 0 and not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+    elif descriptor >= 0:
+        with open(descriptor, "rb") as stream:
+            status = os.fstat(descriptor)
+            if status.st_size != seen:
+                seen = status.st_size
+                stream.seek(max(start if start <= seen else 0, seen - most))
+                if pattern.search(stream.read(most)):
+                    sys.exit(0)
+    time.sleep(0.1)
+sys.exit(1)
+"""
+
+
+@contextlib.contextmanager
+def _agent(waiting: Waiting) -> Iterator[Reached]:
+    yield lambda power: power == "running" and bool(waiting.driver.guest_facts())
+
+
+@contextlib.contextmanager
+def _port(waiting: Waiting) -> Iterator[Reached]:
+    address, _colon, port = str(waiting.argument).rpartition(":")
+    number, named = int(port), address.strip("[]")
+
+    def reached(power: str) -> bool:
+        if named:
+            return _listens(named, number, waiting.deadline)
+        if power != "running" or not waiting.interfaces:
+            return False
+        from ..guest.agent import addresses_of
+
+        # The guest says which address it has, so it must be one that its own network leads to, and none of the host's.
+        addresses = [found for found in addresses_of(waiting.driver.guest_facts()) if not _is_ours(found)][
+            :MOST_ADDRESSES
+        ]
+        return any(
+            _listens(found, number, waiting.deadline, interface)
+            for found in addresses
+            for interface in waiting.interfaces
+        )
+
+    yield reached
+
+
+def _is_ours(address: str) -> bool:
+    """Whether an address is one of this host's: then a socket can be bound to it."""
+    import socket
+
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+            return True
+    except OSError:
+        return False
+
+
+def _listens(host: str, port: int, deadline: float, interface: str = "") -> bool:
+    """Whether somebody listens at a port.
+
+    :param deadline: by the monotonic clock; nothing is tried after it, and one try takes a second at most
+    :param interface: the only interface of the host that the connection may take; empty for any
+    """
+    import socket
+
+    seconds = min(1.0, deadline - time.monotonic())
+    if seconds <= 0:
+        return False
+    if not interface:
+        try:
+            with socket.create_connection((host, port), timeout=seconds):
+                return True
+        except OSError:
+            return False
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.settimeout(seconds)
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
+            probe.connect((host, port))
+            return True
+    except OSError:
+        return False
+
+
+def _printed(path: str, start: int) -> bytes:
+    """What the guest printed since it started; a log that is shorter than it was has been begun anew."""
+    from ..untrusted.files import Directory, UntrustedFile
+
+    try:
+        with Directory.open(os.path.dirname(path)) as directory:
+            descriptor = directory.open_file(os.path.basename(path))
+    except (OSError, UntrustedFile):
+        return b""
+    with open(descriptor, "rb") as stream:
+        size = os.fstat(descriptor).st_size
+        stream.seek(max(start if start <= size else 0, size - SEARCHED))
+        return stream.read(SEARCHED)
+
+
+#: What can be waited for: each gives the question to ask again and again.
+KINDS: dict[str, Callable[[Waiting], contextlib.AbstractContextManager[Reached]]] = {
+    "running": _running,
+    "console": _console,
+    "agent": _agent,
+    "port": _port,
+}

@@ -1,0 +1,255 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The QEMU guest agent, asked over its port's unix socket (QEMU's docs/interop/qemu-ga-ref).
+
+The agent may be missing, restarted or asleep: every question has a deadline, and begins by finding the other side's place in the stream.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import time
+from typing import Any
+
+from ..errors import DeadlineExceeded, VmmError
+from ..untrusted.answers import (
+    AnswerError,
+    Anything,
+    Flag,
+    ListOf,
+    Number,
+    Record,
+    Text,
+    brief,
+    checked,
+    parsed,
+    printable,
+)
+
+#: The longest answer taken from a guest, bytes: a guest is not trusted to end its lines.
+MAX_LINE = 1024 * 1024
+
+
+_NAME = Text(256)
+ERROR = Record({"desc": Text(4096)}, {"class": _NAME})
+
+#: What the agent may return to each command that is asked (QEMU's docs/interop/qemu-ga-ref, by the command's name). It runs in the guest, so
+#: nothing it says is trusted.
+ANSWERS: dict[str, Any] = {
+    "guest-get-osinfo": Record(
+        {},
+        dict.fromkeys(
+            (
+                "id",
+                "kernel-release",
+                "kernel-version",
+                "machine",
+                "name",
+                "pretty-name",
+                "variant",
+                "variant-id",
+                "version",
+                "version-id",
+            ),
+            _NAME,
+        ),
+    ),
+    "guest-get-host-name": Record({"host-name": _NAME}),
+    "guest-network-get-interfaces": ListOf(
+        Record(
+            {"name": _NAME},
+            {
+                "hardware-address": Text(64),
+                "ip-addresses": ListOf(
+                    Record({"ip-address": Text(64)}, {"ip-address-type": Text(16), "prefix": Number(0, 128)}), most=256
+                ),
+            },
+        ),
+        most=256,
+    ),
+    "guest-get-vcpus": ListOf(Record({"logical-id": Number(0, 65535), "online": Flag()}, {"can-offline": Flag()})),
+    "guest-set-vcpus": Number(0, 65535),
+    "guest-set-time": Anything(),
+    "guest-file-open": Number(0, 2**63 - 1),
+    "guest-file-write": Record({"count": Number(0, 2**31 - 1), "eof": Flag()}),
+    "guest-file-close": Anything(),
+    "guest-exec": Record({"pid": Number(0, 2**63 - 1)}),
+    "guest-exec-status": Record(
+        {"exited": Flag()},
+        {"exitcode": Number(-(2**31), 2**32 - 1), "signal": Number(0, 256)},
+    ),
+}
+
+
+class AgentError(VmmError):
+    """The guest agent refused, with its words, or is not there."""
+
+
+class GuestAgent:
+    """A conversation with a guest's agent.
+
+    :param path: the port's unix socket on the host
+    :param timeout: seconds for each question
+    :raises AgentError: there is no such port
+    :raises DeadlineExceeded: nobody answers in the guest
+    """
+
+    def __init__(self, path: str, timeout: float = 3.0) -> None:
+        self.timeout = timeout
+        self._buffer = bytearray()
+        self._socket = socket.socket(socket.AF_UNIX)
+        try:
+            self._socket.settimeout(timeout)
+            self._socket.connect(path)
+            self._synchronize()
+        except OSError as error:
+            self._socket.close()
+            raise AgentError("the guest agent's port cannot be reached", wanted=path, answer=str(error)) from error
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def __enter__(self) -> GuestAgent:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._socket.close()
+
+    def ask(self, command: str, arguments: dict[str, Any] | None = None, timeout: float | None = None) -> Any:
+        """Run one command of the agent and return what it returned.
+
+        :param timeout: seconds
+        :raises AgentError: the agent refused
+        :raises AnswerError: its answer is not what `ANSWERS` declares
+        :raises DeadlineExceeded: no answer in time
+        """
+        request: dict[str, Any] = {"execute": command}
+        if arguments:
+            request["arguments"] = arguments
+        self._send(json.dumps(request).encode() + b"\n", command)
+        answer = self._read(time.monotonic() + (self.timeout if timeout is None else timeout), command)
+        if "error" in answer:
+            error = checked(ERROR, answer["error"], f"the guest agent's refusal of {command}")
+            raise AgentError(f"the guest agent refused {command}", wanted=command, answer=printable(error["desc"]))
+        if "return" not in answer:
+            raise AnswerError(
+                f"the guest agent's answer to {command} has neither a return nor an error", answer=brief(answer)
+            )
+        return checked(ANSWERS[command], answer["return"], f"the guest agent's answer to {command}")
+
+    def _synchronize(self) -> None:
+        """Skip what an earlier conversation left unread, on both sides (guest-sync-delimited)."""
+        number = int.from_bytes(os.urandom(4), "big") >> 1
+        request = {"execute": "guest-sync-delimited", "arguments": {"id": number}}
+        self._send(b"\xff" + json.dumps(request).encode() + b"\n", "guest-sync-delimited")
+        deadline = time.monotonic() + self.timeout
+        while self._read(deadline, "guest-sync-delimited").get("return") != number:
+            pass
+
+    def _send(self, data: bytes, command: str) -> None:
+        try:
+            self._socket.sendall(data)
+        except OSError as error:
+            raise AgentError(f"the guest agent's port closed before {command}", answer=str(error)) from error
+
+    def _read(self, deadline: float, command: str) -> dict[str, Any]:
+        while True:
+            end = self._buffer.find(b"\n")
+            if end >= 0:
+                line = bytes(self._buffer[:end])
+                del self._buffer[: end + 1]
+                try:
+                    message = parsed(line.rpartition(b"\xff")[2], command, MAX_LINE)
+                except AnswerError:
+                    continue
+                if isinstance(message, dict):
+                    return message
+                continue
+            if len(self._buffer) > MAX_LINE:
+                raise AgentError(f"the guest agent's answer to {command} is longer than {MAX_LINE} bytes")
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self._socket], [], [], left)[0]:
+                raise DeadlineExceeded(f"the guest agent did not answer {command} in time", wanted=command)
+            try:
+                data = self._socket.recv(65536)
+            except OSError as error:
+                raise AgentError(f"the guest agent's port broke during {command}", answer=str(error)) from error
+            if not data:
+                raise AgentError(f"the guest agent's port closed during {command}")
+            self._buffer += data
+
+
+def describe(agent: GuestAgent) -> dict[str, Any]:
+    """What a guest tells of itself: operating system, host name, addresses by interface. What it does not know is left out."""
+    facts: dict[str, Any] = {}
+    for name, command in (
+        ("os", "guest-get-osinfo"),
+        ("host_name", "guest-get-host-name"),
+        ("interfaces", "guest-network-get-interfaces"),
+    ):
+        try:
+            facts[name] = agent.ask(command)
+        except (AgentError, AnswerError):
+            continue
+    if "os" in facts:
+        facts["os"] = {name: printable(text, lines=False) for name, text in facts["os"].items()}
+    if "host_name" in facts:
+        facts["host_name"] = printable(facts["host_name"]["host-name"], lines=False)
+    facts["interfaces"] = [_interface(one) for one in facts.get("interfaces", [])]
+    return facts
+
+
+def _interface(reported: dict[str, Any]) -> dict[str, Any]:
+    addresses = [printable(one["ip-address"], lines=False) for one in reported.get("ip-addresses", [])]
+    return {
+        "name": printable(reported["name"], lines=False),
+        "mac": printable(reported.get("hardware-address", ""), lines=False),
+        "addresses": addresses,
+    }
+
+
+def addresses_of(facts: dict[str, Any]) -> list[str]:
+    """The addresses that a guest reports and another machine could use, in one spelling; IPv4 before IPv6.
+
+    A guest can report anything, so what leads to the host itself is left out here as far as the text tells: loopback, unspecified, link-local,
+    multicast and IPv4 addresses in the form of IPv6.
+    """
+    import ipaddress
+
+    found = []
+    for text in (address for interface in facts.get("interfaces", []) for address in interface["addresses"]):
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            continue
+        mapped = address.version == 6 and (address.ipv4_mapped or address.sixtofour or address.teredo)
+        if not (
+            mapped
+            or address.is_loopback
+            or address.is_unspecified
+            or address.is_link_local
+            or address.is_multicast
+            or address.is_reserved
+        ):
+            found.append(address)
+    return [str(address) for address in sorted(found, key=lambda address: address.version)]
+
+
+def set_online_vcpus(agent: GuestAgent, count: int) -> int:
+    """Have the guest use `count` of its vCPUs, the lowest; returns how many it uses then.
+
+    :raises AgentError: it refuses (it cannot do without the first one)
+    """
+    vcpus = sorted(agent.ask("guest-get-vcpus"), key=lambda vcpu: vcpu["logical-id"])
+    changes = [
+        {"logical-id": vcpu["logical-id"], "online": number < count}
+        for number, vcpu in enumerate(vcpus)
+        if vcpu["online"] != (number < count)
+    ]
+    if changes:
+        agent.ask("guest-set-vcpus", {"vcpus": changes})
+    return sum(1 for vcpu in agent.ask("guest-get-vcpus") if vcpu["online"])

@@ -1,0 +1,82 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How disks are numbered and named: in the guest, and on a SCSI bus."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import ConfigError
+
+LUNS_PER_SCSI_ID = 256
+MAX_SCSI_INDEX = 65535
+
+#: What an image that a guest maps has before it: a block with this signature, and where the image itself begins (see `provisioning/dax.py`), bytes.
+DAX_SIGNATURE = b"NVDIMM_PFN_INFO\0"
+DAX_BLOCK, DAX_OFFSET = 4096, 2 << 20
+
+
+def virtio_disk_name(index: int) -> str:
+    """The guest's name of the virtio disk of that index: 0 is vda, 25 vdz, 26 vdaa.
+
+    :raises ConfigError: the index is negative
+    """
+    if index < 0:
+        raise ConfigError("a disk's index cannot be negative", option="index", wanted=index)
+    letters = ""
+    number = index + 1
+    while number:
+        number, letter = divmod(number - 1, 26)
+        letters = chr(ord("a") + letter) + letters
+    return "vd" + letters
+
+
+def scsi_id_lun(index: int) -> tuple[int, int]:
+    """The SCSI id and the LUN of the disk of that index.
+
+    :raises ConfigError: the index is negative, or beyond the last of 65536 disks
+    """
+    if not 0 <= index <= MAX_SCSI_INDEX:
+        raise ConfigError(f"a SCSI disk's index is 0 to {MAX_SCSI_INDEX}", option="index", wanted=index)
+    return divmod(index, LUNS_PER_SCSI_ID)
+
+
+def scsi_address(index: int) -> str:
+    """The address `id:lun` of the disk of that index.
+
+    :raises ConfigError: as `scsi_id_lun`
+    """
+    scsi_id, lun = scsi_id_lun(index)
+    return f"{scsi_id}:{lun}"
+
+
+def dax_offset(image: str) -> int:
+    """Where a file system begins in an image that was prepared to be mapped by a guest, bytes; 0 for any other image."""
+    try:
+        with open(image, "rb") as stream:
+            stream.seek(DAX_BLOCK)
+            return DAX_OFFSET if stream.read(len(DAX_SIGNATURE)) == DAX_SIGNATURE else 0
+    except OSError:
+        return 0
+
+
+def is_partitioned(image: str) -> bool:
+    """Does an image start with a partition table (a boot sector's signature and a first partition)?"""
+    offset = dax_offset(image)
+    try:
+        with open(image, "rb") as stream:
+            stream.seek(offset)
+            sector = stream.read(512)
+    except OSError:
+        return False
+    return len(sector) == 512 and sector[510:] == b"\x55\xaa" and sector[450] != 0
+
+
+def size_of(path: str) -> int:
+    """The length of a file or of a block device in bytes, 0 when there is none."""
+    try:
+        with open(path, "rb") as stream:
+            return stream.seek(0, os.SEEK_END)
+    except OSError:
+        return 0

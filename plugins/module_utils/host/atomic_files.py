@@ -1,0 +1,239 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files and directories that appear complete or not at all, also after a power loss; and the locks and drafts that belong to that.
+
+What is renamed into place was synced before, and so is its directory afterwards (fsync(2): a directory entry is durable when its directory is).
+Modes are what the caller says, whatever the umask.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+import time
+from typing import Iterator
+
+from ..errors import HostError, LockTimeout
+
+#: How the names of drafts begin, in the directory where the result will be.
+DRAFT = ".new-"
+
+
+def replace_file(path: str, data: bytes, mode: int = 0o644) -> None:
+    """Write a file durably. When it fails, what was there before is still there, and nothing else.
+
+    :raises OSError: it cannot be written
+    """
+    directory = os.path.dirname(path) or "."
+    descriptor, draft = tempfile.mkstemp(prefix=f".{os.path.basename(path)}-", dir=directory)
+    try:
+        with open(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fchmod(stream.fileno(), mode)
+            os.fsync(stream.fileno())
+        os.replace(draft, path)
+    except BaseException:
+        os.unlink(draft)
+        raise
+    sync(directory)
+
+
+def put_in_place(draft: str, path: str) -> None:
+    """Rename a file, a link or a directory to its place, durably. A file or link there is replaced; a directory there must be empty.
+
+    :raises OSError: it cannot be synced or renamed
+    """
+    if os.path.islink(draft):
+        pass  # Its content is written with its directory's entry.
+    elif os.path.isdir(draft):
+        sync_tree(draft)
+    else:
+        sync(draft)
+    os.rename(draft, path)
+    sync(os.path.dirname(path) or ".")
+    before = os.path.dirname(draft) or "."
+    if before != (os.path.dirname(path) or ".") and os.path.isdir(before):
+        sync(before)
+
+
+def sync(path: str) -> None:
+    """Write a file's content, or a directory's entries, to the disk.
+
+    :raises OSError: the disk does not take it
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(path: str) -> None:
+    """Sync all files and directories of a tree; links are not followed.
+
+    :raises OSError: the disk does not take it
+    """
+    for folder, _folders, files in os.walk(path, topdown=False):
+        for name in files:
+            file = os.path.join(folder, name)
+            if stat.S_ISREG(os.lstat(file).st_mode):
+                sync(file)
+        sync(folder)
+
+
+def make_directories(path: str, mode: int = 0o755) -> None:
+    """Create a directory and the parents it lacks. Each one that is created gets the mode, whatever the umask.
+
+    :raises OSError: one cannot be created, or is no directory
+    """
+    missing = []
+    current = os.path.abspath(path)
+    while not os.path.isdir(current):
+        missing.append(current)
+        current = os.path.dirname(current)
+    for one in reversed(missing):
+        try:
+            os.mkdir(one, mode)
+        except FileExistsError:
+            if not os.path.isdir(one):
+                raise
+            continue  # Another task was faster.
+        os.chmod(one, mode)
+        sync(os.path.dirname(one))
+
+
+def ensure_directory(path: str, mode: int = 0o755) -> None:
+    """Create a directory as `make_directories`, or correct the mode of ours that is there: others may never write to it, and have what `mode` gives.
+
+    :raises OSError: it cannot be created or corrected
+    """
+    make_directories(path, mode)
+    found = os.stat(path)
+    right = (stat.S_IMODE(found.st_mode) | mode) & ~0o022
+    if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) != right:
+        os.chmod(path, right)
+
+
+def write_problem(problem: OSError, message: str, wanted: str, option: str = "") -> HostError:
+    """The error for something that could not be written, with the fix where the disk is full."""
+    full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
+    return HostError(
+        "the disk is full" if full else message,
+        option=option,
+        wanted=wanted,
+        answer=str(problem),
+        fix="What was there before is still there."
+        + (" Free some space there and run the task again." if full else ""),
+    )
+
+
+# --- locks -----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def locked(path: str, seconds: float, what: str, option: str = "") -> Iterator[None]:
+    """Hold the lock file `path` for the length of the block; it is created when it is not there.
+
+    :param seconds: how long to wait for it
+    :param what: what the lock protects, for the error
+    :param option: the task's option that names it
+    :raises LockTimeout: another process held it all the time; names that process
+    :raises OSError: the lock file cannot be created
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        deadline = time.monotonic() + seconds
+        while not _try_lock(descriptor):
+            if time.monotonic() > deadline:
+                holder = holder_of(descriptor)
+                raise LockTimeout(
+                    f"another task works on {what} for more than {seconds:g} seconds",
+                    option=option,
+                    wanted=path,
+                    answer=f"the lock is held by {holder}" if holder else "",
+                    fix="Wait for that process to end, or end it, and run the task again.",
+                )
+            time.sleep(0.1)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+
+
+def holder_of(descriptor: int) -> str:
+    """The process that holds the flock(2) of an open file, in words; empty when nobody knows (proc(5), /proc/locks)."""
+    found = os.fstat(descriptor)
+    place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    with contextlib.suppress(OSError), open("/proc/locks", encoding="ascii", errors="replace") as stream:
+        for line in stream:
+            fields = line.split()
+            # A line with "->" is of one that waits.
+            if len(fields) >= 6 and fields[1] == "FLOCK" and fields[5] == place and fields[4].isdigit():
+                return _process_name(int(fields[4]))
+    return ""
+
+
+def _process_name(pid: int) -> str:
+    if pid <= 0:
+        return "a process that cannot be seen from here"
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as stream:
+        words = stream.read(300).replace(b"\0", b" ").decode("utf-8", "replace").strip()
+        return f"process {pid} ({''.join(letter if letter.isprintable() else '?' for letter in words)})"
+    return f"process {pid}"
+
+
+# --- drafts ----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def draft_directory(directory: str) -> Iterator[str]:
+    """A directory, ours alone (0700), to make something in that `put_in_place` then moves to `directory`. It is removed afterwards.
+
+    Drafts of tasks that were killed are removed first; the lock on a draft's directory shows that somebody works on it.
+
+    :raises OSError: it cannot be created
+    """
+    parent = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # Nobody sees a draft between its creation and its lock.
+        fcntl.flock(parent, fcntl.LOCK_EX)
+        _remove_drafts(directory)
+        draft = tempfile.mkdtemp(prefix=DRAFT, dir=directory)
+        descriptor = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    finally:
+        os.close(parent)
+    try:
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _remove_drafts(directory: str) -> None:
+    """Remove the drafts in a directory that nobody works on."""
+    for name in os.listdir(directory):
+        if not name.startswith(DRAFT):
+            continue
+        path = os.path.join(directory, name)
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                if os.fstat(descriptor).st_uid == os.geteuid() and _try_lock(descriptor):
+                    shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(descriptor)

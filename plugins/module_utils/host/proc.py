@@ -1,0 +1,195 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host says about itself in `/proc`: its memory, and whether it is a virtual machine.
+
+The readers stop where the original's do: at a line of 64 KiB or more, at a file without an answer.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Iterator
+
+from ..errors import HostError
+from ..options.kernel_params import split_words
+
+MEMINFO = "/proc/meminfo"
+CPUINFO = "/proc/cpuinfo"
+
+#: How many huge pages of the usual size the kernel may add when asked.
+OVERCOMMIT = "/proc/sys/vm/nr_overcommit_hugepages"
+
+#: A line of that many bytes is not read any more, and so much of a file is; cpuinfo has about 1500 bytes a CPU.
+LINE_LIMIT = 64 * 1024
+FILE_LIMIT = 64 << 20
+#: Characters in which the first CPU of cpuinfo is described; the kernel takes its time for each further one.
+FIRST_CPU = 16 * 1024
+
+#: An unsigned integer with its base in front, as `strconv.ParseUint` with base 0 takes it.
+UNSIGNED = re.compile(r"0[xX](?:_?[0-9a-fA-F])+|0[bB](?:_?[01])+|0[oO]?(?:_?[0-7])+|0|[1-9](?:_?[0-9])*")
+
+#: Decimal digits of the largest number of 64 bits.
+MOST_DIGITS = 20
+
+#: Machines (as `uname -m` names them) whose cpuinfo does not tell.
+MACHINES_WITHOUT_FLAGS = ("aarch64", "ppc64le", "s390x")
+
+
+def _read(path: str, most: int = FILE_LIMIT) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as stream:
+            return stream.read(most)
+    except (OSError, ValueError) as error:
+        raise HostError(f"{path} cannot be read", answer=str(error)) from error
+
+
+def _lines_of_words(text: str, path: str) -> Iterator[list[str]]:
+    for line in text.split("\n"):
+        if len(line) >= LINE_LIMIT or len(line.encode("utf-8", "surrogatepass")) >= LINE_LIMIT:
+            raise HostError(f"{path} has a line of more than {LINE_LIMIT - 1} bytes")
+        yield split_words(line)
+
+
+def parse_unsigned(text: str) -> int | None:
+    """The number in a text (decimal, 0x, 0b, 0o or a leading 0 for octal, with `_` between digits), None if it is none.
+
+    Numbers beyond 64 bits are none.
+    """
+    if not UNSIGNED.fullmatch(text):
+        return None
+    digits = text.replace("_", "").lower()
+    is_octal = digits[0] == "0" and digits[1:].isdigit()
+    if digits[0] != "0" and len(digits) > MOST_DIGITS:
+        return None
+    number = int(digits, 8 if is_octal else 0)
+    return number if number < 1 << 64 else None
+
+
+def parse_mem_total_kb(text: str, path: str = MEMINFO) -> int:
+    """The host's memory in KiB, from the content of meminfo.
+
+    :raises HostError: there is no usable `MemTotal` line
+    """
+    for words in _lines_of_words(text, path):
+        if len(words) >= 3 and words[0] == "MemTotal:" and words[2] == "kB":
+            size = parse_unsigned(words[1])
+            if size is not None:
+                return size
+    raise HostError(f"{path} does not tell the host's memory (no MemTotal line in kB)")
+
+
+def read_mem_total_kb(path: str = MEMINFO) -> int:
+    """The host's memory in KiB.
+
+    :raises HostError: meminfo cannot be read or does not tell
+    """
+    return parse_mem_total_kb(_read(path), path)
+
+
+def read_host_memory_mb(path: str = MEMINFO) -> int:
+    """The host's memory in whole MiB.
+
+    :raises HostError: meminfo cannot be read, does not tell, or says none at all
+    """
+    return parse_host_memory_mb(_read(path), path)
+
+
+def parse_host_memory_mb(text: str, path: str = MEMINFO) -> int:
+    """The host's memory in whole MiB, from the content of meminfo.
+
+    :raises HostError: it does not tell, or says none at all
+    """
+    size_kb = parse_mem_total_kb(text, path)
+    if size_kb == 0:
+        raise HostError(f"{path} says that the host has no memory")
+    return size_kb // 1024
+
+
+def parse_running_on_vmm(text: str, machine: str = "x86_64", path: str = CPUINFO) -> bool:
+    """Whether the host is itself a virtual machine, from the content of cpuinfo: its first line of flags decides.
+
+    :param machine: the host's architecture, as `uname -m` names it
+    :raises HostError: there is no line of flags
+    """
+    if machine in MACHINES_WITHOUT_FLAGS:
+        return False
+    for words in _lines_of_words(text, path):
+        if len(words) >= 2 and words[0].startswith("flags"):
+            return "hypervisor" in words[1:]
+    raise HostError(f"{path} has no line of flags")
+
+
+def read_running_on_vmm(path: str = CPUINFO, machine: str = "x86_64") -> bool:
+    """Whether the host is itself a virtual machine.
+
+    :raises HostError: cpuinfo cannot be read or does not tell
+    """
+    if machine in MACHINES_WITHOUT_FLAGS:
+        return False
+    return parse_running_on_vmm(_read(path), machine, path)
+
+
+def read_cpu_khz(path: str = CPUINFO) -> int:
+    """The frequency of the host's first CPU in kHz, 0 when it does not tell."""
+    try:
+        return parse_cpu_khz(_read(path, FIRST_CPU))
+    except HostError:
+        return 0
+
+
+def parse_cpu_khz(text: str) -> int:
+    """The frequency of the first CPU in kHz, from the content of cpuinfo, 0 when it does not tell."""
+    found = re.search(r"^cpu MHz[ \t]*:[ \t]*([0-9]{1,7})(?:\.([0-9]{1,9}))?[ \t]*$", text, re.MULTILINE)
+    return int(found[1]) * 1000 + int((found[2] or "").ljust(3, "0")[:3]) if found else 0
+
+
+def read_cpu_vendor(path: str = CPUINFO) -> str:
+    """The vendor of the host's first CPU as cpuinfo has it (`vendor_id`), empty when it does not tell."""
+    try:
+        return parse_cpu_vendor(_read(path, FIRST_CPU))
+    except HostError:
+        return ""
+
+
+def parse_cpu_vendor(text: str) -> str:
+    """The vendor of the first CPU, from the content of cpuinfo, empty when it does not tell."""
+    found = re.search(r"^vendor_id[ \t]*:[ \t]*([!-~][ -~]{0,63})", text, re.MULTILINE)
+    return found[1].strip() if found else ""
+
+
+def parse_numbers(text: str, path: str = MEMINFO) -> dict[str, int]:
+    """The first number of each line by its first word, which ends in a colon; what is no number counts as 0.
+
+    :raises HostError: a line is too long
+    """
+    return {words[0]: parse_unsigned(words[1]) or 0 for words in _lines_of_words(text, path) if len(words) >= 2}
+
+
+def check_huge_pages(needed_mb: int, pid: int = 0, meminfo: str = MEMINFO, overcommit: str = OVERCOMMIT) -> None:
+    """Refuse memory in huge pages that the host does not have free.
+
+    :param needed_mb: MiB
+    :param pid: a process that ends before, and gives back what it has; 0 for none
+    :raises HostError: there are too few
+    """
+    found = parse_numbers(_read(meminfo), meminfo)
+    size_kb = found.get("Hugepagesize:", 0)
+    free_kb = max(0, found.get("HugePages_Free:", 0) - found.get("HugePages_Rsvd:", 0)) * size_kb
+    if pid:
+        try:
+            status = _read(f"/proc/{pid}/status")
+        except HostError:
+            status = ""
+        free_kb += parse_numbers(status, "status").get("HugetlbPages:", 0)
+    try:
+        more = parse_unsigned(_read(overcommit).strip()) or 0
+    except HostError:
+        more = 0
+    if needed_mb * 1024 > free_kb + more * size_kb:
+        raise HostError(
+            f"the VM needs {needed_mb} MiB in huge pages, and the host has {free_kb // 1024} MiB of them free",
+            option="huge_pages",
+            wanted=True,
+            fix="Reserve more (role kata_host, kata_host_hugepages; or sysctl vm.nr_hugepages), or leave huge_pages out.",
+        )

@@ -1,0 +1,352 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Start, identify, signal and outlive: what there is to know about a VMM's process.
+
+A pid alone identifies nothing, since pids are reused: it counts with its start time, its executable and the boot of the host. Signals go through a
+descriptor of the process (pidfd_open(2)), after which its identity is checked again: what gets the signal is what was checked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import functools
+import os
+import select
+import signal
+import struct
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any, Collection, Iterator
+
+from ..untrusted.files import Directory, UntrustedFile
+
+if TYPE_CHECKING:
+    from .users import User
+
+#: Seconds that the supervisor gets to make a unit.
+SUPERVISOR_SECONDS = 10.0
+#: Seconds that the unit of a process which has ended may take to go away.
+UNIT_GONE_SECONDS = 3.0
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+@dataclasses.dataclass(frozen=True)
+class ProcessIdentity:
+    """What tells a process from a later one with the same pid.
+
+    :param start_time: clock ticks since boot (proc(5), stat field 22)
+    :param executable: path of the program it runs
+    :param boot: of the host (random(4), boot_id); empty in records of earlier versions. One more criterion, not the only one: containers that
+        start again keep it
+    """
+
+    pid: int
+    start_time: int
+    executable: str
+    boot: str = dataclasses.field(default="", compare=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The identity as a JSON-able value."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Any) -> ProcessIdentity | None:
+        """The identity from its JSON value; None where the value is none."""
+        try:
+            return cls(
+                int(value["pid"]), int(value["start_time"]), str(value["executable"]), str(value.get("boot", ""))
+            )
+        except (ArithmeticError, AttributeError, TypeError, KeyError, ValueError):
+            return None
+
+    def is_alive(self) -> bool:
+        """Does exactly this process still run? A zombie does not, nor does another process with its pid."""
+        found = identify(self.pid)
+        return found == self and found is not None and (not self.boot or not found.boot or found.boot == self.boot)
+
+
+@functools.lru_cache(maxsize=1)
+@functools.cache
+def boot_id() -> str:
+    """What tells this boot of the host from others, empty where the kernel does not say."""
+    try:
+        with open(BOOT_ID, encoding="ascii") as stream:
+            return stream.read(64).strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _stat(pid: int) -> tuple[str, int] | None:
+    """State letter and start time of a process (proc(5)), None when there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stream:
+            fields = stream.read().rpartition(b")")[2].split()
+        return fields[0].decode(), int(fields[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def identify(pid: int) -> ProcessIdentity | None:
+    """The identity of a live process, None for pid <= 0, a zombie, or no process at all."""
+    if pid <= 0:
+        return None
+    stat = _stat(pid)
+    if stat is None or stat[0] in "ZX":
+        return None
+    try:
+        executable = os.readlink(f"/proc/{pid}/exe")
+    except OSError:
+        return None
+    # The kernel marks a program that was replaced on disk; it is still the same process.
+    executable = executable[: -len(" (deleted)")] if executable.endswith(" (deleted)") else executable
+    return ProcessIdentity(pid, stat[1], executable, boot_id())
+
+
+def lock_owner(directory: Directory, name: str) -> int:
+    """The pid that holds a POSIX lock on a file (QEMU locks its pid file this way), 0 when nobody does.
+
+    A hint and no proof: whoever can open the file can lock it, and so name any process that it is. What is found is identified by its caller.
+    """
+    layout = "hhqqi4x"
+    try:
+        descriptor = directory.open_file(name)
+    except (OSError, UntrustedFile):
+        return 0
+    try:
+        question = struct.pack(layout, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        answer = struct.unpack(layout, fcntl.fcntl(descriptor, fcntl.F_GETLK, question))
+    except (OSError, struct.error):
+        return 0
+    finally:
+        os.close(descriptor)
+    return 0 if answer[0] == fcntl.F_UNLCK else int(answer[4])
+
+
+def command_line(pid: int) -> list[str]:
+    """The command line of a process, empty where it has none or does not let us see it. A process can change its own."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as stream:
+            return [os.fsdecode(word) for word in stream.read().split(b"\0")[:-1]]
+    except OSError:
+        return []
+
+
+def uid_of(pid: int) -> int:
+    """The real uid of a process (proc(5)), -1 where none runs. The owner of its directory there is root for one that gave its rights up."""
+    try:
+        with open(f"/proc/{pid}/status", "rb", buffering=0) as stream:
+            status = stream.read(4096)
+        # A line break in the process's name is escaped, so each of these begins a line.
+        state, uid = (status.split(b"\n" + name + b":\t", 1)[1].split(None, 1)[0] for name in (b"State", b"Uid"))
+        return -1 if state in (b"Z", b"X") else int(uid)
+    except (OSError, ValueError, IndexError):
+        return -1
+
+
+def owner_of(pid: int) -> int:
+    """The effective uid of a process, -1 where there is none."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return -1
+
+
+def command_lines() -> Iterator[tuple[int, list[str]]]:
+    """Pid and command line of every process that lets us see it."""
+    for name in os.listdir("/proc"):
+        words = command_line(int(name)) if name.isdigit() else []
+        if words:
+            yield int(name), words
+
+
+def spawn_detached(
+    argv: list[str],
+    log_path: str,
+    pass_fds: tuple[int, ...] = (),
+    env: dict[str, str] | None = None,
+    through: list[str] | None = None,
+    user: User | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a process that outlives this one and its ssh session.
+
+    A session of its own, all three standard streams redirected, no inherited descriptors but `pass_fds`, and / as its directory:
+    each of them is needed, or the process dies with the task, or the task hangs until the process ends.
+
+    :param log_path: file that takes its standard output and error (appended)
+    :param through: a command that ends in becoming `argv`, see `supervision.py`; it also becomes the user
+    :param user: whom the process shall run as, None for ourselves
+    :raises OSError: the program can't be run
+    """
+    if not through:
+        return _spawn(argv, log_path, pass_fds, env, user)
+    patience = time.monotonic() + UNIT_GONE_SECONDS
+    while True:
+        before = os.path.getsize(log_path) if os.path.exists(log_path) else 0
+        child = _spawn([*through, *argv], log_path, pass_fds, env, user, later=True)
+        _wait_for_exec(
+            child,
+            {os.path.realpath(word) for word in through if os.path.isabs(word)},
+            time.monotonic() + SUPERVISOR_SECONDS,
+        )
+        if child.poll() is None:
+            return child
+        words = tail(log_path, size=max(1, os.path.getsize(log_path) - before))
+        # The unit of a VMM that has just ended goes away a moment later than its process.
+        if "already" not in words or time.monotonic() > patience:
+            return child
+        time.sleep(0.05)
+
+
+def open_log(path: str) -> int:
+    """A descriptor that appends to a log, which is made where there is none; the owner's alone.
+
+    :raises OSError: it cannot be opened, or its name is taken by something else than a file
+    """
+    with Directory.open(os.path.dirname(path)) as directory:
+        name = os.path.basename(path)
+        with contextlib.suppress(FileExistsError):
+            os.close(directory.create(name))
+        try:
+            return directory.open_file(name, os.O_WRONLY | os.O_APPEND)
+        except UntrustedFile as error:
+            raise OSError(errno.EINVAL, str(error)) from error
+
+
+def _wait_for_exec(child: subprocess.Popen[bytes], before: Collection[str], deadline: float) -> None:
+    """Wait until a process runs another program than those before, or has ended.
+
+    :raises OSError: neither happened; the process is gone then
+    """
+    while child.poll() is None:
+        identity = identify(child.pid)
+        if identity is not None and identity.executable not in before:
+            return
+        if time.monotonic() > deadline:
+            child.kill()
+            child.wait()
+            raise OSError(f"systemd-run made no unit within {SUPERVISOR_SECONDS:g} s")
+        time.sleep(0.002)
+
+
+def _spawn(
+    argv: list[str],
+    log_path: str,
+    pass_fds: tuple[int, ...],
+    env: dict[str, str] | None,
+    user: User | None,
+    later: bool = False,
+) -> subprocess.Popen[bytes]:
+    """Start a process; one that becomes the user only `later` has that user's groups already, which a supervisor does not set."""
+    switch: dict[str, Any] = {}
+    if user is not None:
+        switch = {"extra_groups": list(user.groups), **({} if later else {"user": user.uid, "group": user.gid})}
+    log = open_log(log_path)
+    try:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            close_fds=True,
+            pass_fds=pass_fds,
+            start_new_session=True,
+            cwd="/",
+            env=env,
+            **switch,
+        )
+    finally:
+        os.close(log)
+
+
+def wait_gone(identity: ProcessIdentity, timeout: float) -> bool:
+    """Wait until the process has ended; False when it still runs after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    try:
+        descriptor = os.pidfd_open(identity.pid)
+    except (OSError, AttributeError):
+        descriptor = -1
+    try:
+        while identity.is_alive():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            if descriptor >= 0:
+                # A pidfd becomes readable when the process ends, even while nobody has reaped it.
+                select.select([descriptor], [], [], left)
+            else:
+                time.sleep(min(0.01, left))
+        return True
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def send_signal(identity: ProcessIdentity, number: int) -> bool:
+    """Signal exactly this process; False when it does not run any more."""
+    try:
+        descriptor = os.pidfd_open(identity.pid)
+    except (OSError, AttributeError) as error:
+        if getattr(error, "errno", errno.ENOSYS) not in (errno.ENOSYS, errno.EPERM):
+            return False
+        return _signal_by_pid(identity, number)
+    try:
+        # Only now is it sure that the process which is looked at is the one that the descriptor stands for.
+        if not identity.is_alive():
+            return False
+        signal.pidfd_send_signal(descriptor, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _signal_by_pid(identity: ProcessIdentity, number: int) -> bool:
+    """Signal a process on a kernel before 5.3, which has no descriptors of processes."""
+    if not identity.is_alive():
+        return False
+    try:
+        os.kill(identity.pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def terminate(identity: ProcessIdentity, timeout: float, patience: float | None = None) -> str:
+    """End a process: SIGTERM, then SIGKILL, each with `timeout` seconds. Returns gone, terminate, kill or stuck.
+
+    :param patience: seconds for SIGTERM, where they are others
+    """
+    if not identity.is_alive():
+        return "gone"
+    first = timeout if patience is None else patience
+    for word, number, seconds in (("terminate", signal.SIGTERM, first), ("kill", signal.SIGKILL, timeout)):
+        send_signal(identity, number)
+        if wait_gone(identity, seconds):
+            return word
+    return "stuck"
+
+
+def why_gone(program: str, process: ProcessIdentity | None, words: str) -> str:
+    """What is known of the end of a VMM that was not stopped; empty where none was started.
+
+    :param words: its last ones
+    """
+    if process is None:
+        return ""
+    words = words.strip()
+    return f"{program} (pid {process.pid}) is gone" + (f"; its last words: {words}" if words else "")
+
+
+def tail(path: str, lines: int = 20, size: int = 16384) -> str:
+    """The last lines of a log, empty when there is none. Reads at most `size` bytes, of nothing but a regular file."""
+    try:
+        with Directory.open(os.path.dirname(path) or ".") as directory:
+            text = directory.tail(os.path.basename(path), size).decode("utf-8", "replace")
+    except (OSError, UntrustedFile):
+        return ""
+    return "\n".join(text.splitlines()[-lines:])

@@ -1,0 +1,103 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The run directory of a sandbox and the logs in it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+
+from ..errors import HostError
+from ..untrusted.files import Directory, check_parents
+
+#: Permission to go through a directory, for its group and for everybody.
+THROUGH = stat.S_IXGRP | stat.S_IXOTH
+#: Mode of the directories above run directories.
+ABOVE = 0o755
+
+
+def make_run_dir(path: str, option: str = "run_dir", group: int | None = None) -> None:
+    """The directory for sockets and logs, the owner's alone, whatever the umask. Nobody else can make or exchange a name in it.
+
+    :param option: the task's option that says where
+    :param group: a group that may reach the files in it that it knows by name, and neither list nor make any
+    :raises HostError: it cannot be made, or somebody else owns it
+    """
+    check_parents(os.path.dirname(path), option)
+    try:
+        _make_directories(path)
+        with Directory.open(path) as directory:
+            owner = os.fstat(directory.descriptor).st_uid
+            if owner == os.geteuid():
+                os.fchown(directory.descriptor, -1, os.getegid() if group is None else group)
+                os.fchmod(directory.descriptor, 0o700 if group is None else 0o710)
+    except OSError as error:
+        raise HostError(
+            f"the directory {path} must be the task's user's own and no link", option=option, answer=str(error)
+        ) from error
+    if owner != os.geteuid():
+        raise HostError(
+            f"the directory {path} must be the task's user's own and no link",
+            option=option,
+            answer=f"it belongs to user {owner}",
+        )
+
+
+def _make_directories(path: str) -> None:
+    """Make a directory and those above it that are missing; their modes do not depend on the umask."""
+    missing = []
+    while not os.path.lexists(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for directory in reversed(missing):
+        with contextlib.suppress(FileExistsError):  # Another task makes it in this moment.
+            os.mkdir(directory, 0o700)
+            os.chmod(directory, 0o700 if directory == missing[0] else ABOVE)
+
+
+def let_through(path: str) -> None:
+    """Let everybody reach, by its name, what lies below a directory of ours.
+
+    :raises HostError: it is not ours
+    """
+    try:
+        with Directory.open(path) as directory:
+            os.fchmod(directory.descriptor, stat.S_IMODE(os.fstat(directory.descriptor).st_mode) | THROUGH)
+    except OSError as error:
+        raise HostError(f"the directory {path} cannot be opened to others", answer=str(error)) from error
+
+
+def file_of(path: str, uid: int, gid: int) -> None:
+    """A new, empty file for somebody who may not make one there.
+
+    :raises HostError: it cannot be made
+    """
+    try:
+        with Directory.open(os.path.dirname(path)) as directory:
+            directory.unlink(os.path.basename(path))
+            os.close(directory.create(os.path.basename(path), 0o600, uid, gid))
+    except OSError as error:
+        raise HostError(f"the file {path} cannot be made", answer=str(error)) from error
+
+
+def keep_previous(path: str) -> None:
+    """Put the last run's log aside, so that a new one starts empty."""
+    name = os.path.basename(path)
+    with contextlib.suppress(FileNotFoundError), Directory.open(os.path.dirname(path)) as directory:
+        directory.rename(name, directory, f"{name}.old")
+
+
+def remove_run_dir(path: str) -> None:
+    """Remove a run directory with all that is in it. Idempotent; links are removed and not followed.
+
+    :raises HostError: something cannot be removed
+    """
+    try:
+        with Directory.open(os.path.dirname(path)) as parent:
+            parent.remove(os.path.basename(path))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise HostError(f"the directory {path} cannot be removed", answer=str(error)) from error

@@ -1,0 +1,305 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Check a configuration, start acrn-dm until its VM is up or it has ended, and put disks into the places of placeholders."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+import uuid
+
+from ...errors import (
+    AssetError,
+    ConfigError,
+    DeadlineExceeded,
+    HostError,
+    LaunchError,
+    StateError,
+    Unsupported,
+    VmmError,
+)
+from ...host import block_devices, network, proc, qcow2
+from ...host.processes import identify, spawn_detached, tail
+from ...host.programs import check_program, version_text
+from ...host.run_directory import keep_previous, make_run_dir
+from ...host.sockets import check_socket_place
+from ...host.systemd import scope_command
+from ...options.config import HypervisorConfig
+from ...options.devices import BlockDrive, Device, NetworkDevice, SerialPort, device_id
+from ...records.layout import socket_path
+from ...untrusted.answers import brief
+from ..common.boot_files import check_boot_files
+from ..common.vmm_process import check_file, check_taps, file_uses
+from . import command_line
+from .vmm import CONSOLE_LOG, CONSOLE_SOCKET, DEFAULT_CTL, RUNNING, Vm, check_host
+
+DEFAULT_DM = "/usr/bin/acrn-dm"
+#: Devices of the Service VM's driver, by its newer and its older name.
+HSM_DEVICES = ("/dev/acrn_hsm", "/dev/acrn_vhm")
+FIX = "Install ACRN's device model and tools."
+POLL = 0.05
+#: Characters of acrnctl's words that an error shows.
+MOST_WORDS = 2000
+#: What `HypervisorConfig.valid` fills in that ACRN knows nothing of.
+FOREIGN = ("default_max_vcpus", "default_bridges", "msize_9p", "block_device_driver")
+
+
+def prepare(config: HypervisorConfig, machine: Vm) -> tuple[HypervisorConfig, tuple[int, ...]]:
+    """A copy of the configuration, checked and complete, and the version of its acrn-dm.
+
+    :raises ConfigError: an option is missing, contradictory or impossible
+    :raises AssetError: a kernel, an image or a program cannot be used
+    :raises HostError: the host does not run on ACRN, or lacks memory
+    """
+    config = dataclasses.replace(config, kernel_params=list(config.kernel_params))
+    config.check_consistent()
+    config.valid()
+    for name in FOREIGN:
+        setattr(config, name, type(getattr(config, name))())
+    if not config.image_asset_path():
+        raise ConfigError(
+            "ACRN boots from an image", option="image_path", fix="Give image_path, a disk with an EFI or ext4 root."
+        )
+    check_boot_files(config)
+    config.hypervisor_path = check_program(config.hypervisor_asset_path() or DEFAULT_DM, "hypervisor_path", FIX)
+    config.hypervisor_ctl_path = check_program(
+        config.hypervisor_ctl_asset_path() or DEFAULT_CTL, "hypervisor_ctl_path", FIX
+    )
+    check_host(HSM_DEVICES)
+    host_mb = proc.read_host_memory_mb(machine.context.meminfo)
+    if config.memory_size > host_mb:
+        raise HostError(
+            f"the host has {host_mb} MiB of memory", option="memory_mb", wanted=config.memory_size, fix="Ask for less."
+        )
+    version = version_of(config.hypervisor_path)
+    _check_identity(config, version, machine.context.sandbox_id)
+    socket_path(machine.context.run_dir, CONSOLE_SOCKET)
+    _command_line(config, version, machine, [])
+    return config, version
+
+
+def version_of(path: str) -> tuple[int, ...]:
+    """The version an acrn-dm reports.
+
+    :raises AssetError: it is something else
+    """
+    output = version_text(path, "-v")
+    version = command_line.parse_version(output)
+    if not version:
+        raise AssetError("this is no acrn-dm", option="hypervisor_path", wanted=path, answer=brief(output))
+    return version
+
+
+def _check_identity(config: HypervisorConfig, version: tuple[int, ...], sandbox: str) -> None:
+    """Refuse what the version does not know VMs and CPUs by."""
+    shown = ".".join(map(str, version))
+    if command_line.dialect_for(version).by_uuid:
+        for option in ("vm_name", "cpu_affinity"):
+            if getattr(config, option):
+                raise Unsupported(
+                    f"ACRN {shown} knows VMs by their UUID", option=option, fix="Use vm_uuid and vcpus, or ACRN 2.7."
+                )
+        if config.vm_uuid:
+            try:
+                config.vm_uuid = str(uuid.UUID(config.vm_uuid))
+            except ValueError as error:
+                raise ConfigError("this is no UUID", option="vm_uuid", wanted=config.vm_uuid) from error
+        return
+    if config.vm_uuid:
+        raise Unsupported(
+            f"ACRN {shown} knows VMs by their name", option="vm_uuid", wanted=config.vm_uuid, fix="Use vm_name."
+        )
+    name = command_line.vm_name(config, sandbox)
+    if len(os.fsencode(name)) > command_line.MAX_NAME:
+        raise ConfigError(
+            f"ACRN {shown} knows VMs by names of up to {command_line.MAX_NAME} bytes",
+            option="vm_name",
+            wanted=name,
+            fix="Give vm_name as the host's scenario has it.",
+        )
+    cpus = [param.key for param in config.cpu_affinity]
+    if any(not cpu.isdigit() for cpu in cpus) or len(set(cpus)) != len(cpus):
+        raise ConfigError(
+            "these are not numbers of physical CPUs (local APIC ids)", option="cpu_affinity", wanted=" ".join(cpus)
+        )
+    if len(cpus or [""]) != config.num_vcpus:
+        raise ConfigError(
+            f"ACRN {shown} gives a VM the physical CPUs that it is told, one for each vCPU",
+            option="cpu_affinity",
+            wanted=" ".join(cpus),
+            fix="Give as many local APIC ids as vcpus.",
+        )
+
+
+def _command_line(
+    config: HypervisorConfig, version: tuple[int, ...], machine: Vm, devices: list[Device]
+) -> command_line.CommandLine:
+    name = command_line.vm_name(config, machine.context.sandbox_id)
+    return command_line.command_line(config, name, machine.console, devices, command_line.dialect_for(version))
+
+
+def checked_device(machine: Vm, config: HypervisorConfig, device: Device) -> Device:
+    """The device with what nobody said filled in. Refuses what ACRN or the host does not have; changes nothing.
+
+    :raises Unsupported: ACRN has no such device
+    :raises AssetError: there is no such disk
+    :raises StateError: the host itself uses it
+    """
+    machine.state.uuid = machine.state.uuid or str(uuid.uuid4())
+    name = device_id(device)
+    if isinstance(device, NetworkDevice) and device.kind == "tap":
+        device = dataclasses.replace(
+            device,
+            mac=device.mac or network.generated_mac(f"{machine.state.uuid}/{name}"),
+            tap_name=device.tap_name or network.tap_name(machine.context.host_name, name),
+        )
+        network.check_name(device.tap_name)
+    if isinstance(device, SerialPort) and not device.host_path:
+        device = dataclasses.replace(device, host_path=machine.context.run_path(f"port-{name}.sock"))
+    if isinstance(device, SerialPort):
+        socket_path(device.host_path)
+        check_socket_place(
+            device.host_path,
+            device.host_path in (*machine.state.sockets, machine.context.run_path(f"port-{name}.sock")),
+        )
+    if isinstance(device, NetworkDevice) and (
+        device.queues > 1 or device.vhost or device.rx_rate_limit or device.tx_rate_limit
+    ):
+        raise Unsupported("ACRN has no queues, no vhost and no limits for interfaces", option="devices", wanted=name)
+    if isinstance(device, NetworkDevice) and device.bridge:
+        network.check_bridge(device.bridge)
+    if isinstance(device, BlockDrive):
+        _check_disk(device)
+    process = machine.process()
+    own = (*((process.pid,) if process else ()), *machine.context.ending)
+    check_file(device, config, own)
+    check_taps([device], own)
+    command_line.command_line(
+        config, "", machine.console, [device], command_line.dialect_for(tuple(machine.state.version))
+    )
+    return device
+
+
+def _check_disk(drive: BlockDrive) -> None:
+    said = (drive.driver, drive.cache, drive.serial, drive.discard, drive.io_engine, drive.rate_limit)
+    if drive.format != "raw" or drive.driver not in ("", "virtio-blk") or any(said[1:]):
+        raise Unsupported(
+            "ACRN's disks are raw, on virtio-blk, without a cache, serial, discard, io_engine or rate_limit of their own",
+            option="devices",
+            wanted=drive.id,
+        )
+    user = block_devices.user_against(drive.file, drive.read_only)
+    if user:
+        raise StateError("the host itself uses this disk", option="devices", wanted=drive.file, answer=user)
+    qcow2.check_disk(drive.file, drive.read_only, "devices")
+
+
+def start(machine: Vm, config: HypervisorConfig, devices: list[Device], timeout: float) -> None:
+    """Start acrn-dm; returns as soon as acrnctl says that the VM runs. On failure nothing of the attempt is left.
+
+    :param timeout: seconds
+    :raises StateError: one runs already
+    :raises LaunchError: acrn-dm ended
+    :raises DeadlineExceeded: the VM did not come up in time
+    """
+    if machine.process() is not None:
+        raise StateError("its acrn-dm runs already")
+    machine.kill()
+    deadline = time.monotonic() + timeout
+    state = machine.state
+    line = _command_line(config, tuple(state.version), machine, devices)
+    state.name, state.ctl = command_line.vm_name(config, machine.context.sandbox_id), config.hypervisor_ctl_path
+    state.vcpus, state.memory_mb = config.num_vcpus, config.memory_size
+    state.slots, state.placeholders = line.placeholders, [""] * len(line.placeholders)
+    state.devices = [device_id(device) for device in devices]
+    state.sockets = [device.host_path for device in devices if isinstance(device, SerialPort)]
+    state.launching = True
+    machine.context.checkpoint()
+    try:
+        make_run_dir(machine.context.run_dir)
+        keep_previous(machine.context.run_path(CONSOLE_LOG))
+        for device in devices:
+            if isinstance(device, NetworkDevice) and device.kind == "tap":
+                _provide_tap(machine, device)
+        with block_devices.claimed(file_uses(config, devices)):
+            _launch(machine, [config.hypervisor_path, *line.words], scope_command(machine.context, config), deadline)
+    except BaseException:
+        machine.kill()
+        machine.context.checkpoint()
+        raise
+    state.launching = False
+    machine.context.checkpoint()
+
+
+def _provide_tap(machine: Vm, net: NetworkDevice) -> None:
+    def announce(name: str) -> None:
+        machine.state.taps.append(name)
+        machine.context.checkpoint()
+
+    network.provide_tap(net.tap_name, (os.geteuid(), os.getegid()), net.mtu, net.bridge, announce)
+
+
+def _launch(machine: Vm, argv: list[str], scope: list[str], deadline: float) -> None:
+    try:
+        child = spawn_detached(argv, machine.log, through=scope)
+    except OSError as error:
+        raise LaunchError("acrn-dm cannot be run", argv=argv, answer=str(error)) from error
+    machine.state.process = identify(child.pid)
+    machine.context.checkpoint()
+    status = ""
+    while status not in RUNNING:
+        code = child.poll()
+        if code is not None:
+            how = f"ended with exit code {code}" if code >= 0 else f"was killed by signal {-code}"
+            raise LaunchError(
+                f"acrn-dm {how}", exit_code=code, argv=argv, answer=tail(machine.log, 10).strip(), log=machine.log
+            )
+        if time.monotonic() >= deadline:
+            raise DeadlineExceeded(
+                "acrn-dm runs, and acrnctl does not know its VM" + (f" as anything but {status}" if status else ""),
+                answer=tail(machine.log, 10).strip(),
+                log=machine.log,
+                fix="Look into the log, and whether acrnd or /run/acrn/mngr is there.",
+            )
+        time.sleep(POLL)
+        status = machine.status()
+    # A wrapper has become acrn-dm by now: who runs is whom to remember.
+    machine.state.process = identify(child.pid)
+
+
+def plug_disk(machine: Vm, config: HypervisorConfig, drive: BlockDrive) -> None:
+    """Put a disk into the place of a placeholder. One that is there is success; what acrnctl refuses changes nothing.
+
+    :raises StateError: the VM does not run, or all placeholders are taken
+    :raises VmmError: acrnctl refuses, with its exit code and words
+    """
+    state = machine.state
+    if machine.process() is None:
+        raise StateError("the VM does not run", answer=machine.why_off())
+    if drive.id in state.placeholders:
+        return
+    checked_device(machine, config, drive)
+    if "" not in state.placeholders:
+        raise StateError(
+            f"all {len(state.placeholders)} placeholder drives are taken", option="devices", wanted=drive.id
+        )
+    place = state.placeholders.index("")
+    words = command_line.rescan(state.name, state.slots[place], drive.file)
+    state.placeholders[place] = drive.id
+    machine.context.checkpoint()
+    try:
+        code, output = machine.control(*words)
+        # It ends with 0 although the VM has refused, and only says so.
+        if code or command_line.RESCAN_REFUSED in output:
+            raise VmmError(
+                f"acrnctl {' '.join(words)} failed (exit code {code})",
+                option="devices",
+                wanted=drive.id,
+                answer=brief(output.strip(), MOST_WORDS),
+            )
+    except BaseException:
+        state.placeholders[place] = ""
+        machine.context.checkpoint()
+        raise

@@ -1,0 +1,170 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What drivers have in common whose VM is a process on the host."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Collection, Iterator, Sequence
+
+from ...errors import HypervisorError, StateError
+from ...host.run_directory import remove_run_dir
+from ..base import Context, Hypervisor, Observed
+
+if TYPE_CHECKING:
+    from ...host.block_devices import Use
+    from ...host.processes import ProcessIdentity
+    from ...options.config import HypervisorConfig
+    from ...options.devices import Device
+
+
+#: Seconds that a VMM which has closed its sockets may take to be gone.
+ENDING_SECONDS = 1.0
+
+
+def file_uses(config: HypervisorConfig, devices: Sequence[Device]) -> list[Use]:
+    """The files that a VM has open while it runs. Its image is never written to."""
+    from ...host.block_devices import Use
+    from ...options.devices import BlockDrive, PmemDrive, device_id
+
+    image = config.image_asset_path()
+    uses = [Use(image, False, "image_path")] if image else []
+    disks = [device for device in devices if isinstance(device, (BlockDrive, PmemDrive))]
+    return [*uses, *(Use(disk.file, not disk.read_only, f"device {device_id(disk)}") for disk in disks)]
+
+
+def check_file(device: Device, config: HypervisorConfig, own: Collection[int] = ()) -> None:
+    """Refuse a disk whose file somebody else has open, where one of the two could write to it.
+
+    :param own: pids of the VM, if it runs
+    :raises StateError: names the file and who has it
+    """
+    from ...host import block_devices
+    from ...options.devices import BlockDrive, PmemDrive
+
+    if isinstance(device, (BlockDrive, PmemDrive)) and os.path.exists(device.file):
+        block_devices.check_free(file_uses(config, [device])[-1], own)
+
+
+def check_taps(devices: Sequence[Device], own: Collection[int] = ()) -> None:
+    """Refuse taps that somebody else has open, and interfaces that are none.
+
+    :param own: pids of the VM, if it runs
+    :raises HostError: there is an interface of that name, and it is no tap
+    :raises StateError: names who has it
+    """
+    from ...host.network import check_tap
+    from ...options.devices import NetworkDevice
+
+    for device in devices:
+        if isinstance(device, NetworkDevice) and device.kind == "tap":
+            check_tap(device.tap_name, own)
+
+
+class ProcessVm:
+    """The VMM of one sandbox: a process, its files and what it says.
+
+    :param context: the sandbox's directories
+    """
+
+    #: Errors in which the VMM itself spoke: its log tells more.
+    spoken: tuple[type[HypervisorError], ...] = ()
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    @property
+    def log(self) -> str:
+        """The VMM's own log."""
+        raise NotImplementedError
+
+    def process(self) -> ProcessIdentity | None:
+        """The VMM, if it runs."""
+        raise NotImplementedError
+
+    def observe(self) -> Observed:
+        """What is true now."""
+        raise NotImplementedError
+
+    def stop(self, timeout: float, force: bool) -> None:
+        """End the VM, politely first; then remove what it leaves."""
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        """End the VMM and remove everything that was made for it."""
+        raise NotImplementedError
+
+    def adopt(self) -> None:
+        """See `Hypervisor.adopt`."""
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def named_errors(self) -> Iterator[None]:
+        """Every error that leaves the driver names the sandbox and, where the VMM spoke, its log."""
+        try:
+            yield
+        except HypervisorError as error:
+            error.sandbox = error.sandbox or self.context.sandbox_id
+            if isinstance(error, self.spoken) and not error.log:
+                error.log = self.log
+            raise
+
+
+class ProcessHypervisor(Hypervisor):
+    """A driver of such a VM; `vm` is set by its own constructor."""
+
+    vm: ProcessVm
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        #: The devices that the VM gets at its start.
+        self._cold: list[Device] = []
+
+    def _take_cold(self, device: Device) -> None:
+        """Keep a device for the start, in the place of one with its id."""
+        from ...options.devices import device_id
+
+        self._cold = [one for one in self._cold if device_id(one) != device_id(device)] + [device]
+
+    def stop_sandbox(self, timeout: float, force: bool = False) -> None:
+        with self.vm.named_errors():
+            self.vm.stop(timeout, force)
+            self.context.checkpoint()
+
+    def cleanup(self) -> None:
+        with self.vm.named_errors():
+            self.vm.kill()
+            remove_run_dir(self.context.run_dir)
+
+    def adopt(self) -> None:
+        self.vm.adopt()
+
+    def check(self) -> None:
+        with self.vm.named_errors():
+            observed = self.observe()
+            if observed.power in ("off", "failed", "unresponsive") or observed.reason:
+                raise StateError(f"the VM is {observed.power}", answer=observed.reason, log=self.vm.log)
+
+    def _own_pids(self) -> tuple[int, ...]:
+        """Processes of this sandbox: what they have open, it may have."""
+        process = self.vm.process()
+        return (*((process.pid,) if process else ()), *self.context.ending)
+
+    def observe(self) -> Observed:
+        observed = self.vm.observe()
+        if observed.power == "unresponsive" and self._ends():
+            observed = self.vm.observe()
+        return observed
+
+    def _ends(self) -> bool:
+        """Whether a VMM that has not answered is one that ends at this moment: it closes its sockets a moment before it is gone."""
+        from ...host.processes import wait_gone
+
+        process = self.vm.process()
+        return process is None or wait_gone(process, ENDING_SECONDS)
+
+    def pid(self) -> int:
+        process = self.vm.process()
+        return process.pid if process else 0

@@ -1,0 +1,342 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Start: a complete configuration, its devices and, for a restore, a saved VM's description become a running QEMU."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+from ...errors import StateError
+from ...guest.disks import dax_offset, is_partitioned, size_of
+from ...host.proc import read_cpu_khz
+from ...host.processes import ProcessIdentity
+from ...host.run_directory import file_of, keep_previous, let_through, make_run_dir
+from ...host.sockets import listening_socket
+from ...host.systemd import scope_command
+from ...host.users import User, Wanted, check_access, may_use, own_uid, own_user, user_named
+from ...options.config import HypervisorConfig
+from . import bridges, endings, preparation, spawn, vmm
+from . import command_line as cmdline
+from .arguments import dialect_for
+from .machines import Machine, machine_named
+
+KVM = "/dev/kvm"
+#: From this QEMU on -runas is deprecated.
+RUN_WITH = (9, 1)
+#: From here on QEMU takes readonly=on,rom=off for memory of a file: reading only, and copies for the guest.
+READS_PRIVATELY = (8, 2)
+
+if TYPE_CHECKING:
+    from ...options.devices import Device
+    from .devices.host_resources import HostSide
+    from .devices.objects import Part
+
+
+def start(
+    machine: vmm.Vm,
+    config: HypervisorConfig,
+    devices: list[Device],
+    timeout: float,
+    description: dict[str, Any] | None = None,
+) -> None:
+    """Start QEMU, paused; on failure nothing of the attempt is left.
+
+    :param devices: those that are there from the start
+    :param timeout: seconds for QEMU to answer
+    :param description: of a saved VM, whose state is then awaited
+    :raises StateError: one runs already
+    """
+    if machine.process() is not None:
+        raise StateError("its QEMU runs already")
+    state, run_path = machine.state, machine.context.run_path
+    _choose_accelerator(machine, config)
+    user = user_of(machine, config)
+    if user is not None and not user.is_own and state.accelerator == "kvm":
+        check_access(user, [Wanted("vmm_user", KVM, "rw")])
+    preparation.keep_version(config.hypervisor_path, state.qemu_version, machine.context)
+    state.new_identity()
+    if description is None:
+        kind = machine_named(config.hypervisor_machine_type)
+        state.bridges = _bridges(config, kind, state.bridges)
+        state.keeps_vcpus = not kind.vcpu_unplug
+        state.boot_vcpus = config.num_vcpus
+        state.boot_memory_mb = cmdline.boot_memory_mb(config)
+        state.max_memory_mb = config.max_memory_mb
+        state.memory_hotplug = config.memory_hotplug
+        state.offline_vcpus = 0
+        state.shared_memory = config.shared_fs == "virtio-fs" or _served_by_others(config, devices)
+        state.generation_id = config.boot_to_be_template
+    state.launching = True
+    state.uid = user.uid if user else os.geteuid()
+    state.program = os.path.realpath(config.hypervisor_path)
+    machine.context.checkpoint()
+    make_run_dir(machine.context.run_dir, group=user.gid if user else None)
+    for log in (vmm.CONSOLE_LOG, vmm.VMM_LOG):
+        keep_previous(run_path(log))
+    owner = (user.uid, user.gid) if user is not None else (-1, -1)
+    endings.prepare(machine.context.run_dir, *owner)
+    if user is not None:
+        let_through(os.path.dirname(machine.context.run_dir))
+        for name in (vmm.CONSOLE_LOG, vmm.PIDFILE):
+            file_of(run_path(name), *owner)
+
+    def started(process: ProcessIdentity | None) -> None:
+        state.process = process
+        machine.context.checkpoint()
+
+    listeners: list[socket.socket] = []
+    sides: list[HostSide] = []
+    image = -1
+    try:
+        for name in vmm.SOCKETS:
+            listeners.append(listening_socket(run_path(name)))
+        pieces = _parts(machine, config, devices, sides)
+        for piece in pieces:
+            piece.properties.update((description or {}).get("files", {}).get(piece.id, {}))
+        fds = tuple(listener.fileno() for listener in listeners)
+        image = open_image(config)
+        drops = late_user(machine, config, user, pieces)
+        argv = command_line(machine, config, fds, pieces, description, image, drops)
+        inherited = (
+            *(descriptor for side in sides for descriptor in side.descriptors()),
+            *((image,) if image >= 0 else ()),
+        )
+        first = None if drops else user
+        if config.realtime and config.mlock and user is not None and user.is_own:
+            from .devices import vfio
+
+            vfio.let_lock(0, -1)
+        machine.control = spawn.launch(
+            argv,
+            run_path(vmm.VMM_LOG),
+            run_path(vmm.CONTROL_SOCKET),
+            listeners,
+            inherited,
+            started,
+            timeout,
+            scope_command(machine.context, config, user=first),
+            first,
+        )
+        if description is None and config.memory_hotplug == "balloon":
+            # Its guest takes no more than this as soon as it has the driver.
+            machine.control.execute("balloon", {"value": config.memory_size * vmm.MIB})
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        machine.kill()
+        machine.context.checkpoint()
+        raise
+    finally:
+        for side in sides:
+            side.close()
+        if image >= 0:
+            os.close(image)
+
+
+def user_of(machine: vmm.Vm, config: HypervisorConfig) -> User | None:
+    """Whom QEMU runs as: the one whom the task names, else a user of this sandbox alone. None for the task's own.
+
+    :raises ConfigError: there is no such user
+    :raises HostError: only root can become somebody else
+    """
+    state = machine.state
+    if config.vmm_user or os.geteuid() != 0:
+        return user_named(config.vmm_user)
+    context = machine.context
+    jails = os.path.join(os.path.dirname(os.path.dirname(context.state_dir)), "jails")
+    state.own_uid = own_uid(context.run_dir, jails, state.own_uid)
+    return own_user(context.sandbox_id, state.own_uid, (KVM,) if state.accelerator == "kvm" else ())
+
+
+def late_user(machine: vmm.Vm, config: HypervisorConfig, user: User | None, pieces: list[Part]) -> User | None:
+    """The user that QEMU becomes by itself, after it has opened what it takes by name only; None where it starts as that user.
+
+    Only a sandbox's own user needs that, and only where it may not open by itself what the task's user may: a kernel, memory in a file, a device
+    node. Nothing of the guest has run by then.
+    """
+    if user is None or not user.is_own:
+        return None
+    copied = "r" if tuple(machine.state.qemu_version) >= READS_PRIVATELY else "rw"
+    files = [
+        (config.hypervisor_path, "x"),
+        (config.kernel_path, "r"),
+        (config.initrd_path or config.initramfs_path, "r"),
+        (config.firmware_path, "r"),
+        (config.entropy_source, "r"),
+        (KVM if machine.state.accelerator == "kvm" else "", "rw"),
+        (config.file_backed_mem_root_dir, "rwx"),
+        ("/dev/hugepages" if config.huge_pages else "", "rwx"),
+        (config.memory_path if config.boot_to_be_template else "", "rw"),
+        (config.memory_path if config.boot_from_template else "", copied),
+        (
+            config.image_path if cmdline.image_driver(config) in cmdline.IMAGE_AS_MEMORY else "",
+            "r" if cmdline.image_driver(config) == "nvdimm" else copied,
+        ),
+        (machine.context.run_dir, "x"),
+        *(
+            (part.properties["mem-path"], "r" if part.properties.get("readonly") else "rw")
+            for part in pieces
+            if part.type == "memory-backend-file"
+        ),
+        *(("/dev/vfio", "none") for part in pieces if part.type == "vfio-pci"),
+    ]
+    return user if any(path and (modes == "none" or not may_use(user, path, modes)) for path, modes in files) else None
+
+
+def open_image(config: HypervisorConfig) -> int:
+    """The image opened for QEMU, where it takes a descriptor of it; -1 where there is none.
+
+    :raises AssetError: it cannot be opened, or names other files
+    """
+    if not config.image_path or config.initrd_path or cmdline.image_driver(config) in cmdline.IMAGE_AS_MEMORY:
+        return -1
+    from ...host import qcow2
+
+    descriptor = qcow2.open_disk(config.image_path, True, "image_path", "image")
+    try:
+        qcow2.check_open_image(descriptor, config.image_path, config.image_format, "image_path")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def command_line(
+    machine: vmm.Vm,
+    config: HypervisorConfig,
+    fds: tuple[int, ...] = (-1, -1, -1, -1),
+    pieces: list[Part] | None = None,
+    description: dict[str, Any] | None = None,
+    image: int = -1,
+    drops: User | None = None,
+) -> list[str]:
+    """The whole command line, program first; with a saved VM's description, one that waits for its state.
+
+    :param image: descriptor of the image
+    :param drops: whom QEMU becomes after it has opened its files
+    :raises ConfigError: it cannot be built
+    """
+    plan = dataclasses.replace(
+        _vm_plan(machine, config, fds, pieces, description),
+        image_fd=image,
+        becomes=f"{drops.uid}:{drops.gid}" if drops else "",
+    )
+    plan.run_with = tuple(machine.state.qemu_version) >= RUN_WITH
+    return [config.hypervisor_path, *cmdline.command_line(plan, dialect_for(tuple(machine.state.qemu_version)))]
+
+
+def machine_digest(machine: vmm.Vm, config: HypervisorConfig, description: dict[str, Any] | None = None) -> str:
+    """A digest of the command line without what tells one VM from another: a template's and its clones' are the same."""
+    files = {
+        name: f"/{name}" for name in ("kernel_path", "initrd_path", "image_path", "initramfs_path", "firmware_path")
+    }
+    given = {name: path for name, path in files.items() if getattr(config, name)}
+    alike = dataclasses.replace(config, **given, boot_to_be_template=False, boot_from_template=False, memory_path="")  # type: ignore[arg-type]
+    plan = _vm_plan(machine, alike, (-1, -1, -1, -1), None, description)
+    plan = dataclasses.replace(
+        plan, sandbox_id="", uuid="", pidfile="", console_log="", events="", host_khz=0, incoming=False
+    )
+    words = cmdline.command_line(plan, dialect_for(tuple(machine.state.qemu_version)))
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()
+
+
+def _vm_plan(
+    machine: vmm.Vm,
+    config: HypervisorConfig,
+    fds: tuple[int, ...],
+    pieces: list[Part] | None,
+    description: dict[str, Any] | None,
+) -> cmdline.VmPlan:
+    state = machine.state
+    kind = machine_named(config.hypervisor_machine_type)
+    if description is None:
+        state.bridges = _bridges(config, kind, state.bridges)
+    else:
+        config = dataclasses.replace(
+            config, num_vcpus=state.boot_vcpus, memory_size=state.boot_memory_mb, max_memory_mb=state.max_memory_mb
+        )
+    return cmdline.VmPlan(
+        sandbox_id=machine.context.sandbox_id,
+        uuid=state.uuid,
+        config=config,
+        machine=kind,
+        accelerator=state.accelerator or "tcg",
+        pidfile=machine.context.run_path(vmm.PIDFILE),
+        console_log=machine.context.run_path(vmm.CONSOLE_LOG),
+        bridges=state.bridges,
+        monitor_fds=(fds[0], fds[1]),
+        console_fd=fds[2],
+        agent_fd=fds[3],
+        events=machine.context.run_path(vmm.EVENTS),
+        host_khz=read_cpu_khz(machine.context.cpuinfo),
+        image_partitioned=is_partitioned(config.image_asset_path()),
+        image_size=size_of(config.image_asset_path()),
+        image_mapped=bool(dax_offset(config.image_asset_path())),
+        incoming=description is not None,
+        hotplugged_vcpus=(description or {}).get("hotplugged_vcpus") or [],
+        dimms=(description or {}).get("dimms") or [],
+        parts=pieces or [],
+        shared_memory=state.shared_memory,
+        generation_id=state.generation_id,
+        reads_privately=tuple(state.qemu_version) >= READS_PRIVATELY,
+    )
+
+
+def _served_by_others(config: HypervisorConfig, devices: list[Device]) -> bool:
+    """Does another process on the host have to see the guest's memory?"""
+    if not devices:
+        return False
+    from .devices import host_resources
+
+    return any(host_resources.needs_shared_memory(device, config) for device in devices)
+
+
+def _choose_accelerator(machine: vmm.Vm, config: HypervisorConfig) -> None:
+    state = machine.state
+    if config.accelerator in ("kvm", "tcg"):
+        state.accelerator, state.accelerator_reason = config.accelerator, "the task says so"
+        return
+    architecture = machine_named(config.hypervisor_machine_type).architecture
+    if not architecture.is_native:
+        state.accelerator, state.accelerator_reason = "tcg", f"the guest is {architecture.name}, which this host is not"
+        return
+    from .accelerator import choose
+
+    verdict = choose(config.hypervisor_path, os.path.dirname(machine.context.run_dir), config.kernel_asset_path())
+    state.accelerator, state.accelerator_reason = verdict.accelerator, verdict.reason
+
+
+def _bridges(config: HypervisorConfig, kind: Machine, recorded: list[bridges.Bridge]) -> list[bridges.Bridge]:
+    """The bridges and root ports that the configuration asks for, with what the recorded ones hold."""
+    if not kind.has_bridges:
+        return []
+    wanted = bridges.make_bridges(config.default_bridges, kind.bridge_type)
+    return bridges.rearranged(bridges.with_root_ports(wanted, config.root_ports), recorded)
+
+
+def _parts(machine: vmm.Vm, config: HypervisorConfig, devices: list[Device], sides: list[HostSide]) -> list[Part]:
+    """The parts of the devices that are there from the start; what is opened for them is added to `sides`."""
+    wanted: set[str] = set()
+    if devices:  # A VM without any is spared the import of all their kinds.
+        from ...options.devices import device_id
+
+        wanted = {device_id(device) for device in devices}
+    for bridge in machine.state.bridges:
+        bridge.slots = {slot: name for slot, name in bridge.slots.items() if name in wanted}
+    if not devices:
+        return []
+    from .devices import hotplug, objects
+
+    pieces: list[Part] = []
+    for device in devices:
+        place = hotplug.place(machine, config, device, hot=False)
+        side = hotplug.open_side(machine, config, device)
+        sides.append(side)
+        pieces += side.inherited_files(hotplug.file_name(device))
+        pieces += objects.parts_of(device, place, config.block_device_driver, side.by_number())
+    return pieces

@@ -1,0 +1,280 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a task's options to a SandboxSpec, and the argument specs of the modules, made from the options' declarations."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError, HypervisorError
+from ..records.layout import RUN_ROOT, STATE_ROOT, clean_path, id_text, validate_id
+from .config import checked_value
+from .declarations import Option
+from .device_suboptions import DEVICE_SUBOPTIONS
+from .kernel_params import split_quoted_words
+from .spec import DISRUPTIONS, STATES, SandboxSpec, declared_options
+
+if TYPE_CHECKING:
+    from ..engine.template_building import TemplateSpec
+
+#: The drivers a task may choose.
+DRIVERS = ("qemu", "firecracker", "acrn", "mock")
+
+#: Options of which zero is not a size. In a record and a configuration file zero means that nobody gave one.
+AT_LEAST_ONE = ("vcpus", "memory_mb")
+
+#: The longest limit of time, a week in seconds.
+MOST_SECONDS = 604800
+
+DIRECTORY_SPEC: dict[str, dict[str, Any]] = {
+    "state_dir": {"type": "path", "default": STATE_ROOT},
+    "run_dir": {"type": "path", "default": RUN_ROOT},
+}
+
+TIMEOUT_SPEC: dict[str, dict[str, Any]] = {
+    "start_timeout": {"type": "int", "default": 60},
+    "stop_timeout": {"type": "int", "default": 10},
+    "save_timeout": {"type": "int", "default": 300},
+    "lock_timeout": {"type": "int", "default": 60},
+}
+
+
+def option_spec(declared: Option) -> dict[str, Any]:
+    """The argument spec of one option. There is no default: an option that is not given stays as it is."""
+    spec: dict[str, Any] = {"type": declared.type}
+    if declared.type == "list":
+        # Ansible would split a string at its commas, and "console=ttyS0,115200" has one.
+        spec["type"] = "raw"
+    if declared.aliases:
+        spec["aliases"] = list(declared.aliases)
+    if declared.choices:
+        spec["choices"] = list(declared.choices)
+    return spec
+
+
+def sandbox_item_spec() -> dict[str, dict[str, Any]]:
+    """What can be said of one sandbox."""
+    spec: dict[str, dict[str, Any]] = {
+        "id": {"type": "str", "required": True, "aliases": ["name"]},
+        "state": {"type": "str", "choices": list(STATES)},
+        "hypervisor": {"type": "str", "choices": list(DRIVERS)},
+        "config_file": {"type": "path"},
+        "disruption": {"type": "str", "choices": list(DISRUPTIONS), "default": "none"},
+        "wait_for": {"type": "raw"},
+        "wait_timeout": {"type": "int", "default": 60},
+        "devices": {"type": "list", "elements": "dict", "options": DEVICE_SUBOPTIONS},
+        **TIMEOUT_SPEC,
+    }
+    for name, declared in declared_options().items():
+        spec[name] = option_spec(declared)
+    return spec
+
+
+def sandbox_argument_spec() -> dict[str, dict[str, Any]]:
+    """The argument spec of `kata_sandbox`."""
+    return {**sandbox_item_spec(), **DIRECTORY_SPEC}
+
+
+def device_argument_spec() -> dict[str, dict[str, Any]]:
+    """The argument spec of `kata_device`."""
+    return {
+        "sandbox": {"type": "str", "required": True},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "disruption": {"type": "str", "choices": ["none", "restart"], "default": "none"},
+        **DEVICE_SUBOPTIONS,
+        **TIMEOUT_SPEC,
+        **DIRECTORY_SPEC,
+    }
+
+
+def parse_device_spec(params: Mapping[str, Any]) -> SandboxSpec:
+    """The options of `kata_device` as a wish about its sandbox.
+
+    :raises ConfigError: one of them cannot be right, whatever the host is like
+    """
+    from .device_options import check_devices, validate_device_id
+
+    options = {name: params[name] for name in ("disruption", *TIMEOUT_SPEC, *DIRECTORY_SPEC) if name in params}
+    spec = parse_spec({"id": params["sandbox"], **options})
+    device = None
+    if params.get("state") != "absent":
+        (device,) = check_devices([{name: params.get(name) for name in DEVICE_SUBOPTIONS}], spec.id, alone=True)
+    spec.device_changes = {validate_device_id(params["id"], "id"): device}
+    return spec
+
+
+@contextlib.contextmanager
+def errors_of_one_device(params: Mapping[str, Any]) -> Iterator[None]:
+    """Errors about `kata_sandbox`'s option `devices` name the option of `kata_device` that has the value, else its `id`."""
+    try:
+        yield
+    except HypervisorError as problem:
+        if problem.option == "devices":
+            names = [
+                name
+                for name in DEVICE_SUBOPTIONS
+                if name != "type" and params.get(name) is not None and params[name] == problem.wanted
+            ]
+            problem.option = names[0] if names else "id"
+            problem.wanted = problem.wanted if names else params["id"]
+        raise
+
+
+def template_argument_spec() -> dict[str, dict[str, Any]]:
+    """The argument spec of `kata_template`."""
+    sandbox = sandbox_item_spec()
+    for name in ("state", "disruption", "template", "autostart"):
+        del sandbox[name]
+    return {
+        **sandbox,
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "memory_dir": {"type": "path"},
+        "force": {"type": "bool", "default": False},
+        **DIRECTORY_SPEC,
+    }
+
+
+def parse_template_spec(params: Mapping[str, Any]) -> TemplateSpec:
+    """The options of `kata_template` as a wish.
+
+    :raises ConfigError: one of them cannot be right, whatever the host is like
+    """
+    from ..engine.template_building import TemplateSpec
+
+    state = "absent" if params.get("state") == "absent" else "saved"
+    # A template is never woken, so nothing about it can be disrupted.
+    spec = parse_spec({**params, "state": state, "disruption": "recreate"})
+    memory_dir = params.get("memory_dir")
+    if memory_dir is not None:
+        with _named(spec.id):
+            memory_dir = clean_path(memory_dir, "memory_dir")
+    return TemplateSpec(**vars(spec), memory_dir=memory_dir, force=bool(params.get("force")))
+
+
+def parse_spec(params: Mapping[str, Any]) -> SandboxSpec:
+    """The task's options as a SandboxSpec.
+
+    :raises ConfigError: one of them cannot be right, whatever the host is like
+    """
+    sandbox = validate_id(id_text(params["id"]))
+    with _named(sandbox):
+        limits: dict[str, Any] = {
+            name: _seconds(name, params.get(name), spec["default"]) for name, spec in TIMEOUT_SPEC.items()
+        }
+        hypervisor, options = params.get("hypervisor"), _given(params)
+        if params.get("config_file") and params.get("state") != "absent":
+            hypervisor, options = _with_config_file(
+                clean_path(params["config_file"], "config_file"), hypervisor, options
+            )
+        return SandboxSpec(
+            id=sandbox,
+            state=params.get("state"),
+            hypervisor=hypervisor,
+            options=options,
+            devices=_devices(params, sandbox),
+            disruption=params.get("disruption") or "none",
+            wait_for=_wait_for(params),
+            state_dir=clean_path(params.get("state_dir") or STATE_ROOT, "state_dir"),
+            run_dir=clean_path(params.get("run_dir") or RUN_ROOT, "run_dir"),
+            **limits,
+        )
+
+
+@contextlib.contextmanager
+def _named(sandbox: str) -> Iterator[None]:
+    """Errors about options name the sandbox."""
+    try:
+        yield
+    except ConfigError as problem:
+        problem.sandbox = sandbox
+        raise
+
+
+def _given(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of HypervisorConfig that were given, each a value that it can have."""
+    options = {}
+    for name, declared in declared_options().items():
+        value = params.get(name)
+        if value is None:
+            continue
+        if declared.type == "list":
+            value = words(name, value)
+        options[name] = checked_value(declared, value, 1 if name in AT_LEAST_ONE else 0)
+    return options
+
+
+def _with_config_file(path: str, hypervisor: str | None, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """What a Kata configuration file says, and over it what the task says.
+
+    :raises HostError: the task is root's, and another user could have written the file
+    """
+    from .kata_toml import load_kata_toml
+
+    if os.geteuid() == 0:
+        from ..untrusted.files import check_parents
+
+        # It names programs that run as root, and files that the guest gets.
+        check_parents(path, "config_file", shared_groups=True)
+    file = load_kata_toml(path, replaced=options)
+    return hypervisor or file.hypervisor_type, {**file.task_options(), **options}
+
+
+def words(name: str, value: Any) -> list[str]:
+    """Words that were given as one string, split at white space outside of double quotes, or as a list of words.
+
+    :raises ConfigError: it is neither, or a word of the list has white space outside of double quotes
+    """
+    if isinstance(value, str):
+        return split_quoted_words(value)
+    if not isinstance(value, list):
+        raise ConfigError("this must be a string or a list of words", option=name, wanted=value)
+    result = []
+    for word in value:
+        if isinstance(word, bool) or not isinstance(word, (str, int, float)):
+            fix = (
+                "Put it in quotes: YAML reads true, yes, on and their opposites as values, not as text."
+                if isinstance(word, bool)
+                else ""
+            )
+            raise ConfigError("each word of this list must be text or a number", option=name, wanted=word, fix=fix)
+        result.append(str(word))
+        if [result[-1]] != split_quoted_words(result[-1]):
+            raise ConfigError(
+                "a word of this list must not be empty or have blanks outside of double quotes",
+                option=name,
+                wanted=word,
+                fix="Give each word as an item.",
+            )
+    return result
+
+
+def _devices(params: Mapping[str, Any], sandbox: str) -> list[dict[str, Any]] | None:
+    if params.get("devices") is None:
+        return None
+    from .device_options import check_devices
+
+    return check_devices(params["devices"], sandbox)
+
+
+def _wait_for(params: Mapping[str, Any]) -> dict[str, Any] | None:
+    if not params.get("wait_for"):
+        return None
+    from ..engine.waiting import DEFAULT_TIMEOUT, parse_wait_for
+
+    return parse_wait_for(params["wait_for"], params.get("wait_timeout") or DEFAULT_TIMEOUT)
+
+
+def _seconds(name: str, value: Any, default: float) -> float:
+    """A limit of time in seconds.
+
+    :raises ConfigError: it is not a number, or out of range
+    """
+    seconds = default if value is None else value
+    least = 0 if name == "stop_timeout" else 1
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not least <= seconds <= MOST_SECONDS:
+        raise ConfigError(f"this must be a number of seconds from {least} to {MOST_SECONDS}", option=name, wanted=value)
+    return float(seconds)

@@ -1,0 +1,104 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a task asks for, and the way between options by name and a HypervisorConfig."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import ConfigError
+from ..records.layout import RUN_ROOT, STATE_ROOT, SandboxLayout
+from .config import HypervisorConfig
+from .declarations import Cost, Option, options_of
+from .kernel_params import deserialize_params, serialize_params
+
+STATES = ("absent", "present", "started", "paused", "stopped", "saved", "restarted")
+
+#: What a task may do to reach its goal, mildest first.
+DISRUPTIONS = ("none", "restart", "recreate")
+
+DEFAULT_HYPERVISOR = "qemu"
+
+
+@dataclasses.dataclass
+class SandboxSpec:
+    """What one task says about one sandbox. None means that it says nothing.
+
+    :param options: options of HypervisorConfig that were given, by option name; `kernel_params` is a list of words
+    :param devices: the whole list of devices the sandbox shall have (see `device_options.py`)
+    :param device_changes: by id, single devices that it shall have, or shall not (None); the others stay, and a sandbox that is not
+        there is not made
+    :param disruption: one of DISRUPTIONS
+    :param wait_for: see `waiting.py`
+    :param start_timeout: seconds for the VMM to answer
+    :param stop_timeout: seconds the guest gets to shut down by itself; 0 does not ask it
+    :param save_timeout: seconds to save or restore
+    :param lock_timeout: seconds to wait for another task that works on the same sandbox
+    """
+
+    id: str
+    state: str | None = None
+    hypervisor: str | None = None
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    devices: list[dict[str, Any]] | None = None
+    device_changes: dict[str, dict[str, Any] | None] | None = None
+    disruption: str = "none"
+    wait_for: dict[str, Any] | None = None
+    start_timeout: float = 60
+    stop_timeout: float = 10
+    save_timeout: float = 300
+    lock_timeout: float = 60
+    state_dir: str = STATE_ROOT
+    run_dir: str = RUN_ROOT
+
+    def layout(self) -> SandboxLayout:
+        """Where the sandbox keeps its files."""
+        return SandboxLayout(self.id, self.state_dir, self.run_dir)
+
+
+def declared_options() -> dict[str, Option]:
+    """The options of HypervisorConfig, by name."""
+    return {declared.name: declared for declared in options_of(HypervisorConfig)}
+
+
+def creation_defaults(hypervisor: str) -> dict[str, Any]:
+    """What a new sandbox gets for options nobody gave; a driver fills in more."""
+    return {
+        name: declared.default
+        for name, declared in declared_options().items()
+        if declared.default is not None and declared.cost_for(hypervisor) is not Cost.UNSUPPORTED
+    }
+
+
+def make_config(options: Mapping[str, Any]) -> HypervisorConfig:
+    """The configuration made of options by name.
+
+    :raises ConfigError: one of them is none
+    """
+    config = HypervisorConfig()
+    declared = declared_options()
+    for name, value in options.items():
+        if name not in declared:
+            raise ConfigError("there is no such option", option=name, wanted=value)
+        is_list = declared[name].type == "list"
+        setattr(config, declared[name].attribute, deserialize_params(value) if is_list else value)
+    return config
+
+
+def options_from(config: HypervisorConfig) -> dict[str, Any]:
+    """The options by name that a configuration says something about (zero and empty say nothing)."""
+    options = {}
+    for name, declared in declared_options().items():
+        value = getattr(config, declared.attribute)
+        if value:
+            options[name] = serialize_params(value) if declared.type == "list" else value
+    return options
+
+
+def zero_of(name: str) -> Any:
+    """The value of an option that nobody has said anything about."""
+    value = getattr(HypervisorConfig(), declared_options()[name].attribute)
+    return [] if isinstance(value, list) else value
