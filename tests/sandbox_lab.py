@@ -12,7 +12,7 @@ import shutil
 import sys
 from typing import Any, Callable
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.engine.sandbox import converge, observe_only
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.converge import converge, observe_only
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Capabilities, Context, Hypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.mock import MockHypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import parse_spec

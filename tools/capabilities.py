@@ -20,11 +20,8 @@ checkout.make_importable()
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor  # noqa: E402
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Capabilities, Context  # noqa: E402
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api.dialect import (  # noqa: E402
-    FEATURES,
-    HOLES,
-    shown,
-)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import vulnerabilities  # noqa: E402
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api.dialect import FEATURES, shown  # noqa: E402
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api.endpoints import find  # noqa: E402
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig  # noqa: E402
 
@@ -146,7 +143,7 @@ def page() -> str:
         lines.append(f"| {what} | {shown(since)} |")
     lines += ["", "## Versions of Firecracker that are refused", ""]
     lines += ["Unless `allow_vulnerable_vmm` is set.", "", "| hole | versions | when | what |", "|---|---|---|---|"]
-    for hole in HOLES:
+    for hole in vulnerabilities.VULNERABILITIES:
         ranges = ", ".join(f"{shown(first)} to before {shown(repaired)}" for first, repaired in hole.ranges)
         lines.append(f"| {hole.name} | {ranges} | {hole.when or 'always'} | {hole.what} |")
     return "\n".join(lines) + "\n"

@@ -4,7 +4,7 @@
 """The one family of errors: what was wanted, what was answered, and what to do next.
 
 Nothing below the modules calls `fail_json`; it raises one of these, so that many sandboxes can be converged with one of them failing. A module
-turns an error into its result with `errors_told_by`.
+turns an error into its result with `fail_on_error`.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ class HypervisorError(Exception):
         self.answer = answer
         self.log = log
         self.fix = fix
+        #: Whether the engine has added the sandbox and the log.
+        self.explained = False
 
     def __str__(self) -> str:
         parts = [f"sandbox {self.sandbox}: {self.message}" if self.sandbox else self.message]
@@ -146,7 +148,7 @@ class LockTimeout(StoreError):
 
 
 @contextlib.contextmanager
-def errors_told_by(module: Any) -> Iterator[None]:
+def fail_on_error(module: Any) -> Iterator[None]:
     """Ansible's module ends with the error that comes out of this block.
 
     :param module: an `AnsibleModule`

@@ -225,12 +225,14 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, errors_told_by
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, fail_on_error
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vulnerabilities import (
+    refuse_vulnerable,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import (
     AssetStore,
     Check,
     Wanted,
-    refuse_vulnerable,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.downloads import Unfinished
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.sources import Checksum, fetch_from
@@ -285,7 +287,7 @@ def present(options: dict[str, Any], store: AssetStore, check_mode: bool) -> dic
         )
     most = _most(options["max_size_mb"])
     if not options["allow_vulnerable"]:
-        refuse_vulnerable(store.name, version, wanted)
+        refuse_vulnerable(store.name, version, any(file.dest == "jailer" for file in wanted))
     fetch = fetch_from(
         filled["url"], options["src"] or "", options["root"], checksum, options["download_seconds"], access
     )
@@ -353,7 +355,7 @@ def main() -> None:
     if not options["verify"] and not options["checksum"]:
         module.warn(f"Nothing tells whether {options['name']} is what it should be: verify is false.")
     try:
-        with errors_told_by(module):
+        with fail_on_error(module):
             store = AssetStore(options["root"], options["name"])
             before = {"current": store.current(), "versions": store.versions()}
             only_looks = module.check_mode or (options["state"] == "absent" and not os.path.isdir(store.directory))

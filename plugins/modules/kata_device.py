@@ -93,8 +93,8 @@ sandbox:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.engine.sandbox import converge
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.converge import converge
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import fail_on_error
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import (
     device_argument_spec,
     errors_of_one_device,
@@ -107,7 +107,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=device_argument_spec(), required_if=[("state", "present", ["type"])], supports_check_mode=True
     )
-    with errors_told_by(module), errors_of_one_device(module.params):
+    with fail_on_error(module), errors_of_one_device(module.params):
         result = converge(parse_device_spec(module.params), module.check_mode)
     devices = result["sandbox"].get("devices", [])
     device = next((device for device in devices if device["id"] == module.params["id"]), None)

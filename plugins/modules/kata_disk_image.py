@@ -94,7 +94,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, errors_told_by
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, fail_on_error
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.built_files import IMAGE_SPEC, BuiltFile
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.dax import with_header
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.disk_image import (
@@ -150,7 +150,7 @@ def main() -> None:
         required_if=[("state", "present", ["src", "src_format"])],
         supports_check_mode=True,
     )
-    with errors_told_by(module):
+    with fail_on_error(module):
         result = converge(module.params, module.check_mode)
     module.exit_json(**result)
 

@@ -96,8 +96,11 @@ def main() -> None:
     )
     copy = EngineCopy(module.params["digest"])
     if module.params["archive"] and not copy.is_usable():
+        # Imported here, since hardly any task installs a copy.
+        from ansible_collections.kata.hypervisor.plugins.module_utils.delivery.engine_installation import install
+
         try:
-            copy.install(module.params["archive"])
+            install(copy, module.params["archive"])
         except (OSError, ValueError) as problem:
             module.exit_json(changed=False, engine_missing=True, can_install=False, reason=str(problem))
     if not copy.is_usable():

@@ -151,7 +151,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import fail_on_error
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.host_facts import gather
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import DIRECTORY_SPEC
 
@@ -168,15 +168,17 @@ def main() -> None:
     }
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True)
     wish = module.params
-    with errors_told_by(module):
+    with fail_on_error(module):
         facts = gather(
             wish["run_dir"],
             wish["state_dir"],
-            wish["qemu_paths"],
+            {
+                "qemu": wish["qemu_paths"],
+                "firecracker": wish["firecracker_paths"],
+                "acrn": wish["acrn_dm_paths"],
+            },
             wish["kernel_path"] or "",
             wish["probe"],
-            wish["firecracker_paths"],
-            wish["acrn_dm_paths"],
         )
     module.exit_json(changed=False, host=facts)
 

@@ -118,7 +118,7 @@ missing_modules:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import fail_on_error
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.initrd import (
     FILES_SPEC,
     ExtraFile,
@@ -155,7 +155,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     options = module.params
-    with errors_told_by(module):
+    with fail_on_error(module):
         built = build_initrd(
             init=options["init"],
             busybox=options["busybox"] or "",

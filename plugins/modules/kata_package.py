@@ -108,7 +108,7 @@ actions:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import fail_on_error
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.packages import PackageStore
 
 
@@ -124,7 +124,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     options = module.params
-    with errors_told_by(module):
+    with fail_on_error(module):
         store = PackageStore(options["root"])
         result = store.converge(options["name"], options["state"], options["follow"], check_mode=module.check_mode)
     module.exit_json(**result)

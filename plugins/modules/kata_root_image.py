@@ -131,7 +131,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import fail_on_error
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.built_files import IMAGE_SPEC, BuiltFile
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.initrd import FILES_SPEC, ExtraFile
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.root_image import (
@@ -189,7 +189,7 @@ def main() -> None:
         required_if=[("state", "present", ["suite"])],
         supports_check_mode=True,
     )
-    with errors_told_by(module):
+    with fail_on_error(module):
         result = converge(module.params, module.check_mode)
     module.exit_json(**result)
 

@@ -305,15 +305,16 @@ fix:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.engine.sandbox import converge
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.converge import converge
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import fail_on_error
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import HYPERVISORS
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import parse_spec, sandbox_argument_spec
 
 
 def main() -> None:
     """Bring one sandbox to what the task asks for."""
-    module = AnsibleModule(argument_spec=sandbox_argument_spec(), supports_check_mode=True)
-    with errors_told_by(module):
+    module = AnsibleModule(argument_spec=sandbox_argument_spec(HYPERVISORS), supports_check_mode=True)
+    with fail_on_error(module):
         result = converge(parse_spec(module.params), module.check_mode)
     module.exit_json(**result)
 

@@ -100,8 +100,9 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.batch import OBSERVED_STATES, observe_many
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import DIRECTORY_SPEC, DRIVERS
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import fail_on_error
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import HYPERVISORS
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import DIRECTORY_SPEC
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.spec import SandboxSpec
 
 
@@ -111,13 +112,13 @@ def main() -> None:
     argument_spec: dict[str, Any] = {
         "ids": {"type": "list", "elements": "str", "default": ["*"], "aliases": ["id", "name"]},
         "states": {**every, "choices": list(OBSERVED_STATES), "aliases": ["state"]},
-        "hypervisors": {**every, "choices": list(DRIVERS), "aliases": ["hypervisor"]},
+        "hypervisors": {**every, "choices": list(HYPERVISORS), "aliases": ["hypervisor"]},
         **DIRECTORY_SPEC,
     }
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True)
     wish = module.params
     where = SandboxSpec("any", state_dir=wish["state_dir"], run_dir=wish["run_dir"])
-    with errors_told_by(module):
+    with fail_on_error(module):
         sandboxes = observe_many(where, wish["ids"], wish["states"], wish["hypervisors"])
     module.exit_json(changed=False, sandboxes=sandboxes)
 

@@ -101,7 +101,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.batch import PARALLEL, converge_many, summary
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import fail_on_error
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import HYPERVISORS
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import (
     DIRECTORY_SPEC,
     parse_spec,
@@ -112,13 +113,13 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments 
 def main() -> None:
     """Bring many sandboxes to what the task asks for."""
     argument_spec: dict[str, Any] = {
-        "sandboxes": {"type": "list", "elements": "dict", "required": True, "options": sandbox_item_spec()},
+        "sandboxes": {"type": "list", "elements": "dict", "required": True, "options": sandbox_item_spec(HYPERVISORS)},
         "parallel": {"type": "int", "default": PARALLEL},
         **DIRECTORY_SPEC,
     }
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True)
     directories = {name: module.params[name] for name in DIRECTORY_SPEC}
-    with errors_told_by(module):
+    with fail_on_error(module):
         specs = [parse_spec({**item, **directories}) for item in module.params["sandboxes"]]
         results = converge_many(specs, module.check_mode, module.params["parallel"])
     result = summary(results)

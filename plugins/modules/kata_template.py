@@ -170,7 +170,8 @@ template:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.template_building import converge_template
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import fail_on_error
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import HYPERVISORS
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import (
     parse_template_spec,
     template_argument_spec,
@@ -179,8 +180,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments 
 
 def main() -> None:
     """Make a template, or remove it."""
-    module = AnsibleModule(argument_spec=template_argument_spec(), supports_check_mode=True)
-    with errors_told_by(module):
+    module = AnsibleModule(argument_spec=template_argument_spec(HYPERVISORS), supports_check_mode=True)
+    with fail_on_error(module):
         result = converge_template(parse_template_spec(module.params), module.check_mode)
     module.exit_json(**result)
 

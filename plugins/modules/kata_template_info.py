@@ -46,7 +46,7 @@ templates:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.template_building import list_templates
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import fail_on_error
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import DIRECTORY_SPEC
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.spec import SandboxSpec
 
@@ -55,7 +55,7 @@ def main() -> None:
     """List the templates of this host."""
     module = AnsibleModule(argument_spec=dict(DIRECTORY_SPEC), supports_check_mode=True)
     where = SandboxSpec("any", state_dir=module.params["state_dir"], run_dir=module.params["run_dir"])
-    with errors_told_by(module):
+    with fail_on_error(module):
         templates = list_templates(where)
     module.exit_json(changed=False, templates=templates)
 

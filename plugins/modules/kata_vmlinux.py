@@ -54,7 +54,7 @@ size:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import errors_told_by
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import fail_on_error
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.vmlinux import install_vmlinux
 
 
@@ -64,7 +64,7 @@ def main() -> None:
         argument_spec={"src": {"type": "path", "required": True}, "dest": {"type": "path", "required": True}},
         supports_check_mode=True,
     )
-    with errors_told_by(module):
+    with fail_on_error(module):
         result = install_vmlinux(module.params["src"], module.params["dest"], module.check_mode)
     module.exit_json(**result)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from guest_shell import GuestShell
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.engine.sandbox import converge
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.converge import converge
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.template_building import converge_template
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import (
     parse_device_spec,

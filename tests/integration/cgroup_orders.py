@@ -29,7 +29,7 @@ def check_order(lab: VmmLab, order: tuple[bool, bool]) -> None:
     parents = []
     for number, with_settings in enumerate(order):
         lab.start(f"s{number}", **({"jailer_cgroups": [setting]} if with_settings else {}))
-        jail = firecracker_driver(lab, f"s{number}").vm.state.jail
+        jail = firecracker_driver(lab, f"s{number}").vmm.state.jail
         assert jail is not None and bool(jailer.cgroups(jail)) == with_settings
         parents.append(base / jail.cgroup_parent)
     for number in (0, 1):

@@ -22,7 +22,7 @@ sys.path.insert(0, str(HERE))
 from guest_assets import Assets, guest_assets  # noqa: E402
 from guest_shell import GuestShell  # noqa: E402
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.engine.sandbox import converge, observe_only  # noqa: E402
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.converge import converge, observe_only  # noqa: E402
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import parse_device_spec, parse_spec  # noqa: E402
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.spec import SandboxSpec  # noqa: E402
 

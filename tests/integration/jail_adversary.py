@@ -193,7 +193,7 @@ def attacked(lab: Any, rounds: int, seed: int = 1) -> dict[str, int]:
     (canary / "pid").write_text(str(innocent.pid))
     lab.start("victim", devices=[{"id": "vs", "type": "vsock", "cid": 7}])
     victim = lab.driver("victim")
-    victim_pid, victim_root = victim.pid(), victim.vm.state.jail.root
+    victim_pid, victim_root = victim.pid(), victim.vmm.state.jail.root
     targets = [
         *(str(canary / name) for name in (".", "memory", "file", "pid")),
         "/etc/shadow",

@@ -11,14 +11,15 @@ import pathlib
 import pytest
 from vmm_lab import DOUBLES, FIRECRACKER, JAILER, double_only
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import facts as acrn_facts
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import start
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.common import vmm_facts
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import facts as firecracker_facts
 
 
 def test_firecracker_and_the_jailer_beside_it(tmp_path: pathlib.Path) -> None:
     for name, program in (("firecracker", FIRECRACKER), ("jailer", JAILER)):
         (tmp_path / name).symlink_to(program)
-    (facts,) = vmm_facts.firecrackers([str(tmp_path / "firecracker")])
+    (facts,) = firecracker_facts.firecrackers([str(tmp_path / "firecracker")])
     assert facts["version"].startswith("1.") and facts["known_holes"] == []
     assert facts["usable"] is os.access("/dev/kvm", os.R_OK | os.W_OK)
     assert facts["capabilities"]["pause"] and not facts["capabilities"]["block_device_hotplug"]
@@ -27,7 +28,7 @@ def test_firecracker_and_the_jailer_beside_it(tmp_path: pathlib.Path) -> None:
 
 
 def test_no_rights_to_kvm_are_told() -> None:
-    facts = vmm_facts.firecracker_facts(FIRECRACKER, "/nowhere/kvm")
+    facts = firecracker_facts.firecracker_facts(FIRECRACKER, "/nowhere/kvm")
     assert not facts["usable"] and facts["reason"] == "/nowhere/kvm cannot be opened"
 
 
@@ -45,7 +46,7 @@ def test_known_holes_are_told(
 ) -> None:
     monkeypatch.setenv("FIRECRACKER_DOUBLE_VERSION", version)
     (tmp_path / "kvm").touch()
-    facts = vmm_facts.firecracker_facts(FIRECRACKER, str(tmp_path / "kvm"))
+    facts = firecracker_facts.firecracker_facts(FIRECRACKER, str(tmp_path / "kvm"))
     assert (facts["version"], facts["usable"], facts["jailer"]["usable"]) == (version, usable, jailed)
     assert [hole["name"] for hole in [*facts["known_holes"], *facts["jailer"]["known_holes"]]] == holes
     assert usable or "allow_vulnerable_vmm" in facts["reason"]
@@ -54,18 +55,18 @@ def test_known_holes_are_told(
 @pytest.mark.parametrize("version", ["2.5", "3.4"])
 def test_acrn(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
     monkeypatch.setenv("ACRN_DOUBLE_VERSION", version)
-    (facts,) = vmm_facts.acrns([str(DOUBLES / "acrn-dm")])
+    (facts,) = acrn_facts.acrns([str(DOUBLES / "acrn-dm")])
     assert facts["version"].startswith(version) and facts["vms_are_known_by"] == (
         "uuid" if version == "2.5" else "name"
     )
     assert not facts["usable"] and "this host does not run on ACRN" in facts["reason"]
     monkeypatch.setattr(start, "HSM_DEVICES", ("/dev/null",))
-    assert vmm_facts.acrn_facts(str(DOUBLES / "acrn-dm"))["usable"]
-    assert vmm_facts.acrn_facts(str(DOUBLES / "acrnctl"))["reason"]
+    assert acrn_facts.acrn_facts(str(DOUBLES / "acrn-dm"))["usable"]
+    assert acrn_facts.acrn_facts(str(DOUBLES / "acrnctl"))["reason"]
 
 
 def test_what_is_none_is_told() -> None:
     assert [
         facts["usable"]
-        for facts in (*vmm_facts.firecrackers(["/bin/true", "/nowhere"]), *vmm_facts.acrns(["/bin/true"]))
+        for facts in (*firecracker_facts.firecrackers(["/bin/true", "/nowhere"]), *acrn_facts.acrns(["/bin/true"]))
     ] == [False] * 3

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from stub_kernel import stub_kernel
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.engine.sandbox import converge, observe_only
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.converge import converge, observe_only
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context, Hypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.driver import (

@@ -32,9 +32,9 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.c
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.command_line import VmPlan, command_line
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices.objects import (
     Descriptors,
-    Part,
-    Place,
-    parts_of,
+    QemuObject,
+    Slot,
+    objects_for,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.machines import Machine, machine_named
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import ASSET_FIELDS, HypervisorConfig
@@ -97,7 +97,7 @@ def todays_command_line(
     return command_line(plan, MODERN)
 
 
-def _parts(device: Device, config: HypervisorConfig, machine: Machine) -> list[Part]:
+def _parts(device: Device, config: HypervisorConfig, machine: Machine) -> list[QemuObject]:
     descriptors = Descriptors()
     if isinstance(device, NetworkDevice):
         kind = "tap" if device.kind in TAPPED else device.kind
@@ -109,7 +109,7 @@ def _parts(device: Device, config: HypervisorConfig, machine: Machine) -> list[P
         descriptors.socket = "8" if config.shared_fs == "virtio-fs" else ""
     elif isinstance(device, BlockDrive):
         device = dataclasses.replace(device, driver="virtio-blk")
-    return parts_of(device, Place.on(machine), config.block_device_driver, descriptors)
+    return objects_for(device, Slot.for_machine(machine), config.block_device_driver, descriptors)
 
 
 def differences(line: dict[str, Any]) -> list[str]:

@@ -111,16 +111,6 @@ class EngineCopy:
             os.unlink(aside)
         shutil.rmtree(aside, ignore_errors=True)
 
-    def install(self, archive: str) -> None:
-        """Make it from a zip archive of its files, compiled for this Python.
-
-        :raises OSError: it cannot be written
-        :raises ValueError: the archive is none, or holds something else
-        """
-        from .engine_installation import install
-
-        install(self, archive)
-
     def enter(self) -> None:
         """Let Python find the collection's modules in it from now on."""
         now = time.time()

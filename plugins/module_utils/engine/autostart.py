@@ -12,36 +12,26 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import re
 import shutil
 import sys
-from typing import Any, Iterator
+from typing import Iterator
 
-from ..delivery.engine_copy import archive_of, digest_of
-from ..errors import HostError, HypervisorError
+from ..delivery.boot_program import PROGRAM, program_bytes, program_path
+from ..errors import HostError
 from ..host.atomic_files import ensure_directory, locked, make_directories, replace_file, sync
 from ..host.programs import run
-from ..host.systemd import has_systemd, unit_stem
-from ..options.spec import SandboxSpec
-from ..records.layout import SandboxLayout
-from ..records.store import COLLECTION_VERSION
-from .sandbox import Sandbox, converge
+from ..host.systemd import has_systemd
+from ..records.layout import SandboxLayout, unit_stem
+from ..records.record import COLLECTION_VERSION
 
-PACKAGE = "ansible_collections.kata.hypervisor.plugins.module_utils"
 UNIT_DIRECTORY = "/etc/systemd/system"
 WANTED_BY = "multi-user.target"
-PROGRAM = "kata-hypervisor.pyz"
 
-#: Seconds that a task which works on the sandbox is waited for at boot, and that a guest gets when the host shuts down.
-BOOT_LOCK_SECONDS = 300.0
-SHUTDOWN_SECONDS = 30.0
 #: Seconds to wait for another task that installs or removes the program.
 LIBRARY_SECONDS = 60.0
 #: Seconds that systemd gets to take what it is told.
 SYSTEMD_SECONDS = 120.0
 
-_IMPORT = re.compile(rf"^\s*from ({re.escape(PACKAGE)}[\w.]*) import (?:\(([^)]*)\)|([^\n]*))", re.MULTILINE)
-_MAIN = f"from {PACKAGE}.autostart import main\n\nmain()\n"
 
 _UNIT = """\
 # Made by the Ansible collection kata.hypervisor {version}; a task about this sandbox makes it anew.
@@ -179,54 +169,6 @@ def check_possible(sandbox: str) -> None:
 # --- the program -----------------------------------------------------------------------------------------------------
 
 
-def sources() -> dict[str, bytes]:
-    """Every file of this collection that the program needs, by its path below module_utils. A task has all of them with it."""
-    found: dict[str, bytes] = {}
-    waiting = [f"{PACKAGE}.autostart"]
-    asked = set()
-    while waiting:
-        name = waiting.pop()
-        # The package itself holds nothing; a task's payload has an empty file for it, the host's copy of the engine has none.
-        if name in asked or not name.startswith(PACKAGE + "."):
-            continue
-        asked.add(name)
-        waiting.append(name.rpartition(".")[0])
-        below = name[len(PACKAGE) + 1 :].replace(".", "/")
-        for path in (f"{below}.py", f"{below}/__init__.py"):
-            try:
-                source = _read_beside(path)
-            except OSError:
-                continue  # A name within a module, not a module.
-            found[path] = source
-            for base, many, few in _IMPORT.findall(source.decode()):
-                waiting += [base, *(f"{base}.{part}" for part in re.findall(r"\w+", many or few))]
-            break
-    return found
-
-
-def _read_beside(path: str) -> bytes:
-    """A file of the directory that this module is in, which a task has within an archive."""
-    loader: Any = sys.modules[__name__].__loader__
-    content: bytes = loader.get_data(os.path.join(os.path.dirname(__file__), path))
-    return content
-
-
-def program_bytes() -> bytes:
-    """The program: the same sources give the same bytes."""
-    folder = PACKAGE.replace(".", "/")
-    files = {f"{folder}/{path}": source for path, source in sources().items()}
-    parts = PACKAGE.split(".")
-    for depth in range(1, len(parts) + 1):
-        files.setdefault("/".join(parts[:depth]) + "/__init__.py", b"")
-    files["__main__.py"] = _MAIN.encode()
-    return archive_of(files)
-
-
-def program_path(state_root: str) -> str:
-    """Where this version of the program lies on a host."""
-    return os.path.join(state_root, "lib", f"{COLLECTION_VERSION}-{digest_of(sources())[:12]}", PROGRAM)
-
-
 def _drop_unused_programs(state_root: str) -> None:
     """Remove the versions that no service names any more."""
     library = os.path.join(state_root, "lib")
@@ -264,56 +206,8 @@ def _unit_quoted(text: str) -> str:
 
 def _systemctl(*words: str) -> None:
     try:
-        run(["systemctl", "--no-ask-password", *words], SYSTEMD_SECONDS).checked()
+        run(["systemctl", "--no-ask-password", *words], SYSTEMD_SECONDS).raise_on_failure()
     except HostError as problem:
         raise HostError(
             f"systemd did not take '{' '.join(words)}'", option="autostart", answer=problem.answer
         ) from problem
-
-
-# --- what the service runs -------------------------------------------------------------------------------------------
-
-
-def bring_back(spec: SandboxSpec) -> list[str]:
-    """Bring a sandbox to the state that was declared last; what was done."""
-    actions: list[str] = converge(spec)["actions"]
-    return actions
-
-
-def shut_down(spec: SandboxSpec) -> list[str]:
-    """End a sandbox's VM, its guest asked first, and leave on record that it should run; what was done."""
-    sandbox = Sandbox(spec)
-    with sandbox.store.lock(spec.lock_timeout):
-        try:
-            sandbox.load()
-            record, driver = sandbox.record, sandbox.driver
-            if record is None or driver is None or not record.effective().get("autostart"):
-                return []
-            if sandbox.observed.power not in ("running", "paused"):
-                return []
-            driver.stop_sandbox(spec.stop_timeout, force=sandbox.observed.power == "paused")
-            return ["stop"]
-        finally:
-            sandbox.disconnect()
-
-
-def main() -> None:
-    """The program: start or stop, an id, the state directory, the run directory."""
-    if len(sys.argv) != 5 or sys.argv[1] not in ("start", "stop"):
-        raise SystemExit(f"usage: {PROGRAM} start|stop ID STATE_DIR RUN_DIR")
-    operation, sandbox, state_root, run_root = sys.argv[1:]
-    try:
-        layout = SandboxLayout(sandbox, state_root, run_root)
-        if not os.path.exists(layout.record_path):
-            return
-        spec = SandboxSpec(
-            sandbox,
-            state_dir=state_root,
-            run_dir=run_root,
-            lock_timeout=BOOT_LOCK_SECONDS if operation == "start" else SHUTDOWN_SECONDS,
-            stop_timeout=SHUTDOWN_SECONDS,
-        )
-        actions = (bring_back if operation == "start" else shut_down)(spec)
-    except HypervisorError as problem:
-        raise SystemExit(str(problem)) from problem
-    sys.stdout.write(f"sandbox {sandbox}: {', '.join(actions) or 'as it should be'}\n")

@@ -14,7 +14,8 @@ from ..errors import ConfigError, HypervisorError
 from ..hypervisors import new_hypervisor
 from ..options.spec import SandboxSpec
 from ..records.store import list_ids
-from .sandbox import DriverFactory, converge, observe_only
+from .converge import converge, observe_only
+from .sandbox import DriverFactory
 
 #: Sandboxes worked on at a time. Most of the work is waiting for VMMs and for guests.
 PARALLEL = 8

@@ -17,7 +17,7 @@ from ..options.declarations import Cost
 from ..options.shown import shown_device
 from ..options.spec import DEFAULT_HYPERVISOR, DISRUPTIONS, SandboxSpec, creation_defaults, declared_options, zero_of
 from ..records.layout import same_path
-from ..records.store import SandboxRecord
+from ..records.record import SandboxRecord
 from .states import as_saved, situation, state_of
 from .steps import Plan, Step, brief
 
@@ -49,9 +49,6 @@ UPDATABLE = {
 
 #: Where taking a device out takes another capability than adding one.
 UNPLUG = {**HOTPLUG, "block": "block_device_unplug", "pmem": "pmem_unplug"}
-
-#: Steps that not every VM can be taken through, and the capability each takes.
-STEP_CAPABILITIES = {"pause": "pause", "resume": "pause", "save": "save", "restore": "save"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -442,7 +439,7 @@ class _Existing:
             plan.add("stop")
             now = "off"
         if now == "saved" and stops:
-            plan.add("discard", "discard the saved state")
+            plan.add("discard")
             now = "off"
         if now == "off":
             self._define(changes, recreate)

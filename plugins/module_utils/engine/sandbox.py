@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Converge one sandbox: lock, remember, observe, plan, act, read back."""
+"""One sandbox while a task works on it: its record, its driver, what was observed, and the plan."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Callable
 
-from ..errors import ConfigError, HypervisorError, NeedsRestart, StoreError, printable
-from ..hypervisors import new_hypervisor
+from ..errors import ConfigError, HypervisorError, NeedsRestart, StoreError, VmmError, printable
+from ..hypervisors import HYPERVISORS, new_hypervisor
 from ..hypervisors.base import Capabilities, Context, Hypervisor, Observed
-from ..options.declarations import HYPERVISORS
 from ..options.shown import shown_device
 from ..options.spec import DEFAULT_HYPERVISOR, SandboxSpec, make_config
-from ..records.store import SETTLED, SandboxRecord, Store, StoreFull, unusable_record
-from ..untrusted.answers import AnswerError
-from .planner import STEP_CAPABILITIES, make_plan
+from ..records.record import SETTLED, SandboxRecord, unusable_record
+from ..records.store import Store, StoreFull
+from ..untrusted.answers import AnswerError, brief
+from .planner import make_plan
 from .states import state_of
 from .steps import Plan
 
@@ -28,80 +28,13 @@ if TYPE_CHECKING:
     from ..options.config import HypervisorConfig
     from .template import Template
 
+
+#: What makes the driver of a hypervisor by name.
 DriverFactory = Callable[[str, Context], Hypervisor]
-
-#: Facts that check mode predicts.
-PREDICTED = ("state", "hypervisor", "vcpus", "memory_mb")
-
-#: The umask of a task and of what it starts.
-UMASK = 0o022
-
-#: How often a sandbox is looked at before its state is believed, when tasks change it between the looks.
-LOOKS = 5
-
-
-def converge(spec: SandboxSpec, check_mode: bool = False, factory: DriverFactory = new_hypervisor) -> dict[str, Any]:
-    """Bring a sandbox to what the task asks for.
-
-    :param check_mode: plan and validate only; nothing on the host is touched, not even a lock
-    :returns: `changed`, `actions`, `diff` and `sandbox` (its facts)
-    :raises HypervisorError: whatever went wrong, with the sandbox's id
-    """
-    return run(Sandbox(spec, factory), check_mode)
-
-
-def run(sandbox: Sandbox, check_mode: bool = False) -> dict[str, Any]:
-    """Do with one sandbox, or template, what its task asks for; see `converge`."""
-    # What VMMs, jailers and daemons make themselves has modes that do not depend on who runs the task either.
-    os.umask(UMASK)
-    try:
-        return _run(sandbox, sandbox.spec, check_mode)
-    except HypervisorError as problem:
-        problem.sandbox = problem.sandbox or sandbox.spec.id
-        raise
-
-
-def _run(sandbox: Sandbox, spec: SandboxSpec, check_mode: bool) -> dict[str, Any]:
-    layout = spec.layout()
-    if check_mode:
-        return sandbox.preview()
-    if spec.state == "absent" and not os.path.lexists(layout.state_dir) and not os.path.lexists(layout.run_dir):
-        return sandbox.preview()
-    with sandbox.store.lock(spec.lock_timeout):
-        result = sandbox.apply()
-    if spec.wait_for and sandbox.plan.desired == "started":
-        sandbox.wait()
-    return result
-
-
-def observe_only(spec: SandboxSpec, factory: DriverFactory = new_hypervisor) -> dict[str, Any]:
-    """The facts of a sandbox, recorded and live. Takes no lock and changes nothing.
-
-    :raises HypervisorError: its record cannot be used
-    """
-    for _look in range(LOOKS):
-        sandbox = Sandbox(spec, factory)
-        try:
-            sandbox.load()
-            facts = sandbox.facts()
-            if not sandbox.may_be_changing():
-                guest = sandbox.driver.guest_facts() if sandbox.driver is not None else {}
-                return {**facts, **({"guest": guest} if guest else {})}
-            if sandbox.store.is_held():
-                phase = sandbox.record.phase if sandbox.record is not None else ""
-                return {**facts, "state": "changing", "phase": phase or "starting"}
-            if sandbox.store.load() == sandbox.record:
-                return facts  # Nobody works on it: that is how a killed task or a crash left it.
-        except HypervisorError as problem:
-            problem.sandbox = problem.sandbox or spec.id
-            raise
-        finally:
-            sandbox.disconnect()
-    return facts
 
 
 class Sandbox:
-    """One sandbox in the hands of one task."""
+    """One sandbox while one task works on it."""
 
     def __init__(self, spec: SandboxSpec, factory: DriverFactory = new_hypervisor) -> None:
         self.spec = spec
@@ -124,53 +57,7 @@ class Sandbox:
         #: Drivers of a sandbox whose record cannot be used, beside the likeliest one.
         self.other_drivers: list[Hypervisor] = []
 
-    # --- the walk --------------------------------------------------------------------------------------------------
-
-    def preview(self) -> dict[str, Any]:
-        """What `apply` would do, found without touching anything."""
-        try:
-            if (
-                self.spec.state != "absent"
-                or os.path.lexists(self.layout.state_dir)
-                or os.path.lexists(self.layout.run_dir)
-            ):
-                self.store.check_lockable()
-            self.load()
-            self._make_plan()
-            if self.plan.steps and self.plan.desired in ("stopped", "saved"):
-                self.observed = Observed(autostart=self.observed.autostart)
-            return self._result(self._predicted_facts())
-        finally:
-            self.disconnect()
-
-    def _predicted_facts(self) -> dict[str, Any]:
-        """The facts after the steps of the plan, as far as they are known before."""
-        plan = self.plan
-        if plan.steps and self.spec.state == "absent":
-            return {**self._place(), "state": "absent"}
-        after = {name: plan.after[name] for name in PREDICTED if name in plan.after}
-        if plan.steps and plan.desired in ("stopped", "saved"):
-            after.update(vcpus=0, memory_mb=0)
-        elif plan.has("start", "restore"):
-            options = {**plan.defaults, **plan.options}
-            after = {**{name: options[name] for name in ("vcpus", "memory_mb") if options.get(name)}, **after}
-        elif self.observed.power == "off":
-            after = {name: value for name, value in after.items() if name not in ("vcpus", "memory_mb")}
-        return {**self.facts(), **after}
-
-    def apply(self) -> dict[str, Any]:
-        """Plan and do it. The lock is held by the caller."""
-        try:
-            self.load()
-            self.tidy()
-            self._make_plan()
-            if self.plan.steps or self._unsettled():
-                from .operations import Operations
-
-                Operations(self).run()
-            return self._result(self.facts())
-        finally:
-            self.disconnect()
+    # --- reading and asking ----------------------------------------------------------------------------------------
 
     def load(self) -> None:
         """Read the record and ask the VMM.
@@ -213,7 +100,7 @@ class Sandbox:
 
     def _salvage(self, problem: StoreError) -> None:
         """Find what can be removed of a sandbox whose record cannot be used: by what is left of the record, else by each driver's own search."""
-        from ..records.store import salvage_record
+        from ..records.record import salvage_record
 
         self.damage = problem.message
         try:
@@ -278,7 +165,7 @@ class Sandbox:
         """Directory for the VM's saved state."""
         return os.path.join(self.layout.state_dir, "saved")
 
-    def _unsettled(self) -> bool:
+    def is_unsettled(self) -> bool:
         """Whether the record is behind: the state was reached without us, or by a task that was killed before it could write."""
         record, plan = self.record, self.plan
         if record is None or not plan.desired:
@@ -303,6 +190,12 @@ class Sandbox:
         return driver
 
     def _loaded_driver(self, record: SandboxRecord) -> Hypervisor:
+        if record.hypervisor not in HYPERVISORS:
+            raise unusable_record(
+                f"names a hypervisor that this version does not have, {brief(record.hypervisor)}",
+                record.id,
+                self.layout.record_path,
+            )
         driver = self._new_driver(record.hypervisor)
         try:
             config = self.configuration(record.effective())
@@ -377,6 +270,40 @@ class Sandbox:
                 self.prepared = None
             yield
 
+    def abandon(self) -> None:
+        """Remove what a failed task must not leave behind; of a sandbox nothing, since its steps repair what they left."""
+
+    def explain(self, problem: HypervisorError) -> None:
+        """Add to an error what its user needs: the sandbox's id and, where the VMM failed, why it ended and where its log is."""
+        if problem.explained:
+            return
+        problem.explained = True
+        problem.sandbox = problem.sandbox or self.spec.id
+        driver = self.driver or self.prepared
+        if isinstance(problem, VmmError) and driver is not None:
+            driver.explain(problem)
+            problem.log = problem.log or driver.vmm_log()
+        if problem.log and not os.path.exists(problem.log):
+            problem.log = ""
+
+    def live_driver(self) -> Hypervisor:
+        """The driver of a sandbox that has one.
+
+        :raises VmmError: it has none
+        """
+        if self.driver is None:
+            raise VmmError("there is no driver for it")
+        return self.driver
+
+    def known_record(self) -> SandboxRecord:
+        """The record of a sandbox that has one.
+
+        :raises VmmError: it has none
+        """
+        if self.record is None:
+            raise VmmError("there is no record of it")
+        return self.record
+
     def forget(self) -> None:
         """Remove the record and what is kept with it."""
         self.record = None
@@ -384,7 +311,11 @@ class Sandbox:
 
     # --- planning --------------------------------------------------------------------------------------------------
 
-    def _make_plan(self) -> None:
+    def make_plan(self) -> None:
+        """Plan what the task asks for, and refuse what cannot be done.
+
+        :raises HypervisorError: it cannot be done; nothing was changed
+        """
         self._adopt_template()
         capabilities = self.driver.capabilities if self.driver is not None else Capabilities
         self.plan = make_plan(self.spec, self.record, self.observed, capabilities)
@@ -433,9 +364,8 @@ class Sandbox:
         :raises Unsupported: names the operation
         """
         for step in self.plan.steps:
-            needed = STEP_CAPABILITIES.get(step.name)
-            if needed and driver is not None and not getattr(driver.capabilities(), needed):
-                driver.unsupported(step.name, driver.why_not(needed))
+            if step.needs and driver is not None and not getattr(driver.capabilities(), step.needs):
+                driver.unsupported(step.name, driver.why_not(step.needs))
 
     def _check_distinct(self) -> None:
         """Refuse a file that the VM would have twice, under whatever names, if it can be written to."""
@@ -495,7 +425,8 @@ class Sandbox:
         if self.plan.has("start", "restore") and (
             options.get("supervisor") == "systemd" or options.get("unit_properties")
         ):
-            from ..host.systemd import check_properties, resolve
+            from ..host.systemd import resolve
+            from ..hypervisors.common.scope import check_properties
 
             check_properties(self.configuration(options))
             if options.get("supervisor") == "systemd":
@@ -512,14 +443,14 @@ class Sandbox:
         if os.path.isdir(saved) and (self.record is None or not self.record.saved_state):
             shutil.rmtree(saved, ignore_errors=True)
 
-    def _place(self) -> dict[str, Any]:
+    def place(self) -> dict[str, Any]:
         """The facts that hold whatever there is."""
         return {"id": self.spec.id, "run_dir": self.layout.run_dir, "state_dir": self.layout.state_dir}
 
     def facts(self) -> dict[str, Any]:
         """What is known of the sandbox."""
         record, driver, observed = self.record, self.driver, self.observed
-        facts = {**self._place(), "state": state_of(record, observed)}
+        facts = {**self.place(), "state": state_of(record, observed)}
         if driver is not None:
             facts.update(
                 hypervisor=driver.name,
@@ -552,7 +483,8 @@ class Sandbox:
         # What the VMM and the guest say stands in some of them.
         return {name: printable(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
 
-    def _result(self, facts: dict[str, Any]) -> dict[str, Any]:
+    def result(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """The module's result."""
         return {
             "changed": bool(self.plan.steps),
             "actions": self.plan.actions,

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ..hypervisors.base import Observed
-from ..records.store import SandboxRecord
+from ..records.record import SandboxRecord
 
 #: Phases of a record in which a task was making a VM or ending it.
 HALF_WAY = ("starting", "restoring", "stopping")
@@ -54,6 +54,11 @@ def state_of(record: SandboxRecord | None, observed: Observed) -> str:
         ):
             return "stopped"
         return "saved" if record.saved_state else "crashed"
+    return settled_state(now)
+
+
+def settled_state(now: str) -> str:
+    """What `situation` gave, in the words of a task's `state`."""
     return {"off": "stopped", "running": "started"}.get(now, now)
 
 

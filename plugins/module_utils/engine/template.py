@@ -20,35 +20,16 @@ from ..options.assets import hash_file
 from ..options.config import HypervisorConfig
 from ..options.declarations import options_of
 from ..options.spec import SandboxSpec, make_config
-from ..records.layout import SandboxLayout, join_path
-from ..records.store import SETTLED, SandboxRecord, Store
+from ..records.layout import TemplateLayout
+from ..records.record import SETTLED, SandboxRecord
+from ..records.store import Store
 from .clone_compatibility import config_differences
 
 #: The options that name files of which a template holds a copy in its memory, or needs the very same.
 FILES = ("kernel_path", "initrd_path", "image_path", "initramfs_path", "firmware_path")
 
-MEMORY_FILE = "memory"
 #: What can be done about a template that cannot be used.
 MAKE_ANEW = "Make the template anew, with kata_template."
-
-
-class TemplateLayout(SandboxLayout):
-    """Where a template keeps its files: not where sandboxes are looked for, and not where one could be (ids start with no dot)."""
-
-    @property
-    def state_dir(self) -> str:
-        """Directory of the record, the lock, the devices' state and, unless its maker said otherwise, the memory."""
-        return join_path(self.state_root, "templates", self.id)
-
-    @property
-    def run_dir(self) -> str:
-        """Directory of sockets and logs while it is made."""
-        return join_path(self.run_root, f".template-{self.id}")
-
-    def memory_path(self, memory_dir: str | None) -> str:
-        """The memory file, below a directory of the maker's choice or the state directory."""
-        directory = join_path(memory_dir, self.id) if memory_dir else join_path(self.state_dir, "ram")
-        return join_path(directory, MEMORY_FILE)
 
 
 class Template:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import dataclasses
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -22,31 +21,16 @@ from ..hypervisors import new_hypervisor
 from ..hypervisors.base import Observed
 from ..options.config import HypervisorConfig
 from ..options.device_options import same_devices
-from ..options.spec import SandboxSpec, make_config
+from ..options.spec import SandboxSpec, TemplateSpec, make_config
 from ..records.layout import SANDBOX_ID
 from ..records.store import Store, list_ids
 from ..untrusted.files import Directory, check_parents
-from .sandbox import DriverFactory, Sandbox, observe_only, run
-from .template import Template, TemplateLayout, describe_files
+from .converge import observe_only, run
+from .sandbox import DriverFactory, Sandbox
+from .template import Template, describe_files
 
 #: A sandbox's state in the words for templates.
 STATE_NAMES = {"saved": "ready", "absent": "absent"}
-
-
-@dataclasses.dataclass
-class TemplateSpec(SandboxSpec):
-    """What one task says about one template. Its state is `saved` or `absent`.
-
-    :param memory_dir: directory below which its memory is kept, None for the template's own
-    :param force: remove it though clones of it run
-    """
-
-    memory_dir: str | None = None
-    force: bool = False
-
-    def layout(self) -> TemplateLayout:
-        """Where the template keeps its files."""
-        return TemplateLayout(self.id, self.state_dir, self.run_dir)
 
 
 def converge_template(
@@ -142,16 +126,12 @@ class TemplateSandbox(Sandbox):
             # A template that is out of date stays until it is known that a new one can be made.
             self.store.drop_draft()
 
-    def apply(self) -> dict[str, Any]:
-        try:
-            return super().apply()
-        except BaseException:
-            if self._begun and self.record is not None:
-                with contextlib.suppress(HypervisorError, OSError):
-                    if self.driver is not None:
-                        self.driver.cleanup()
-                    self.forget()
-            raise
+    def abandon(self) -> None:
+        if self._begun and self.record is not None:
+            with contextlib.suppress(HypervisorError, OSError):
+                if self.driver is not None:
+                    self.driver.cleanup()
+                self.forget()
 
     def configuration(self, options: dict[str, Any]) -> HypervisorConfig:
         config = make_config(options)
@@ -177,12 +157,12 @@ class TemplateSandbox(Sandbox):
             _remove_private_directory(memory)
         super().forget()
 
-    def _make_plan(self) -> None:
+    def make_plan(self) -> None:
         if self.spec.state == "absent":
             self._refuse_while_clones_run()
         elif self.record is None or self.stale:
             self._check_memory_dir()
-        super()._make_plan()
+        super().make_plan()
         if self.stale:
             self.plan.before["stale"], self.plan.after["stale"] = self.stale, []
         if self.plan.has("start") and self.spec.wait_for is None:
@@ -213,7 +193,7 @@ class TemplateSandbox(Sandbox):
             )
         return facts
 
-    def _result(self, facts: dict[str, Any]) -> dict[str, Any]:
+    def result(self, facts: dict[str, Any]) -> dict[str, Any]:
         if self._begun and self.record is not None:
             self.record.template["memory_is"] = fingerprint(self.memory_path)
             self.store.save(self.record)
@@ -222,7 +202,7 @@ class TemplateSandbox(Sandbox):
         facts["state"] = STATE_NAMES.get(facts["state"], facts["state"])
         if self.plan.has("start"):
             facts["stale"] = []
-        result = super()._result(facts)
+        result = super().result(facts)
         sandbox = result.pop("sandbox")
         result["template"] = {name: value for name, value in sandbox.items() if name not in ("vcpus", "memory_mb")}
         for side in result["diff"].values():

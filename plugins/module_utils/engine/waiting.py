@@ -14,10 +14,8 @@ import sys
 import time
 from typing import Any, Callable, Iterator, NamedTuple, Sequence
 
-from ..errors import ConfigError, DeadlineExceeded, Unsupported, VmmError
+from ..errors import DeadlineExceeded, Unsupported, VmmError
 from ..hypervisors.base import Capabilities, Hypervisor
-
-DEFAULT_TIMEOUT = 60.0
 
 #: Seconds between two looks.
 POLL = 0.1
@@ -27,54 +25,6 @@ MOST_ADDRESSES = 8
 
 #: Bytes of the console that are searched, from its end; a guest may print for ever.
 SEARCHED = 4 * 1024 * 1024
-
-
-def parse_wait_for(value: Any, timeout: float = DEFAULT_TIMEOUT) -> dict[str, Any] | None:
-    """The task's `wait_for` as a dictionary of one kind of `KINDS` and `timeout`; None when there is none.
-
-    :param value: `running`, `console: REGEX` or `console=REGEX`, or a dictionary
-    :raises ConfigError: it cannot be understood
-    """
-
-    def wrong(message: str) -> ConfigError:
-        kinds = ", ".join(KINDS)
-        return ConfigError(
-            message, option="wait_for", wanted=value, fix=f"Give one of {kinds}, such as 'console: login'."
-        )
-
-    if value in (None, "", {}):
-        return None
-    if isinstance(value, str):
-        # A command line has many equals signs, so one is as good as the colon.
-        kind, argument = [*re.split("[:=]", value, maxsplit=1), ""][:2]
-        value = {kind.strip(): argument.strip()}
-    if not isinstance(value, dict):
-        raise wrong("this cannot be waited for")
-    wish = dict(value)
-    seconds = wish.pop("timeout", timeout)
-    try:
-        if isinstance(seconds, bool):
-            raise ValueError("true and false are no numbers")
-        seconds = float(seconds)
-    except (TypeError, ValueError, OverflowError) as problem:
-        raise wrong("the timeout must be a number of seconds") from problem
-    if len(wish) != 1 or not set(wish) <= set(KINDS) or not 0 < seconds < 86400:
-        raise wrong("this is not one thing to wait for, with a timeout of up to a day")
-    kind, argument = wish.popitem()
-    if kind == "console":
-        try:
-            if not argument or not isinstance(argument, str) or "\0" in argument or len(argument) > 4096:
-                raise wrong("the console needs a regular expression of at most 4096 characters")
-            re.compile(argument.encode())
-        except (re.error, RecursionError, OverflowError, UnicodeEncodeError) as problem:
-            raise wrong(f"this is no regular expression: {problem}") from problem
-    if kind == "port":
-        port = str(argument).rpartition(":")[2]
-        if isinstance(argument, bool) or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
-            raise wrong(
-                "a port is a number from 1 to 65535, after an address and a colon where the guest has no agent to ask"
-            )
-    return {"kind": kind, "argument": argument, "timeout": seconds}
 
 
 def check_possible(wish: dict[str, Any], hypervisor: str, capabilities: Capabilities, sandbox: str) -> None:

@@ -229,10 +229,10 @@ def user_against(path: str, read_only: bool) -> str:
     with contextlib.suppress(OSError):
         if read_only and not stat.S_ISBLK(os.stat(path).st_mode):
             return ""
-    return user_of(path)
+    return in_use_by(path)
 
 
-def user_of(path: str) -> str:
+def in_use_by(path: str) -> str:
     """Who of the host uses a block device, or a file through a loop device; empty when nobody does.
 
     Looks at mounts, swap, and the devices built on it (device mapper, RAID, partitions).

@@ -28,7 +28,7 @@ def fingerprint(path: str) -> str:
     return f"{path}:{stat.st_ino}:{stat.st_mtime_ns}:{stat.st_size}:{stat.st_mode:o}"
 
 
-def recall(path: str, question: str) -> Any:
+def cache_get(path: str, question: str) -> Any:
     """The remembered answer, None when there is none."""
     try:
         with open(path, encoding="utf-8") as stream:
@@ -38,7 +38,7 @@ def recall(path: str, question: str) -> Any:
     return answers.get(question) if isinstance(answers, dict) else None
 
 
-def remember(path: str, question: str, answer: Any) -> None:
+def cache_put(path: str, question: str, answer: Any) -> None:
     """Add an answer to a file, which appears whole or not at all."""
     answers: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError, RecursionError), open(path, encoding="utf-8") as stream:

@@ -12,7 +12,7 @@ import re
 from typing import Iterator
 
 from ..errors import HostError
-from ..options.kernel_params import split_words
+from .words import split_words
 
 MEMINFO = "/proc/meminfo"
 CPUINFO = "/proc/cpuinfo"

@@ -17,7 +17,7 @@ import selectors
 import signal
 import subprocess
 import time
-from typing import IO, Generator, Iterator, Mapping, NamedTuple, Sequence
+from typing import IO, Generator, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from ..errors import AssetError, HostError
 
@@ -144,7 +144,7 @@ class Ended(NamedTuple):
         """Its output as text."""
         return self.output.decode("utf-8", "replace")
 
-    def checked(self) -> Ended:
+    def raise_on_failure(self) -> Ended:
         """Itself.
 
         :raises HostError: it failed, with its own words
@@ -388,3 +388,12 @@ def _signal(pid: int, number: int, wanted: bytes, session: int) -> None:
                 signal.pidfd_send_signal(descriptor, number)
         finally:
             os.close(descriptor)
+
+
+def existing_programs(places: Iterable[str]) -> list[str]:
+    """The programs that exist and can be run, each once, whatever links lead to it."""
+    found: dict[str, str] = {}
+    for path in places:
+        if os.access(path, os.X_OK) and os.path.isfile(path):
+            found.setdefault(os.path.realpath(path), path)
+    return list(found.values())

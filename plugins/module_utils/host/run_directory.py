@@ -57,7 +57,7 @@ def _make_directories(path: str) -> None:
             os.chmod(directory, 0o700 if directory == missing[0] else ABOVE)
 
 
-def let_through(path: str) -> None:
+def allow_traversal(path: str) -> None:
     """Let everybody reach, by its name, what lies below a directory of ours.
 
     :raises HostError: it is not ours
@@ -69,7 +69,7 @@ def let_through(path: str) -> None:
         raise HostError(f"the directory {path} cannot be opened to others", answer=str(error)) from error
 
 
-def file_of(path: str, uid: int, gid: int) -> None:
+def create_owned_file(path: str, uid: int, gid: int) -> None:
     """A new, empty file for somebody who may not make one there.
 
     :raises HostError: it cannot be made
@@ -82,7 +82,7 @@ def file_of(path: str, uid: int, gid: int) -> None:
         raise HostError(f"the file {path} cannot be made", answer=str(error)) from error
 
 
-def keep_previous(path: str) -> None:
+def rotate_log(path: str) -> None:
     """Put the last run's log aside, so that a new one starts empty."""
     name = os.path.basename(path)
     with contextlib.suppress(FileNotFoundError), Directory.open(os.path.dirname(path)) as directory:

@@ -1,17 +1,78 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The drivers. One is imported only when it is asked for: a task's payload is compiled anew on the host every time."""
+"""The registry of drivers: one entry each. A driver is imported only when it is asked for, since imports are what a task's time goes to.
+
+To add a hypervisor, add its package and its entry here. The imports are statements, since Ansible ships the modules that it finds by reading.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Callable
 
 from ..errors import ConfigError
-from ..options.declarations import HYPERVISORS
 
 if TYPE_CHECKING:
     from .base import Context, Hypervisor
+
+
+def _qemu() -> type[Hypervisor]:
+    from .qemu.driver import QemuHypervisor
+
+    return QemuHypervisor
+
+
+def _firecracker() -> type[Hypervisor]:
+    from .firecracker.driver import FirecrackerHypervisor
+
+    return FirecrackerHypervisor
+
+
+def _acrn() -> type[Hypervisor]:
+    from .acrn.driver import AcrnHypervisor
+
+    return AcrnHypervisor
+
+
+def _mock() -> type[Hypervisor]:
+    from .mock import MockHypervisor
+
+    return MockHypervisor
+
+
+#: The class of each driver, by the hypervisor's name.
+DRIVERS: dict[str, Callable[[], type[Hypervisor]]] = {
+    "qemu": _qemu,
+    "firecracker": _firecracker,
+    "acrn": _acrn,
+    "mock": _mock,
+}
+
+#: The names that a task may choose from.
+HYPERVISORS = tuple(DRIVERS)
+
+
+def driver_class(name: str) -> type[Hypervisor]:
+    """The driver of that name.
+
+    :raises ConfigError: no driver has that name
+    """
+    if name not in DRIVERS:
+        raise ConfigError(
+            "there is no such hypervisor",
+            option="hypervisor",
+            wanted=name,
+            fix=f"Choose one of {', '.join(HYPERVISORS)}.",
+        )
+    return DRIVERS[name]()
+
+
+def new_hypervisor(name: str, context: Context) -> Hypervisor:
+    """A driver of that name for one sandbox.
+
+    :raises ConfigError: no driver has that name
+    """
+    return driver_class(name)(context)
 
 
 class HypervisorType:
@@ -36,31 +97,3 @@ class HypervisorType:
                 fix=f"Choose one of {', '.join(HYPERVISORS)}.",
             )
         self.value = name
-
-
-def new_hypervisor(name: str, context: Context) -> Hypervisor:
-    """Make the driver of that name for one sandbox.
-
-    The imports are statements, not strings: Ansible ships what it finds by reading.
-
-    :raises ConfigError: no driver has that name
-    """
-    if name == "qemu":
-        from .qemu.driver import QemuHypervisor
-
-        return QemuHypervisor(context)
-    if name == "firecracker":
-        from .firecracker.driver import FirecrackerHypervisor
-
-        return FirecrackerHypervisor(context)
-    if name == "acrn":
-        from .acrn.driver import AcrnHypervisor
-
-        return AcrnHypervisor(context)
-    if name == "mock":
-        from .mock import MockHypervisor
-
-        return MockHypervisor(context)
-    raise ConfigError(
-        "there is no such hypervisor", option="hypervisor", wanted=name, fix=f"Choose one of {', '.join(HYPERVISORS)}."
-    )

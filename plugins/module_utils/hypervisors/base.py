@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import TYPE_CHECKING, Any, Callable, NoReturn
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, Sequence
 
-from ..errors import Unsupported
+from ..errors import Unsupported, VmmError
 from ..options.config import HypervisorConfig
 
 if TYPE_CHECKING:
@@ -180,6 +180,17 @@ class Hypervisor:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.config = HypervisorConfig()
+
+    @staticmethod
+    def host_facts(paths: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """What is known of this hypervisor's programs on the host, for `kata_host_info`: `hypervisor`, `path`, `version`, `usable`, `reason`.
+
+        :param paths: the programs to look at; those in the usual places when there are none
+        """
+        return []
+
+    def explain(self, error: VmmError) -> None:
+        """Add to an error what is known of the VMM's end, where that is why the operation failed."""
 
     def unsupported(self, operation: str, reason: str = "", fix: str = "") -> NoReturn:
         """Refuse an operation by name."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, HypervisorError
@@ -19,10 +19,7 @@ from .kernel_params import split_quoted_words
 from .spec import DISRUPTIONS, STATES, SandboxSpec, declared_options
 
 if TYPE_CHECKING:
-    from ..engine.template_building import TemplateSpec
-
-#: The drivers a task may choose.
-DRIVERS = ("qemu", "firecracker", "acrn", "mock")
+    from .spec import TemplateSpec
 
 #: Options of which zero is not a size. In a record and a configuration file zero means that nobody gave one.
 AT_LEAST_ONE = ("vcpus", "memory_mb")
@@ -56,12 +53,15 @@ def option_spec(declared: Option) -> dict[str, Any]:
     return spec
 
 
-def sandbox_item_spec() -> dict[str, dict[str, Any]]:
-    """What can be said of one sandbox."""
+def sandbox_item_spec(hypervisors: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The options of one sandbox.
+
+    :param hypervisors: the names of the drivers
+    """
     spec: dict[str, dict[str, Any]] = {
         "id": {"type": "str", "required": True, "aliases": ["name"]},
         "state": {"type": "str", "choices": list(STATES)},
-        "hypervisor": {"type": "str", "choices": list(DRIVERS)},
+        "hypervisor": {"type": "str", "choices": list(hypervisors)},
         "config_file": {"type": "path"},
         "disruption": {"type": "str", "choices": list(DISRUPTIONS), "default": "none"},
         "wait_for": {"type": "raw"},
@@ -74,9 +74,9 @@ def sandbox_item_spec() -> dict[str, dict[str, Any]]:
     return spec
 
 
-def sandbox_argument_spec() -> dict[str, dict[str, Any]]:
+def sandbox_argument_spec(hypervisors: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The argument spec of `kata_sandbox`."""
-    return {**sandbox_item_spec(), **DIRECTORY_SPEC}
+    return {**sandbox_item_spec(hypervisors), **DIRECTORY_SPEC}
 
 
 def device_argument_spec() -> dict[str, dict[str, Any]]:
@@ -124,9 +124,9 @@ def errors_of_one_device(params: Mapping[str, Any]) -> Iterator[None]:
         raise
 
 
-def template_argument_spec() -> dict[str, dict[str, Any]]:
+def template_argument_spec(hypervisors: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The argument spec of `kata_template`."""
-    sandbox = sandbox_item_spec()
+    sandbox = sandbox_item_spec(hypervisors)
     for name in ("state", "disruption", "template", "autostart"):
         del sandbox[name]
     return {
@@ -143,7 +143,7 @@ def parse_template_spec(params: Mapping[str, Any]) -> TemplateSpec:
 
     :raises ConfigError: one of them cannot be right, whatever the host is like
     """
-    from ..engine.template_building import TemplateSpec
+    from .spec import TemplateSpec
 
     state = "absent" if params.get("state") == "absent" else "saved"
     # A template is never woken, so nothing about it can be disrupted.
@@ -232,24 +232,26 @@ def words(name: str, value: Any) -> list[str]:
         return split_quoted_words(value)
     if not isinstance(value, list):
         raise ConfigError("this must be a string or a list of words", option=name, wanted=value)
-    result = []
-    for word in value:
-        if isinstance(word, bool) or not isinstance(word, (str, int, float)):
-            fix = (
-                "Put it in quotes: YAML reads true, yes, on and their opposites as values, not as text."
-                if isinstance(word, bool)
-                else ""
-            )
-            raise ConfigError("each word of this list must be text or a number", option=name, wanted=word, fix=fix)
-        result.append(str(word))
-        if [result[-1]] != split_quoted_words(result[-1]):
-            raise ConfigError(
-                "a word of this list must not be empty or have blanks outside of double quotes",
-                option=name,
-                wanted=word,
-                fix="Give each word as an item.",
-            )
-    return result
+    return [_word(name, word) for word in value]
+
+
+def _word(name: str, word: Any) -> str:
+    """One word of a list."""
+    if isinstance(word, bool) or not isinstance(word, (str, int, float)):
+        fix = (
+            "Put it in quotes: YAML reads true, yes, on and their opposites as values, not as text."
+            if isinstance(word, bool)
+            else ""
+        )
+        raise ConfigError("each word of this list must be text or a number", option=name, wanted=word, fix=fix)
+    if [str(word)] != split_quoted_words(str(word)):
+        raise ConfigError(
+            "a word of this list must not be empty or have blanks outside of double quotes",
+            option=name,
+            wanted=word,
+            fix="Give each word as an item.",
+        )
+    return str(word)
 
 
 def _devices(params: Mapping[str, Any], sandbox: str) -> list[dict[str, Any]] | None:
@@ -263,7 +265,7 @@ def _devices(params: Mapping[str, Any], sandbox: str) -> list[dict[str, Any]] | 
 def _wait_for(params: Mapping[str, Any]) -> dict[str, Any] | None:
     if not params.get("wait_for"):
         return None
-    from ..engine.waiting import DEFAULT_TIMEOUT, parse_wait_for
+    from .wait_for import DEFAULT_TIMEOUT, parse_wait_for
 
     return parse_wait_for(params["wait_for"], params.get("wait_timeout") or DEFAULT_TIMEOUT)
 

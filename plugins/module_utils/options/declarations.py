@@ -14,8 +14,6 @@ import dataclasses
 import enum
 from typing import Any, Iterator, Mapping
 
-HYPERVISORS = ("qemu", "firecracker", "acrn", "mock")
-
 
 class Cost(enum.IntEnum):
     """What it takes to bring a changed option to a sandbox that exists, cheapest first."""
@@ -38,7 +36,8 @@ class Option:
     :param unit: MiB, bytes, seconds, count or empty
     :param choices: the values allowed, or None
     :param elements: type of a list's elements
-    :param cost: what a change costs, by hypervisor
+    :param cost: what a change costs: one cost, or one by hypervisor
+    :param only: the hypervisors that have it; None is all
     :param default: what a new sandbox gets when the task says nothing; None leaves it to the hypervisor
     """
 
@@ -49,12 +48,15 @@ class Option:
     unit: str = ""
     choices: tuple[Any, ...] | None = None
     elements: str | None = None
-    cost: Mapping[str, Cost] = dataclasses.field(default_factory=dict)
+    cost: Cost | Mapping[str, Cost] = Cost.RESTART
+    only: tuple[str, ...] | None = None
     default: Any = None
 
     def cost_for(self, hypervisor: str) -> Cost:
         """What a change costs on this hypervisor; a restart where nothing else is declared."""
-        return self.cost.get(hypervisor, Cost.RESTART)
+        if self.only is not None and hypervisor not in self.only:
+            return Cost.UNSUPPORTED
+        return self.cost if isinstance(self.cost, Cost) else self.cost.get(hypervisor, Cost.RESTART)
 
 
 def option(
@@ -66,7 +68,7 @@ def option(
     choices: tuple[Any, ...] | None = None,
     elements: str | None = None,
     cost: Cost | Mapping[str, Cost] = Cost.RESTART,
-    only: tuple[str, ...] = HYPERVISORS,
+    only: tuple[str, ...] | None = None,
     default: Any = None,
 ) -> Any:
     """A dataclass field that is also a task option (without a name: a field only drivers and tests set).
@@ -74,10 +76,6 @@ def option(
     :param zero: the field's value when nothing is said (a type, such as `list`, makes a new one each time)
     :param only: the hypervisors that have it; for the others the cost is UNSUPPORTED
     """
-    costs = dict(cost) if isinstance(cost, Mapping) else dict.fromkeys(HYPERVISORS, cost)
-    for hypervisor in HYPERVISORS:
-        if hypervisor not in only:
-            costs[hypervisor] = Cost.UNSUPPORTED
     metadata = {}
     if name:
         metadata["option"] = {
@@ -87,7 +85,8 @@ def option(
             "unit": unit,
             "choices": choices,
             "elements": elements,
-            "cost": costs,
+            "cost": cost,
+            "only": only,
             "default": default,
         }
     if isinstance(zero, builtins.type):

@@ -13,9 +13,7 @@ import re
 from typing import Iterable, NamedTuple, Sequence
 
 from ..errors import ConfigError
-
-#: Unicode white space. `str.split` also splits at the control characters 0x1c to 0x1f, which are no white space.
-WHITE_SPACE = re.compile("[\t\n\v\f\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
+from ..host.words import WHITE_SPACE, split_words
 
 
 class Param(NamedTuple):
@@ -23,11 +21,6 @@ class Param(NamedTuple):
 
     key: str
     value: str = ""
-
-
-def split_words(text: str) -> list[str]:
-    """The words of a text, split at white space."""
-    return [word for word in WHITE_SPACE.split(text) if word]
 
 
 def split_quoted_words(text: str) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ConfigError
-from ..records.layout import RUN_ROOT, STATE_ROOT, SandboxLayout
+from ..records.layout import RUN_ROOT, STATE_ROOT, SandboxLayout, TemplateLayout
 from .config import HypervisorConfig
 from .declarations import Cost, Option, options_of
 from .kernel_params import deserialize_params, serialize_params
@@ -102,3 +102,19 @@ def zero_of(name: str) -> Any:
     """The value of an option that nobody has said anything about."""
     value = getattr(HypervisorConfig(), declared_options()[name].attribute)
     return [] if isinstance(value, list) else value
+
+
+@dataclasses.dataclass
+class TemplateSpec(SandboxSpec):
+    """What one task says about one template. Its state is `saved` or `absent`.
+
+    :param memory_dir: directory below which its memory is kept, None for the template's own
+    :param force: remove it though clones of it run
+    """
+
+    memory_dir: str | None = None
+    force: bool = False
+
+    def layout(self) -> TemplateLayout:
+        """Where the template keeps its files."""
+        return TemplateLayout(self.id, self.state_dir, self.run_dir)

@@ -20,7 +20,7 @@ import shutil
 import stat
 from typing import Any, Callable, Iterator
 
-from ..errors import AssetError, ConfigError, HostError, HypervisorError
+from ..errors import AssetError, ConfigError, HostError
 from ..host.atomic_files import (
     draft_directory,
     locked,
@@ -463,27 +463,4 @@ def _check_architecture(path: str) -> None:
         raise AssetError(
             f"{os.path.basename(path)} is for {machine}, and this host is {host}",
             fix="Nothing was changed. Get the one for this host.",
-        )
-
-
-def refuse_vulnerable(name: str, version: str, wanted: list[Wanted]) -> None:
-    """Refuse a version with known holes.
-
-    :raises HypervisorError: names them
-    """
-    if name != "firecracker":
-        return
-    from ..hypervisors.firecracker.api.dialect import known_holes, parse_version
-
-    numbers = parse_version(version if version.startswith("v") else f"v{version}")
-    jailed = any(file.dest == "jailer" for file in wanted)
-    holes = (
-        [*known_holes(numbers, False, False), *(known_holes(numbers, True, False) if jailed else [])] if numbers else []
-    )
-    if holes:
-        raise HypervisorError(
-            f"{name} {version} is vulnerable: " + "; ".join(sorted({f"{hole.name}, {hole.what}" for hole in holes})),
-            option="version",
-            wanted=version,
-            fix="Choose a version without it, or set allow_vulnerable to have this one all the same.",
         )

@@ -203,7 +203,7 @@ def _add_busybox(archive: Archive, busybox: str) -> None:
 def _applets(busybox: str, program: bytes) -> list[str]:
     """The names of a busybox's applets: what it says, or, where it is another architecture's, what is written in it."""
     try:
-        names = run([check_program(os.path.abspath(busybox), "busybox"), "--list"], 30).checked().text.split()
+        names = run([check_program(os.path.abspath(busybox), "busybox"), "--list"], 30).raise_on_failure().text.split()
     except HostError as error:
         # Its own table is a list of names, each ended by a zero byte, in the order of their letters.
         start = program.find(b"\0[\0[[\0") + 1

@@ -387,7 +387,7 @@ def _unpack(argv: list[str], file: str, tree: Tree) -> None:
 
     with open(file, "rb") as source, tempfile.TemporaryFile(dir=os.path.dirname(file)) as plain:
         limit, writer = Limit(file, os.fstat(source.fileno()).st_size), Writer(plain.fileno())
-        _copy_output(argv, source, writer, limit).checked()
+        _copy_output(argv, source, writer, limit).raise_on_failure()
         with opened(plain, file) as members:
             Archive(members, Limit(file, os.fstat(source.fileno()).st_size)).extract_all(tree)
 
@@ -452,4 +452,4 @@ def _digest(path: str) -> str:
 
 
 def _run(argv: list[str], directory: str = "/", data: bytes = b"") -> Ended:
-    return run(argv, _COMMAND_SECONDS, directory=directory, data=data).checked()
+    return run(argv, _COMMAND_SECONDS, directory=directory, data=data).raise_on_failure()

@@ -411,4 +411,4 @@ def _run(program: str, arguments: list[str]) -> str:
         "SOURCE_DATE_EPOCH": str(EPOCH),
         "E2FSPROGS_FAKE_TIME": str(EPOCH),
     }
-    return run([program, *arguments], BUILD_SECONDS, environment=environment).checked().text
+    return run([program, *arguments], BUILD_SECONDS, environment=environment).raise_on_failure().text

@@ -156,3 +156,33 @@ class SandboxLayout:
         :raises ConfigError: the path is too long
         """
         return socket_path(self.run_dir, *elements)
+
+
+UNIT_PREFIX = "kata-sandbox-"
+
+
+def unit_stem(layout: SandboxLayout) -> str:
+    """A sandbox's units' name without its ending. Sandboxes of other directories than the usual ones do not share it."""
+    return UNIT_PREFIX + layout.host_name
+
+
+MEMORY_FILE = "memory"
+
+
+class TemplateLayout(SandboxLayout):
+    """Where a template keeps its files: not where sandboxes are looked for, and not where one could be (ids start with no dot)."""
+
+    @property
+    def state_dir(self) -> str:
+        """Directory of the record, the lock, the devices' state and, unless its maker said otherwise, the memory."""
+        return join_path(self.state_root, "templates", self.id)
+
+    @property
+    def run_dir(self) -> str:
+        """Directory of sockets and logs while it is made."""
+        return join_path(self.run_root, f".template-{self.id}")
+
+    def memory_path(self, memory_dir: str | None) -> str:
+        """The memory file, below a directory of the maker's choice or the state directory."""
+        directory = join_path(memory_dir, self.id) if memory_dir else join_path(self.state_dir, "ram")
+        return join_path(directory, MEMORY_FILE)

@@ -58,7 +58,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 
 def test_what_firecracker_says_is_what_was_asked_for(lab: VmmLab) -> None:
     lab.start(vcpus=2, memory_mb=192, max_memory_mb=512, entropy_device=True, use_vsock=True)
-    machine = driver(lab).vm
+    machine = driver(lab).vmm
     config = machine.config(machine.api())
     assert config["machine-config"]["vcpu_count"] == 2 and config["machine-config"]["mem_size_mib"] == 192
     assert (config["vsock"]["guest_cid"] == 3 and config["entropy"] == {}) or config["entropy"] is not None
@@ -75,7 +75,7 @@ def test_guest_code_runs_and_its_console_is_kept(lab: VmmLab) -> None:
 def test_the_users_kernel_parameters_win(lab: VmmLab) -> None:
     """Trap T2: the original's own parameters come last and win."""
     lab.start(kernel_params=["panic=30", "pci=nocrs"])
-    machine = driver(lab).vm
+    machine = driver(lab).vmm
     words = machine.config(machine.api())["boot-source"]["boot_args"].split()
     for key, wanted in (("panic", "30"), ("pci", "nocrs")):
         assert [word for word in words if word.startswith(f"{key}=")][-1] == f"{key}={wanted}"
@@ -272,7 +272,7 @@ def test_a_hanging_api_does_not_hang_a_task(plain: VmmLab, told: Any, monkeypatc
     told("hangs_on_pause")
     plain.start()
     found = driver(plain)
-    monkeypatch.setattr(found.vm, "api", lambda: client.ApiClient(found.vm.socket, 0.5))
+    monkeypatch.setattr(found.vmm, "api", lambda: client.ApiClient(found.vmm.socket, 0.5))
     with pytest.raises(DeadlineExceeded, match="did not answer PATCH /vm in time"):
         found.pause_sandbox()
     assert found.observe().power == "unresponsive"
@@ -303,7 +303,7 @@ def test_disks_with_limits_and_engines(lab: VmmLab) -> None:
         "cache": "writeback",
     }
     lab.start(devices=[disk, {"id": "ro.1", "type": "block", "file": lab.file("ro", mode=0o600), "read_only": True}])
-    machine = driver(lab).vm
+    machine = driver(lab).vmm
     drives = {drive["drive_id"]: drive for drive in machine.config(machine.api())["drives"]}
     assert (
         drives["rootfs"]["is_read_only"] and drives["ro_p1"]["is_read_only"] and not drives["data_d0"]["is_read_only"]
@@ -322,7 +322,7 @@ def test_a_disks_file_and_limits_change_while_it_stays(lab: VmmLab) -> None:
     changed = lab.run(devices=[{**disk, "file": lab.file("two"), "rate_limit": {"ops": 5}}])
     assert changed["actions"] == ["change block data"] and changed["sandbox"]["pid"] == pid
     assert not lab.run(devices=[{**disk, "file": lab.file("two"), "rate_limit": {"ops": 5}}])["changed"]
-    machine = driver(lab).vm
+    machine = driver(lab).vmm
     (drive,) = [drive for drive in machine.config(machine.api())["drives"] if drive["drive_id"] == "data"]
     assert "two" in drive["path_on_host"] or machine.state.jail
     if machine.state.jail:
@@ -394,7 +394,7 @@ def test_a_disk_on_another_file_system_is_seen_in_the_jail_or_refused(jailed: Vm
         if lab_devices(jailed):
             assert os.path.getsize(f"/proc/{found.pid()}/root/disk_far") == 8192
         else:
-            assert not os.path.exists(found.vm.state.jail.path("disk_far"))
+            assert not os.path.exists(found.vmm.state.jail.path("disk_far"))
             assert jailed.run(devices=[disk], disruption="restart", stop_timeout=0, state="restarted")["sandbox"][
                 "devices"
             ][0]["plugged"]
@@ -447,7 +447,7 @@ def test_devices_it_does_not_have_are_refused_before_anything_starts(
 def test_taps_are_made_and_removed(lab: VmmLab) -> None:
     net = {"id": "eth0", "type": "net", "kind": "tap", "rx_rate_limit": {"bandwidth": 1000000}}
     lab.start(devices=[net])
-    (tap,) = driver(lab).vm.state.taps
+    (tap,) = driver(lab).vmm.state.taps
     assert network.exists(tap)
     changed = lab.run(devices=[{**net, "rx_rate_limit": {"ops": 10}}])
     assert changed["actions"] == ["change net eth0"]
@@ -518,12 +518,12 @@ def test_only_a_paused_vm_is_saved_and_its_files_appear_whole(lab: VmmLab) -> No
     lab.start()
     found = driver(lab)
     with pytest.raises(ApiError) as caught:
-        found.vm.api().put("/snapshot/create", {"snapshot_path": "/x", "mem_file_path": "/y"})
+        found.vmm.api().put("/snapshot/create", {"snapshot_path": "/x", "mem_file_path": "/y"})
     assert "running" in caught.value.answer
     saved = lab.root / "saved"
     found.save_sandbox(str(saved), 60)
     assert sorted(path.name for path in saved.iterdir()) == ["memory", "vm.json", "vmstate"]
-    assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in saved.iterdir()} == {0} or not found.vm.state.jail
+    assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in saved.iterdir()} == {0} or not found.vmm.state.jail
 
 
 @double_only
@@ -569,7 +569,7 @@ def test_a_jail_has_what_it_needs_and_goes_away(jailed: VmmLab) -> None:
         jailer_limits=["no-file=256"],
     )
     found = driver(jailed, "my.sandbox_1")
-    jail = found.vm.state.jail
+    jail = found.vmm.state.jail
     assert jail is not None and (jail.uid, jail.gid) == (12345, 12345)
     status = pathlib.Path(f"/proc/{found.pid()}/status").read_text()
     assert "Uid:\t12345\t12345\t12345\t12345" in status
@@ -590,7 +590,7 @@ def test_each_sandbox_has_a_user_of_its_own(jailed: VmmLab) -> None:
     users = set()
     for name in ("one", "two"):
         jailed.start(name)
-        jail = driver(jailed, name).vm.state.jail
+        jail = driver(jailed, name).vmm.state.jail
         assert jail is not None
         users.add(jail.uid)
         assert os.stat(jail.root).st_uid == jail.uid >= 0x70000000
@@ -624,7 +624,7 @@ def test_a_jail_is_never_entered_twice(jailed: VmmLab) -> None:
     """Why the driver removes it: what the jailer says about a running one, and about one whose VM was killed."""
     jailed.start()
     found = driver(jailed)
-    jail, pid = found.vm.state.jail, found.pid()
+    jail, pid = found.vmm.state.jail, found.pid()
     assert jail is not None
     words = [
         JAILER,
@@ -682,7 +682,7 @@ def test_a_jails_cgroup_is_made_and_removed(jailed: VmmLab) -> None:
     except OSError as problem:
         pytest.skip(f"cgroups cannot be made here: {problem}")
     jailed.start(jailer_cgroups=[setting])
-    jail = driver(jailed).vm.state.jail
+    jail = driver(jailed).vmm.state.jail
     assert jail is not None
     (group,) = jailer.cgroups(jail)
     name, _equals, value = setting.partition("=")

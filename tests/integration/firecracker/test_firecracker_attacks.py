@@ -24,7 +24,7 @@ def test_nothing_outside_of_a_jail_changes_while_its_user_attacks(jailed: VmmLab
 def test_a_fifo_for_a_pid_file_and_a_log_stops_nothing(jailed: VmmLab) -> None:
     jailed.start()
     found = driver(jailed)
-    jail, pid = found.vm.state.jail, found.pid()
+    jail, pid = found.vmm.state.jail, found.pid()
     assert jail is not None
     for name in (f"{jail.program}.pid", "vmm.log"):
         if os.path.lexists(jail.path(name)):
@@ -41,7 +41,7 @@ def test_a_fifo_for_a_pid_file_and_a_log_stops_nothing(jailed: VmmLab) -> None:
     assert jailed.facts()["state"] == "crashed"
     assert jailed.run(state="stopped", stop_timeout=0)["sandbox"]["state"] == "stopped"
     jailed.start()
-    jail = driver(jailed).vm.state.jail
+    jail = driver(jailed).vmm.state.jail
     assert jail is not None
     os.unlink(jail.path(f"{jail.program}.pid"))
     os.mkfifo(jail.path(f"{jail.program}.pid"))
@@ -53,7 +53,7 @@ def test_a_fifo_for_a_pid_file_and_a_log_stops_nothing(jailed: VmmLab) -> None:
 def test_a_link_to_another_sandboxs_socket_is_not_spoken_to(jailed: VmmLab) -> None:
     for name in ("one", "two"):
         jailed.start(name)
-    one, two = (driver(jailed, name).vm.state.jail for name in ("one", "two"))
+    one, two = (driver(jailed, name).vmm.state.jail for name in ("one", "two"))
     assert one is not None and two is not None
     for replace in (
         lambda: os.symlink(two.path("api.sock"), one.path("api.sock")),

@@ -116,14 +116,14 @@ def test_limits_that_were_changed_behind_our_back_are_set_again(lab: VmmLab) -> 
     disk = block(lab.file("data"), rate_limit={"ops": 100, "bandwidth": 4096, "bandwidth_burst": 512})
     lab.start(devices=[disk])
     assert not lab.run(devices=[disk])["changed"]
-    driver(lab).vm.api().patch(
+    driver(lab).vmm.api().patch(
         "/drives/data", {"drive_id": "data", "rate_limiter": {"ops": {"size": 7, "refill_time": 1000}}}
     )
     assert not lab.run()["changed"]
     assert lab.check(devices=[disk])["actions"] == ["change block data"]
     assert lab.run(devices=[disk])["actions"] == ["change block data"]
     assert not lab.run(devices=[disk])["changed"]
-    machine = driver(lab).vm
+    machine = driver(lab).vmm
     (found,) = [drive for drive in machine.config(machine.api())["drives"] if drive["drive_id"] == "data"]
     assert found["rate_limiter"]["ops"]["size"] == 100
 
@@ -137,7 +137,7 @@ def test_metadata_and_interfaces_that_were_changed_behind_our_back(lab: VmmLab) 
     ]
     lab.start(devices=devices)
     assert not lab.run(devices=devices)["changed"]
-    api = driver(lab).vm.api()
+    api = driver(lab).vmm.api()
     api.patch("/mmds", {"a": {"b": "other"}})
     api.patch(
         "/network-interfaces/eth0",
@@ -145,7 +145,7 @@ def test_metadata_and_interfaces_that_were_changed_behind_our_back(lab: VmmLab) 
     )
     assert lab.run(devices=devices)["actions"] == ["change net eth0", "change mmds md"]
     assert not lab.run(devices=devices)["changed"]
-    assert driver(lab).vm.api().get("/mmds") == {"a": {"b": "c"}}
+    assert driver(lab).vmm.api().get("/mmds") == {"a": {"b": "c"}}
 
 
 def test_limits_alone_do_not_touch_the_file(jailed: VmmLab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +171,7 @@ def test_a_disk_that_is_refused_leaves_the_old_one(jailed: VmmLab, monkeypatch: 
     monkeypatch.setattr(jail_files, "_sees", lambda *_arguments: False)
     with pytest.raises(HostError, match="not seen in a jail"):
         jailed.run(devices=[{**disk, "file": jailed.file("other")}])
-    assert os.path.samefile(found.vm.state.jail.path("disk_data"), jailed.file("data"))
+    assert os.path.samefile(found.vmm.state.jail.path("disk_data"), jailed.file("data"))
 
 
 @pytest.mark.parametrize("options", [{"enable_pci": True}, {"placeholder_drives": 1}])
@@ -179,7 +179,7 @@ def test_a_plug_and_an_unplug_that_were_killed_half_way_converge(lab: VmmLab, op
     lab.start(**options)
     disk = block(lab.file("data"))
     found = driver(lab)
-    jail = found.vm.state.jail
+    jail = found.vmm.state.jail
     if jail is not None:
         os.link(lab.file("data"), jail.path("disk_data"))  # Between the link and the request.
     assert lab.run(devices=[disk])["actions"] == ["plug block data"]
@@ -187,10 +187,10 @@ def test_a_plug_and_an_unplug_that_were_killed_half_way_converge(lab: VmmLab, op
     # Between the request and the removal of the link.
     drive = "drive_0" if "placeholder_drives" in options else "data"
     if drive == "data":
-        found.vm.api().delete("/drives/data")
+        found.vmm.api().delete("/drives/data")
     else:
         path = "/drive_0" if jail else str(lab.run_path("drive_0"))
-        found.vm.api().patch("/drives/drive_0", {"drive_id": "drive_0", "path_on_host": path})
+        found.vmm.api().patch("/drives/drive_0", {"drive_id": "drive_0", "path_on_host": path})
     assert not [device["id"] for device in lab.facts()["devices"] if device["plugged"]]
     lab.run(devices=[])
     if jail is not None:
@@ -365,7 +365,7 @@ def test_more_metadata_than_usual(lab: VmmLab) -> None:
     with pytest.raises(ConfigError, match="keeps 51200 bytes"):
         lab.start(devices=devices)
     lab.start(devices=devices, mmds_size_limit=100_000)
-    assert driver(lab).vm.api().get("/mmds") == contents
+    assert driver(lab).vmm.api().get("/mmds") == contents
 
 
 # --- cgroups -------------------------------------------------------------------------------------------------------------
@@ -417,10 +417,10 @@ def test_root_does_not_run_firecracker_without_a_jail_unless_the_task_says_so(pl
 @needs_guest
 def test_plugged_memory_goes_where_it_can_be_given_back(plain: VmmLab) -> None:
     plain.start(max_memory_mb=512)
-    machine = driver(plain).vm
+    machine = driver(plain).vmm
     assert "memhp_default_state=online_movable" in machine.config(machine.api())["boot-source"]["boot_args"]
     plain.start("other")
-    other = driver(plain, "other").vm
+    other = driver(plain, "other").vmm
     assert "memhp" not in other.config(other.api())["boot-source"]["boot_args"]
 
 

@@ -16,7 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 from sandbox_lab import KILLED, run_killed
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.engine.sandbox import converge
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.converge import converge
 
 #: Every so many changes a task is killed; one that is prime meets different places in each task.
 STRIDE = 5

@@ -36,7 +36,7 @@ METADATA = {
 
 def config_of(lab: VmmLab) -> dict[str, Any]:
     """What Firecracker says the VM is made of."""
-    machine = driver(lab).vm
+    machine = driver(lab).vmm
     return machine.config(machine.api())
 
 
@@ -155,7 +155,7 @@ def test_an_interface_is_plugged_by_pci(lab: VmmLab) -> None:
     assert [one["iface_id"] for one in config_of(lab)["network-interfaces"]] == ["eth_d0"]
     assert lab.run(devices=[{**NET, "tx_rate_limit": {"bandwidth": 1000}}])["actions"] == ["change net eth-0"]
     assert lab.run(devices=[])["actions"] == ["unplug net eth-0"]
-    assert driver(lab).vm.state.taps == []
+    assert driver(lab).vmm.state.taps == []
 
 
 def test_randomness_with_a_limit(lab: VmmLab) -> None:
@@ -181,7 +181,7 @@ def test_what_the_metadata_service_tells(lab: VmmLab) -> None:
         "ipv4_address": "169.254.169.254",
         "imds_compat": False,
     }
-    machine = driver(lab).vm
+    machine = driver(lab).vmm
     assert machine.api().get("/mmds") == METADATA["contents"]
     contents = {"name": "web-2", "keys": {"b": "2", "c": ["x", {"y": True}]}}
     changed = lab.run(devices=[{**METADATA, "contents": contents}, NET])
@@ -190,7 +190,7 @@ def test_what_the_metadata_service_tells(lab: VmmLab) -> None:
     # No snapshot keeps it: a restored VM is told again.
     lab.run(state="saved")
     lab.run(state="started")
-    assert driver(lab).vm.api().get("/mmds") == contents
+    assert driver(lab).vmm.api().get("/mmds") == contents
     with pytest.raises(DisruptionError, match="needs a restart"):
         lab.run(devices=[{**METADATA, "contents": contents, "version": "V1"}, NET])
 
@@ -247,7 +247,7 @@ def test_metrics_and_log_go_on_after_a_restore(lab: VmmLab) -> None:
     lab.start(vmm_metrics=True, console_rate_limit=4096, vmm_log_level="info")
     for _twice in range(2):
         facts = lab.facts()
-        machine = driver(lab).vm
+        machine = driver(lab).vmm
         machine.api().put("/actions", {"action_type": "FlushMetrics"})
         assert facts["metrics_log"].endswith("metrics.log")
         assert pathlib.Path(facts["metrics_log"]).read_text().startswith("{")

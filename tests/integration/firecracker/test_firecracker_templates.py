@@ -20,7 +20,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Conf
 from ansible_collections.kata.hypervisor.plugins.module_utils.host import network, sparse_files
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import cloning
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vmm import Vm
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vmm import Vmm
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import parse_template_spec
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import NetworkDevice
@@ -50,7 +50,7 @@ def clone(lab: VmmLab, sandbox: str, **options: Any) -> dict[str, Any]:
 
 
 def config_of(lab: VmmLab, sandbox: str) -> dict[str, Any]:
-    machine = driver(lab, sandbox).vm
+    machine = driver(lab, sandbox).vmm
     return machine.config(machine.api())
 
 
@@ -75,7 +75,7 @@ def test_clones_have_taps_and_sockets_of_their_own(lab: VmmLab) -> None:
             lab.spec(sandbox).layout().host_name, "eth0"
         ) and network.exists(interface["host_dev_name"])
         macs.add(interface["guest_mac"])
-        root = driver(lab, sandbox).vm.state.jail
+        root = driver(lab, sandbox).vmm.state.jail
         socket = root.path(found["vsock"]["uds_path"].lstrip("/")) if root else found["vsock"]["uds_path"]
         assert stat.S_ISSOCK(os.stat(socket).st_mode)
         sockets.add(socket)
@@ -109,7 +109,7 @@ def test_a_clone_may_say_what_its_devices_are_called_on_the_host(lab: VmmLab) ->
     assert [device["plugged"] for device in facts["devices"]] == [True, True]
     (interface,) = config_of(lab, "web")["network-interfaces"]
     assert interface["host_dev_name"] == "kttap7" and interface["rx_rate_limiter"]["ops"]["size"] == 9
-    assert driver(lab, "web").vm.api().get("/mmds") == {"name": "web"}
+    assert driver(lab, "web").vmm.api().get("/mmds") == {"name": "web"}
     for wrong, words in (
         ({"mac": "02:00:00:00:00:01"}, "has mac"),
         ({"type": "vsock", "kind": None, "cid": 3}, "is a NetworkDevice"),
@@ -164,7 +164,7 @@ def test_what_cannot_be_a_template_is_refused_by_name(plain: VmmLab, options: di
 
 
 def test_clones_do_not_share_a_bridge(plain: VmmLab) -> None:
-    machine = Vm(Context("base", str(plain.root), str(plain.root)))
+    machine = Vmm(Context("base", str(plain.root), str(plain.root)))
     with pytest.raises(Unsupported, match="the same MAC address"):
         cloning.checked_device(
             machine, HypervisorConfig(boot_to_be_template=True), None, NetworkDevice("tap", "eth0", bridge="br0")
@@ -249,7 +249,7 @@ def test_of_a_clone_only_what_is_different_is_saved(lab: VmmLab) -> None:
     # It needs its template no more.
     remove(lab)
     assert lab.run("web", state="started")["sandbox"]["state"] == "started"
-    assert driver(lab, "web").vm.state.base == []
+    assert driver(lab, "web").vmm.state.base == []
     # What it began from is gone: the next time all of it is saved.
     lab.run("web", state="saved")
     assert not (saved / "base").exists()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sandbox_lab import KILLED, run_killed
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.engine.sandbox import converge
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.converge import converge
 
 EVERY = 3
 

@@ -70,7 +70,7 @@ def _stop(driver: AcrnHypervisor, given: Fields, root: pathlib.Path) -> Answer:
         return Answer({})
     process = subprocess.Popen(["sleep", "600"])
     try:
-        driver.vm.state.process = identify(process.pid)
+        driver.vmm.state.process = identify(process.pid)
         driver.stop_sandbox(1)
         return Answer(Lost())
     finally:
@@ -81,7 +81,7 @@ def _stop(driver: AcrnHypervisor, given: Fields, root: pathlib.Path) -> Answer:
 def _check(driver: AcrnHypervisor, given: Fields, root: pathlib.Path) -> Answer:
     if given.flag("pid_alive"):
         # A process that is no VM: alive is not healthy.
-        driver.vm.state.process = identify(os.getpid())
+        driver.vmm.state.process = identify(os.getpid())
     driver.check()
     return Answer({})
 
@@ -179,5 +179,5 @@ def run(given: dict[str, Any]) -> Answer:
         raise unknown_operation(operation)
     with tempfile.TemporaryDirectory() as root:
         driver = AcrnHypervisor(Context("golden", os.path.join(root, "run"), os.path.join(root, "state")))
-        driver.vm.state.version = [1, 2]
+        driver.vmm.state.version = [1, 2]
         return OPERATIONS[operation](driver, line, pathlib.Path(root))

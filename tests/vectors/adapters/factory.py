@@ -15,7 +15,7 @@ from adapters.answer import Answer, attempt
 from adapters.fields import Fields, unknown_operation
 from adapters.go_config import config_from_go
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.clone_compatibility import VmConfig, check_factory
-from ansible_collections.kata.hypervisor.plugins.module_utils.engine.sandbox import converge
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.converge import converge
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.template_building import converge_template
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import parse_spec, parse_template_spec
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig

@@ -45,7 +45,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
     classic_kernel_params,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import Jail
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vmm import Vm
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vmm import Vmm
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import (
     BlockDrive,
     Device,
@@ -193,7 +193,7 @@ class Server(ApiClient):
         return json.dumps({"state": self.state} if endpoint == "/" else {}).encode()
 
 
-class Machine(Vm):
+class Machine(Vmm):
     """The VM of a line; this process plays its Firecracker."""
 
     def __init__(self, server: Server) -> None:
@@ -214,7 +214,7 @@ class Machine(Vm):
         self.running = False
 
 
-class Places(hotplug.HostSide):
+class Places(hotplug.HostResources):
     """The original's places for files."""
 
     def own_path(self, name: str) -> str:
@@ -245,7 +245,7 @@ class Play:
         self.server = Server(given.table("server"))
         self.machine = Machine(self.server)
         self.driver = FirecrackerHypervisor(self.machine.context)
-        self.driver.vm = self.machine
+        self.driver.vmm = self.machine
         self.driver.config = self.config = config_from_go(given.table("config").values)
         # The original takes that for a word about its agent, and has a vsock where a device says so.
         self.config.use_vsock = False
@@ -444,7 +444,7 @@ def run(given: dict[str, Any]) -> Answer:
     classic = {
         (start, "kernel_params"): lambda config, partitioned: classic_kernel_params(config),
         (start, "is_partitioned"): lambda image: True,
-        (hotplug, "HostSide"): Places,
+        (hotplug, "HostResources"): Places,
     }
     line = Fields(given)
     kept = {place: getattr(*place) for place in classic}

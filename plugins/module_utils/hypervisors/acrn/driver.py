@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Sequence
 
 from ..base import Capabilities, Context
 from ..common.vmm_process import ProcessHypervisor
-from .vmm import CONSOLE_LOG, AcrnState, Vm
+from .capabilities import capabilities
+from .vmm import CONSOLE_LOG, AcrnState, Vmm
 
 if TYPE_CHECKING:
     from ...options.config import HypervisorConfig
@@ -18,36 +19,35 @@ if TYPE_CHECKING:
     from ..base import MemoryResize, VcpuResize
 
 
-def capabilities() -> Capabilities:
-    """What every version of ACRN can do: disks that take a placeholder's place, and no more."""
-    return Capabilities(block_device=True, block_device_hotplug=True)
-
-
 class AcrnHypervisor(ProcessHypervisor):
     """A VM run by acrn-dm on a host that is ACRN's Service VM."""
 
     name = "acrn"
-    vm: Vm
+    vmm: Vmm
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.vm = Vm(context)
+        self.vmm = Vmm(context)
+
+    @staticmethod
+    def host_facts(paths: Sequence[str] = ()) -> list[dict[str, Any]]:
+        from .facts import acrns
+
+        return acrns(paths)
 
     # --- lifecycle -------------------------------------------------------------------------------------------------
 
     def create_sandbox(self, config: HypervisorConfig) -> None:
         from . import start
 
-        with self.vm.named_errors():
-            self.config, version = start.prepare(config, self.vm)
-            if self.vm.process() is None:
-                self.vm.state.version = list(version)
+        self.config, version = start.prepare(config, self.vmm)
+        if self.vmm.process() is None:
+            self.vmm.state.version = list(version)
 
     def start_sandbox(self, timeout: float) -> None:
         from . import start
 
-        with self.vm.named_errors():
-            start.start(self.vm, self.config, self._cold, timeout)
+        start.start(self.vmm, self.config, self._cold, timeout)
 
     def pause_sandbox(self) -> None:
         self._lacks("pause_sandbox")
@@ -69,21 +69,18 @@ class AcrnHypervisor(ProcessHypervisor):
     def add_device(self, device: Device) -> None:
         from . import start
 
-        with self.vm.named_errors():
-            device = start.checked_device(self.vm, self.config, device)
-            self._take_cold(device)
+        device = start.checked_device(self.vmm, self.config, device)
+        self._add_boot_device(device)
 
     def check_device(self, device: Device) -> None:
         from . import start
 
-        with self.vm.named_errors():
-            start.checked_device(self.vm, self.config, self._hot_disk(device))
+        start.checked_device(self.vmm, self.config, self._hot_disk(device))
 
     def hotplug_add_device(self, device: Device) -> None:
         from . import start
 
-        with self.vm.named_errors():
-            start.plug_disk(self.vm, self.config, self._hot_disk(device))
+        start.plug_disk(self.vmm, self.config, self._hot_disk(device))
 
     def _hot_disk(self, device: Device) -> BlockDrive:
         """The device, where it is one that can take a placeholder's place."""
@@ -116,7 +113,7 @@ class AcrnHypervisor(ProcessHypervisor):
     # --- facts -----------------------------------------------------------------------------------------------------
 
     def get_sandbox_console(self) -> str:
-        return self.vm.console
+        return self.vmm.console
 
     def console_log(self) -> str:
         return self.context.run_path(CONSOLE_LOG)
@@ -125,14 +122,14 @@ class AcrnHypervisor(ProcessHypervisor):
         return capabilities()
 
     def why_not(self, capability: str) -> str:
-        version = ".".join(map(str, self.vm.state.version))
+        version = ".".join(map(str, self.vmm.state.version))
         return f"ACRN {version or 'of no version'} has nothing for it"
 
     # --- state -----------------------------------------------------------------------------------------------------
 
     def save(self) -> dict[str, Any]:
-        return dataclasses.asdict(self.vm.state)
+        return dataclasses.asdict(self.vmm.state)
 
     def load(self, state: dict[str, Any], config: HypervisorConfig) -> None:
-        self.vm.state = AcrnState.from_dict(state)
+        self.vmm.state = AcrnState.from_dict(state)
         self.config = config

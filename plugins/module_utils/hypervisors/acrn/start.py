@@ -21,19 +21,20 @@ from ...errors import (
     VmmError,
 )
 from ...host import block_devices, network, proc, qcow2
-from ...host.processes import identify, spawn_detached, tail
+from ...host.processes import identify, tail
 from ...host.programs import check_program, version_text
-from ...host.run_directory import keep_previous, make_run_dir
+from ...host.run_directory import make_run_dir, rotate_log
 from ...host.sockets import check_socket_place
-from ...host.systemd import scope_command
+from ...host.spawn import spawn_detached
 from ...options.config import HypervisorConfig
 from ...options.devices import BlockDrive, Device, NetworkDevice, SerialPort, device_id
 from ...records.layout import socket_path
 from ...untrusted.answers import brief
 from ..common.boot_files import check_boot_files
+from ..common.scope import scope_command
 from ..common.vmm_process import check_file, check_taps, file_uses
 from . import command_line
-from .vmm import CONSOLE_LOG, CONSOLE_SOCKET, DEFAULT_CTL, RUNNING, Vm, check_host
+from .vmm import CONSOLE_LOG, CONSOLE_SOCKET, DEFAULT_CTL, RUNNING, Vmm, check_host
 
 DEFAULT_DM = "/usr/bin/acrn-dm"
 #: Devices of the Service VM's driver, by its newer and its older name.
@@ -46,7 +47,7 @@ MOST_WORDS = 2000
 FOREIGN = ("default_max_vcpus", "default_bridges", "msize_9p", "block_device_driver")
 
 
-def prepare(config: HypervisorConfig, machine: Vm) -> tuple[HypervisorConfig, tuple[int, ...]]:
+def prepare(config: HypervisorConfig, vmm: Vmm) -> tuple[HypervisorConfig, tuple[int, ...]]:
     """A copy of the configuration, checked and complete, and the version of its acrn-dm.
 
     :raises ConfigError: an option is missing, contradictory or impossible
@@ -68,15 +69,15 @@ def prepare(config: HypervisorConfig, machine: Vm) -> tuple[HypervisorConfig, tu
         config.hypervisor_ctl_asset_path() or DEFAULT_CTL, "hypervisor_ctl_path", FIX
     )
     check_host(HSM_DEVICES)
-    host_mb = proc.read_host_memory_mb(machine.context.meminfo)
+    host_mb = proc.read_host_memory_mb(vmm.context.meminfo)
     if config.memory_size > host_mb:
         raise HostError(
             f"the host has {host_mb} MiB of memory", option="memory_mb", wanted=config.memory_size, fix="Ask for less."
         )
     version = version_of(config.hypervisor_path)
-    _check_identity(config, version, machine.context.sandbox_id)
-    socket_path(machine.context.run_dir, CONSOLE_SOCKET)
-    _command_line(config, version, machine, [])
+    _check_identity(config, version, vmm.context.sandbox_id)
+    socket_path(vmm.context.run_dir, CONSOLE_SOCKET)
+    _command_line(config, version, vmm, [])
     return config, version
 
 
@@ -134,35 +135,35 @@ def _check_identity(config: HypervisorConfig, version: tuple[int, ...], sandbox:
 
 
 def _command_line(
-    config: HypervisorConfig, version: tuple[int, ...], machine: Vm, devices: list[Device]
+    config: HypervisorConfig, version: tuple[int, ...], vmm: Vmm, devices: list[Device]
 ) -> command_line.CommandLine:
-    name = command_line.vm_name(config, machine.context.sandbox_id)
-    return command_line.command_line(config, name, machine.console, devices, command_line.dialect_for(version))
+    name = command_line.vm_name(config, vmm.context.sandbox_id)
+    return command_line.command_line(config, name, vmm.console, devices, command_line.dialect_for(version))
 
 
-def checked_device(machine: Vm, config: HypervisorConfig, device: Device) -> Device:
+def checked_device(vmm: Vmm, config: HypervisorConfig, device: Device) -> Device:
     """The device with what nobody said filled in. Refuses what ACRN or the host does not have; changes nothing.
 
     :raises Unsupported: ACRN has no such device
     :raises AssetError: there is no such disk
     :raises StateError: the host itself uses it
     """
-    machine.state.uuid = machine.state.uuid or str(uuid.uuid4())
+    vmm.state.uuid = vmm.state.uuid or str(uuid.uuid4())
     name = device_id(device)
     if isinstance(device, NetworkDevice) and device.kind == "tap":
         device = dataclasses.replace(
             device,
-            mac=device.mac or network.generated_mac(f"{machine.state.uuid}/{name}"),
-            tap_name=device.tap_name or network.tap_name(machine.context.host_name, name),
+            mac=device.mac or network.generated_mac(f"{vmm.state.uuid}/{name}"),
+            tap_name=device.tap_name or network.tap_name(vmm.context.host_name, name),
         )
         network.check_name(device.tap_name)
     if isinstance(device, SerialPort) and not device.host_path:
-        device = dataclasses.replace(device, host_path=machine.context.run_path(f"port-{name}.sock"))
+        device = dataclasses.replace(device, host_path=vmm.context.run_path(f"port-{name}.sock"))
     if isinstance(device, SerialPort):
         socket_path(device.host_path)
         check_socket_place(
             device.host_path,
-            device.host_path in (*machine.state.sockets, machine.context.run_path(f"port-{name}.sock")),
+            device.host_path in (*vmm.state.sockets, vmm.context.run_path(f"port-{name}.sock")),
         )
     if isinstance(device, NetworkDevice) and (
         device.queues > 1 or device.vhost or device.rx_rate_limit or device.tx_rate_limit
@@ -172,13 +173,11 @@ def checked_device(machine: Vm, config: HypervisorConfig, device: Device) -> Dev
         network.check_bridge(device.bridge)
     if isinstance(device, BlockDrive):
         _check_disk(device)
-    process = machine.process()
-    own = (*((process.pid,) if process else ()), *machine.context.ending)
+    process = vmm.process()
+    own = (*((process.pid,) if process else ()), *vmm.context.ending)
     check_file(device, config, own)
     check_taps([device], own)
-    command_line.command_line(
-        config, "", machine.console, [device], command_line.dialect_for(tuple(machine.state.version))
-    )
+    command_line.command_line(config, "", vmm.console, [device], command_line.dialect_for(tuple(vmm.state.version)))
     return device
 
 
@@ -196,7 +195,7 @@ def _check_disk(drive: BlockDrive) -> None:
     qcow2.check_disk(drive.file, drive.read_only, "devices")
 
 
-def start(machine: Vm, config: HypervisorConfig, devices: list[Device], timeout: float) -> None:
+def start(vmm: Vmm, config: HypervisorConfig, devices: list[Device], timeout: float) -> None:
     """Start acrn-dm; returns as soon as acrnctl says that the VM runs. On failure nothing of the attempt is left.
 
     :param timeout: seconds
@@ -204,83 +203,83 @@ def start(machine: Vm, config: HypervisorConfig, devices: list[Device], timeout:
     :raises LaunchError: acrn-dm ended
     :raises DeadlineExceeded: the VM did not come up in time
     """
-    if machine.process() is not None:
+    if vmm.process() is not None:
         raise StateError("its acrn-dm runs already")
-    machine.kill()
+    vmm.kill()
     deadline = time.monotonic() + timeout
-    state = machine.state
-    line = _command_line(config, tuple(state.version), machine, devices)
-    state.name, state.ctl = command_line.vm_name(config, machine.context.sandbox_id), config.hypervisor_ctl_path
+    state = vmm.state
+    line = _command_line(config, tuple(state.version), vmm, devices)
+    state.name, state.ctl = command_line.vm_name(config, vmm.context.sandbox_id), config.hypervisor_ctl_path
     state.vcpus, state.memory_mb = config.num_vcpus, config.memory_size
     state.slots, state.placeholders = line.placeholders, [""] * len(line.placeholders)
     state.devices = [device_id(device) for device in devices]
     state.sockets = [device.host_path for device in devices if isinstance(device, SerialPort)]
     state.launching = True
-    machine.context.checkpoint()
+    vmm.context.checkpoint()
     try:
-        make_run_dir(machine.context.run_dir)
-        keep_previous(machine.context.run_path(CONSOLE_LOG))
+        make_run_dir(vmm.context.run_dir)
+        rotate_log(vmm.context.run_path(CONSOLE_LOG))
         for device in devices:
             if isinstance(device, NetworkDevice) and device.kind == "tap":
-                _provide_tap(machine, device)
+                _provide_tap(vmm, device)
         with block_devices.claimed(file_uses(config, devices)):
-            _launch(machine, [config.hypervisor_path, *line.words], scope_command(machine.context, config), deadline)
+            _launch(vmm, [config.hypervisor_path, *line.words], scope_command(vmm.context, config), deadline)
     except BaseException:
-        machine.kill()
-        machine.context.checkpoint()
+        vmm.kill()
+        vmm.context.checkpoint()
         raise
     state.launching = False
-    machine.context.checkpoint()
+    vmm.context.checkpoint()
 
 
-def _provide_tap(machine: Vm, net: NetworkDevice) -> None:
+def _provide_tap(vmm: Vmm, net: NetworkDevice) -> None:
     def announce(name: str) -> None:
-        machine.state.taps.append(name)
-        machine.context.checkpoint()
+        vmm.state.taps.append(name)
+        vmm.context.checkpoint()
 
     network.provide_tap(net.tap_name, (os.geteuid(), os.getegid()), net.mtu, net.bridge, announce)
 
 
-def _launch(machine: Vm, argv: list[str], scope: list[str], deadline: float) -> None:
+def _launch(vmm: Vmm, argv: list[str], scope: list[str], deadline: float) -> None:
     try:
-        child = spawn_detached(argv, machine.log, through=scope)
+        child = spawn_detached(argv, vmm.log, wrapper=scope)
     except OSError as error:
         raise LaunchError("acrn-dm cannot be run", argv=argv, answer=str(error)) from error
-    machine.state.process = identify(child.pid)
-    machine.context.checkpoint()
+    vmm.state.process = identify(child.pid)
+    vmm.context.checkpoint()
     status = ""
     while status not in RUNNING:
         code = child.poll()
         if code is not None:
             how = f"ended with exit code {code}" if code >= 0 else f"was killed by signal {-code}"
             raise LaunchError(
-                f"acrn-dm {how}", exit_code=code, argv=argv, answer=tail(machine.log, 10).strip(), log=machine.log
+                f"acrn-dm {how}", exit_code=code, argv=argv, answer=tail(vmm.log, 10).strip(), log=vmm.log
             )
         if time.monotonic() >= deadline:
             raise DeadlineExceeded(
                 "acrn-dm runs, and acrnctl does not know its VM" + (f" as anything but {status}" if status else ""),
-                answer=tail(machine.log, 10).strip(),
-                log=machine.log,
+                answer=tail(vmm.log, 10).strip(),
+                log=vmm.log,
                 fix="Look into the log, and whether acrnd or /run/acrn/mngr is there.",
             )
         time.sleep(POLL)
-        status = machine.status()
+        status = vmm.status()
     # A wrapper has become acrn-dm by now: who runs is whom to remember.
-    machine.state.process = identify(child.pid)
+    vmm.state.process = identify(child.pid)
 
 
-def plug_disk(machine: Vm, config: HypervisorConfig, drive: BlockDrive) -> None:
+def plug_disk(vmm: Vmm, config: HypervisorConfig, drive: BlockDrive) -> None:
     """Put a disk into the place of a placeholder. One that is there is success; what acrnctl refuses changes nothing.
 
     :raises StateError: the VM does not run, or all placeholders are taken
     :raises VmmError: acrnctl refuses, with its exit code and words
     """
-    state = machine.state
-    if machine.process() is None:
-        raise StateError("the VM does not run", answer=machine.why_off())
+    state = vmm.state
+    if vmm.process() is None:
+        raise StateError("the VM does not run", answer=vmm.why_off())
     if drive.id in state.placeholders:
         return
-    checked_device(machine, config, drive)
+    checked_device(vmm, config, drive)
     if "" not in state.placeholders:
         raise StateError(
             f"all {len(state.placeholders)} placeholder drives are taken", option="devices", wanted=drive.id
@@ -288,9 +287,9 @@ def plug_disk(machine: Vm, config: HypervisorConfig, drive: BlockDrive) -> None:
     place = state.placeholders.index("")
     words = command_line.rescan(state.name, state.slots[place], drive.file)
     state.placeholders[place] = drive.id
-    machine.context.checkpoint()
+    vmm.context.checkpoint()
     try:
-        code, output = machine.control(*words)
+        code, output = vmm.control(*words)
         # It ends with 0 although the VM has refused, and only says so.
         if code or command_line.RESCAN_REFUSED in output:
             raise VmmError(
@@ -301,5 +300,5 @@ def plug_disk(machine: Vm, config: HypervisorConfig, drive: BlockDrive) -> None:
             )
     except BaseException:
         state.placeholders[place] = ""
-        machine.context.checkpoint()
+        vmm.context.checkpoint()
         raise

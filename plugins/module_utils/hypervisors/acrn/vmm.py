@@ -16,7 +16,7 @@ from ...host.processes import ProcessIdentity, command_lines, identify, send_sig
 from ...host.sockets import is_socket
 from ...untrusted.answers import Anything, checked, printable, shape_of
 from ..base import Context, Observed
-from ..common.vmm_process import ProcessVm
+from ..common.vmm_process import VmmProcess
 
 CONSOLE_SOCKET, CONSOLE_LOG = "console.sock", "console.log"
 #: Seconds for one call of acrnctl.
@@ -67,7 +67,7 @@ class AcrnState:
         return state
 
 
-class Vm(ProcessVm):
+class Vmm(VmmProcess):
     """The acrn-dm of one sandbox.
 
     :param context: the sandbox's directories

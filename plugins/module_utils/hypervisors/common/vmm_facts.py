@@ -1,112 +1,13 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host's Firecracker and ACRN can do, in the drivers' own words. Runs programs for their versions, changes nothing."""
+"""The form of what is known of a VMM's program on a host."""
 
 from __future__ import annotations
 
-import dataclasses
-import os
-from typing import Any, Sequence
-
-from ...errors import HypervisorError
-from ...host.programs import check_program
-
-KVM = "/dev/kvm"
+from typing import Any
 
 
-def firecrackers(wanted: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """The facts of these Firecrackers, or of those in the usual places."""
-    from ..firecracker.binary import PLACES
-
-    return [firecracker_facts(path) for path in wanted or _found(PLACES)]
-
-
-def firecracker_facts(path: str, kvm: str = KVM) -> dict[str, Any]:
-    """A Firecracker's version, whether a sandbox can run with it, what it can do, its known holes, and its jailer."""
-    from ..firecracker import binary
-    from ..firecracker.api import dialect
-
-    facts = _facts("firecracker", path)
-    try:
-        version = binary.version_of(check_program(path, "hypervisor_path"), "Firecracker", "hypervisor_path")
-    except HypervisorError as problem:
-        return {**facts, "reason": str(problem)}
-    facts["version"] = dialect.shown(version)
-    facts["capabilities"] = dataclasses.asdict(dialect.capabilities(version))
-    facts["capabilities_with_pci"] = dataclasses.asdict(dialect.capabilities(version, pci=dialect.can(version, "pci")))
-    facts["known_holes"] = _holes(dialect.known_holes(version, jailer=False, pci=True))
-    always = dialect.known_holes(version)
-    if always:
-        facts["reason"] = f"it has a known hole ({always[0].name}); allow_vulnerable_vmm uses it all the same"
-    elif not os.access(kvm, os.R_OK | os.W_OK):
-        facts["reason"] = f"{kvm} cannot be opened"
-    beside = os.path.join(os.path.dirname(os.path.realpath(path)), "jailer")
-    jailer = next(
-        iter(_found([beside, *(os.path.join(os.path.dirname(place), "jailer") for place in binary.PLACES)])), ""
-    )
-    return {**facts, "usable": not facts["reason"], "jailer": jailer_facts(jailer) if jailer else None}
-
-
-def jailer_facts(path: str) -> dict[str, Any]:
-    """A jailer's version and known holes, and whether a sandbox can be jailed with it."""
-    from ..firecracker import binary
-    from ..firecracker.api import dialect
-
-    facts: dict[str, Any] = {"path": path, "version": "", "usable": False, "reason": "", "known_holes": []}
-    try:
-        version = binary.version_of(path, "Jailer", "jailer_path")
-    except HypervisorError as problem:
-        return {**facts, "reason": str(problem)}
-    holes = [hole for hole in dialect.known_holes(version, jailer=True) if hole.when == "jailer"]
-    reason = f"it has a known hole ({holes[0].name}); allow_vulnerable_vmm uses it all the same" if holes else ""
-    return {
-        **facts,
-        "version": dialect.shown(version),
-        "usable": not holes,
-        "reason": reason,
-        "known_holes": _holes(holes),
-    }
-
-
-def acrns(wanted: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """The facts of these device models of ACRN, or of the one in the usual place."""
-    from ..acrn.start import DEFAULT_DM
-
-    return [acrn_facts(path) for path in wanted or _found([DEFAULT_DM])]
-
-
-def acrn_facts(path: str) -> dict[str, Any]:
-    """An acrn-dm's version, whether this host runs on ACRN, what it can do, and how it knows its VMs."""
-    from ..acrn import command_line, driver, start, vmm
-
-    facts = _facts("acrn", path)
-    try:
-        version = start.version_of(check_program(path, "hypervisor_path"))
-    except HypervisorError as problem:
-        return {**facts, "reason": str(problem)}
-    facts["version"] = ".".join(map(str, version))
-    facts["capabilities"] = dataclasses.asdict(driver.capabilities())
-    facts["vms_are_known_by"] = "uuid" if command_line.dialect_for(version).by_uuid else "name"
-    try:
-        vmm.check_host(start.HSM_DEVICES)
-    except HypervisorError as problem:
-        return {**facts, "reason": problem.message}
-    return {**facts, "usable": True}
-
-
-def _facts(hypervisor: str, path: str) -> dict[str, Any]:
+def unknown_vmm(hypervisor: str, path: str) -> dict[str, Any]:
+    """The facts of a program that nothing is known of yet."""
     return {"hypervisor": hypervisor, "path": path, "version": "", "usable": False, "reason": "", "capabilities": {}}
-
-
-def _holes(holes: Sequence[Any]) -> list[dict[str, str]]:
-    return [{"name": hole.name, "what": hole.what, "when": hole.when or "always"} for hole in holes]
-
-
-def _found(places: Sequence[str]) -> list[str]:
-    """Those that are there and can be run, each once."""
-    found: dict[str, str] = {}
-    for path in places:
-        if os.access(path, os.X_OK) and os.path.isfile(path):
-            found.setdefault(os.path.realpath(path), path)
-    return list(found.values())

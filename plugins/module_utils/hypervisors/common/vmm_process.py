@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from typing import TYPE_CHECKING, Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Collection, Sequence
 
-from ...errors import HypervisorError, StateError
+from ...errors import StateError
 from ...host.run_directory import remove_run_dir
 from ..base import Context, Hypervisor, Observed
 
@@ -63,14 +62,13 @@ def check_taps(devices: Sequence[Device], own: Collection[int] = ()) -> None:
             check_tap(device.tap_name, own)
 
 
-class ProcessVm:
+class VmmProcess:
     """The VMM of one sandbox: a process, its files and what it says.
 
     :param context: the sandbox's directories
     """
 
     #: Errors in which the VMM itself spoke: its log tells more.
-    spoken: tuple[type[HypervisorError], ...] = ()
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -100,71 +98,57 @@ class ProcessVm:
         """See `Hypervisor.adopt`."""
         raise NotImplementedError
 
-    @contextlib.contextmanager
-    def named_errors(self) -> Iterator[None]:
-        """Every error that leaves the driver names the sandbox and, where the VMM spoke, its log."""
-        try:
-            yield
-        except HypervisorError as error:
-            error.sandbox = error.sandbox or self.context.sandbox_id
-            if isinstance(error, self.spoken) and not error.log:
-                error.log = self.log
-            raise
-
 
 class ProcessHypervisor(Hypervisor):
-    """A driver of such a VM; `vm` is set by its own constructor."""
+    """A driver of such a VM; `vmm` is set by its own constructor."""
 
-    vm: ProcessVm
+    vmm: VmmProcess
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         #: The devices that the VM gets at its start.
         self._cold: list[Device] = []
 
-    def _take_cold(self, device: Device) -> None:
+    def _add_boot_device(self, device: Device) -> None:
         """Keep a device for the start, in the place of one with its id."""
         from ...options.devices import device_id
 
         self._cold = [one for one in self._cold if device_id(one) != device_id(device)] + [device]
 
     def stop_sandbox(self, timeout: float, force: bool = False) -> None:
-        with self.vm.named_errors():
-            self.vm.stop(timeout, force)
-            self.context.checkpoint()
+        self.vmm.stop(timeout, force)
+        self.context.checkpoint()
 
     def cleanup(self) -> None:
-        with self.vm.named_errors():
-            self.vm.kill()
-            remove_run_dir(self.context.run_dir)
+        self.vmm.kill()
+        remove_run_dir(self.context.run_dir)
 
     def adopt(self) -> None:
-        self.vm.adopt()
+        self.vmm.adopt()
 
     def check(self) -> None:
-        with self.vm.named_errors():
-            observed = self.observe()
-            if observed.power in ("off", "failed", "unresponsive") or observed.reason:
-                raise StateError(f"the VM is {observed.power}", answer=observed.reason, log=self.vm.log)
+        observed = self.observe()
+        if observed.power in ("off", "failed", "unresponsive") or observed.reason:
+            raise StateError(f"the VM is {observed.power}", answer=observed.reason, log=self.vmm.log)
 
     def _own_pids(self) -> tuple[int, ...]:
         """Processes of this sandbox: what they have open, it may have."""
-        process = self.vm.process()
+        process = self.vmm.process()
         return (*((process.pid,) if process else ()), *self.context.ending)
 
     def observe(self) -> Observed:
-        observed = self.vm.observe()
+        observed = self.vmm.observe()
         if observed.power == "unresponsive" and self._ends():
-            observed = self.vm.observe()
+            observed = self.vmm.observe()
         return observed
 
     def _ends(self) -> bool:
         """Whether a VMM that has not answered is one that ends at this moment: it closes its sockets a moment before it is gone."""
         from ...host.processes import wait_gone
 
-        process = self.vm.process()
+        process = self.vmm.process()
         return process is None or wait_gone(process, ENDING_SECONDS)
 
     def pid(self) -> int:
-        process = self.vm.process()
+        process = self.vmm.process()
         return process.pid if process else 0

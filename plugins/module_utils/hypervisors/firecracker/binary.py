@@ -8,8 +8,9 @@ from __future__ import annotations
 from ...errors import AssetError, Unsupported
 from ...host.programs import version_text
 from ...untrusted.answers import brief
-from .api.dialect import known_holes, parse_version, shown
+from .api.dialect import parse_version, shown
 from .api.endpoints import Version
+from .vulnerabilities import known_vulnerabilities
 
 PLACES = ("/usr/local/bin/firecracker", "/usr/bin/firecracker", "/opt/kata/bin/firecracker")
 
@@ -32,7 +33,7 @@ def refuse_holes(version: Version, option: str, path: str, jailer: bool = False,
 
     :raises Unsupported: names them, and the option that allows it all the same
     """
-    holes = known_holes(version, jailer, pci)
+    holes = known_vulnerabilities(version, jailer, pci)
     if holes:
         raise Unsupported(
             f"version {shown(version)} is vulnerable: " + "; ".join(f"{hole.name}, {hole.what}" for hole in holes),

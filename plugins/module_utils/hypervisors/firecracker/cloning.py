@@ -32,7 +32,7 @@ from . import start as starting
 from .api import dialect
 from .api.endpoints import RUNNING, Version, has
 from .state import Jail, from_record
-from .vmm import Vm
+from .vmm import Vmm
 
 #: What of a device may be another one in a clone: what it has on the host, and what can be changed once it runs.
 ON_HOST: dict[type, tuple[str, ...]] = {
@@ -101,7 +101,7 @@ def check(config: HypervisorConfig, version: Version, jail: Jail | None) -> None
             )
 
 
-def checked_device(machine: Vm, config: HypervisorConfig, jail: Jail | None, device: Device) -> Device:
+def checked_device(vmm: Vmm, config: HypervisorConfig, jail: Jail | None, device: Device) -> Device:
     """A device of a template or of a clone, once it is known to be possible; what a clone's guest knows already is filled in.
 
     :raises Unsupported: it cannot be in a template, or not in a clone of this one
@@ -130,7 +130,7 @@ def checked_device(machine: Vm, config: HypervisorConfig, jail: Jail | None, dev
     if record is None:
         hot = (
             config.enable_pci
-            and has(machine.version, "DELETE", "/drives/x", RUNNING[0])
+            and has(vmm.version, "DELETE", "/drives/x", RUNNING[0])
             and isinstance(device, hotplug.HOTPLUGGABLE)
         )
         if not hot and not (config.placeholder_drives and isinstance(device, BlockDrive)):
@@ -143,7 +143,7 @@ def checked_device(machine: Vm, config: HypervisorConfig, jail: Jail | None, dev
         return device
     kept = from_record(record)
     if isinstance(device, NetworkDevice) and isinstance(kept, NetworkDevice):
-        if device.mac == network.generated_mac(f"{machine.state.uuid}/{name}"):
+        if device.mac == network.generated_mac(f"{vmm.state.uuid}/{name}"):
             device = dataclasses.replace(device, mac=kept.mac)  # Nobody asked for one, and the guest knows this one.
     free = (*ON_HOST.get(type(kept), ()), *LIVE.get(type(kept), ()))
     different = [
@@ -164,7 +164,7 @@ def checked_device(machine: Vm, config: HypervisorConfig, jail: Jail | None, dev
     return device
 
 
-def start(machine: Vm, config: HypervisorConfig, devices: list[Device], jail: Jail | None, timeout: float) -> None:
+def start(vmm: Vmm, config: HypervisorConfig, devices: list[Device], jail: Jail | None, timeout: float) -> None:
     """Start a VM where the template was saved, and let it run; on failure nothing of the attempt is left.
 
     :param devices: what the clone's task lists
@@ -174,30 +174,30 @@ def start(machine: Vm, config: HypervisorConfig, devices: list[Device], jail: Ja
     saved = snapshots.read(config.devices_state_path)
     kept = {name: from_record(record) for name, record in saved.state.devices.items()}
     listed = {device_id(device): device for device in devices}
-    inherited = [listed.get(name) or _own(device, machine) for name, device in kept.items()]
+    inherited = [listed.get(name) or _own(device, vmm) for name, device in kept.items()]
     deadline = time.monotonic() + timeout
 
     def attempt(clock: bool) -> None:
-        with starting.launched(machine, config, inherited, jail, deadline, config.memory_path) as (api, host):
+        with starting.launched(vmm, config, inherited, jail, deadline, config.memory_path) as (api, host):
             snapshots.load(
-                machine, config, inherited, (api, host), saved, config.memory_path, deadline, template=True, clock=clock
+                vmm, config, inherited, (api, host), saved, config.memory_path, deadline, template=True, clock=clock
             )
             if config.track_dirty_pages:
-                machine.state.base = [config.memory_path, fingerprint(config.memory_path)]
+                vmm.state.base = [config.memory_path, fingerprint(config.memory_path)]
             for device in inherited:
                 was = kept[device_id(device)]
                 if any(getattr(device, field) != getattr(was, field) for field in LIVE.get(type(device), ())):
-                    hotplug.update(machine, config, device)
+                    hotplug.update(vmm, config, device)
             for name, device in listed.items():
                 if name not in kept:
-                    hotplug.attach(machine, config, device)
-            machine.set_state("running")
+                    hotplug.attach(vmm, config, device)
+            vmm.set_state("running")
 
-    snapshots.with_clock(machine, attempt)
+    snapshots.with_clock(vmm, attempt)
 
 
-def _own(device: Device, machine: Vm) -> Device:
+def _own(device: Device, vmm: Vmm) -> Device:
     """A device of the template's with what a clone has of its own on the host."""
     if isinstance(device, NetworkDevice):
-        return dataclasses.replace(device, tap_name=network.tap_name(machine.context.host_name, device_id(device)))
+        return dataclasses.replace(device, tap_name=network.tap_name(vmm.context.host_name, device_id(device)))
     return dataclasses.replace(device, uds_path="") if isinstance(device, Vsock) else device

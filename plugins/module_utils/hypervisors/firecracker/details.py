@@ -10,40 +10,41 @@ from typing import Any
 
 from ...errors import VmmError
 from .api import dialect
-from .vmm import METRICS, Vm
+from .names import METRICS
+from .vmm import Vmm
 
 
-def of(machine: Vm) -> dict[str, Any]:
+def of(vmm: Vmm) -> dict[str, Any]:
     """Its version, its jail, where its metrics are, and what its balloon holds. Never raises: what cannot be asked is left out."""
-    state = machine.state
-    found: dict[str, Any] = {"vmm_version": dialect.shown(machine.version) if state.version else "", "uuid": state.uuid}
+    state = vmm.state
+    found: dict[str, Any] = {"vmm_version": dialect.shown(vmm.version) if state.version else "", "uuid": state.uuid}
     if state.jail is not None:
         found["jail"] = state.jail.root
-    metrics = machine.written(METRICS)
+    metrics = vmm.written(METRICS)
     if state.vsock:
         found["vsock_socket"] = state.vsock
     if os.path.exists(metrics):
         found["metrics_log"] = metrics
-        if machine.process() is not None:
+        if vmm.process() is not None:
             try:  # By itself Firecracker writes them every minute.
-                machine.api().put("/actions", {"action_type": "FlushMetrics"})
+                vmm.api().put("/actions", {"action_type": "FlushMetrics"})
             except VmmError:
                 pass
-    if "balloon" in state.singles and machine.process() is not None:
+    if "balloon" in state.singles and vmm.process() is not None:
         try:
-            found["balloon"] = _balloon(machine)
+            found["balloon"] = _balloon(vmm)
         except VmmError:
             pass  # It answers nothing; the state says so already.
     return found
 
 
-def _balloon(machine: Vm) -> dict[str, Any]:
+def _balloon(vmm: Vmm) -> dict[str, Any]:
     """What the balloon shall hold and, where the guest tells of its memory, what it does hold and what that memory is used for."""
-    api = machine.api()
+    api = vmm.api()
     config = api.get("/balloon")
     told = api.get("/balloon/statistics") if config.get("stats_polling_interval_s") else {}
     return {
-        "target_mb": config.get(dialect.balloon_word(machine.version)),
+        "target_mb": config.get(dialect.balloon_word(vmm.version)),
         "actual_mb": told.get("actual_mib"),
         "statistics": told,
     }

@@ -9,16 +9,15 @@ is compiled anew on the host every time.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Sequence
 
+from ...errors import VmmError
 from ..base import Capabilities, Context
 from ..common.vmm_process import ProcessHypervisor
 from .state import FirecrackerState, Jail
-from .vmm import Vm
+from .vmm import Vmm
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from ...options.config import HypervisorConfig
     from ...options.devices import Device
     from ..base import MemoryResize, VcpuResize
@@ -28,134 +27,126 @@ class FirecrackerHypervisor(ProcessHypervisor):
     """A VM run by Firecracker, controlled over its API; in a jail where the configuration names a jailer."""
 
     name = "firecracker"
-    vm: Vm
+    vmm: Vmm
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.vm = Vm(context)
+        self.vmm = Vmm(context)
         self._jail: Jail | None = None
+
+    @staticmethod
+    def host_facts(paths: Sequence[str] = ()) -> list[dict[str, Any]]:
+        from .facts import firecrackers
+
+        return firecrackers(paths)
 
     # --- lifecycle -------------------------------------------------------------------------------------------------
 
     def create_sandbox(self, config: HypervisorConfig) -> None:
         from . import preparation
 
-        with self.vm.named_errors():
-            self.config, version, self._jail = preparation.prepare(config, self.context, self.pid())
-            if self.vm.process() is None:
-                self.vm.state.version = list(version)
-            if self.config.boot_to_be_template or self.config.boot_from_template:
-                from . import cloning
+        self.config, version, self._jail = preparation.prepare(config, self.context, self.pid())
+        if self.vmm.process() is None:
+            self.vmm.state.version = list(version)
+        if self.config.boot_to_be_template or self.config.boot_from_template:
+            from . import cloning
 
-                cloning.check(self.config, version, self._jail)
+            cloning.check(self.config, version, self._jail)
 
     def check_start(self) -> None:
         from ...host import block_devices
         from ..common.vmm_process import check_taps, file_uses
 
-        with self.vm.named_errors():
-            own = self._own_pids()
-            for use in file_uses(self.config, self._cold):
-                block_devices.check_free(use, own)
-            if not self.config.network_namespace:
-                check_taps(self._cold, own)
+        own = self._own_pids()
+        for use in file_uses(self.config, self._cold):
+            block_devices.check_free(use, own)
+        if not self.config.network_namespace:
+            check_taps(self._cold, own)
 
     def start_sandbox(self, timeout: float) -> None:
         from . import start
 
-        with self.vm.named_errors():
-            if self.config.boot_from_template:
-                from . import cloning
+        if self.config.boot_from_template:
+            from . import cloning
 
-                cloning.start(self.vm, self.config, self._cold, self._jail, timeout)
-            else:
-                start.start(self.vm, self.config, self._cold, self._jail, timeout)
+            cloning.start(self.vmm, self.config, self._cold, self._jail, timeout)
+        else:
+            start.start(self.vmm, self.config, self._cold, self._jail, timeout)
 
     def check_restore(self, source: str) -> None:
         from . import snapshots
 
-        with self.vm.named_errors():
-            snapshots.check_files(snapshots.read(source), self.config, [])
+        snapshots.check_files(snapshots.read(source), self.config, [])
 
     def restore_sandbox(self, source: str, timeout: float) -> None:
         from . import preparation, snapshots
 
-        with self.vm.named_errors():
-            if not self.config.jailer_path and snapshots.read(source).state.jail is None:
-                self.config.jailer = "none"  # It was saved before a jailer was installed, or with jailer: none.
-            self.config, version, self._jail = preparation.prepare(self.config, self.context, self.pid())
-            self.vm.state.version = list(version)
-            snapshots.restore(self.vm, self.config, self._cold, self._jail, source, timeout)
+        if not self.config.jailer_path and snapshots.read(source).state.jail is None:
+            self.config.jailer = "none"  # It was saved before a jailer was installed, or with jailer: none.
+        self.config, version, self._jail = preparation.prepare(self.config, self.context, self.pid())
+        self.vmm.state.version = list(version)
+        snapshots.restore(self.vmm, self.config, self._cold, self._jail, source, timeout)
 
     def pause_sandbox(self) -> None:
-        with self.vm.named_errors():
-            self.vm.set_state("paused")
+        self.vmm.set_state("paused")
 
     def resume_sandbox(self) -> None:
-        with self.vm.named_errors():
-            self.vm.set_state("running")
+        self.vmm.set_state("running")
 
     def save_sandbox(self, destination: str, timeout: float) -> None:
         from . import snapshots
 
-        with self.vm.named_errors():
-            self.vm.set_state("paused")
-            snapshots.save(self.vm, self.config, destination, timeout)
+        self.vmm.set_state("paused")
+        snapshots.save(self.vmm, self.config, destination, timeout)
 
     # --- devices -----------------------------------------------------------------------------------------------------
 
     def add_device(self, device: Device) -> None:
 
-        with self.vm.named_errors():
-            device = self._checked(device, self._cold)
-            if self.config.boot_to_be_template or self.config.boot_from_template:
-                from . import cloning
+        device = self._checked(device, self._cold)
+        if self.config.boot_to_be_template or self.config.boot_from_template:
+            from . import cloning
 
-                device = cloning.checked_device(self.vm, self.config, self._jail, device)
-            self._take_cold(device)
+            device = cloning.checked_device(self.vmm, self.config, self._jail, device)
+        self._add_boot_device(device)
 
     def check_device(self, device: Device) -> None:
         from ..common.vmm_process import check_taps
         from . import hotplug
 
-        with self.vm.named_errors():
-            checked = self._checked(device, self._plugged())
-            hotplug.check_hot(self.vm, checked)
-            hotplug.check_free(self.vm, checked)
-            if not self.config.network_namespace:
-                check_taps([checked], self._own_pids())
+        checked = self._checked(device, self._plugged())
+        hotplug.check_hot(self.vmm, checked)
+        hotplug.check_free(self.vmm, checked)
+        if not self.config.network_namespace:
+            check_taps([checked], self._own_pids())
 
     def hotplug_add_device(self, device: Device) -> None:
         from . import hotplug
 
-        with self.vm.named_errors():
-            hotplug.attach(self.vm, self.config, self._checked(device, self._plugged()))
+        hotplug.attach(self.vmm, self.config, self._checked(device, self._plugged()))
 
     def hotplug_remove_device(self, device: Device) -> None:
         from . import hotplug
 
-        with self.vm.named_errors():
-            completed = hotplug.complete(device, self.context.host_name, self.vm.state)
-            hotplug.detach(self.vm, self.config, completed)
+        completed = hotplug.complete(device, self.context.host_name, self.vmm.state)
+        hotplug.detach(self.vmm, self.config, completed)
 
     def check_update(self, device: Device) -> None:
         from . import hotplug
 
-        with self.vm.named_errors():
-            hotplug.check_free(self.vm, self._checked(device, self._plugged()))
+        hotplug.check_free(self.vmm, self._checked(device, self._plugged()))
 
     def update_device(self, device: Device) -> None:
         from . import hotplug
 
-        with self.vm.named_errors():
-            hotplug.update(self.vm, self.config, self._checked(device, self._plugged()))
+        hotplug.update(self.vmm, self.config, self._checked(device, self._plugged()))
 
     def _plugged(self) -> list[Device]:
         """The disks that a running VM has; what there is one of is only checked at a start."""
         from ...options.devices import BlockDrive, PmemDrive
         from .state import from_record
 
-        made = [from_record(record) for record in self.vm.state.devices.values() if record]
+        made = [from_record(record) for record in self.vmm.state.devices.values() if record]
         return [device for device in made if isinstance(device, (BlockDrive, PmemDrive))]
 
     def _checked(self, device: Device, others: list[Device]) -> Device:
@@ -163,11 +154,11 @@ class FirecrackerHypervisor(ProcessHypervisor):
         from ...options.devices import device_id
         from . import hotplug, preparation
 
-        self.vm.state.new_identity()
-        device = hotplug.complete(device, preparation.tap_owner(self.config, self.context), self.vm.state)
+        self.vmm.state.new_identity()
+        device = hotplug.complete(device, preparation.tap_owner(self.config, self.context), self.vmm.state)
         others = [one for one in others if device_id(one) != device_id(device)]
-        jail = self.vm.state.jail if self.vm.process() else self._jail
-        preparation.check_device(device, self.config, self.vm.version, jail, others, self.vm.state.sockets)
+        jail = self.vmm.state.jail if self.vmm.process() else self._jail
+        preparation.check_device(device, self.config, self.vmm.version, jail, others, self.vmm.state.sockets)
         return device
 
     # --- sizes -----------------------------------------------------------------------------------------------------
@@ -182,52 +173,53 @@ class FirecrackerHypervisor(ProcessHypervisor):
     def resize_memory(self, memory_mb: int, block_mb: int = 0, probe: bool = False) -> MemoryResize:
         from . import memory
 
-        with self.vm.named_errors():
-            return memory.resize(self.vm, memory_mb)
+        return memory.resize(self.vmm, memory_mb)
 
     # --- facts -----------------------------------------------------------------------------------------------------
 
     def console_log(self) -> str:
-        return self.vm.console_log
+        return self.vmm.console_log
 
     def details(self) -> dict[str, Any]:
         from . import details
 
-        return details.of(self.vm)
+        return details.of(self.vmm)
 
     def vmm_log(self) -> str:
-        return self.vm.log
+        return self.vmm.log
+
+    def explain(self, error: VmmError) -> None:
+        self.vmm.explain(error)
 
     def capabilities(self) -> Capabilities:
         from .api.dialect import capabilities
 
-        running = self.vm.state.process is not None
+        running = self.vmm.state.process is not None
         return capabilities(
-            self.vm.version,
-            pci=self.vm.state.pci if running else self.config.enable_pci,
-            memory_region=self.vm.state.region_mb > 0
+            self.vmm.version,
+            pci=self.vmm.state.pci if running else self.config.enable_pci,
+            memory_region=self.vmm.state.region_mb > 0
             if running
             else self.config.max_memory_mb > self.config.memory_size,
-            placeholder_drives=len(self.vm.state.placeholders) if running else self.config.placeholder_drives,
+            placeholder_drives=len(self.vmm.state.placeholders) if running else self.config.placeholder_drives,
         )
 
     def why_not(self, capability: str) -> str:
         from .api.dialect import shown
 
         since = "; 0.23 and later have it" if capability in ("pause", "save") else ""
-        return f"Firecracker {shown(self.vm.version)} has nothing for it{since}"
+        return f"Firecracker {shown(self.vmm.version)} has nothing for it{since}"
 
     def get_thread_ids(self) -> dict[int, int]:
         from .threads import vcpu_threads
 
-        with self.vm.named_errors():
-            return vcpu_threads(self.pid())
+        return vcpu_threads(self.pid())
 
     # --- state -----------------------------------------------------------------------------------------------------
 
     def save(self) -> dict[str, Any]:
-        return self.vm.state.as_dict()
+        return self.vmm.state.as_dict()
 
     def load(self, state: dict[str, Any], config: HypervisorConfig) -> None:
-        self.vm.state = FirecrackerState.from_dict(state)
+        self.vmm.state = FirecrackerState.from_dict(state)
         self.config = config

@@ -30,17 +30,17 @@ from .api.client import ApiClient
 from .api.endpoints import RUNNING, has
 from .device_ids import PLACEHOLDER, api_id, single_kind
 from .state import FirecrackerState, as_record
-from .vmm import POWER, Vm
+from .vmm import POWER, Vmm
 
 #: What is plugged and unplugged by PCI.
 HOTPLUGGABLE = (BlockDrive, NetworkDevice, PmemDrive)
 
 
-class HostSide:
+class HostResources:
     """Lets a VM have what its devices need; each thing is written down before it is made."""
 
-    def __init__(self, machine: Vm, config: HypervisorConfig) -> None:
-        self.machine = machine
+    def __init__(self, vmm: Vmm, config: HypervisorConfig) -> None:
+        self.machine = vmm
         self.config = config
 
     def own_path(self, name: str) -> str:
@@ -144,24 +144,24 @@ def complete(device: Device, sandbox: str, state: FirecrackerState) -> Device:
     return device
 
 
-def attach(machine: Vm, config: HypervisorConfig, device: Device) -> None:
+def attach(vmm: Vmm, config: HypervisorConfig, device: Device) -> None:
     """Plug a device into a running VM. What was made for a failed attempt is removed. A device that is there is success.
 
     :raises Unsupported: this VM cannot take it while it runs
     :raises ApiError: Firecracker refused
     """
-    api, name = machine.api(), device_id(device)
-    if name in machine.plugged(api):
+    api, name = vmm.api(), device_id(device)
+    if name in vmm.plugged(api):
         return
-    check_hot(machine, device)
-    place = _free_placeholder(machine, device) if isinstance(device, BlockDrive) and not _pci_hotplug(machine) else None
-    host = HostSide(machine, config)
+    check_hot(vmm, device)
+    place = _free_placeholder(vmm, device) if isinstance(device, BlockDrive) and not _pci_hotplug(vmm) else None
+    host = HostResources(vmm, config)
     try:
         if place is not None:
-            machine.state.placeholders[place] = name
-            machine.context.checkpoint()
-        machine.state.devices[name] = as_record(device)
-        with _claimed(machine, device):
+            vmm.state.placeholders[place] = name
+            vmm.context.checkpoint()
+        vmm.state.devices[name] = as_record(device)
+        with _claimed(vmm, device):
             host.provide(device)
             if place is None:
                 request = requests.device(device, host.path_of(device))
@@ -169,87 +169,85 @@ def attach(machine: Vm, config: HypervisorConfig, device: Device) -> None:
             else:
                 drive = f"{PLACEHOLDER}{place}"
                 body = {"drive_id": drive, "path_on_host": host.path_of(device), **_limits(device)}
-                _exchange(machine, api, drive, body)
+                _exchange(vmm, api, drive, body)
     except BaseException:
-        del machine.state.devices[name]
+        del vmm.state.devices[name]
         if place is not None:
-            machine.state.placeholders[place] = ""
+            vmm.state.placeholders[place] = ""
         with contextlib.suppress(OSError):
             host.withdraw(device)
-        machine.context.checkpoint()
+        vmm.context.checkpoint()
         raise
-    machine.context.checkpoint()
+    vmm.context.checkpoint()
 
 
-def check_free(machine: Vm, device: Device) -> None:
+def check_free(vmm: Vmm, device: Device) -> None:
     """Refuse a disk whose file another VM has.
 
     :raises StateError: names the file and who has it
     """
     if isinstance(device, (BlockDrive, PmemDrive)):
-        block_devices.check_free(block_devices.Use(device.file, not device.read_only, device_id(device)), _own(machine))
+        block_devices.check_free(block_devices.Use(device.file, not device.read_only, device_id(device)), _own(vmm))
 
 
-def _claimed(machine: Vm, device: Device) -> contextlib.AbstractContextManager[None]:
+def _claimed(vmm: Vmm, device: Device) -> contextlib.AbstractContextManager[None]:
     """Keep other VMs from a disk's file until Firecracker has it open."""
     if not isinstance(device, (BlockDrive, PmemDrive)):
         return contextlib.nullcontext()
-    return block_devices.claimed(
-        [block_devices.Use(device.file, not device.read_only, device_id(device))], _own(machine)
-    )
+    return block_devices.claimed([block_devices.Use(device.file, not device.read_only, device_id(device))], _own(vmm))
 
 
-def _own(machine: Vm) -> tuple[int, ...]:
-    process = machine.process()
+def _own(vmm: Vmm) -> tuple[int, ...]:
+    process = vmm.process()
     return (process.pid,) if process else ()
 
 
-def detach(machine: Vm, config: HypervisorConfig, device: Device) -> None:
+def detach(vmm: Vmm, config: HypervisorConfig, device: Device) -> None:
     """Take a device out of a running VM and remove what it had on the host. A device that is not there is success.
 
     :raises Unsupported: this VM cannot let go of it while it runs
     """
-    api, name, state = machine.api(), device_id(device), machine.state
-    host = HostSide(machine, config)
-    if name not in machine.plugged(api):
+    api, name, state = vmm.api(), device_id(device), vmm.state
+    host = HostResources(vmm, config)
+    if name not in vmm.plugged(api):
         # A task may have been killed after Firecracker let go of it.
-        _forget(machine, host, device)
+        _forget(vmm, host, device)
         return
     if name in state.placeholders:
         drive = f"{PLACEHOLDER}{state.placeholders.index(name)}"
         lift = bool(getattr(device, "rate_limit", None))
-        _exchange(machine, api, drive, {"drive_id": drive, "path_on_host": host.own_path(drive), **_limits(lift=lift)})
+        _exchange(vmm, api, drive, {"drive_id": drive, "path_on_host": host.own_path(drive), **_limits(lift=lift)})
         state.placeholders[state.placeholders.index(name)] = ""
-    elif _pci_hotplug(machine) and isinstance(device, HOTPLUGGABLE):
+    elif _pci_hotplug(vmm) and isinstance(device, HOTPLUGGABLE):
         api.delete(requests.device(device).path)
     else:
-        raise _no_hotplug(machine, device)
-    _forget(machine, host, device)
+        raise _no_hotplug(vmm, device)
+    _forget(vmm, host, device)
 
 
-def _forget(machine: Vm, host: HostSide, device: Device) -> None:
+def _forget(vmm: Vmm, host: HostResources, device: Device) -> None:
     """Remove what a device that is not plugged any more had on the host."""
-    name, state = device_id(device), machine.state
+    name, state = device_id(device), vmm.state
     state.devices.pop(name, None)
     if name in state.placeholders:
         state.placeholders[state.placeholders.index(name)] = ""
     host.withdraw(device)
-    machine.context.checkpoint()
+    vmm.context.checkpoint()
 
 
-def update(machine: Vm, config: HypervisorConfig, device: Device) -> None:
+def update(vmm: Vmm, config: HypervisorConfig, device: Device) -> None:
     """Change a device that is there: a disk's file and limits, an interface's limits, a balloon's size, what the metadata service tells.
 
     :raises Unsupported: nothing else of a device can change while the VM runs
     :raises ApiError: Firecracker refused
     """
-    _update(machine, config, device)
-    machine.state.devices[device_id(device)] = as_record(device)
-    machine.context.checkpoint()
+    _update(vmm, config, device)
+    vmm.state.devices[device_id(device)] = as_record(device)
+    vmm.context.checkpoint()
 
 
-def _update(machine: Vm, config: HypervisorConfig, device: Device) -> None:
-    api, name, state = machine.api(), device_id(device), machine.state
+def _update(vmm: Vmm, config: HypervisorConfig, device: Device) -> None:
+    api, name, state = vmm.api(), device_id(device), vmm.state
     if isinstance(device, NetworkDevice):
         api.patch(
             f"/network-interfaces/{api_id(name)}", {"iface_id": api_id(name), **requests.interface_limits(device)}
@@ -258,11 +256,11 @@ def _update(machine: Vm, config: HypervisorConfig, device: Device) -> None:
     if isinstance(device, Balloon):
         from . import memory
 
-        memory.resize_balloon(machine, device)
+        memory.resize_balloon(vmm, device)
         return
     if isinstance(device, PmemDrive):
         dialect.require_endpoint(
-            machine.version, "PATCH", "/pmem/x", "change of limits of persistent memory", "devices", name
+            vmm.version, "PATCH", "/pmem/x", "change of limits of persistent memory", "devices", name
         )
         limits = requests.rate_limiter(device.rate_limit or RateLimit())
         api.patch(f"/pmem/{api_id(name)}", {"id": api_id(name), "rate_limiter": limits})
@@ -271,21 +269,21 @@ def _update(machine: Vm, config: HypervisorConfig, device: Device) -> None:
         _update_metadata(api, device)
         return
     if not isinstance(device, BlockDrive):
-        raise _no_hotplug(machine, device)
+        raise _no_hotplug(vmm, device)
     drive = f"{PLACEHOLDER}{state.placeholders.index(name)}" if name in state.placeholders else api_id(name)
     limits = _limits(device, lift=True)
     known = state.devices.get(name, {}).get("file")
-    if known == device.file and dialect.can(machine.version, "limits_alone"):
+    if known == device.file and dialect.can(vmm.version, "limits_alone"):
         api.patch(f"/drives/{drive}", {"drive_id": drive, **limits})
         return
-    host = HostSide(machine, config)
+    host = HostResources(vmm, config)
     # What is open stays open: the old file is only replaced by its name, and gets that back when the new one is refused.
-    if not dialect.can(machine.version, "limits_alone"):
+    if not dialect.can(vmm.version, "limits_alone"):
         limits = _limits(device, lift=bool(state.devices.get(name, {}).get("rate_limit")))
     try:
-        with _claimed(machine, device):
+        with _claimed(vmm, device):
             host.provide(device)
-            _exchange(machine, api, drive, {"drive_id": drive, "path_on_host": host.path_of(device), **limits})
+            _exchange(vmm, api, drive, {"drive_id": drive, "path_on_host": host.path_of(device), **limits})
     except VmmError:
         if known and state.jail is not None:
             with contextlib.suppress(HypervisorError, OSError):
@@ -305,10 +303,10 @@ def _update_metadata(api: ApiClient, service: MetadataService) -> None:
         )
 
 
-def _exchange(machine: Vm, api: ApiClient, drive: str, body: dict[str, object]) -> None:
+def _exchange(vmm: Vmm, api: ApiClient, drive: str, body: dict[str, object]) -> None:
     """Put another file behind a disk, and have the guest look at it where Firecracker does not see to that itself."""
     api.patch(f"/drives/{drive}", body)
-    if dialect.dialect_for(machine.version).rescan and POWER.get(machine.status(api)) == "running":
+    if dialect.dialect_for(vmm.version).rescan and POWER.get(vmm.status(api)) == "running":
         api.put("/actions", {"action_type": "BlockDeviceRescan", "payload": drive})
 
 
@@ -321,19 +319,19 @@ def _limits(device: Device | None = None, lift: bool = False) -> dict[str, objec
     return {"rate_limiter": requests.rate_limiter(limit or RateLimit())} if limit or lift else {}
 
 
-def _pci_hotplug(machine: Vm) -> bool:
-    return machine.state.pci and has(machine.version, "DELETE", "/drives/x", RUNNING[0])
+def _pci_hotplug(vmm: Vmm) -> bool:
+    return vmm.state.pci and has(vmm.version, "DELETE", "/drives/x", RUNNING[0])
 
 
-def check_hot(machine: Vm, device: Device) -> None:
+def check_hot(vmm: Vmm, device: Device) -> None:
     """Return when a VM that runs can take a device of that kind. Changes nothing.
 
     :raises Unsupported: it can neither be plugged in nor take a placeholder's place
     """
-    if _pci_hotplug(machine) and isinstance(device, HOTPLUGGABLE):
+    if _pci_hotplug(vmm) and isinstance(device, HOTPLUGGABLE):
         return
-    if not isinstance(device, BlockDrive) or not machine.state.placeholders:
-        raise _no_hotplug(machine, device)
+    if not isinstance(device, BlockDrive) or not vmm.state.placeholders:
+        raise _no_hotplug(vmm, device)
     if device.read_only or device.cache or device.io_engine:
         raise Unsupported(
             "a disk that takes a placeholder's place can be written to, and has the cache and engine that the placeholder has",
@@ -343,21 +341,21 @@ def check_hot(machine: Vm, device: Device) -> None:
         )
 
 
-def _free_placeholder(machine: Vm, device: BlockDrive) -> int:
+def _free_placeholder(vmm: Vmm, device: BlockDrive) -> int:
     """The number of an empty disk that can stand for a device.
 
     :raises StateError: all of them are taken
     """
-    if not {"", device_id(device)} & set(machine.state.placeholders):
+    if not {"", device_id(device)} & set(vmm.state.placeholders):
         raise StateError(
-            f"all {len(machine.state.placeholders)} placeholder drives are taken",
+            f"all {len(vmm.state.placeholders)} placeholder drives are taken",
             option="placeholder_drives",
             wanted=device.id,
             fix="Raise placeholder_drives, which needs a restart.",
         )
-    if device_id(device) in machine.state.placeholders:
-        return machine.state.placeholders.index(device_id(device))  # A task was killed before Firecracker had the disk.
-    return free_place(machine.state, device)
+    if device_id(device) in vmm.state.placeholders:
+        return vmm.state.placeholders.index(device_id(device))  # A task was killed before Firecracker had the disk.
+    return free_place(vmm.state, device)
 
 
 def free_place(state: FirecrackerState, device: BlockDrive) -> int:
@@ -374,10 +372,10 @@ def free_place(state: FirecrackerState, device: BlockDrive) -> int:
     return next((number for number in free if number >= cold), free[0])
 
 
-def _no_hotplug(machine: Vm, device: Device) -> Unsupported:
+def _no_hotplug(vmm: Vmm, device: Device) -> Unsupported:
     return Unsupported(
         f"this VM cannot plug or unplug {type(device).__name__} {device_id(device)} while it runs: Firecracker"
-        f" {dialect.shown(machine.version)} {'with' if machine.state.pci else 'without'} PCI has no hotplug for it",
+        f" {dialect.shown(vmm.version)} {'with' if vmm.state.pci else 'without'} PCI has no hotplug for it",
         option="devices",
         wanted=device_id(device),
         fix="Restart the sandbox (disruption: restart). Disks need Firecracker 1.16 with enable_pci, or placeholder_drives.",

@@ -14,22 +14,22 @@ from ..base import MemoryResize
 from . import requests
 from .api import dialect
 from .api.client import ApiError
-from .vmm import Vm
+from .vmm import Vmm
 
 #: Seconds without any progress after which a guest is taken not to go along.
 PATIENCE_SECONDS = 10.0
 POLL = 0.05
 
 
-def resize(machine: Vm, memory_mb: int) -> MemoryResize:
+def resize(vmm: Vmm, memory_mb: int) -> MemoryResize:
     """Bring the VM's memory to a size, or as near to it as the guest goes; the result says how much it really has.
 
     :raises Unsupported: this version, or this VM, has no memory that can be plugged
     :raises ConfigError: the size is out of the VM's range
     :raises ApiError: Firecracker refused, as it does until the guest's virtio-mem driver runs
     """
-    api, state = machine.api(), machine.state
-    dialect.require_endpoint(machine.version, "PATCH", "/hotplug/memory", "memory hotplug", "memory_mb", memory_mb)
+    api, state = vmm.api(), vmm.state
+    dialect.require_endpoint(vmm.version, "PATCH", "/hotplug/memory", "memory hotplug", "memory_mb", memory_mb)
     if not state.region_mb:
         raise Unsupported(
             "this VM was started without room for more memory",
@@ -44,7 +44,7 @@ def resize(machine: Vm, memory_mb: int) -> MemoryResize:
             wanted=memory_mb,
             fix="Restart it with the size that is wanted (disruption: restart).",
         )
-    old = machine.plugged_memory_mb(api)
+    old = vmm.plugged_memory_mb(api)
     wanted = -(-(memory_mb - state.boot_memory_mb) // requests.BLOCK_MB) * requests.BLOCK_MB
     try:
         api.patch("/hotplug/memory", {"requested_size_mib": wanted})
@@ -52,20 +52,20 @@ def resize(machine: Vm, memory_mb: int) -> MemoryResize:
         error.option, error.wanted = "memory_mb", memory_mb
         error.fix = "The guest needs a kernel with virtio-mem (5.16 or later) that has booted."
         raise
-    now = _settled(lambda: machine.plugged_memory_mb(machine.api()), old, wanted)
+    now = _settled(lambda: vmm.plugged_memory_mb(vmm.api()), old, wanted)
     return MemoryResize(
         state.boot_memory_mb + old, state.boot_memory_mb + now, "virtio-mem" if old != wanted else "none"
     )
 
 
-def resize_balloon(machine: Vm, balloon: Balloon) -> None:
+def resize_balloon(vmm: Vmm, balloon: Balloon) -> None:
     """Bring a balloon to its size and its interval.
 
     :raises Unsupported: its statistics cannot be switched on or off while the VM runs
     :raises ApiError: Firecracker refused, as it does until the guest's balloon driver runs
     :raises VmmError: the guest does not give, or take back, all of it
     """
-    api = machine.api()
+    api = vmm.api()
     now = api.get("/balloon")
     seconds = int(now.get("stats_polling_interval_s") or 0)
     if bool(seconds) != bool(balloon.stats_seconds):
@@ -75,7 +75,7 @@ def resize_balloon(machine: Vm, balloon: Balloon) -> None:
             wanted=balloon.stats_seconds,
             fix="Restart the sandbox (disruption: restart).",
         )
-    word = dialect.balloon_word(machine.version)
+    word = dialect.balloon_word(vmm.version)
     try:
         if balloon.stats_seconds != seconds:
             api.patch("/balloon/statistics", {"stats_polling_interval_s": balloon.stats_seconds})
@@ -89,20 +89,20 @@ def resize_balloon(machine: Vm, balloon: Balloon) -> None:
         raise
     if not balloon.stats_seconds:
         return  # Nobody can tell what it holds.
-    taken = _settled(lambda: balloon_size(machine), balloon_size(machine), balloon.size_mb)
+    taken = _settled(lambda: balloon_size(vmm), balloon_size(vmm), balloon.size_mb)
     if taken != balloon.size_mb:
         raise VmmError(
             f"the balloon holds {taken} MiB",
             option="size_mb",
             wanted=balloon.size_mb,
-            log=machine.log,
+            log=vmm.log,
             fix="The guest may need its memory; run the task again, or ask for less.",
         )
 
 
-def balloon_size(machine: Vm) -> int:
+def balloon_size(vmm: Vmm) -> int:
     """MiB that a balloon with statistics really holds."""
-    return int(machine.api().get("/balloon/statistics").get("actual_mib") or 0)
+    return int(vmm.api().get("/balloon/statistics").get("actual_mib") or 0)
 
 
 def _settled(read: Callable[[], int], now: int, wanted: int) -> int:

@@ -39,8 +39,8 @@ from . import binary, jail_files, jailer, requests
 from .api import dialect, shapes
 from .api.endpoints import Version
 from .device_ids import single_kind
+from .names import API_SOCKET
 from .state import Jail
-from .vmm import API_SOCKET
 
 #: Placeholder drives of one VM; more would leave a guest without names that people expect.
 MAX_PLACEHOLDERS = 16

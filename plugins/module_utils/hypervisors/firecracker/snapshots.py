@@ -28,9 +28,9 @@ from . import jail_files, start
 from .api import dialect
 from .api.client import ApiClient, ApiError
 from .device_ids import api_id
-from .hotplug import HostSide
+from .hotplug import HostResources
 from .state import FirecrackerState, Jail, as_record, from_record
-from .vmm import API_SECONDS, POWER, Vm
+from .vmm import API_SECONDS, POWER, Vmm
 
 #: Files of a saved VM. The description comes last: without it there is no saved VM.
 STATE_FILE, MEMORY_FILE, DESCRIPTION_FILE = "vmstate", "memory", "vm.json"
@@ -72,7 +72,7 @@ class Saved:
         return os.path.join(self.directory, name)
 
 
-def save(machine: Vm, config: HypervisorConfig, destination: str, timeout: float) -> None:
+def save(vmm: Vmm, config: HypervisorConfig, destination: str, timeout: float) -> None:
     """Write the VM's memory and devices below a directory: whole, or not at all. The VM is paused.
 
     A template's memory goes where its configuration says. Of a VM that began from a template and keeps account of its dirty pages, only
@@ -82,7 +82,7 @@ def save(machine: Vm, config: HypervisorConfig, destination: str, timeout: float
     :raises Unsupported: this version cannot, or could not restore it
     :raises ApiError: Firecracker refused
     """
-    dialect.require_endpoint(machine.version, "PUT", "/snapshot/create", "snapshots")
+    dialect.require_endpoint(vmm.version, "PUT", "/snapshot/create", "snapshots")
     if config.huge_pages:
         raise Unsupported(
             "Firecracker would not restore memory in huge pages from a file",
@@ -98,23 +98,23 @@ def save(machine: Vm, config: HypervisorConfig, destination: str, timeout: float
     files = [os.path.join(destination, name) for name in (DESCRIPTION_FILE, STATE_FILE, BASE_FILE)] + [memory]
     _drop(files)  # Others may have mapped what is there: it is never written to.
     try:
-        described = machine.config(machine.api())
-        diff = _link_base(machine, config, os.path.join(destination, BASE_FILE))
-        _create(machine, destination, memory, diff, timeout)
+        described = vmm.config(vmm.api())
+        diff = _link_base(vmm, config, os.path.join(destination, BASE_FILE))
+        _create(vmm, destination, memory, diff, timeout)
         if diff and sparse_files.is_full(memory):
             # Nothing is gained, or this file system does not tell what was written.
             _drop([memory, os.path.join(destination, BASE_FILE)])
             diff = False
-            _create(machine, destination, memory, diff, timeout)
+            _create(vmm, destination, memory, diff, timeout)
         if template:
             os.chmod(memory, 0o444)  # Users of jails read it, through a link; its directory is closed to all others.
         content = {
-            "version": machine.state.version,
-            "state": machine.state.as_dict(),
+            "version": vmm.state.version,
+            "state": vmm.state.as_dict(),
             "vcpus": int((described.get("machine-config") or {}).get("vcpu_count") or 0),
             "vsock": str((described.get("vsock") or {}).get("uds_path") or ""),
             "diff": diff,
-            "files": file_marks(config, [from_record(record) for record in machine.state.devices.values()]),
+            "files": file_marks(config, [from_record(record) for record in vmm.state.devices.values()]),
         }
         _write_description(destination, content)
     except BaseException:
@@ -169,9 +169,9 @@ def check_files(saved: Saved, config: HypervisorConfig, devices: list[Device]) -
             )
 
 
-def _create(machine: Vm, destination: str, memory: str, diff: bool, timeout: float) -> None:
+def _create(vmm: Vmm, destination: str, memory: str, diff: bool, timeout: float) -> None:
     """Have Firecracker write the two files, and bring them to their places."""
-    jail = machine.state.jail
+    jail = vmm.state.jail
     places = {STATE_FILE: os.path.join(destination, STATE_FILE), MEMORY_FILE: memory}
     seen = {name: f"/{PASSAGE}/{name}" for name in places} if jail else places
     body = {
@@ -180,12 +180,12 @@ def _create(machine: Vm, destination: str, memory: str, diff: bool, timeout: flo
         "mem_file_path": seen[MEMORY_FILE],
     }
     if jail is None:
-        machine.api().put("/snapshot/create", body, timeout)
+        vmm.api().put("/snapshot/create", body, timeout)
     else:
         # What Firecracker wrote is taken out of the directory that was made here, whatever has its name by then.
         with jail_files.make_directory(jail, PASSAGE) as passage:
             try:
-                machine.api().put("/snapshot/create", body, timeout)
+                vmm.api().put("/snapshot/create", body, timeout)
                 for name, path in places.items():
                     _take_out(jail, passage, name, path)
             finally:
@@ -194,11 +194,11 @@ def _create(machine: Vm, destination: str, memory: str, diff: bool, timeout: flo
         _flush(path)
 
 
-def _link_base(machine: Vm, config: HypervisorConfig, link: str) -> bool:
+def _link_base(vmm: Vmm, config: HypervisorConfig, link: str) -> bool:
     """Keep the memory that the VM began from, whatever becomes of its template; False where it is not there or not needed."""
-    if not machine.state.base or not config.track_dirty_pages:
+    if not vmm.state.base or not config.track_dirty_pages:
         return False
-    path, mark = machine.state.base
+    path, mark = vmm.state.base
     if fingerprint(path) != mark:
         return False
     try:
@@ -209,7 +209,7 @@ def _link_base(machine: Vm, config: HypervisorConfig, link: str) -> bool:
 
 
 def restore(
-    machine: Vm, config: HypervisorConfig, devices: list[Device], jail: Jail | None, source: str, timeout: float
+    vmm: Vmm, config: HypervisorConfig, devices: list[Device], jail: Jail | None, source: str, timeout: float
 ) -> None:
     """Start a Firecracker from what `save` wrote; its VM is paused. On failure nothing of the attempt is left.
 
@@ -218,9 +218,9 @@ def restore(
     :raises ApiError: Firecracker does not take it, and has ended
     """
     saved = read(source)
-    if saved.version != machine.state.version:
+    if saved.version != vmm.state.version:
         raise StateError(
-            f"the state was saved by Firecracker {dialect.shown(tuple(saved.version))}, and this is {dialect.shown(machine.version)}",
+            f"the state was saved by Firecracker {dialect.shown(tuple(saved.version))}, and this is {dialect.shown(vmm.version)}",
             option="hypervisor_path",
             fix="Name the old binary, or stop the sandbox to give its saved state up.",
         )
@@ -242,19 +242,19 @@ def restore(
         sparse_files.lay_over(saved.path(BASE_FILE), saved.path(MEMORY_FILE), memory)
 
     def attempt(clock: bool) -> None:
-        with start.launched(machine, config, devices, jail, deadline) as (api, host):
-            machine.state.uuid = saved.state.uuid
-            load(machine, config, devices, (api, host), saved, memory, deadline, clock=clock)
+        with start.launched(vmm, config, devices, jail, deadline) as (api, host):
+            vmm.state.uuid = saved.state.uuid
+            load(vmm, config, devices, (api, host), saved, memory, deadline, clock=clock)
 
-    with_clock(machine, attempt)
+    with_clock(vmm, attempt)
 
 
-def with_clock(machine: Vm, attempt: Callable[[bool], None]) -> None:
+def with_clock(vmm: Vmm, attempt: Callable[[bool], None]) -> None:
     """Load a saved VM with its clock moved on by the time since, where this version can do that and the saved VM says when it was saved.
 
     :param attempt: loads it from nothing, with or without that
     """
-    wanted = dialect.can(machine.version, "clock_realtime") and platform.machine() == "x86_64"
+    wanted = dialect.can(vmm.version, "clock_realtime") and platform.machine() == "x86_64"
     try:
         attempt(wanted)
     except ApiError as error:
@@ -265,10 +265,10 @@ def with_clock(machine: Vm, attempt: Callable[[bool], None]) -> None:
 
 
 def load(
-    machine: Vm,
+    vmm: Vmm,
     config: HypervisorConfig,
     devices: list[Device],
-    launched: tuple[ApiClient, HostSide],
+    launched: tuple[ApiClient, HostResources],
     saved: Saved,
     memory: str,
     deadline: float,
@@ -283,7 +283,7 @@ def load(
     :param clock: move the guest's clock on by the time since it was saved
     """
     api, host = launched
-    state, jail = machine.state, machine.state.jail
+    state, jail = vmm.state, vmm.state.jail
     state.boot_memory_mb, state.region_mb = saved.state.boot_memory_mb, saved.state.region_mb
     state.placeholders = list(saved.state.placeholders)
     state.devices = {device_id(device): as_record(device) for device in devices}
@@ -299,31 +299,31 @@ def load(
         seen = {name: f"/{PASSAGE}/{name}" for name in seen}
         if template:
             seen[MEMORY_FILE] = host.own_path(start.TEMPLATE_MEMORY)
-    body: dict[str, Any] = {"snapshot_path": seen[STATE_FILE], **_overrides(machine, devices, host, saved, socket)}
-    if dialect.dialect_for(machine.version).mem_backend:
+    body: dict[str, Any] = {"snapshot_path": seen[STATE_FILE], **_overrides(vmm, devices, host, saved, socket)}
+    if dialect.dialect_for(vmm.version).mem_backend:
         body["mem_backend"] = {"backend_type": "File", "backend_path": seen[MEMORY_FILE]}
     else:
         body["mem_file_path"] = seen[MEMORY_FILE]
     if config.track_dirty_pages:
-        body[dialect.dirty_pages_word(machine.version)] = True
+        body[dialect.dirty_pages_word(vmm.version)] = True
     if clock:
         body["clock_realtime"] = True
-    for request in start.output_requests(machine, config, host):
+    for request in start.output_requests(vmm, config, host):
         api.put(request.path, request.body)
     api.put("/snapshot/load", body, max(API_SECONDS, deadline - time.monotonic()))
     if jail is not None:
         # The memory is mapped; it lives on without a name.
         jail_files.drop(jail, start.TEMPLATE_MEMORY)
         _drop_passage(jail)
-    status = machine.status(api)
+    status = vmm.status(api)
     if POWER.get(status) != "paused":
-        raise VmmError("Firecracker took the saved state, and its VM is not paused", answer=status, log=machine.log)
+        raise VmmError("Firecracker took the saved state, and its VM is not paused", answer=status, log=vmm.log)
     for service in devices:
         if isinstance(service, MetadataService):  # No snapshot keeps what it tells.
             api.put("/mmds", service.contents)
 
 
-def _overrides(machine: Vm, devices: list[Device], host: HostSide, saved: Saved, socket: str) -> dict[str, Any]:
+def _overrides(vmm: Vmm, devices: list[Device], host: HostResources, saved: Saved, socket: str) -> dict[str, Any]:
     """What of the VM is elsewhere on the host than it was: its taps, and the socket of its vsock.
 
     :raises Unsupported: this version cannot have it elsewhere
@@ -333,14 +333,14 @@ def _overrides(machine: Vm, devices: list[Device], host: HostSide, saved: Saved,
     for device in devices:
         record = saved.state.devices.get(device_id(device), {})
         if isinstance(device, NetworkDevice) and record.get("tap_name", device.tap_name) != device.tap_name:
-            dialect.require(machine.version, "network_overrides", "devices", device_id(device))
+            dialect.require(vmm.version, "network_overrides", "devices", device_id(device))
             nets.append({"iface_id": api_id(device_id(device)), "host_dev_name": device.tap_name})
         if isinstance(device, Vsock):
             socket = host.path_of(device)
     if nets:
         body["network_overrides"] = nets
     if saved.vsock and socket != saved.vsock:
-        dialect.require(machine.version, "vsock_override", "devices", socket)
+        dialect.require(vmm.version, "vsock_override", "devices", socket)
         body["vsock_override"] = {"uds_path": socket}
     return body
 

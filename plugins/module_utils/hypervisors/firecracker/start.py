@@ -14,13 +14,14 @@ from typing import Iterator
 from ...errors import DeadlineExceeded, LaunchError, StateError, VmmError
 from ...guest.disks import is_partitioned
 from ...host import block_devices
-from ...host.processes import identify, spawn_detached
-from ...host.run_directory import keep_previous, make_run_dir
-from ...host.systemd import scope_command
+from ...host.processes import identify
+from ...host.run_directory import make_run_dir, rotate_log
+from ...host.spawn import spawn_detached
 from ...options.config import HypervisorConfig
 from ...options.devices import Balloon, Device, MetadataService, Vsock, device_id
 from ...options.kernel_params import kernel_params_string
 from ...untrusted.files import Directory
+from ..common.scope import scope_command
 from ..common.vmm_process import file_uses
 from . import jail_files, jailer
 from . import requests as resources
@@ -28,12 +29,13 @@ from .api.client import ApiClient, ApiConnectionError
 from .api.dialect import can, dialect_for
 from .device_ids import PLACEHOLDER
 from .endings import exit_words
-from .hotplug import HostSide
+from .hotplug import HostResources
 from .kernel_params import kernel_params
+from .names import API_SOCKET, CONSOLE_LOG, METRICS, VMM_LOG
 from .preparation import LARGEST_REQUEST, read_cpu_config
 from .requests import Request
 from .state import Jail, as_record
-from .vmm import API_SECONDS, API_SOCKET, CONSOLE_LOG, METRICS, POWER, VMM_LOG, Vm, jailed_pid
+from .vmm import API_SECONDS, POWER, Vmm, jailed_pid
 
 #: Seconds between two looks at a Firecracker that is starting; its API is there after a few milliseconds.
 POLL = 0.005
@@ -47,7 +49,7 @@ TEMPLATE_MEMORY = "template_memory"
 USUAL_CID = 3
 
 
-def start(machine: Vm, config: HypervisorConfig, devices: list[Device], jail: Jail | None, timeout: float) -> None:
+def start(vmm: Vmm, config: HypervisorConfig, devices: list[Device], jail: Jail | None, timeout: float) -> None:
     """Start Firecracker, make the VM and let it run; on failure nothing of the attempt is left.
 
     :param devices: those that are there from the start
@@ -58,88 +60,88 @@ def start(machine: Vm, config: HypervisorConfig, devices: list[Device], jail: Ja
     :raises DeadlineExceeded: it did not answer in time
     """
     deadline = time.monotonic() + timeout
-    with launched(machine, config, devices, jail, deadline) as (api, host):
-        boot(machine, config, devices, api, host, deadline)
+    with launched(vmm, config, devices, jail, deadline) as (api, host):
+        boot(vmm, config, devices, api, host, deadline)
 
 
 def boot(
-    machine: Vm, config: HypervisorConfig, devices: list[Device], api: ApiClient, host: HostSide, deadline: float
+    vmm: Vmm, config: HypervisorConfig, devices: list[Device], api: ApiClient, host: HostResources, deadline: float
 ) -> None:
     """Make the VM of a Firecracker that was just launched, let it run, and read back that it does."""
-    for request in requests(machine, config, devices, host):
+    for request in requests(vmm, config, devices, host):
         api.put(request.path, request.body, max(API_SECONDS, deadline - time.monotonic()))
-    status = machine.status(api)
+    status = vmm.status(api)
     if POWER.get(status) != "running":
-        raise VmmError("Firecracker took every request, and its VM does not run", answer=status, log=machine.log)
+        raise VmmError("Firecracker took every request, and its VM does not run", answer=status, log=vmm.log)
 
 
 @contextlib.contextmanager
 def launched(
-    machine: Vm, config: HypervisorConfig, devices: list[Device], jail: Jail | None, deadline: float, template: str = ""
-) -> Iterator[tuple[ApiClient, HostSide]]:
+    vmm: Vmm, config: HypervisorConfig, devices: list[Device], jail: Jail | None, deadline: float, template: str = ""
+) -> Iterator[tuple[ApiClient, HostResources]]:
     """A Firecracker whose API answers, and the host's side of its VM. When what is done with it fails, nothing of it is left.
 
     :param template: path of the memory that it is going to share with others
     """
-    if machine.process() is not None:
+    if vmm.process() is not None:
         raise StateError("its Firecracker runs already")
-    machine.kill()
-    state = machine.state
+    vmm.kill()
+    state = vmm.state
     state.new_identity()
     state.jail = jail
     state.pci = config.enable_pci
     state.boot_memory_mb, state.region_mb = config.memory_size, resources.region_size(config)
     state.placeholders = [""] * config.placeholder_drives
     state.launching = True
-    machine.context.checkpoint()
+    vmm.context.checkpoint()
     with contextlib.ExitStack() as claims:
-        yield from _launched(machine, config, devices, jail, deadline, template, claims)
+        yield from _launched(vmm, config, devices, jail, deadline, template, claims)
     # The process is written down; that nothing is under way any more is written with what the engine writes next.
     state.launching = False
 
 
 def _launched(
-    machine: Vm,
+    vmm: Vmm,
     config: HypervisorConfig,
     devices: list[Device],
     jail: Jail | None,
     deadline: float,
     template: str,
     claims: contextlib.ExitStack,
-) -> Iterator[tuple[ApiClient, HostSide]]:
+) -> Iterator[tuple[ApiClient, HostResources]]:
     try:
         # No other VM gets the files until Firecracker has them open, or has ended.
         claims.enter_context(block_devices.claimed(file_uses(config, devices)))
-        make_run_dir(machine.context.run_dir)
+        make_run_dir(vmm.context.run_dir)
         for log in (CONSOLE_LOG, VMM_LOG):
-            keep_previous(machine.context.run_path(log))
-        host = HostSide(machine, config)
+            rotate_log(vmm.context.run_path(log))
+        host = HostResources(vmm, config)
         if jail is not None:
             jailer.make(jail)
-        _make_own_files(machine, config)
+        _make_own_files(vmm, config)
         for device in devices:
             host.provide(device)
         if template:
             host.provide_file(template, TEMPLATE_MEMORY, shared=True)
-        api = _launch(machine, config, deadline)
+        api = _launch(vmm, config, deadline)
         try:
             yield api, host
         except ApiConnectionError as error:
             # It has ended: what it said last tells more than a broken connection.
-            error.answer = machine.last_words(10) or error.answer
+            error.answer = vmm.last_words(10) or error.answer
             raise
     except BaseException:
-        machine.kill()
-        machine.context.checkpoint()
+        vmm.kill()
+        vmm.context.checkpoint()
         raise
 
 
-def _make_own_files(machine: Vm, config: HypervisorConfig) -> None:
+def _make_own_files(vmm: Vmm, config: HypervisorConfig) -> None:
     """Logs, which old versions want to find there, and empty disks.
 
     Of a jailed Firecracker they lie beside the jail's root directory, else in the run directory.
     """
-    jail, context = machine.state.jail, machine.context
+    jail, context = vmm.state.jail, vmm.context
     with Directory.open(context.run_dir) as directory:
         for name in (VMM_LOG, METRICS) if wants_metrics(config) else (VMM_LOG,):
             if jail is not None:
@@ -156,56 +158,54 @@ def _make_own_files(machine: Vm, config: HypervisorConfig) -> None:
                 os.close(directory.create(name, size=PLACEHOLDER_BYTES))
 
 
-def _launch(machine: Vm, config: HypervisorConfig, deadline: float) -> ApiClient:
+def _launch(vmm: Vmm, config: HypervisorConfig, deadline: float) -> ApiClient:
     """Start the process and wait until its API answers."""
-    words = argv(machine, config)
+    words = argv(vmm, config)
     try:
-        child = spawn_detached(words, machine.console_log, through=scope_command(machine.context, config))
+        child = spawn_detached(words, vmm.console_log, wrapper=scope_command(vmm.context, config))
     except OSError as error:
         raise LaunchError("Firecracker cannot be run", argv=words, answer=str(error)) from error
-    machine.state.process = identify(child.pid)
-    machine.context.checkpoint()
-    api = machine.client()
+    vmm.state.process = identify(child.pid)
+    vmm.context.checkpoint()
+    api = vmm.client()
     # A jailer that makes a PID namespace has a child become Firecracker, and writes down who that is.
-    jail = machine.state.jail if can(machine.version, "pid_namespace") else None
+    jail = vmm.state.jail if can(vmm.version, "pid_namespace") else None
     while True:
         try:
             api.get("/", min(API_SECONDS, max(POLL, deadline - time.monotonic())))
             if jail is None or jailed_pid(jail):
                 break
         except ApiConnectionError as error:
-            if child.poll() is not None and not any(machine.processes()):
-                raise _launch_error(machine, child, words) from error
+            if child.poll() is not None and not any(vmm.processes()):
+                raise _launch_error(vmm, child, words) from error
             if time.monotonic() >= deadline:
                 raise DeadlineExceeded(
                     "Firecracker did not answer on its API in time",
-                    answer=machine.last_words() or error.answer,
-                    log=machine.console_log,
+                    answer=vmm.last_words() or error.answer,
+                    log=vmm.console_log,
                     fix="Give it more time (start_timeout), or look into its log.",
                 ) from error
         time.sleep(POLL)
     # The jailer became Firecracker, or its child did: who answers now is whom to remember.
-    found = next(machine.processes(), None)
+    found = next(vmm.processes(), None)
     if found is None:
-        raise LaunchError(
-            "a Firecracker answers that is not the one that was started", argv=words, log=machine.console_log
-        )
-    if found != machine.state.process:
-        machine.state.process = found
-        machine.context.checkpoint()
-    return machine.api()
+        raise LaunchError("a Firecracker answers that is not the one that was started", argv=words, log=vmm.console_log)
+    if found != vmm.state.process:
+        vmm.state.process = found
+        vmm.context.checkpoint()
+    return vmm.api()
 
 
-def argv(machine: Vm, config: HypervisorConfig) -> list[str]:
+def argv(vmm: Vmm, config: HypervisorConfig) -> list[str]:
     """The whole command line, program first."""
-    jail = machine.state.jail
-    arguments = ["--api-sock", f"/{API_SOCKET}" if jail else machine.socket]
-    if can(machine.version, "log_arguments"):
+    jail = vmm.state.jail
+    arguments = ["--api-sock", f"/{API_SOCKET}" if jail else vmm.socket]
+    if can(vmm.version, "log_arguments"):
         # From its first word on, so that nothing but the guest's console goes to its standard output.
         level = config.vmm_log_level or ("debug" if config.debug else LOG_LEVEL)
         arguments += [
             "--log-path",
-            f"/{VMM_LOG}" if jail else machine.log,
+            f"/{VMM_LOG}" if jail else vmm.log,
             "--level",
             level.capitalize(),
             "--show-level",
@@ -225,28 +225,28 @@ def argv(machine: Vm, config: HypervisorConfig) -> list[str]:
         arguments.append("--enable-pci")
     firecracker = os.path.realpath(config.hypervisor_path)
     if jail is None:
-        named = [] if dialect_for(machine.version).old_jailer else ["--id", jailer.jail_id(machine.context.sandbox_id)]
+        named = [] if dialect_for(vmm.version).old_jailer else ["--id", jailer.jail_id(vmm.context.sandbox_id)]
         return [firecracker, *named, *arguments]
-    return jailer.argv(config, config.jailer_asset_path(), firecracker, machine.version, jail, arguments)
+    return jailer.argv(config, config.jailer_asset_path(), firecracker, vmm.version, jail, arguments)
 
 
-def _launch_error(machine: Vm, child: subprocess.Popen[bytes], words: list[str]) -> LaunchError:
+def _launch_error(vmm: Vmm, child: subprocess.Popen[bytes], words: list[str]) -> LaunchError:
     code = child.returncode
-    program = "the jailer" if machine.state.jail else "Firecracker"
+    program = "the jailer" if vmm.state.jail else "Firecracker"
     how = f"{program} {exit_words(code)}"
     if code == 0:
         how += " and left no Firecracker behind; a jailed one has to be linked statically"
-    answer = machine.last_words(10)
+    answer = vmm.last_words(10)
     denied = "KVM" in answer and ("Error(13)" in answer or "denied" in answer.lower())
     fix = "Its user needs access to /dev/kvm (group kvm)." if denied else ""
-    return LaunchError(how, exit_code=code, argv=words, answer=answer, log=machine.console_log, fix=fix)
+    return LaunchError(how, exit_code=code, argv=words, answer=answer, log=vmm.console_log, fix=fix)
 
 
-def requests(machine: Vm, config: HypervisorConfig, devices: list[Device], host: HostSide) -> list[Request]:
+def requests(vmm: Vmm, config: HypervisorConfig, devices: list[Device], host: HostResources) -> list[Request]:
     """What makes the VM, in the original's order: machine, kernel, root disk, empty disks, devices, start."""
-    dialect = dialect_for(machine.version)
+    dialect = dialect_for(vmm.version)
     image = config.image_asset_path()
-    made = [*output_requests(machine, config, host), resources.machine_config(config, dialect)]
+    made = [*output_requests(vmm, config, host), resources.machine_config(config, dialect)]
     if config.cpu_config_path:
         made.append(Request("/cpu-config", read_cpu_config(config.cpu_config_path)))
     arguments = kernel_params_string(kernel_params(config, is_partitioned(image)))
@@ -262,22 +262,22 @@ def requests(machine: Vm, config: HypervisorConfig, devices: list[Device], host:
         made.append(resources.root_drive(host.provide_file(image, "rootfs")))
     for number in range(config.placeholder_drives):
         made.append(resources.placeholder_drive(number, host.own_path(f"{PLACEHOLDER}{number}")))
-    made += device_requests(machine, devices, host)
+    made += device_requests(vmm, devices, host)
     if config.use_vsock:
         made.append(resources.device(Vsock(USUAL_CID), host.provide_socket("vsock.sock")))
     if config.entropy_device:
         made.append(Request("/entropy", {}))
-    if machine.state.region_mb:
-        made.append(resources.memory_region(machine.state.region_mb))
+    if vmm.state.region_mb:
+        made.append(resources.memory_region(vmm.state.region_mb))
     made.append(Request("/actions", {"action_type": "InstanceStart"}))
-    machine.state.devices = {device_id(device): as_record(device) for device in devices}
+    vmm.state.devices = {device_id(device): as_record(device) for device in devices}
     return made
 
 
-def output_requests(machine: Vm, config: HypervisorConfig, host: HostSide) -> list[Request]:
+def output_requests(vmm: Vmm, config: HypervisorConfig, host: HostResources) -> list[Request]:
     """Where Firecracker's numbers go. It is asked for before anything else, and again before a load: no snapshot keeps it."""
     made = []
-    if wants_metrics(config) and not dialect_for(machine.version).logger_fifos:
+    if wants_metrics(config) and not dialect_for(vmm.version).logger_fifos:
         made.append(Request("/metrics", {"metrics_path": host.own_path(METRICS)}))
     if config.console_rate_limit:
         made.append(resources.console_limit(config.console_rate_limit))
@@ -289,12 +289,12 @@ def wants_metrics(config: HypervisorConfig) -> bool:
     return config.vmm_metrics or config.debug
 
 
-def device_requests(machine: Vm, devices: list[Device], host: HostSide) -> list[Request]:
+def device_requests(vmm: Vmm, devices: list[Device], host: HostResources) -> list[Request]:
     """The devices in their order; the metadata service comes last, since it names interfaces."""
     made, last = [], []
     for device in devices:
         if isinstance(device, Balloon):
-            made.append(resources.balloon(device, machine.version))
+            made.append(resources.balloon(device, vmm.version))
         elif isinstance(device, MetadataService):
             last += resources.metadata(device)
         else:

@@ -14,11 +14,11 @@ from typing import Any, Iterator
 from ...errors import HypervisorError, StateError, VmmError
 from ...host.processes import ProcessIdentity, command_lines, identify, tail, terminate, wait_gone, why_gone
 from ...host.sockets import is_socket
-from ...untrusted.answers import AnswerError
 from ..base import Context, Observed
-from ..common.vmm_process import ProcessVm
-from .api.client import ApiClient, ApiConnectionError, ApiError
+from ..common.vmm_process import VmmProcess
+from .api.client import ApiClient, ApiConnectionError
 from .endings import reason_in
+from .names import API_SOCKET, CONSOLE_LOG, VMM_LOG
 from .state import FirecrackerState, Jail
 
 #: Seconds for one request to a VMM that is well.
@@ -31,25 +31,19 @@ ENDED_SECONDS = 0.5
 ROUNDS = 50
 #: A jailed one is the first process of its PID namespace: of a SIGTERM from outside it does not hear (pid_namespaces(7)).
 JAILED_PATIENCE = 0.02
-API_SOCKET = "api.sock"
 #: What a jailed one's is called up to the first version that is told.
 OLD_JAILED_SOCKET, NAMES_SOCKET = "api.socket", (0, 21)
-CONSOLE_LOG = "console.log"
-VMM_LOG = "vmm.log"
-METRICS = "metrics.log"
 #: Firecracker's words for the state of a VM and ours. 0.17 to 0.23 say Uninitialized, Starting, Running, Halting and Halted.
 POWER = {"Running": "running", "Paused": "paused"}
 #: Versions that can tell their whole configuration.
 TELLS_CONFIG = (0, 25)
 
 
-class Vm(ProcessVm):
+class Vmm(VmmProcess):
     """The Firecracker of one sandbox.
 
     :param context: the sandbox's directories
     """
-
-    spoken = (ApiError, ApiConnectionError, AnswerError)
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -88,20 +82,14 @@ class Vm(ProcessVm):
         """The ends of both logs."""
         return "\n".join(filter(None, (tail(path, lines).strip() for path in (self.console_log, self.log))))
 
-    @contextlib.contextmanager
-    def named_errors(self) -> Iterator[None]:
-        """Every error that leaves the driver names the sandbox and its log; a broken connection to a VMM that has ended says why it has."""
-        with super().named_errors():
-            try:
-                yield
-            except ApiConnectionError as error:
-                process = self.state.process
-                if process is not None and wait_gone(process, ENDED_SECONDS):
-                    reason = reason_in(tail(self.log))
-                    error.message = f"Firecracker ended{f' by {reason}' if reason else ''}, so {error.message}"
-                    error.answer = self.last_words() or error.answer
-                    error.args = (error.message,)
-                raise
+    def explain(self, error: VmmError) -> None:
+        """Let an error about a broken connection say why the VMM ended, where it has."""
+        process = self.state.process
+        if isinstance(error, ApiConnectionError) and process is not None and wait_gone(process, ENDED_SECONDS):
+            reason = reason_in(tail(self.log))
+            error.message = f"Firecracker ended{f' by {reason}' if reason else ''}, so {error.message}"
+            error.answer = self.last_words() or error.answer
+            error.args = (error.message,)
 
     # --- the process -----------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ import os
 import struct
 import tempfile
 
-from ...host.boot_cache import fingerprint, recall, remember
+from ...host.boot_cache import cache_get, cache_put, fingerprint
 from ...host.programs import output_of
 from .kernel_params import TODAY, words_of
 from .machines import MACHINES, X86_64, Architecture, host_architecture
@@ -64,10 +64,10 @@ def choose(qemu: str, cache_dir: str, kernel: str = "", keep: bool = True) -> Ve
     question = _question(qemu, kernel)
     path = os.path.join(cache_dir, "accelerator.json")
     with contextlib.suppress(TypeError):
-        return Verdict(**recall(path, question))
+        return Verdict(**cache_get(path, question))
     verdict = probe(qemu, kernel)
     if keep:
-        remember(path, question, verdict.as_dict())
+        cache_put(path, question, verdict.as_dict())
     return verdict
 
 

@@ -18,11 +18,12 @@ from ...host.processes import tail
 from ...host.run_directory import make_run_dir
 from ...host.users import Wanted, check_access, nearest_directory, user_named
 from ...options.config import HypervisorConfig
-from . import migration, start, vmm
+from . import migration, names, start
 from .command_line import IMAGE_AS_MEMORY
 from .machines import machine_named
 from .qmp import QmpClient, QmpConnectionError
 from .state import QemuState
+from .vmm import Vmm
 
 #: What stands in a template's description for all that it shares with its clones.
 MACHINE = "machine"
@@ -64,7 +65,7 @@ def make_memory_file(config: HypervisorConfig) -> None:
             os.unlink(config.memory_path)
         descriptor = os.open(config.memory_path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            os.truncate(descriptor, config.memory_size * vmm.MIB)
+            os.truncate(descriptor, config.memory_size * names.MIB)
             if user is not None:
                 os.fchown(descriptor, user.uid, user.gid)
         finally:
@@ -82,17 +83,16 @@ def keep_memory_file(config: HypervisorConfig) -> None:
         os.close(descriptor)
 
 
-def check_source(machine: vmm.Vm, config: HypervisorConfig) -> None:
+def check_source(vmm: Vmm, config: HypervisorConfig) -> None:
     """Return when this machine can begin where the template was saved.
 
     :raises StateError: the template is not whole, or was made by another QEMU or as another machine
     :raises ConfigError: it would have to be smaller than its template
     """
     description = migration.read_description(config.devices_state_path)
-    if description.get("qemu_version") != machine.state.qemu_version:
+    if description.get("qemu_version") != vmm.state.qemu_version:
         made, now = (
-            ".".join(map(str, version or []))
-            for version in (description.get("qemu_version"), machine.state.qemu_version)
+            ".".join(map(str, version or [])) for version in (description.get("qemu_version"), vmm.state.qemu_version)
         )
         raise StateError(
             f"the template was made by QEMU {made}, and this is {now}",
@@ -100,9 +100,9 @@ def check_source(machine: vmm.Vm, config: HypervisorConfig) -> None:
             fix="Make the template anew with kata_template.",
         )
     boot = QemuState.from_dict(description["state"])
-    kind = machine_named(config.hypervisor_machine_type)
+    machine = machine_named(config.hypervisor_machine_type)
     for option, wanted, least, grows in (
-        ("vcpus", config.num_vcpus, boot.boot_vcpus, kind.vcpu_hotplug),
+        ("vcpus", config.num_vcpus, boot.boot_vcpus, machine.vcpu_hotplug),
         ("memory_mb", config.memory_size, boot.boot_memory_mb, boot.memory_hotplug != "none"),
     ):
         if wanted < least:
@@ -114,13 +114,13 @@ def check_source(machine: vmm.Vm, config: HypervisorConfig) -> None:
             )
         if wanted > least and not grows:
             raise Unsupported(
-                f"the template has {least}, and a clone on machine type {kind.name} with memory_hotplug {boot.memory_hotplug} cannot have more",
+                f"the template has {least}, and a clone on machine type {machine.name} with memory_hotplug {boot.memory_hotplug} cannot have more",
                 option=option,
                 wanted=wanted,
                 fix="Make the template with that much, or of another machine type.",
             )
-    mine = vmm.Vm(machine.context)
-    mine.state = dataclasses.replace(boot, qemu_version=machine.state.qemu_version)
+    mine = Vmm(vmm.context)
+    mine.state = dataclasses.replace(boot, qemu_version=vmm.state.qemu_version)
     if description.get(MACHINE) != start.machine_digest(mine, config, description):
         raise StateError(
             "the template was made as another machine than this would be",
@@ -129,7 +129,7 @@ def check_source(machine: vmm.Vm, config: HypervisorConfig) -> None:
         )
 
 
-def clone(machine: vmm.Vm, config: HypervisorConfig, timeout: float) -> None:
+def clone(vmm: Vmm, config: HypervisorConfig, timeout: float) -> None:
     """Start a VM where the template was saved, and let it run.
 
     :param timeout: seconds for QEMU to answer, and for it to take the state
@@ -138,26 +138,26 @@ def clone(machine: vmm.Vm, config: HypervisorConfig, timeout: float) -> None:
     source = config.devices_state_path
     description = migration.read_description(source)
     boot = QemuState.from_dict(description["state"])
-    machine.state = dataclasses.replace(
+    vmm.state = dataclasses.replace(
         boot,
-        uuid=machine.state.uuid,
-        own_uid=machine.state.own_uid,
-        qemu_version=machine.state.qemu_version,
+        uuid=vmm.state.uuid,
+        own_uid=vmm.state.own_uid,
+        qemu_version=vmm.state.qemu_version,
         process=None,
         launching=False,
         daemons={},
     )
     config = dataclasses.replace(config, accelerator=boot.accelerator)
     try:
-        start.start(machine, config, [], timeout, description)
-        ignore_shared(machine.qmp(), True)
-        migration.read_state(machine.qmp(), source, timeout)
+        start.start(vmm, config, [], timeout, description)
+        ignore_shared(vmm.qmp(), True)
+        migration.read_state(vmm.qmp(), source, timeout)
         # All of a clone's own memory is its own: a later save takes it whole.
-        ignore_shared(machine.qmp(), False)
-        machine.set_running(True)
+        ignore_shared(vmm.qmp(), False)
+        vmm.set_running(True)
     except QmpConnectionError as error:
-        words = tail(machine.log, 5) or str(error)
-        raise VmmError("QEMU does not take the template's state", answer=words, log=machine.log) from error
+        words = tail(vmm.log, 5) or str(error)
+        raise VmmError("QEMU does not take the template's state", answer=words, log=vmm.log) from error
 
 
 def ignore_shared(qmp: QmpClient, ignore: bool) -> None:

@@ -18,10 +18,10 @@ from .arguments import Argument, Dialect, Scalar, render
 from .bridges import ROOT_PORT, Bridge
 from .kernel_params import kernel_parameters
 from .machines import X86_64, Machine
-from .vmm import MIB
+from .names import MIB
 
 if TYPE_CHECKING:
-    from .devices.objects import Part
+    from .devices.objects import QemuObject
 
 #: What a bridge without a hotplug controller of its own must reserve, or the guest cannot place a hot-added device behind it.
 BRIDGE_WINDOW = {"io-reserve": 4096, "mem-reserve": MIB, "pref64-reserve": MIB}
@@ -90,7 +90,7 @@ class VmPlan:
     incoming: bool = False
     hotplugged_vcpus: list[dict[str, Scalar]] = dataclasses.field(default_factory=list)
     dimms: list[dict[str, int]] = dataclasses.field(default_factory=list)
-    parts: list[Part] = dataclasses.field(default_factory=list)
+    parts: list[QemuObject] = dataclasses.field(default_factory=list)
     shared_memory: bool = False
     generation_id: bool = False
 

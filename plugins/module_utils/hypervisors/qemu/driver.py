@@ -10,15 +10,16 @@ is compiled anew on the host every time.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Sequence
 
 from ...errors import StateError, VmmError
 from ...options.config import HypervisorConfig
 from ..base import Capabilities, Context, MemoryResize, VcpuResize
 from ..common.vmm_process import ProcessHypervisor
 from .machines import Machine, machine_named
+from .names import AGENT_SOCKET, CONSOLE_LOG, CONSOLE_SOCKET
 from .state import QemuState
-from .vmm import AGENT_SOCKET, CONSOLE_LOG, CONSOLE_SOCKET, Vm
+from .vmm import Vmm
 
 if TYPE_CHECKING:
     from ...options.devices import Device
@@ -28,57 +29,61 @@ class QemuHypervisor(ProcessHypervisor):
     """A VM run by QEMU, controlled over QMP."""
 
     name = "qemu"
-    vm: Vm
+    vmm: Vmm
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.vm = Vm(context)
+        self.vmm = Vmm(context)
+
+    @staticmethod
+    def host_facts(paths: Sequence[str] = ()) -> list[dict[str, Any]]:
+        from .facts import qemus
+
+        return qemus(paths)
 
     # --- lifecycle -------------------------------------------------------------------------------------------------
 
     def create_sandbox(self, config: HypervisorConfig) -> None:
         from . import preparation, start
 
-        with self.vm.named_errors():
-            self.config, version = preparation.prepare(config, self.context, self.pid())
-            self.vm.state.qemu_version = list(version)
-            start.command_line(self.vm, self.config)
-            if self.config.boot_to_be_template or self.config.boot_from_template:
-                from . import cloning
+        self.config, version = preparation.prepare(config, self.context, self.pid())
+        self.vmm.state.qemu_version = list(version)
+        start.command_line(self.vmm, self.config)
+        if self.config.boot_to_be_template or self.config.boot_from_template:
+            from . import cloning
 
-                cloning.check_template(self.config)
-                if self.config.boot_from_template:
-                    cloning.check_source(self.vm, self.config)
+            cloning.check_template(self.config)
+            if self.config.boot_from_template:
+                cloning.check_source(self.vmm, self.config)
 
     def start_sandbox(self, timeout: float) -> None:
         from . import start
 
-        with self.vm.named_errors():
-            if self.config.boot_from_template:
-                self._clone(timeout)
-                return
-            if self.config.boot_to_be_template:
-                from . import cloning
+        if self.config.boot_from_template:
+            self._clone(timeout)
+            return
+        if self.config.boot_to_be_template:
+            from . import cloning
 
-                cloning.make_memory_file(self.config)
-            start.start(self.vm, self.config, self._cold, timeout)
-            self.vm.set_running(True)
+            cloning.make_memory_file(self.config)
+        start.start(self.vmm, self.config, self._cold, timeout)
+        self.vmm.set_running(True)
 
     def _clone(self, timeout: float) -> None:
         """Begin where a template was saved; what this VM has beyond it is plugged in once it runs."""
         from . import cloning, reseeding
 
         try:
-            cloning.clone(self.vm, self.config, timeout)
-            reseeding.freshen(self.vm, self._machine().architecture.name)
-            if self.config.num_vcpus > self.vm.state.boot_vcpus:
+            cloning.clone(self.vmm, self.config, timeout)
+            reseeding.reseed_guest(self.vmm, self._machine().architecture.name)
+            if self.config.num_vcpus > self.vmm.state.boot_vcpus:
                 self.resize_vcpus(self.config.num_vcpus)
-            if self.config.memory_size > self.vm.state.boot_memory_mb:
+            if self.config.memory_size > self.vmm.state.boot_memory_mb:
                 self.resize_memory(self.config.memory_size)
             for device in self._cold:
                 self.hotplug_add_device(device)
         except BaseException:
-            self.vm.kill()
+            self.vmm.kill()
             self.context.checkpoint()
             raise
 
@@ -87,75 +92,73 @@ class QemuHypervisor(ProcessHypervisor):
         from . import migration, preparation, start
         from .qmp import QmpConnectionError
 
-        with self.vm.named_errors():
-            description = migration.read_description(source)
-            # The binary may have been replaced since: what it is now counts, not what the record says.
-            version = list(preparation.known_version(self.config.hypervisor_path, self.context))
-            migration.check_version(description, version, self.config.hypervisor_path)
-            saved = QemuState.from_dict(description["state"])
-            self.vm.state = dataclasses.replace(saved, qemu_version=version, process=None, launching=False, daemons={})
-            try:
-                start.start(self.vm, self.config, self._cold, timeout, description)
-                migration.read_state(self.vm.qmp(), source, timeout)
-            except QmpConnectionError as error:
-                self.vm.kill()
-                words = tail(self.vm.log, 5) or str(error)
-                raise VmmError("QEMU does not take the saved state", answer=words, log=self.vm.log) from error
-            except BaseException:
-                self.vm.kill()
-                raise
+        description = migration.read_description(source)
+        # The binary may have been replaced since: what it is now counts, not what the record says.
+        version = list(preparation.known_version(self.config.hypervisor_path, self.context))
+        migration.check_version(description, version, self.config.hypervisor_path)
+        saved = QemuState.from_dict(description["state"])
+        self.vmm.state = dataclasses.replace(saved, qemu_version=version, process=None, launching=False, daemons={})
+        try:
+            start.start(self.vmm, self.config, self._cold, timeout, description)
+            migration.read_state(self.vmm.qmp(), source, timeout)
+        except QmpConnectionError as error:
+            self.vmm.kill()
+            words = tail(self.vmm.log, 5) or str(error)
+            raise VmmError("QEMU does not take the saved state", answer=words, log=self.vmm.log) from error
+        except BaseException:
+            self.vmm.kill()
+            raise
 
     def check_restore(self, source: str) -> None:
         from . import migration, preparation
 
-        with self.vm.named_errors():
-            description = migration.read_description(source)
-            migration.check_version(
-                description,
-                list(preparation.known_version(self.config.hypervisor_path, self.context)),
-                self.config.hypervisor_path,
-            )
-            QemuState.from_dict(description["state"])
+        description = migration.read_description(source)
+        migration.check_version(
+            description,
+            list(preparation.known_version(self.config.hypervisor_path, self.context)),
+            self.config.hypervisor_path,
+        )
+        QemuState.from_dict(description["state"])
 
     def pause_sandbox(self) -> None:
-        with self.vm.named_errors():
-            self.vm.set_running(False)
+        self.vmm.set_running(False)
 
     def resume_sandbox(self) -> None:
-        with self.vm.named_errors():
-            self.vm.set_running(True)
+        self.vmm.set_running(True)
 
     def check_save(self) -> None:
         from . import migration
 
-        with self.vm.named_errors(), self.vm.observer() as qmp:
+        with self.vmm.observer() as qmp:
             migration.check_savable(qmp)
 
     def save_sandbox(self, destination: str, timeout: float) -> None:
         from . import migration, resize
 
-        with self.vm.named_errors():
-            qmp = self.vm.qmp()
-            migration.check_savable(qmp)
-            if migration.end_earlier_save(qmp, timeout):
-                self.vm.set_running(True)
-            self.vm.set_running(False)
-            description: dict[str, Any] = {"qemu_version": self.vm.state.qemu_version, "state": self.vm.state.as_dict()}
-            machine = self._machine()
-            description["hotplugged_vcpus"] = resize.hotplugged_vcpus(qmp) if machine.vcpu_hotplug else []
-            description["dimms"] = resize.described_dimms(qmp) if "pc-dimm" in machine.memory else []
-            description["files"] = resize.described_files(qmp)
-            if self.config.boot_to_be_template:
-                from . import cloning, start
+        qmp = self.vmm.qmp()
+        migration.check_savable(qmp)
+        if migration.end_earlier_save(qmp, timeout):
+            self.vmm.set_running(True)
+        self.vmm.set_running(False)
+        description: dict[str, Any] = {
+            "qemu_version": self.vmm.state.qemu_version,
+            "state": self.vmm.state.as_dict(),
+        }
+        machine = self._machine()
+        description["hotplugged_vcpus"] = resize.hotplugged_vcpus(qmp) if machine.vcpu_hotplug else []
+        description["dimms"] = resize.described_dimms(qmp) if "pc-dimm" in machine.memory else []
+        description["files"] = resize.described_files(qmp)
+        if self.config.boot_to_be_template:
+            from . import cloning, start
 
-                description[cloning.MACHINE] = start.machine_digest(self.vm, self.config)
-                cloning.ignore_shared(qmp, True)
-            migration.write_state(qmp, destination, description, timeout)
-            if self.config.boot_to_be_template:
-                cloning.keep_memory_file(self.config)
+            description[cloning.MACHINE] = start.machine_digest(self.vmm, self.config)
+            cloning.ignore_shared(qmp, True)
+        migration.write_state(qmp, destination, description, timeout)
+        if self.config.boot_to_be_template:
+            cloning.keep_memory_file(self.config)
 
     def disconnect(self) -> None:
-        self.vm.disconnect()
+        self.vmm.disconnect()
 
     # --- devices -----------------------------------------------------------------------------------------------------
 
@@ -163,88 +166,80 @@ class QemuHypervisor(ProcessHypervisor):
         from ...options.devices import device_id
         from .devices import host_resources
 
-        with self.vm.named_errors():
-            if self.config.boot_from_template:
-                # A clone is what its template was; its own devices are plugged in once it runs.
-                self._require("device_hotplug", "devices", device_id(device))
-            if self.config.boot_to_be_template:
-                self.unsupported("add_device", "a template has no devices in QEMU", "Plug them into its clones.")
-            self.vm.state.new_identity()
-            device = host_resources.complete(device, self.config, self.context, self.vm.state.uuid)
-            host_resources.check(device, self.config, self.vm.own_socket(device_id(device)), self._own_pids())
-            host_resources.check_parts(device, self._machine(), self.config)
-            self._take_cold(device)
+        if self.config.boot_from_template:
+            # A clone is what its template was; its own devices are plugged in once it runs.
+            self._require("device_hotplug", "devices", device_id(device))
+        if self.config.boot_to_be_template:
+            self.unsupported("add_device", "a template has no devices in QEMU", "Plug them into its clones.")
+        self.vmm.state.new_identity()
+        device = host_resources.complete(device, self.config, self.context, self.vmm.state.uuid)
+        host_resources.check(device, self.config, self.vmm.own_socket(device_id(device)), self._own_pids())
+        host_resources.check_parts(device, self._machine(), self.config)
+        self._add_boot_device(device)
 
     def hotplug_add_device(self, device: Device) -> None:
         from .devices import hotplug
 
-        with self.vm.named_errors():
-            self._require("device_hotplug", "devices", type(device).__name__)
-            hotplug.attach(self.vm, self.config, device)
+        self._require("device_hotplug", "devices", type(device).__name__)
+        hotplug.attach(self.vmm, self.config, device)
 
     def hotplug_remove_device(self, device: Device) -> None:
         from .devices import hotplug
 
-        with self.vm.named_errors():
-            self._require("device_hotplug", "devices", type(device).__name__)
-            hotplug.detach(self.vm, self.config, device)
+        self._require("device_hotplug", "devices", type(device).__name__)
+        hotplug.detach(self.vmm, self.config, device)
 
     def update_device(self, device: Device) -> None:
         from ...options.devices import BlockDrive
         from .devices import hotplug
 
-        with self.vm.named_errors():
-            if not isinstance(device, BlockDrive):
-                self.unsupported(f"update_device {type(device).__name__}", fix="Restart it (disruption: restart).")
-            hotplug.limit(self.vm, device)
+        if not isinstance(device, BlockDrive):
+            self.unsupported(f"update_device {type(device).__name__}", fix="Restart it (disruption: restart).")
+        hotplug.limit(self.vmm, device)
 
     def check_device(self, device: Device) -> None:
         from ...options.devices import device_id
         from .devices import host_resources
 
-        with self.vm.named_errors():
-            device = host_resources.complete(device, self.config, self.context, self.vm.state.uuid)
-            host_resources.check_hot(device, self.config, self.vm.state.shared_memory)
-            host_resources.check(device, self.config, self.vm.own_socket(device_id(device)), self._own_pids())
-            host_resources.check_parts(device, self._machine(), self.config)
-            host_resources.check_named(device, self.config, self.vm.state.uid)
+        device = host_resources.complete(device, self.config, self.context, self.vmm.state.uuid)
+        host_resources.check_hot(device, self.config, self.vmm.state.shared_memory)
+        host_resources.check(device, self.config, self.vmm.own_socket(device_id(device)), self._own_pids())
+        host_resources.check_parts(device, self._machine(), self.config)
+        host_resources.check_named(device, self.config, self.vmm.state.uid)
 
     # --- sizes -----------------------------------------------------------------------------------------------------
 
     def resize_vcpus(self, vcpus: int) -> VcpuResize:
         from . import resize
 
-        with self.vm.named_errors():
-            self._require("vcpu_hotplug", "vcpus", vcpus)
-            return resize.resize_vcpus(self.vm, vcpus, self.config.default_max_vcpus)
+        self._require("vcpu_hotplug", "vcpus", vcpus)
+        return resize.resize_vcpus(self.vmm, vcpus, self.config.default_max_vcpus)
 
     def resize_memory(self, memory_mb: int, block_mb: int = 0, probe: bool = False) -> MemoryResize:
         from . import resize
 
-        with self.vm.named_errors():
-            state = self.vm.state
-            self._check_memory(memory_mb)
-            if state.memory_hotplug == "balloon":
-                return resize.resize_balloon(self.vm.qmp(), memory_mb)
-            if state.memory_hotplug == "pc-dimm":
-                return resize.resize_dimms(self.vm.qmp(), state, memory_mb)
-            return resize.resize_virtio_mem(self.vm.qmp(), state, memory_mb)
+        state = self.vmm.state
+        self._check_memory(memory_mb)
+        if state.memory_hotplug == "balloon":
+            return resize.resize_balloon(self.vmm.qmp(), memory_mb)
+        if state.memory_hotplug == "pc-dimm":
+            return resize.resize_dimms(self.vmm.qmp(), state, memory_mb)
+        return resize.resize_virtio_mem(self.vmm.qmp(), state, memory_mb)
 
     def check_resize_memory(self, memory_mb: int) -> None:
         from . import resize
 
-        with self.vm.named_errors():
-            self._check_memory(memory_mb)
-            if self.vm.state.memory_hotplug == "pc-dimm" and self.vm.process() is not None:
-                with self.vm.observer() as qmp:
-                    resize.surplus_dimms(qmp, self.vm.state, memory_mb)
+        self._check_memory(memory_mb)
+        if self.vmm.state.memory_hotplug == "pc-dimm" and self.vmm.process() is not None:
+            with self.vmm.observer() as qmp:
+                resize.surplus_dimms(qmp, self.vmm.state, memory_mb)
 
     def _check_memory(self, memory_mb: int) -> None:
         from . import resize
 
-        if self.vm.state.memory_hotplug == "none":
+        if self.vmm.state.memory_hotplug == "none":
             self._refuse("memory_mb", memory_mb, "with memory_hotplug none")
-        resize.check_memory(self.vm.state, memory_mb, self._machine().memory_block_mb)
+        resize.check_memory(self.vmm.state, memory_mb, self._machine().memory_block_mb)
 
     def _require(self, fact: str, option: str, wanted: Any) -> None:
         machine = self._machine()
@@ -270,7 +265,7 @@ class QemuHypervisor(ProcessHypervisor):
         return self.context.run_path(AGENT_SOCKET)
 
     def guest_facts(self) -> dict[str, Any]:
-        if self.observe().power != "running" or not self.vm.agent_connected:
+        if self.observe().power != "running" or not self.vmm.agent_connected:
             return {}
         from ...guest.agent import GuestAgent, describe
 
@@ -281,7 +276,7 @@ class QemuHypervisor(ProcessHypervisor):
             return {}
 
     def details(self) -> dict[str, Any]:
-        state = self.vm.state
+        state = self.vmm.state
         return {
             "accelerator": state.accelerator,
             "accelerator_reason": state.accelerator_reason,
@@ -296,19 +291,19 @@ class QemuHypervisor(ProcessHypervisor):
         from ...host.processes import uid_of
 
         uid = (
-            uid_of(self.vm.state.process.pid)
-            if self.vm.state.process is not None and self.vm.state.process.is_alive()
+            uid_of(self.vmm.state.process.pid)
+            if self.vmm.state.process is not None and self.vmm.state.process.is_alive()
             else -1
         )
         return {"vmm_uid": uid} if uid >= 0 else {}
 
     def _exit_reason(self) -> dict[str, str]:
         """QEMU's word for why the VM ended, where it ended by itself."""
-        cause = self.vm.ending().cause if self.vm.state.process is not None and self.vm.process() is None else ""
+        cause = self.vmm.ending().cause if self.vmm.state.process is not None and self.vmm.process() is None else ""
         return {"exit_reason": cause} if cause else {}
 
     def vmm_log(self) -> str:
-        return self.vm.log
+        return self.vmm.log
 
     def capabilities(self) -> Capabilities:
         machine = self._machine()
@@ -324,13 +319,13 @@ class QemuHypervisor(ProcessHypervisor):
             save=True,
             vcpu_hotplug=machine.vcpu_hotplug,
             vcpu_unplug=machine.vcpu_hotplug
-            and ((machine.vcpu_unplug and self.vm.unplugs_vcpus()) or self.vm.agent_connected),
+            and ((machine.vcpu_unplug and self.vmm.unplugs_vcpus()) or self.vmm.agent_connected),
             memory_grow=resizable,
             memory_shrink=resizable,
             network_hotplug=hotplug,
             fs_hotplug=hotplug and machine.vhost_user and self.config.shared_fs != "virtio-9p",
             # Before 6.2 QEMU puts nothing between a guest and a disk that is plugged already; the disk is plugged anew then.
-            disk_limit_update=tuple(self.vm.state.qemu_version or (6, 2)) >= (6, 2),
+            disk_limit_update=tuple(self.vmm.state.qemu_version or (6, 2)) >= (6, 2),
             guest_agent=True,
             serial_hotplug=hotplug,
             vsock_hotplug=hotplug,
@@ -340,18 +335,18 @@ class QemuHypervisor(ProcessHypervisor):
         )
 
     def get_thread_ids(self) -> dict[int, int]:
-        if self.vm.process() is None:
+        if self.vmm.process() is None:
             return {}
-        with self.vm.named_errors(), self.vm.observer() as qmp:
+        with self.vmm.observer() as qmp:
             return {int(cpu["cpu-index"]): int(cpu["thread-id"]) for cpu in qmp.execute("query-cpus-fast")}
 
     # --- state -----------------------------------------------------------------------------------------------------
 
     def save(self) -> dict[str, Any]:
-        return self.vm.state.as_dict()
+        return self.vmm.state.as_dict()
 
     def load(self, state: dict[str, Any], config: HypervisorConfig) -> None:
-        self.vm.state = QemuState.from_dict(state)
+        self.vmm.state = QemuState.from_dict(state)
         self.config = config
 
     def to_grpc(self) -> bytes:

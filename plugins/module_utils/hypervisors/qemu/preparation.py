@@ -12,7 +12,7 @@ import re
 from ...errors import AssetError, ConfigError, HostError, Unsupported
 from ...guest.disks import dax_offset
 from ...host import proc
-from ...host.boot_cache import fingerprint, recall, remember
+from ...host.boot_cache import cache_get, cache_put, fingerprint
 from ...options.config import ASSET_FIELDS, HypervisorConfig
 from ...records.layout import socket_path
 from ..base import Context
@@ -21,7 +21,7 @@ from .binary import find_binary, version_of
 from .bridges import MOST_BRIDGES
 from .command_line import IMAGE_AS_MEMORY, VIRTIO_MEM_BLOCK_MB, boot_memory_mb, image_driver
 from .machines import Machine, machine_named
-from .vmm import SOCKETS
+from .names import SOCKETS
 
 #: MiB of head-room a VM gets when the task does not say how far it may grow: this much, or as much again as it has.
 DEFAULT_HEADROOM_MB = 1024
@@ -75,14 +75,14 @@ def prepare(config: HypervisorConfig, context: Context, pid: int = 0) -> tuple[H
 
 def known_version(binary: str, context: Context) -> tuple[int, int, int]:
     """The version of a QEMU that was started since the last boot from memory, else from itself."""
-    known = recall(_versions(context), fingerprint(binary))
+    known = cache_get(_versions(context), fingerprint(binary))
     return (known[0], known[1], known[2]) if isinstance(known, list) and len(known) == 3 else version_of(binary)
 
 
 def keep_version(binary: str, version: list[int], context: Context) -> None:
     """Remember the version of a QEMU that starts; asking it costs a quarter of its start."""
-    if recall(_versions(context), fingerprint(binary)) != version:
-        remember(_versions(context), fingerprint(binary), version)
+    if cache_get(_versions(context), fingerprint(binary)) != version:
+        cache_put(_versions(context), fingerprint(binary), version)
 
 
 def _versions(context: Context) -> str:

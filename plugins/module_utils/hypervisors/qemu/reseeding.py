@@ -18,7 +18,8 @@ from typing import Any
 
 from ...errors import VmmError
 from ...guest.agent import AgentError, GuestAgent
-from . import vmm
+from . import names
+from .vmm import Vmm
 
 #: Bytes of randomness that a clone is given.
 SEED_SIZE = 512
@@ -30,18 +31,18 @@ PROGRAM_SECONDS = 5.0
 RNDRESEEDCRNG = 0x5207
 
 
-def freshen(machine: vmm.Vm, architecture: str) -> None:
+def reseed_guest(vmm: Vmm, architecture: str) -> None:
     """Set the clock and reseed the kernel of a clone, where its agent listens and lets us. Nobody listening is no error.
 
     :param architecture: the guest's
     """
     listens = any(
         chardev.get("label") == "agent" and chardev.get("frontend-open")
-        for chardev in machine.qmp().execute("query-chardev")
+        for chardev in vmm.qmp().execute("query-chardev")
     )
     if not listens:
         return
-    with contextlib.suppress(VmmError), GuestAgent(machine.context.run_path(vmm.AGENT_SOCKET)) as agent:
+    with contextlib.suppress(VmmError), GuestAgent(vmm.context.run_path(names.AGENT_SOCKET)) as agent:
         _set_time(agent)
         with contextlib.suppress(AgentError):
             _write(agent, "/dev/urandom", os.urandom(SEED_SIZE))

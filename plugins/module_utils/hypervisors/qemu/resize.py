@@ -13,16 +13,12 @@ from typing import Any
 from ...errors import ConfigError, DeadlineExceeded, Unsupported, VmmError
 from ..base import MemoryResize, VcpuResize
 from .command_line import VIRTIO_MEM_BLOCK_MB, VIRTIO_MEM_ID
+from .devices.qmp_objects import GUEST_SECONDS, remove_device
+from .names import AGENT_SOCKET, MIB
 from .qmp import QmpClient, QmpError
 from .state import QemuState
-from .vmm import AGENT_SOCKET, MIB, Vm, has_agent, plugged_memory_mb, plugged_vcpus
+from .vmm import Vmm, has_agent, plugged_memory_mb, plugged_vcpus
 
-#: Seconds the guest gets to take or to give memory, or to release a device.
-GUEST_SECONDS = 10.0
-#: Seconds after which a device's release is asked for again, a little more than QEMU waits before it passes another request on.
-ASK_AGAIN_SECONDS = 5.5
-#: How QEMU says that the guest has been asked already.
-UNDER_WAY = ("already in the process of unplug", "guest is busy")
 #: Seconds without progress after which the virtio-mem device is asked anew; the guest's driver backs off for long.
 KICK_SECONDS = 1.0
 PC_ACPI = "/machine/acpi-device"
@@ -86,54 +82,6 @@ def unplug_vcpus(qmp: QmpClient, count: int) -> int:
     for cpu in reversed(plugged[len(plugged) - count :]):
         remove_device(qmp, cpu["id"])
     return plugged_vcpus(qmp)
-
-
-def remove_device(qmp: QmpClient, identifier: str, timeout: float = GUEST_SECONDS) -> None:
-    """device_del, and wait for the guest to release it. A device that is not there is success.
-
-    A guest that still boots does not hear the request, so it is made again; QEMU passes on one in five seconds.
-
-    :param timeout: seconds
-    :raises VmmError: the guest refused
-    :raises DeadlineExceeded: the guest did not answer
-    """
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            qmp.execute("device_del", {"id": identifier})
-        except QmpError as error:
-            if error.error_class == "DeviceNotFound":
-                return
-            if not any(words in error.answer for words in UNDER_WAY):
-                raise
-        patience = min(ASK_AGAIN_SECONDS, max(0.0, deadline - time.monotonic()))
-        if qmp.wait_event("DEVICE_DELETED", patience, lambda data: data.get("device") == identifier) is not None:
-            return
-        _raise_if_refused(qmp, identifier)
-        if time.monotonic() >= deadline:
-            raise DeadlineExceeded(
-                f"the guest did not release {identifier} within {timeout:g} s",
-                wanted=identifier,
-                fix="It may still do so later; a guest that runs no hotplug driver never will.",
-            )
-
-
-def _raise_if_refused(qmp: QmpClient, identifier: str) -> None:
-    for event in qmp.events():
-        data = event.get("data") or {}
-        refused = (
-            event["event"] in ("DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR") and data.get("device") == identifier
-        )
-        info = data["info"] if isinstance(data.get("info"), dict) else {}
-        # ACPI's status for an ejection: 0 done, 0x84 in progress, anything else is a no (ACPI 6.3, _OST).
-        refused = refused or (
-            event["event"] == "ACPI_DEVICE_OST"
-            and info.get("device") == identifier
-            and info.get("source") == 3
-            and info.get("status") not in (0, 0x84)
-        )
-        if refused:
-            raise VmmError(f"the guest refused to release {identifier}", wanted=identifier, answer=str(data))
 
 
 def check_memory(state: QemuState, memory_mb: int, block_mb: int) -> None:
@@ -329,13 +277,13 @@ def surplus_dimms(qmp: QmpClient, state: QemuState, memory_mb: int) -> list[Dimm
     return chosen
 
 
-def resize_vcpus(vm: Vm, vcpus: int, maximum: int) -> VcpuResize:
+def resize_vcpus(vmm: Vmm, vcpus: int, maximum: int) -> VcpuResize:
     """Bring the VM to `vcpus`: plug, unplug, or have the guest stop and start using those that are plugged.
 
     :raises ConfigError: more than the VM was made for
     :raises Unsupported: fewer, under TCG and without a guest agent: QEMU's TCG does not survive the removal of a vCPU
     """
-    qmp, state = vm.qmp(), vm.state
+    qmp, state = vmm.qmp(), vmm.state
     plugged = plugged_vcpus(qmp)
     old = plugged - state.offline_vcpus
     if vcpus > maximum:
@@ -347,7 +295,7 @@ def resize_vcpus(vm: Vm, vcpus: int, maximum: int) -> VcpuResize:
         )
     if vcpus == old:
         return VcpuResize(old, old)
-    if vcpus < old and vm.unplugs_vcpus() and not state.offline_vcpus:
+    if vcpus < old and vmm.unplugs_vcpus() and not state.offline_vcpus:
         return VcpuResize(old, unplug_vcpus(qmp, old - vcpus), how="unplug")
     how = "guest-offline" if vcpus < old else "guest-online"
     if vcpus > plugged:
@@ -366,17 +314,17 @@ def resize_vcpus(vm: Vm, vcpus: int, maximum: int) -> VcpuResize:
             wanted=vcpus,
             fix="Run the QEMU guest agent in the guest, or restart it (disruption: restart).",
         )
-    online = _use_vcpus(vm, vcpus)
+    online = _use_vcpus(vmm, vcpus)
     state.offline_vcpus = plugged - vcpus
     return VcpuResize(old, vcpus, online, how)
 
 
-def _use_vcpus(vm: Vm, vcpus: int) -> int:
+def _use_vcpus(vmm: Vmm, vcpus: int) -> int:
     """Have the guest use that many of its vCPUs; it may take a moment to see those that were just plugged."""
     from ...guest.agent import GuestAgent, set_online_vcpus
 
     deadline = time.monotonic() + GUEST_SECONDS
-    with GuestAgent(vm.context.run_path(AGENT_SOCKET)) as agent:
+    with GuestAgent(vmm.context.run_path(AGENT_SOCKET)) as agent:
         online = set_online_vcpus(agent, vcpus)
         while online != vcpus and time.monotonic() < deadline:
             time.sleep(0.1)

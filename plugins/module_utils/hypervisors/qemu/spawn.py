@@ -11,7 +11,8 @@ import subprocess
 from typing import Callable
 
 from ...errors import DeadlineExceeded, LaunchError
-from ...host.processes import ProcessIdentity, identify, spawn_detached, tail
+from ...host.processes import ProcessIdentity, identify, tail
+from ...host.spawn import spawn_detached
 from ...host.users import User
 from .qmp import QmpClient, QmpConnectionError
 
@@ -27,7 +28,7 @@ def launch(
     inherited: tuple[int, ...],
     started: Callable[[ProcessIdentity | None], None],
     timeout: float,
-    through: list[str] | None = None,
+    wrapper: list[str] | None = None,
     user: User | None = None,
 ) -> QmpClient:
     """Start QEMU and shake hands. On failure no process is left.
@@ -38,14 +39,14 @@ def launch(
     :param inherited: further descriptors that it inherits
     :param started: told who QEMU is as soon as it runs
     :param timeout: seconds until the handshake
-    :param through: a supervisor's command, see `supervision.py`
+    :param wrapper: a supervisor's command, see `supervision.py`
     :param user: whom QEMU shall run as, None for ourselves
     :raises LaunchError: QEMU ended; with its exit code, command line and last words
     :raises DeadlineExceeded: it runs and does not answer
     """
     try:
         descriptors = (*(listener.fileno() for listener in listeners), *inherited)
-        child = spawn_detached(argv, log, descriptors, through=through, user=user)
+        child = spawn_detached(argv, log, descriptors, wrapper=wrapper, user=user)
     except OSError as error:
         raise LaunchError("QEMU cannot be run", argv=argv, answer=str(error), log=log) from error
     try:

@@ -15,15 +15,16 @@ from ...errors import StateError
 from ...guest.disks import dax_offset, is_partitioned, size_of
 from ...host.proc import read_cpu_khz
 from ...host.processes import ProcessIdentity
-from ...host.run_directory import file_of, keep_previous, let_through, make_run_dir
+from ...host.run_directory import allow_traversal, create_owned_file, make_run_dir, rotate_log
 from ...host.sockets import listening_socket
-from ...host.systemd import scope_command
 from ...host.users import User, Wanted, check_access, may_use, own_uid, own_user, user_named
 from ...options.config import HypervisorConfig
-from . import bridges, endings, preparation, spawn, vmm
+from ..common.scope import scope_command
+from . import bridges, endings, names, preparation, spawn
 from . import command_line as cmdline
 from .arguments import dialect_for
 from .machines import Machine, machine_named
+from .vmm import EVENTS, Vmm
 
 KVM = "/dev/kvm"
 #: From this QEMU on -runas is deprecated.
@@ -33,12 +34,12 @@ READS_PRIVATELY = (8, 2)
 
 if TYPE_CHECKING:
     from ...options.devices import Device
-    from .devices.host_resources import HostSide
-    from .devices.objects import Part
+    from .devices.host_resources import HostResources
+    from .devices.objects import QemuObject
 
 
 def start(
-    machine: vmm.Vm,
+    vmm: Vmm,
     config: HypervisorConfig,
     devices: list[Device],
     timeout: float,
@@ -51,19 +52,19 @@ def start(
     :param description: of a saved VM, whose state is then awaited
     :raises StateError: one runs already
     """
-    if machine.process() is not None:
+    if vmm.process() is not None:
         raise StateError("its QEMU runs already")
-    state, run_path = machine.state, machine.context.run_path
-    _choose_accelerator(machine, config)
-    user = user_of(machine, config)
+    state, run_path = vmm.state, vmm.context.run_path
+    _choose_accelerator(vmm, config)
+    user = user_of(vmm, config)
     if user is not None and not user.is_own and state.accelerator == "kvm":
         check_access(user, [Wanted("vmm_user", KVM, "rw")])
-    preparation.keep_version(config.hypervisor_path, state.qemu_version, machine.context)
+    preparation.keep_version(config.hypervisor_path, state.qemu_version, vmm.context)
     state.new_identity()
     if description is None:
-        kind = machine_named(config.hypervisor_machine_type)
-        state.bridges = _bridges(config, kind, state.bridges)
-        state.keeps_vcpus = not kind.vcpu_unplug
+        machine = machine_named(config.hypervisor_machine_type)
+        state.bridges = _bridges(config, machine, state.bridges)
+        state.keeps_vcpus = not machine.vcpu_unplug
         state.boot_vcpus = config.num_vcpus
         state.boot_memory_mb = cmdline.boot_memory_mb(config)
         state.max_memory_mb = config.max_memory_mb
@@ -74,34 +75,34 @@ def start(
     state.launching = True
     state.uid = user.uid if user else os.geteuid()
     state.program = os.path.realpath(config.hypervisor_path)
-    machine.context.checkpoint()
-    make_run_dir(machine.context.run_dir, group=user.gid if user else None)
-    for log in (vmm.CONSOLE_LOG, vmm.VMM_LOG):
-        keep_previous(run_path(log))
+    vmm.context.checkpoint()
+    make_run_dir(vmm.context.run_dir, group=user.gid if user else None)
+    for log in (names.CONSOLE_LOG, names.VMM_LOG):
+        rotate_log(run_path(log))
     owner = (user.uid, user.gid) if user is not None else (-1, -1)
-    endings.prepare(machine.context.run_dir, *owner)
+    endings.prepare(vmm.context.run_dir, *owner)
     if user is not None:
-        let_through(os.path.dirname(machine.context.run_dir))
-        for name in (vmm.CONSOLE_LOG, vmm.PIDFILE):
-            file_of(run_path(name), *owner)
+        allow_traversal(os.path.dirname(vmm.context.run_dir))
+        for name in (names.CONSOLE_LOG, names.PIDFILE):
+            create_owned_file(run_path(name), *owner)
 
     def started(process: ProcessIdentity | None) -> None:
         state.process = process
-        machine.context.checkpoint()
+        vmm.context.checkpoint()
 
     listeners: list[socket.socket] = []
-    sides: list[HostSide] = []
+    sides: list[HostResources] = []
     image = -1
     try:
-        for name in vmm.SOCKETS:
+        for name in names.SOCKETS:
             listeners.append(listening_socket(run_path(name)))
-        pieces = _parts(machine, config, devices, sides)
+        pieces = _parts(vmm, config, devices, sides)
         for piece in pieces:
             piece.properties.update((description or {}).get("files", {}).get(piece.id, {}))
         fds = tuple(listener.fileno() for listener in listeners)
         image = open_image(config)
-        drops = late_user(machine, config, user, pieces)
-        argv = command_line(machine, config, fds, pieces, description, image, drops)
+        drops = late_user(vmm, config, user, pieces)
+        argv = command_line(vmm, config, fds, pieces, description, image, drops)
         inherited = (
             *(descriptor for side in sides for descriptor in side.descriptors()),
             *((image,) if image >= 0 else ()),
@@ -111,25 +112,25 @@ def start(
             from .devices import vfio
 
             vfio.let_lock(0, -1)
-        machine.control = spawn.launch(
+        vmm.control = spawn.launch(
             argv,
-            run_path(vmm.VMM_LOG),
-            run_path(vmm.CONTROL_SOCKET),
+            run_path(names.VMM_LOG),
+            run_path(names.CONTROL_SOCKET),
             listeners,
             inherited,
             started,
             timeout,
-            scope_command(machine.context, config, user=first),
+            scope_command(vmm.context, config, user=first),
             first,
         )
         if description is None and config.memory_hotplug == "balloon":
             # Its guest takes no more than this as soon as it has the driver.
-            machine.control.execute("balloon", {"value": config.memory_size * vmm.MIB})
+            vmm.control.execute("balloon", {"value": config.memory_size * names.MIB})
     except BaseException:
         for listener in listeners:
             listener.close()
-        machine.kill()
-        machine.context.checkpoint()
+        vmm.kill()
+        vmm.context.checkpoint()
         raise
     finally:
         for side in sides:
@@ -138,22 +139,22 @@ def start(
             os.close(image)
 
 
-def user_of(machine: vmm.Vm, config: HypervisorConfig) -> User | None:
+def user_of(vmm: Vmm, config: HypervisorConfig) -> User | None:
     """Whom QEMU runs as: the one whom the task names, else a user of this sandbox alone. None for the task's own.
 
     :raises ConfigError: there is no such user
     :raises HostError: only root can become somebody else
     """
-    state = machine.state
+    state = vmm.state
     if config.vmm_user or os.geteuid() != 0:
         return user_named(config.vmm_user)
-    context = machine.context
+    context = vmm.context
     jails = os.path.join(os.path.dirname(os.path.dirname(context.state_dir)), "jails")
     state.own_uid = own_uid(context.run_dir, jails, state.own_uid)
     return own_user(context.sandbox_id, state.own_uid, (KVM,) if state.accelerator == "kvm" else ())
 
 
-def late_user(machine: vmm.Vm, config: HypervisorConfig, user: User | None, pieces: list[Part]) -> User | None:
+def late_user(vmm: Vmm, config: HypervisorConfig, user: User | None, pieces: list[QemuObject]) -> User | None:
     """The user that QEMU becomes by itself, after it has opened what it takes by name only; None where it starts as that user.
 
     Only a sandbox's own user needs that, and only where it may not open by itself what the task's user may: a kernel, memory in a file, a device
@@ -161,14 +162,14 @@ def late_user(machine: vmm.Vm, config: HypervisorConfig, user: User | None, piec
     """
     if user is None or not user.is_own:
         return None
-    copied = "r" if tuple(machine.state.qemu_version) >= READS_PRIVATELY else "rw"
+    copied = "r" if tuple(vmm.state.qemu_version) >= READS_PRIVATELY else "rw"
     files = [
         (config.hypervisor_path, "x"),
         (config.kernel_path, "r"),
         (config.initrd_path or config.initramfs_path, "r"),
         (config.firmware_path, "r"),
         (config.entropy_source, "r"),
-        (KVM if machine.state.accelerator == "kvm" else "", "rw"),
+        (KVM if vmm.state.accelerator == "kvm" else "", "rw"),
         (config.file_backed_mem_root_dir, "rwx"),
         ("/dev/hugepages" if config.huge_pages else "", "rwx"),
         (config.memory_path if config.boot_to_be_template else "", "rw"),
@@ -177,7 +178,7 @@ def late_user(machine: vmm.Vm, config: HypervisorConfig, user: User | None, piec
             config.image_path if cmdline.image_driver(config) in cmdline.IMAGE_AS_MEMORY else "",
             "r" if cmdline.image_driver(config) == "nvdimm" else copied,
         ),
-        (machine.context.run_dir, "x"),
+        (vmm.context.run_dir, "x"),
         *(
             (part.properties["mem-path"], "r" if part.properties.get("readonly") else "rw")
             for part in pieces
@@ -207,10 +208,10 @@ def open_image(config: HypervisorConfig) -> int:
 
 
 def command_line(
-    machine: vmm.Vm,
+    vmm: Vmm,
     config: HypervisorConfig,
     fds: tuple[int, ...] = (-1, -1, -1, -1),
-    pieces: list[Part] | None = None,
+    pieces: list[QemuObject] | None = None,
     description: dict[str, Any] | None = None,
     image: int = -1,
     drops: User | None = None,
@@ -222,58 +223,58 @@ def command_line(
     :raises ConfigError: it cannot be built
     """
     plan = dataclasses.replace(
-        _vm_plan(machine, config, fds, pieces, description),
+        _vm_plan(vmm, config, fds, pieces, description),
         image_fd=image,
         becomes=f"{drops.uid}:{drops.gid}" if drops else "",
     )
-    plan.run_with = tuple(machine.state.qemu_version) >= RUN_WITH
-    return [config.hypervisor_path, *cmdline.command_line(plan, dialect_for(tuple(machine.state.qemu_version)))]
+    plan.run_with = tuple(vmm.state.qemu_version) >= RUN_WITH
+    return [config.hypervisor_path, *cmdline.command_line(plan, dialect_for(tuple(vmm.state.qemu_version)))]
 
 
-def machine_digest(machine: vmm.Vm, config: HypervisorConfig, description: dict[str, Any] | None = None) -> str:
+def machine_digest(vmm: Vmm, config: HypervisorConfig, description: dict[str, Any] | None = None) -> str:
     """A digest of the command line without what tells one VM from another: a template's and its clones' are the same."""
     files = {
         name: f"/{name}" for name in ("kernel_path", "initrd_path", "image_path", "initramfs_path", "firmware_path")
     }
     given = {name: path for name, path in files.items() if getattr(config, name)}
     alike = dataclasses.replace(config, **given, boot_to_be_template=False, boot_from_template=False, memory_path="")  # type: ignore[arg-type]
-    plan = _vm_plan(machine, alike, (-1, -1, -1, -1), None, description)
+    plan = _vm_plan(vmm, alike, (-1, -1, -1, -1), None, description)
     plan = dataclasses.replace(
         plan, sandbox_id="", uuid="", pidfile="", console_log="", events="", host_khz=0, incoming=False
     )
-    words = cmdline.command_line(plan, dialect_for(tuple(machine.state.qemu_version)))
+    words = cmdline.command_line(plan, dialect_for(tuple(vmm.state.qemu_version)))
     return hashlib.sha256("\0".join(words).encode()).hexdigest()
 
 
 def _vm_plan(
-    machine: vmm.Vm,
+    vmm: Vmm,
     config: HypervisorConfig,
     fds: tuple[int, ...],
-    pieces: list[Part] | None,
+    pieces: list[QemuObject] | None,
     description: dict[str, Any] | None,
 ) -> cmdline.VmPlan:
-    state = machine.state
-    kind = machine_named(config.hypervisor_machine_type)
+    state = vmm.state
+    machine = machine_named(config.hypervisor_machine_type)
     if description is None:
-        state.bridges = _bridges(config, kind, state.bridges)
+        state.bridges = _bridges(config, machine, state.bridges)
     else:
         config = dataclasses.replace(
             config, num_vcpus=state.boot_vcpus, memory_size=state.boot_memory_mb, max_memory_mb=state.max_memory_mb
         )
     return cmdline.VmPlan(
-        sandbox_id=machine.context.sandbox_id,
+        sandbox_id=vmm.context.sandbox_id,
         uuid=state.uuid,
         config=config,
-        machine=kind,
+        machine=machine,
         accelerator=state.accelerator or "tcg",
-        pidfile=machine.context.run_path(vmm.PIDFILE),
-        console_log=machine.context.run_path(vmm.CONSOLE_LOG),
+        pidfile=vmm.context.run_path(names.PIDFILE),
+        console_log=vmm.context.run_path(names.CONSOLE_LOG),
         bridges=state.bridges,
         monitor_fds=(fds[0], fds[1]),
         console_fd=fds[2],
         agent_fd=fds[3],
-        events=machine.context.run_path(vmm.EVENTS),
-        host_khz=read_cpu_khz(machine.context.cpuinfo),
+        events=vmm.context.run_path(EVENTS),
+        host_khz=read_cpu_khz(vmm.context.cpuinfo),
         image_partitioned=is_partitioned(config.image_asset_path()),
         image_size=size_of(config.image_asset_path()),
         image_mapped=bool(dax_offset(config.image_asset_path())),
@@ -296,8 +297,8 @@ def _served_by_others(config: HypervisorConfig, devices: list[Device]) -> bool:
     return any(host_resources.needs_shared_memory(device, config) for device in devices)
 
 
-def _choose_accelerator(machine: vmm.Vm, config: HypervisorConfig) -> None:
-    state = machine.state
+def _choose_accelerator(vmm: Vmm, config: HypervisorConfig) -> None:
+    state = vmm.state
     if config.accelerator in ("kvm", "tcg"):
         state.accelerator, state.accelerator_reason = config.accelerator, "the task says so"
         return
@@ -307,36 +308,36 @@ def _choose_accelerator(machine: vmm.Vm, config: HypervisorConfig) -> None:
         return
     from .accelerator import choose
 
-    verdict = choose(config.hypervisor_path, os.path.dirname(machine.context.run_dir), config.kernel_asset_path())
+    verdict = choose(config.hypervisor_path, os.path.dirname(vmm.context.run_dir), config.kernel_asset_path())
     state.accelerator, state.accelerator_reason = verdict.accelerator, verdict.reason
 
 
-def _bridges(config: HypervisorConfig, kind: Machine, recorded: list[bridges.Bridge]) -> list[bridges.Bridge]:
+def _bridges(config: HypervisorConfig, machine: Machine, recorded: list[bridges.Bridge]) -> list[bridges.Bridge]:
     """The bridges and root ports that the configuration asks for, with what the recorded ones hold."""
-    if not kind.has_bridges:
+    if not machine.has_bridges:
         return []
-    wanted = bridges.make_bridges(config.default_bridges, kind.bridge_type)
+    wanted = bridges.make_bridges(config.default_bridges, machine.bridge_type)
     return bridges.rearranged(bridges.with_root_ports(wanted, config.root_ports), recorded)
 
 
-def _parts(machine: vmm.Vm, config: HypervisorConfig, devices: list[Device], sides: list[HostSide]) -> list[Part]:
+def _parts(vmm: Vmm, config: HypervisorConfig, devices: list[Device], sides: list[HostResources]) -> list[QemuObject]:
     """The parts of the devices that are there from the start; what is opened for them is added to `sides`."""
     wanted: set[str] = set()
     if devices:  # A VM without any is spared the import of all their kinds.
         from ...options.devices import device_id
 
         wanted = {device_id(device) for device in devices}
-    for bridge in machine.state.bridges:
+    for bridge in vmm.state.bridges:
         bridge.slots = {slot: name for slot, name in bridge.slots.items() if name in wanted}
     if not devices:
         return []
     from .devices import hotplug, objects
 
-    pieces: list[Part] = []
+    pieces: list[QemuObject] = []
     for device in devices:
-        place = hotplug.place(machine, config, device, hot=False)
-        side = hotplug.open_side(machine, config, device)
+        place = hotplug.place(vmm, config, device, hot=False)
+        side = hotplug.open_side(vmm, config, device)
         sides.append(side)
         pieces += side.inherited_files(hotplug.file_name(device))
-        pieces += objects.parts_of(device, place, config.block_device_driver, side.by_number())
+        pieces += objects.objects_for(device, place, config.block_device_driver, side.by_number())
     return pieces

@@ -11,7 +11,7 @@ import signal
 import time
 from typing import Iterator
 
-from ...errors import DeadlineExceeded, StateError, VmmError
+from ...errors import StateError, VmmError
 from ...host.processes import (
     ProcessIdentity,
     command_line,
@@ -28,12 +28,12 @@ from ...host.processes import (
 from ...host.sockets import is_socket, remove_socket
 from ...untrusted.files import Directory
 from ..base import Context, Observed
-from ..common.vmm_process import ProcessVm
+from ..common.vmm_process import VmmProcess
 from . import endings
-from .qmp import QmpClient, QmpConnectionError, QmpError
+from .names import CONSOLE_LOG, CONTROL_SOCKET, DEVICE_PREFIX, MIB, OBSERVER_SOCKET, PIDFILE, VMM_LOG
+from .qmp import QmpClient, QmpConnectionError
 from .state import QemuState
 
-MIB = 1024 * 1024
 #: Seconds for one question to a VMM that is well, on a host that has much to do: one that does not answer counts as lost.
 QMP_SECONDS = 15.0
 #: Seconds in which a QEMU whose connection ended may end.
@@ -42,15 +42,7 @@ ENDING_SECONDS = 1.0
 LOOK_SECONDS = 30.0
 #: Seconds that quit, SIGTERM and SIGKILL get, each.
 STEP_SECONDS = 5.0
-#: Files of a run directory; the sockets are those that a VM which ended without ceremony leaves behind.
-CONTROL_SOCKET, OBSERVER_SOCKET, CONSOLE_SOCKET, AGENT_SOCKET = "qmp.sock", "monitor.sock", "console.sock", "agent.sock"
-SOCKETS = (CONTROL_SOCKET, OBSERVER_SOCKET, CONSOLE_SOCKET, AGENT_SOCKET)
-PIDFILE = "pid"
 EVENTS = endings.EVENTS
-CONSOLE_LOG = "console.log"
-VMM_LOG = "vmm.log"
-#: What the user's device ids start with in QEMU.
-DEVICE_PREFIX = "dev-"
 #: QEMU's words for the state of a VM (QMP, RunState) and ours.
 POWER = {
     "running": "running",
@@ -68,13 +60,11 @@ POWER = {
 }
 
 
-class Vm(ProcessVm):
+class Vmm(VmmProcess):
     """The QEMU of one sandbox.
 
     :param context: the sandbox's directories
     """
-
-    spoken = (QmpError, QmpConnectionError, DeadlineExceeded)
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

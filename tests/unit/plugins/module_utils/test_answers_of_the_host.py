@@ -14,8 +14,7 @@ import pytest
 from wrong_answers import wrong_text
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError, HypervisorError
-from ansible_collections.kata.hypervisor.plugins.module_utils.host import block_devices, mounts, proc
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import host_facts
+from ansible_collections.kata.hypervisor.plugins.module_utils.host import block_devices, facts, mounts, proc
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import endings, threads
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import dialect
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import binary
@@ -43,7 +42,7 @@ READERS: dict[str, tuple[Callable[[str], Any], str, Callable[[Any], bool]]] = {
     "vendor": (proc.parse_cpu_vendor, CPUS, lambda found: found.isprintable() and len(found) <= 64),
     "unsigned": (proc.parse_unsigned, "0x_ff", lambda found: found is None or 0 <= found < 2**64),
     "memory facts": (
-        host_facts.parse_memory,
+        facts.parse_memory,
         MEMORY,
         lambda found: all(0 <= value < 10**20 for value in found.values()),
     ),

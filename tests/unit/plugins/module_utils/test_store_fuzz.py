@@ -17,7 +17,8 @@ from sandbox_lab import Lab
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError, StoreError
 from ansible_collections.kata.hypervisor.plugins.module_utils.records.layout import SandboxLayout
-from ansible_collections.kata.hypervisor.plugins.module_utils.records.store import SandboxRecord, Store
+from ansible_collections.kata.hypervisor.plugins.module_utils.records.record import SandboxRecord
+from ansible_collections.kata.hypervisor.plugins.module_utils.records.store import Store
 
 FIELDS = [field.name for field in dataclasses.fields(SandboxRecord)]
 

@@ -146,51 +146,6 @@ def parse_version(text: str) -> Version:
     return tuple(int(part or 0) for part in found.groups()) if found else ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Hole:
-    """A known vulnerability.
-
-    :param ranges: first vulnerable and first repaired version, for each line of releases
-    :param when: always, `jailer` or `pci`
-    """
-
-    name: str
-    what: str
-    ranges: tuple[tuple[Version, Version], ...]
-    when: str = ""
-
-
-HOLES = (
-    Hole(
-        "CVE-2020-27174",
-        "a guest can make it use memory without limit through the serial console",
-        (((0, 0), (0, 21, 3)), ((0, 22), (0, 22, 1))),
-    ),
-    Hole(
-        "CVE-2026-1386",
-        "links planted in a jail's directory let its user overwrite files of the host",
-        (((0, 0), (1, 13, 2)), ((1, 14), (1, 14, 1))),
-        "jailer",
-    ),
-    Hole(
-        "CVE-2026-5747",
-        "a guest can write beyond the bounds of a PCI device's memory",
-        (((1, 13), (1, 14, 4)), ((1, 15), (1, 15, 1))),
-        "pci",
-    ),
-)
-
-
-def known_holes(version: Version, jailer: bool = False, pci: bool = False) -> list[Hole]:
-    """The known vulnerabilities of a version, used in a certain way."""
-    used = {"": True, "jailer": jailer, "pci": pci}
-    return [
-        hole
-        for hole in HOLES
-        if used[hole.when] and any(first <= tuple(version) < repaired for first, repaired in hole.ranges)
-    ]
-
-
 def capabilities(
     version: Version, pci: bool = False, memory_region: bool = False, placeholder_drives: int = 0
 ) -> Capabilities:

@@ -15,7 +15,6 @@ from ....host import block_devices, network, qcow2
 from ....host.processes import ProcessIdentity
 from ....host.programs import version_text
 from ....host.sockets import check_served, check_socket_place, connected_socket, listening_socket, remove_socket
-from ....host.systemd import scope_command
 from ....host.users import FIRST_UID, Wanted, check_access, denied, is_own_uid, may_use, own_user, user_named
 from ....options.config import HypervisorConfig
 from ....options.devices import (
@@ -31,9 +30,10 @@ from ....options.devices import (
 )
 from ....records.layout import socket_path
 from ...base import Context
+from ...common.scope import scope_command
 from ..machines import Machine
 from . import vfio, virtiofsd
-from .objects import MEMORY_BLOCK, Descriptors, Part, Place, is_memory, parts_of
+from .objects import MEMORY_BLOCK, Descriptors, QemuObject, Slot, is_memory, objects_for
 
 #: The caches of disks by block_device_cache_direct and block_device_cache_noflush.
 CACHES = {(False, False): "writeback", (True, False): "none", (False, True): "unsafe", (True, True): "none-unsafe"}
@@ -42,7 +42,7 @@ VHOST_VSOCK_SET_GUEST_CID = 0x4008AF60
 
 
 @dataclasses.dataclass
-class HostSide:
+class HostResources:
     """What was opened for a device: descriptors by the name QEMU shall know each by."""
 
     tap: list[int] = dataclasses.field(default_factory=list)
@@ -69,12 +69,12 @@ class HostSide:
             self.size,
         )
 
-    def inherited_files(self, name: str) -> list[Part]:
+    def inherited_files(self, name: str) -> list[QemuObject]:
         """The open files that QEMU shall know by a path, as options of a command line.
 
         :param name: what QEMU tells of each
         """
-        return [Part("fdset", name, "", {"fd": fd, "set": fd, "opaque": name}) for fd in self.disk]
+        return [QemuObject("fdset", name, "", {"fd": fd, "set": fd, "opaque": name}) for fd in self.disk]
 
     def by_name(self, device: str) -> tuple[Descriptors, dict[str, int]]:
         """Their names over QMP, and which descriptor each name stands for."""
@@ -220,7 +220,7 @@ def _check_length(path: str) -> None:
 
 def _check_disk(drive: BlockDrive | PmemDrive, own: Collection[int], image_format: str) -> None:
     """Refuse a disk that cannot be opened, that names other files, or that the host itself uses."""
-    user = block_devices.user_of(drive.file)
+    user = block_devices.in_use_by(drive.file)
     if user:
         raise StateError(
             "the host itself uses this disk",
@@ -274,13 +274,13 @@ def open_host_side(
     context: Context,
     started: Callable[[ProcessIdentity | None], None],
     ours: bool = True,
-) -> HostSide:
+) -> HostResources:
     """Open or start what the device needs on the host. On failure nothing stays open.
 
     :param started: told of the daemon that serves the device, if one is started
     :param ours: a socket that is where the device's will be is an earlier one of this sandbox
     """
-    side = HostSide()
+    side = HostResources()
     try:
         if isinstance(device, NetworkDevice) and device.kind in ("tap", "macvtap"):
             opener = network.open_tap if device.kind == "tap" else network.open_macvtap
@@ -300,8 +300,8 @@ def open_host_side(
             side.vhost = [_reserve_cid(device.context_id)]
         elif isinstance(device, Volume) and config.shared_fs != "virtio-9p":
             path = socket_path(context.run_dir, f"fs-{device.id}.sock")
-            through = scope_command(context, config, f"fs-{device.id}")
-            _start_virtiofsd(device, config, path, started, through)
+            wrapper = scope_command(context, config, f"fs-{device.id}")
+            _start_virtiofsd(device, config, path, started, wrapper)
             side.socket = [connected_socket(path)]
         elif isinstance(device, VhostUserDevice):
             side.socket = [connected_socket(device.socket_path)]
@@ -316,12 +316,12 @@ def _start_virtiofsd(
     config: HypervisorConfig,
     path: str,
     started: Callable[[ProcessIdentity | None], None],
-    through: list[str],
+    wrapper: list[str],
 ) -> None:
     argv = _daemon_arguments(volume, config, path)
     remove_socket(path)
     log = os.path.join(os.path.dirname(path), f"virtiofsd-{volume.id}.log")
-    virtiofsd.start(argv, path, log, started, through=through)
+    virtiofsd.start(argv, path, log, started, wrapper=wrapper)
 
 
 def _daemon_arguments(volume: Volume, config: HypervisorConfig, path: str) -> list[str]:
@@ -364,7 +364,7 @@ def check_parts(device: Device, machine: Machine, config: HypervisorConfig) -> N
     :raises Unsupported: QEMU, or the machine type, has no such device
     """
     descriptors = Descriptors(socket="0") if needs_shared_memory(device, config) else Descriptors()
-    parts_of(device, Place.on(machine), config.block_device_driver, descriptors)
+    objects_for(device, Slot.for_machine(machine), config.block_device_driver, descriptors)
 
 
 def needs_shared_memory(device: Device, config: HypervisorConfig) -> bool:

@@ -13,53 +13,54 @@ from ....host.processes import ProcessIdentity, terminate
 from ....host.sockets import check_socket_place, remove_socket
 from ....options.config import HypervisorConfig
 from ....options.devices import BlockDrive, Device, PmemDrive, RateLimit, SerialPort, VfioDevice, device_id
-from .. import bridges, vmm
+from .. import bridges
 from ..machines import machine_named
 from ..qmp import QmpClient, QmpError
+from ..vmm import STEP_SECONDS, Vmm, plugged_devices
 from . import host_resources, objects, qmp_objects, vfio
 
 #: Seconds the guest gets to release a device.
 RELEASE_SECONDS = 15.0
 
 
-def attach(machine: vmm.Vm, config: HypervisorConfig, device: Device) -> None:
+def attach(vmm: Vmm, config: HypervisorConfig, device: Device) -> None:
     """Plug a device in; what was taken for a failed attempt is given back. A device that is there is success.
 
     :raises ConfigError: it would have had to be there from the start
     :raises HypervisorError: the host lacks something, or QEMU refused
     """
     identifier = device_id(device)
-    qmp = machine.qmp()
-    if identifier in vmm.plugged_devices(qmp):
+    qmp = vmm.qmp()
+    if identifier in plugged_devices(qmp):
         return
-    device = host_resources.complete(device, config, machine.context, machine.state.uuid)
-    host_resources.check_hot(device, config, machine.state.shared_memory)
-    process = machine.process()
-    host_resources.check(device, config, machine.own_socket(identifier), (process.pid,) if process else ())
-    host_resources.check_named(device, config, machine.state.uid)
+    device = host_resources.complete(device, config, vmm.context, vmm.state.uuid)
+    host_resources.check_hot(device, config, vmm.state.shared_memory)
+    process = vmm.process()
+    host_resources.check(device, config, vmm.own_socket(identifier), (process.pid,) if process else ())
+    host_resources.check_named(device, config, vmm.state.uid)
     side = None
     try:
-        where = place(machine, config, device, hot=True)
-        machine.context.checkpoint()
-        side = open_side(machine, config, device)
+        where = place(vmm, config, device, hot=True)
+        vmm.context.checkpoint()
+        side = open_side(vmm, config, device)
         descriptors, named = side.by_name(identifier)
         for name, descriptor in named.items():
             qmp.execute("getfd", {"fdname": name}, fds=[descriptor])
         for descriptor in side.disk:
             number = qmp.execute("add-fd", {"opaque": file_name(device)}, fds=[descriptor])["fdset-id"]
             descriptors.file = f"/dev/fdset/{number}"
-        named_file = host_resources.open_named(device, config, machine.state.uid)
+        named_file = host_resources.open_named(device, config, vmm.state.uid)
         if named_file >= 0:
             side.disk.append(named_file)  # It is closed with the others.
             number = qmp.execute("add-fd", {"opaque": file_name(device)}, fds=[named_file])["fd"]
             descriptors.file = f"/proc/self/fd/{number}"
-        with vfio.lent_node(device, machine.state.uid):
-            qmp_objects.plug(qmp, objects.parts_of(device, where, config.block_device_driver, descriptors))
+        with vfio.lent_node(device, vmm.state.uid):
+            qmp_objects.plug(qmp, objects.objects_for(device, where, config.block_device_driver, descriptors))
         if named_file >= 0:
             forget_files(qmp, device)
     except BaseException as error:
         forget_files(qmp, device)
-        give_back(machine, identifier)
+        give_back(vmm, identifier)
         if isinstance(error, QmpError) and isinstance(device, BlockDrive) and "lock" in error.answer:
             raise StateError(
                 "another device of this sandbox, or another process, has this file open",
@@ -74,14 +75,14 @@ def attach(machine: vmm.Vm, config: HypervisorConfig, device: Device) -> None:
             side.close()
 
 
-def detach(machine: vmm.Vm, config: HypervisorConfig, device: Device) -> None:
+def detach(vmm: Vmm, config: HypervisorConfig, device: Device) -> None:
     """Take a device out and give back what it had taken.
 
     :raises DeadlineExceeded: the guest does not release it; it keeps its slot and its daemon
     """
     identifier = device_id(device)
-    served = identifier in machine.state.daemons
-    kind = machine_named(config.hypervisor_machine_type)
+    served = identifier in vmm.state.daemons
+    machine = machine_named(config.hypervisor_machine_type)
     if isinstance(device, (BlockDrive, PmemDrive)) and objects.is_memory(device, config.block_device_driver):
         raise Unsupported(
             "QEMU takes no file out of a running guest's memory",
@@ -93,10 +94,10 @@ def detach(machine: vmm.Vm, config: HypervisorConfig, device: Device) -> None:
         # A change of limits that was killed half-way may have left a limiter.
         device = dataclasses.replace(device, rate_limit=RateLimit())
     descriptors = objects.Descriptors(socket="served" if served else "")
-    pieces = objects.parts_of(device, objects.Place.on(kind), config.block_device_driver, descriptors)
-    qmp_objects.unplug(machine.qmp(), pieces, RELEASE_SECONDS)
-    forget_files(machine.qmp(), device)
-    give_back(machine, identifier)
+    pieces = objects.objects_for(device, objects.Slot.for_machine(machine), config.block_device_driver, descriptors)
+    qmp_objects.unplug(vmm.qmp(), pieces, RELEASE_SECONDS)
+    forget_files(vmm.qmp(), device)
+    give_back(vmm, identifier)
 
 
 def file_name(device: Device) -> str:
@@ -119,13 +120,13 @@ def descriptor_sets(qmp: QmpClient) -> dict[int, list[str]]:
     return {one["fdset-id"]: [file.get("opaque", "") for file in one["fds"]] for one in qmp.execute("query-fdsets")}
 
 
-def limit(machine: vmm.Vm, drive: BlockDrive) -> None:
+def limit(vmm: Vmm, drive: BlockDrive) -> None:
     """Give a plugged disk the limits of its record, or none. The guest sees nothing of it.
 
     :raises Unsupported: it is another file than the one that is plugged
     :raises VmmError: QEMU refused
     """
-    qmp = machine.qmp()
+    qmp = vmm.qmp()
     plugged = {node["node-name"]: node.get("file") for node in qmp.execute("query-named-block-nodes", {"flat": True})}
     path = str(plugged.get(objects.node_id(drive)))
     if path.startswith("/dev/fdset/"):
@@ -153,7 +154,7 @@ def limit(machine: vmm.Vm, drive: BlockDrive) -> None:
             qmp_objects.discard(qmp, part)
 
 
-def place(machine: vmm.Vm, config: HypervisorConfig, device: Device, hot: bool) -> objects.Place:
+def place(vmm: Vmm, config: HypervisorConfig, device: Device, hot: bool) -> objects.Slot:
     """Where a device goes: the slot it has, or the lowest free one.
 
     What is there from the start leaves the root ports to what comes later; a device of the host's is a PCI Express one, and belongs there.
@@ -161,51 +162,51 @@ def place(machine: vmm.Vm, config: HypervisorConfig, device: Device, hot: bool) 
     :param hot: the VM runs
     :raises StateError: no bridge has a free slot
     """
-    kind = machine_named(config.hypervisor_machine_type)
+    machine = machine_named(config.hypervisor_machine_type)
     driver = (device.driver if isinstance(device, BlockDrive) else "") or config.block_device_driver
     ports = "first" if hot or isinstance(device, VfioDevice) else "last"
     if isinstance(device, VfioDevice) and config.hotplug_vfio_on_root_bus:
         # Nothing is plugged into the root of PCI Express itself, only into its ports.
-        ports = "only" if kind.root_bus == "pcie.0" else "none"
-    somewhere = dataclasses.replace(objects.Place.on(kind), irqfd=machine.state.accelerator == "kvm")
-    if not kind.has_bridges or ports == "none" or not objects.needs_slot(device, driver):
+        ports = "only" if machine.root_bus == "pcie.0" else "none"
+    somewhere = dataclasses.replace(objects.Slot.for_machine(machine), irqfd=vmm.state.accelerator == "kvm")
+    if not machine.has_bridges or ports == "none" or not objects.needs_slot(device, driver):
         return somewhere
     identifier = device_id(device)
-    slot = bridges.find(machine.state.bridges, identifier) or bridges.allocate(machine.state.bridges, identifier, ports)
+    slot = bridges.find(vmm.state.bridges, identifier) or bridges.allocate(vmm.state.bridges, identifier, ports)
     return dataclasses.replace(somewhere, bus=slot.bridge.id, addr=slot.addr)
 
 
-def open_side(machine: vmm.Vm, config: HypervisorConfig, device: Device) -> host_resources.HostSide:
+def open_side(vmm: Vmm, config: HypervisorConfig, device: Device) -> host_resources.HostResources:
     """Open or start what the device needs on the host; a daemon is written down before and after it runs."""
 
     ours = True
     if isinstance(device, SerialPort):
-        ours = machine.own_socket(device_id(device)) == device.host_path
+        ours = vmm.own_socket(device_id(device)) == device.host_path
         # What is not this sandbox's is refused before the path is written down as its own.
         check_socket_place(device.host_path, ours)
-        machine.state.sockets[device_id(device)] = device.host_path
-        machine.context.checkpoint()
+        vmm.state.sockets[device_id(device)] = device.host_path
+        vmm.context.checkpoint()
 
-    if isinstance(device, VfioDevice) and (machine.state.uid or config.vmm_user):
-        running = machine.process()
-        vfio.let_lock(running.pid if running else 0, max(machine.state.max_memory_mb, config.memory_size))
+    if isinstance(device, VfioDevice) and (vmm.state.uid or config.vmm_user):
+        running = vmm.process()
+        vfio.let_lock(running.pid if running else 0, max(vmm.state.max_memory_mb, config.memory_size))
 
     def started(process: ProcessIdentity | None) -> None:
         if process is not None:
-            machine.state.daemons[device_id(device)] = process
-        machine.context.checkpoint()
+            vmm.state.daemons[device_id(device)] = process
+        vmm.context.checkpoint()
 
-    return host_resources.open_host_side(device, config, machine.context, started, ours)
+    return host_resources.open_host_side(device, config, vmm.context, started, ours)
 
 
-def give_back(machine: vmm.Vm, identifier: str) -> None:
+def give_back(vmm: Vmm, identifier: str) -> None:
     """Free what a device that is not there any more has taken: its slot, its socket and its daemon."""
-    if bridges.find(machine.state.bridges, identifier):
-        bridges.release(machine.state.bridges, identifier)
-    path = machine.state.sockets.pop(identifier, "")
+    if bridges.find(vmm.state.bridges, identifier):
+        bridges.release(vmm.state.bridges, identifier)
+    path = vmm.state.sockets.pop(identifier, "")
     if path:
         remove_socket(path)
-    daemon = machine.state.daemons.pop(identifier, None)
+    daemon = vmm.state.daemons.pop(identifier, None)
     if daemon is not None:
-        terminate(daemon, vmm.STEP_SECONDS)
-    machine.context.checkpoint()
+        terminate(daemon, STEP_SECONDS)
+    vmm.context.checkpoint()

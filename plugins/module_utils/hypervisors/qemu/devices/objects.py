@@ -30,7 +30,7 @@ from ....options.devices import (
 )
 from ..arguments import Argument
 from ..machines import Machine
-from ..vmm import DEVICE_PREFIX
+from ..names import DEVICE_PREFIX
 
 #: QEMU's devices that put a file into the guest's memory map, and what the file's length is a multiple of, bytes.
 MEMORY_FRONTS = {"nvdimm": "nvdimm", "virtio-pmem": "virtio-pmem-pci"}
@@ -38,7 +38,7 @@ MEMORY_BLOCK = 2 << 20
 
 
 @dataclasses.dataclass
-class Part:
+class QemuObject:
     """One part of a device.
 
     :param kind: blockdev, netdev, chardev, object, fsdev or device; fdset is an open file that QEMU inherits
@@ -63,7 +63,7 @@ class Part:
 
 
 @dataclasses.dataclass
-class Place:
+class Slot:
     """Where a device goes: a bus and an address, what its transport is called, whether another process can serve it there.
 
     :param memory: how a file can be in the guest's memory there
@@ -78,7 +78,7 @@ class Place:
     irqfd: bool = True
 
     @classmethod
-    def on(cls, machine: Machine) -> Place:
+    def for_machine(cls, machine: Machine) -> Slot:
         """A machine's transport, wherever QEMU finds a place on it."""
         return cls(machine.transport, vhost_user=machine.vhost_user, memory=machine.image_drivers)
 
@@ -107,7 +107,9 @@ def is_memory(device: BlockDrive | PmemDrive, driver: str) -> bool:
     return isinstance(device, PmemDrive) or (device.driver or driver) == "nvdimm"
 
 
-def parts_of(device: Device, place: Place, driver: str = "", descriptors: Descriptors | None = None) -> list[Part]:
+def objects_for(
+    device: Device, place: Slot, driver: str = "", descriptors: Descriptors | None = None
+) -> list[QemuObject]:
     """The parts of a device, the one that the guest sees last.
 
     :param driver: how a block device reaches the guest where its record does not say
@@ -153,7 +155,7 @@ class Descriptors:
     size: int = 0
 
 
-def _block(drive: BlockDrive, place: Place, driver: str, descriptors: Descriptors) -> list[Part]:
+def _block(drive: BlockDrive, place: Slot, driver: str, descriptors: Descriptors) -> list[QemuObject]:
     node = node_id(drive)
     block = descriptors.block if descriptors.file else drive.file.startswith("/dev/")
     properties: dict[str, Any] = {
@@ -170,7 +172,7 @@ def _block(drive: BlockDrive, place: Place, driver: str, descriptors: Descriptor
     if drive.format != "raw":
         # Whatever the header names is not opened.
         properties["backing"] = None
-    backend = [Part("blockdev", node, drive.format, properties), *limiter(drive)]
+    backend = [QemuObject("blockdev", node, drive.format, properties), *limiter(drive)]
     front: dict[str, Any] = {"drive": backend[-1].id}
     if drive.serial:
         front["serial"] = drive.serial
@@ -180,12 +182,14 @@ def _block(drive: BlockDrive, place: Place, driver: str, descriptors: Descriptor
         scsi_id, lun = scsi_id_lun(drive.index)
         return [
             *backend,
-            Part("device", frontend_id(drive), "scsi-hd", {"bus": "scsi0.0", "scsi-id": scsi_id, "lun": lun, **front}),
+            QemuObject(
+                "device", frontend_id(drive), "scsi-hd", {"bus": "scsi0.0", "scsi-id": scsi_id, "lun": lun, **front}
+            ),
         ]
     if driver == "virtio-blk":
         return [
             *backend,
-            Part("device", frontend_id(drive), f"virtio-blk-{place.transport}", {**front, **place.properties()}),
+            QemuObject("device", frontend_id(drive), f"virtio-blk-{place.transport}", {**front, **place.properties()}),
         ]
     raise Unsupported(
         f"the qemu driver attaches no disk by {driver}",
@@ -195,7 +199,7 @@ def _block(drive: BlockDrive, place: Place, driver: str, descriptors: Descriptor
     )
 
 
-def _memory(drive: BlockDrive | PmemDrive, place: Place, descriptors: Descriptors) -> list[Part]:
+def _memory(drive: BlockDrive | PmemDrive, place: Slot, descriptors: Descriptors) -> list[QemuObject]:
     """A file in the guest's memory map: what the guest writes is in the file, and the host's page cache is the only one."""
     kind = "virtio-pmem" if isinstance(drive, PmemDrive) else "nvdimm"
     if kind not in place.memory:
@@ -218,8 +222,8 @@ def _memory(drive: BlockDrive | PmemDrive, place: Place, descriptors: Descriptor
     if kind == "virtio-pmem":
         front.update(place.properties())
     return [
-        Part("object", f"file-{drive.id}", "memory-backend-file", backend),
-        Part("device", frontend_id(drive), MEMORY_FRONTS[kind], front),
+        QemuObject("object", f"file-{drive.id}", "memory-backend-file", backend),
+        QemuObject("device", frontend_id(drive), MEMORY_FRONTS[kind], front),
     ]
 
 
@@ -228,15 +232,15 @@ def node_id(drive: BlockDrive) -> str:
     return f"node-{drive.id}"
 
 
-def limiter(drive: BlockDrive) -> list[Part]:
+def limiter(drive: BlockDrive) -> list[QemuObject]:
     """What stands between the guest and a disk with limits: the limits, and a filter that keeps them."""
     if drive.rate_limit is None:
         return []
     filtered = {"throttle-group": f"limits-{drive.id}", "file": node_id(drive), "read-only": drive.read_only}
     filtered["discard"] = "unmap" if drive.discard else "ignore"
     return [
-        Part("object", f"limits-{drive.id}", "throttle-group", {"limits": limits(drive.rate_limit)}),
-        Part("blockdev", f"limited-{drive.id}", "throttle", filtered),
+        QemuObject("object", f"limits-{drive.id}", "throttle-group", {"limits": limits(drive.rate_limit)}),
+        QemuObject("blockdev", f"limited-{drive.id}", "throttle", filtered),
     ]
 
 
@@ -252,7 +256,7 @@ def limits(limit: RateLimit) -> dict[str, int]:
     return found
 
 
-def _network(interface: NetworkDevice, place: Place, descriptors: Descriptors) -> list[Part]:
+def _network(interface: NetworkDevice, place: Slot, descriptors: Descriptors) -> list[QemuObject]:
     netdev = f"net-{interface.id}"
     if interface.rx_rate_limit or interface.tx_rate_limit:
         raise Unsupported(
@@ -262,14 +266,14 @@ def _network(interface: NetworkDevice, place: Place, descriptors: Descriptors) -
             fix="Limit its tap on the host (tc), or choose hypervisor firecracker.",
         )
     if interface.kind == "user":
-        backend = Part("netdev", netdev, "user")
+        backend = QemuObject("netdev", netdev, "user")
     elif interface.kind in ("tap", "macvtap"):
         properties: dict[str, Any] = {"fds": ":".join(descriptors.tap)}
         if descriptors.vhost:
             properties.update({"vhost": True, "vhostfds": ":".join(descriptors.vhost)})
         else:
             properties["vhost"] = False
-        backend = Part("netdev", netdev, "tap", properties)
+        backend = QemuObject("netdev", netdev, "tap", properties)
     else:
         raise Unsupported(
             f"the qemu driver has no network interface of kind {interface.kind}", option="devices", wanted=interface.id
@@ -283,19 +287,19 @@ def _network(interface: NetworkDevice, place: Place, descriptors: Descriptors) -
         front.update(_vectors_of_others(place))
     if interface.mtu:
         front["host_mtu"] = interface.mtu
-    return [backend, Part("device", frontend_id(interface), f"virtio-net-{place.transport}", front)]
+    return [backend, QemuObject("device", frontend_id(interface), f"virtio-net-{place.transport}", front)]
 
 
-def _vectors_of_others(place: Place) -> dict[str, Any]:
+def _vectors_of_others(place: Slot) -> dict[str, Any]:
     """What an interface whose queues another process or the kernel serves says of MSI-X: without KVM, QEMU 7.2 ends by a segmentation fault with it."""
     return {"vectors": 0} if place.transport == "pci" and not place.irqfd else {}
 
 
-def _serial_port(port: SerialPort, descriptors: Descriptors) -> list[Part]:
+def _serial_port(port: SerialPort, descriptors: Descriptors) -> list[QemuObject]:
     chardev = f"char-{port.device_id}"
     return [
-        Part("chardev", chardev, "socket", {"fd": descriptors.listener, "server": True, "wait": False}),
-        Part(
+        QemuObject("chardev", chardev, "socket", {"fd": descriptors.listener, "server": True, "wait": False}),
+        QemuObject(
             "device",
             frontend_id(port),
             "virtserialport",
@@ -304,54 +308,58 @@ def _serial_port(port: SerialPort, descriptors: Descriptors) -> list[Part]:
     ]
 
 
-def _shared_directory(volume: Volume, place: Place, descriptors: Descriptors) -> list[Part]:
+def _shared_directory(volume: Volume, place: Slot, descriptors: Descriptors) -> list[QemuObject]:
     if descriptors.socket:
         return _vhost_user_fs(volume.id, volume.mount_tag, descriptors, "", place)
     # mapped-xattr: what a guest calls root owns nothing of the host's.
-    export = Part("fsdev", f"fs-{volume.id}", "local", {"path": volume.host_path, "security_model": "mapped-xattr"})
+    export = QemuObject(
+        "fsdev", f"fs-{volume.id}", "local", {"path": volume.host_path, "security_model": "mapped-xattr"}
+    )
     if volume.read_only:
         export.properties["readonly"] = True
     front = {"fsdev": export.id, "mount_tag": volume.mount_tag, **place.properties()}
-    return [export, Part("device", frontend_id(volume), f"virtio-9p-{place.transport}", front)]
+    return [export, QemuObject("device", frontend_id(volume), f"virtio-9p-{place.transport}", front)]
 
 
-def _connection(identifier: str, descriptors: Descriptors, path: str) -> Part:
+def _connection(identifier: str, descriptors: Descriptors, path: str) -> QemuObject:
     """The chardev of a device that another process serves: a connection that we have made, where there is one."""
-    return Part("chardev", identifier, "socket", {"fd": descriptors.socket} if descriptors.socket else {"path": path})
+    return QemuObject(
+        "chardev", identifier, "socket", {"fd": descriptors.socket} if descriptors.socket else {"path": path}
+    )
 
 
-def _vhost_user_fs(identifier: str, tag: str, descriptors: Descriptors, path: str, place: Place) -> list[Part]:
+def _vhost_user_fs(identifier: str, tag: str, descriptors: Descriptors, path: str, place: Slot) -> list[QemuObject]:
     _need_other_processes(identifier, place)
     chardev = f"char-{identifier}"
     front: dict[str, Any] = {"chardev": chardev, "tag": tag, **place.properties()}
     return [
         _connection(chardev, descriptors, path),
-        Part("device", DEVICE_PREFIX + identifier, f"vhost-user-fs-{place.transport}", front),
+        QemuObject("device", DEVICE_PREFIX + identifier, f"vhost-user-fs-{place.transport}", front),
     ]
 
 
-def _vsock(vsock: Vsock, place: Place, descriptors: Descriptors) -> list[Part]:
+def _vsock(vsock: Vsock, place: Slot, descriptors: Descriptors) -> list[QemuObject]:
     front: dict[str, Any] = {"guest-cid": vsock.context_id, **place.properties()}
     if descriptors.vhost:
         front["vhostfd"] = descriptors.vhost[0]
-    return [Part("device", frontend_id(vsock), f"vhost-vsock-{place.transport}", front)]
+    return [QemuObject("device", frontend_id(vsock), f"vhost-vsock-{place.transport}", front)]
 
 
-def _vfio(device: VfioDevice, place: Place) -> list[Part]:
+def _vfio(device: VfioDevice, place: Slot) -> list[QemuObject]:
     _need_pci(device.id, place)
     if device.type == VfioType.MEDIATED:
         front: dict[str, Any] = {"sysfsdev": device.sysfs_dev}
     else:
         front = {"host": device.bdf}
-    return [Part("device", frontend_id(device), "vfio-pci", {**front, **place.properties()})]
+    return [QemuObject("device", frontend_id(device), "vfio-pci", {**front, **place.properties()})]
 
 
-def _need_pci(identity: str, place: Place) -> None:
+def _need_pci(identity: str, place: Slot) -> None:
     if place.transport != "pci":
         raise Unsupported("this machine type has no PCI, which this device needs", option="devices", wanted=identity)
 
 
-def _need_other_processes(identity: str, place: Place) -> None:
+def _need_other_processes(identity: str, place: Slot) -> None:
     if not place.vhost_user:
         raise Unsupported(
             "no other process can serve a device of this machine type",
@@ -361,7 +369,7 @@ def _need_other_processes(identity: str, place: Place) -> None:
         )
 
 
-def _vhost_user(device: VhostUserDevice, place: Place, descriptors: Descriptors) -> list[Part]:
+def _vhost_user(device: VhostUserDevice, place: Slot, descriptors: Descriptors) -> list[QemuObject]:
     _need_other_processes(device.dev_id, place)
     if device.type == "vhost-user-fs-pci":
         return _vhost_user_fs(device.dev_id, device.tag, descriptors, device.socket_path, place)
@@ -370,16 +378,16 @@ def _vhost_user(device: VhostUserDevice, place: Place, descriptors: Descriptors)
     front: dict[str, Any] = dict(place.properties())
     if device.type == "virtio-net-pci":
         netdev = f"net-{device.dev_id}"
-        parts.append(Part("netdev", netdev, "vhost-user", {"chardev": chardev, "queues": device.queues}))
+        parts.append(QemuObject("netdev", netdev, "vhost-user", {"chardev": chardev, "queues": device.queues}))
         front.update({"netdev": netdev, "mac": device.mac_address, **_vectors_of_others(place)})
         if device.queues > 1:
             front["mq"] = True
-        return [*parts, Part("device", frontend_id(device), f"virtio-net-{place.transport}", front)]
+        return [*parts, QemuObject("device", frontend_id(device), f"virtio-net-{place.transport}", front)]
     if device.type in ("vhost-user-scsi-pci", "vhost-user-blk-pci"):
         _need_pci(device.dev_id, place)
         front["chardev"] = chardev
         if device.type == "vhost-user-scsi-pci":
             # QEMU acknowledges this feature to the process without asking whether it has it; one that has not ends the connection.
             front["param_change"] = False
-        return [*parts, Part("device", frontend_id(device), device.type, front)]
+        return [*parts, QemuObject("device", frontend_id(device), device.type, front)]
     raise ConfigError("there is no such vhost-user device", option="devices", wanted=device.type)

@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import Any
 
-from ....errors import HypervisorError
+from ....errors import DeadlineExceeded, HypervisorError, VmmError
 from ..qmp import QmpClient, QmpError
-from ..resize import remove_device
-from .objects import Part
+from .objects import QemuObject
 
 #: The QMP command that makes a part, the one that removes it, and what that one calls the part's id.
 COMMANDS = {
@@ -24,12 +24,12 @@ COMMANDS = {
 TYPE_KEY = {"blockdev": "driver", "netdev": "type", "object": "qom-type", "device": "driver"}
 
 
-def plug(qmp: QmpClient, parts: list[Part]) -> None:
+def plug(qmp: QmpClient, parts: list[QemuObject]) -> None:
     """Make the parts in order; when one fails, those made before are removed again.
 
     :raises QmpError: QEMU refused a part
     """
-    made: list[Part] = []
+    made: list[QemuObject] = []
     try:
         for part in reversed(parts):
             discard(qmp, part)
@@ -43,7 +43,7 @@ def plug(qmp: QmpClient, parts: list[Part]) -> None:
         raise
 
 
-def unplug(qmp: QmpClient, parts: list[Part], timeout: float) -> None:
+def unplug(qmp: QmpClient, parts: list[QemuObject], timeout: float) -> None:
     """Take a device out: what the guest sees first, and when the guest has released it, what stands behind it. Idempotent.
 
     :param timeout: seconds the guest gets
@@ -55,7 +55,7 @@ def unplug(qmp: QmpClient, parts: list[Part], timeout: float) -> None:
         discard(qmp, part)
 
 
-def arguments_of(part: Part) -> dict[str, Any]:
+def arguments_of(part: QemuObject) -> dict[str, Any]:
     """What QMP's command for a part takes."""
     if part.kind == "chardev":
         return _chardev(part)
@@ -63,7 +63,7 @@ def arguments_of(part: Part) -> dict[str, Any]:
     return {TYPE_KEY[part.kind]: part.type, name: part.id, **part.properties}
 
 
-def _chardev(part: Part) -> dict[str, Any]:
+def _chardev(part: QemuObject) -> dict[str, Any]:
     named = "fd" in part.properties
     data = {"str": part.properties["fd"]} if named else {"path": part.properties["path"]}
     address = {"type": "fd" if named else "unix", "data": data}
@@ -73,13 +73,73 @@ def _chardev(part: Part) -> dict[str, Any]:
     return {"id": part.id, "backend": {"type": "socket", "data": socket}}
 
 
-def _remove(qmp: QmpClient, part: Part) -> None:
+def _remove(qmp: QmpClient, part: QemuObject) -> None:
     _add, command, name = COMMANDS[part.kind]
     qmp.execute(command, {name: part.id})
 
 
-def discard(qmp: QmpClient, part: Part) -> None:
+def discard(qmp: QmpClient, part: QemuObject) -> None:
     """Remove a part that stands behind a device, if it is there (an attempt that was killed half-way may have left it)."""
     if part.kind != "device":
         with contextlib.suppress(QmpError):
             _remove(qmp, part)
+
+
+#: Seconds the guest gets to take or to give memory, or to release a device.
+GUEST_SECONDS = 10.0
+
+
+#: Seconds after which a device's release is asked for again, a little more than QEMU waits before it passes another request on.
+ASK_AGAIN_SECONDS = 5.5
+
+
+#: How QEMU says that the guest has been asked already.
+UNDER_WAY = ("already in the process of unplug", "guest is busy")
+
+
+def remove_device(qmp: QmpClient, identifier: str, timeout: float = GUEST_SECONDS) -> None:
+    """device_del, and wait for the guest to release it. A device that is not there is success.
+
+    A guest that still boots does not hear the request, so it is made again; QEMU passes on one in five seconds.
+
+    :param timeout: seconds
+    :raises VmmError: the guest refused
+    :raises DeadlineExceeded: the guest did not answer
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            qmp.execute("device_del", {"id": identifier})
+        except QmpError as error:
+            if error.error_class == "DeviceNotFound":
+                return
+            if not any(words in error.answer for words in UNDER_WAY):
+                raise
+        patience = min(ASK_AGAIN_SECONDS, max(0.0, deadline - time.monotonic()))
+        if qmp.wait_event("DEVICE_DELETED", patience, lambda data: data.get("device") == identifier) is not None:
+            return
+        _raise_if_refused(qmp, identifier)
+        if time.monotonic() >= deadline:
+            raise DeadlineExceeded(
+                f"the guest did not release {identifier} within {timeout:g} s",
+                wanted=identifier,
+                fix="It may still do so later; a guest that runs no hotplug driver never will.",
+            )
+
+
+def _raise_if_refused(qmp: QmpClient, identifier: str) -> None:
+    for event in qmp.events():
+        data = event.get("data") or {}
+        refused = (
+            event["event"] in ("DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR") and data.get("device") == identifier
+        )
+        info = data["info"] if isinstance(data.get("info"), dict) else {}
+        # ACPI's status for an ejection: 0 done, 0x84 in progress, anything else is a no (ACPI 6.3, _OST).
+        refused = refused or (
+            event["event"] == "ACPI_DEVICE_OST"
+            and info.get("device") == identifier
+            and info.get("source") == 3
+            and info.get("status") not in (0, 0x84)
+        )
+        if refused:
+            raise VmmError(f"the guest refused to release {identifier}", wanted=identifier, answer=str(data))

@@ -15,8 +15,9 @@ import time
 from typing import Callable
 
 from ....errors import AssetError, DeadlineExceeded, LaunchError, Unsupported
-from ....host.processes import ProcessIdentity, identify, spawn_detached, tail
+from ....host.processes import ProcessIdentity, identify, tail
 from ....host.programs import check_program
+from ....host.spawn import spawn_detached
 
 USUAL_PLACES = ("/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd", "/usr/lib/virtiofsd", "/usr/bin/virtiofsd")
 
@@ -82,18 +83,18 @@ def start(
     log: str,
     started: Callable[[ProcessIdentity | None], None],
     timeout: float = 10.0,
-    through: list[str] | None = None,
+    wrapper: list[str] | None = None,
 ) -> None:
     """Start the daemon and wait for its socket. On failure no process is left.
 
     :param started: told who the daemon is as soon as it runs
     :param timeout: seconds
-    :param through: a supervisor's command, see `supervision.py`
+    :param wrapper: a supervisor's command, see `supervision.py`
     :raises LaunchError: it ended
     :raises DeadlineExceeded: it runs and makes no socket
     """
     try:
-        child = spawn_detached(argv, log, through=through)
+        child = spawn_detached(argv, log, wrapper=wrapper)
     except OSError as error:
         raise LaunchError("virtiofsd cannot be run", argv=argv, answer=str(error), log=log) from error
     try:

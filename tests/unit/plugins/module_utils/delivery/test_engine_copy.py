@@ -18,6 +18,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.delivery.engine_co
     archive_of,
     digest_of,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.delivery.engine_installation import install
 from ansible_collections.kata.hypervisor.plugins.plugin_utils.engine import engine_files
 
 FILES = {"modules/kata_one.py": b"ANSWER = 1\n", "module_utils/two.py": b"ANSWER = 2\n"}
@@ -37,12 +38,12 @@ def copy(tmp_path: pathlib.Path) -> EngineCopy:
 
 def test_what_was_installed_is_whole_and_compiled(copy: EngineCopy, archive: str) -> None:
     assert not copy.is_usable()
-    copy.install(archive)
+    install(copy, archive)
     assert copy.is_usable()
     path = pathlib.Path(copy.path)
     assert {name: (path / name).read_bytes() for name in FILES} == FILES
     assert len(list(path.rglob("*.pyc"))) == len(FILES)
-    copy.install(archive)
+    install(copy, archive)
     assert os.listdir(copy.root) == [copy.digest], "a second installation leaves nothing beside the first"
 
 
@@ -50,34 +51,34 @@ def test_an_archive_of_something_else_is_refused(tmp_path: pathlib.Path, copy: E
     other = tmp_path / "other.zip"
     other.write_bytes(archive_of({**FILES, "modules/kata_one.py": b"import evil\n"}))
     with pytest.raises(ValueError, match=copy.digest):
-        copy.install(str(other))
+        install(copy, str(other))
     assert not copy.is_usable() and os.listdir(copy.root) == []
 
 
 def test_what_is_no_archive_is_refused(tmp_path: pathlib.Path, copy: EngineCopy) -> None:
     (tmp_path / "broken.zip").write_bytes(b"PK not really")
     with pytest.raises(ValueError, match="zip"):
-        copy.install(str(tmp_path / "broken.zip"))
+        install(copy, str(tmp_path / "broken.zip"))
     assert not copy.is_usable()
 
 
 @pytest.mark.parametrize("which", ["root", "path"])
 def test_what_others_may_write_to_is_not_used(copy: EngineCopy, archive: str, which: str) -> None:
-    copy.install(archive)
+    install(copy, archive)
     os.chmod(getattr(copy, which), 0o777)
     assert not copy.is_usable()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")
 def test_what_belongs_to_somebody_else_is_not_used(copy: EngineCopy, archive: str) -> None:
-    copy.install(archive)
+    install(copy, archive)
     os.chown(copy.path, 1234, 1234)
     assert not copy.is_usable()
 
 
 def test_a_link_is_not_used(tmp_path: pathlib.Path, copy: EngineCopy, archive: str) -> None:
     elsewhere = EngineCopy(copy.digest, str(tmp_path / "elsewhere"), str(tmp_path / "notes"))
-    elsewhere.install(archive)
+    install(elsewhere, archive)
     os.makedirs(copy.root)
     os.symlink(elsewhere.path, copy.path)
     assert not copy.is_usable()
@@ -88,7 +89,7 @@ def test_copies_that_nobody_uses_are_removed(copy: EngineCopy, archive: str) -> 
     for name, used in names.items():
         os.makedirs(os.path.join(copy.root, name))
         os.utime(os.path.join(copy.root, name), (used, used))
-    copy.install(archive)
+    install(copy, archive)
     assert sorted(os.listdir(copy.root)) == sorted(["b" * 64, copy.digest])
 
 
@@ -96,7 +97,7 @@ def test_copies_that_nobody_uses_are_removed(copy: EngineCopy, archive: str) -> 
 def test_modes_do_not_depend_on_the_umask(copy: EngineCopy, archive: str, umask: int) -> None:
     before = os.umask(umask)
     try:
-        copy.install(archive)
+        install(copy, archive)
     finally:
         os.umask(before)
     assert os.stat(copy.root).st_mode & 0o777 == 0o755
@@ -108,7 +109,7 @@ def test_modes_do_not_depend_on_the_umask(copy: EngineCopy, archive: str, umask:
 def test_a_parent_that_others_may_write_to(tmp_path: pathlib.Path, archive: str, mode: int) -> None:
     parent = tmp_path / "cache"
     copy = EngineCopy(digest_of(FILES), str(parent / "kata" / "engine"), str(tmp_path / "notes"))
-    copy.install(archive)
+    install(copy, archive)
     assert copy.is_usable()
     parent.chmod(mode)
     # Where the sticky bit is set, as in /tmp, nobody else can move what is ours.
@@ -123,7 +124,7 @@ def test_a_parent_that_others_may_write_to(tmp_path: pathlib.Path, archive: str,
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")
 def test_a_parent_of_somebody_else(tmp_path: pathlib.Path, archive: str) -> None:
     copy = EngineCopy(digest_of(FILES), str(tmp_path / "cache" / "engine"), str(tmp_path / "notes"))
-    copy.install(archive)
+    install(copy, archive)
     os.chown(tmp_path / "cache", 1234, 1234)
     assert not copy.is_usable()
 
@@ -141,7 +142,7 @@ DAMAGES = {
 def test_what_a_power_loss_damaged_is_removed_at_the_next_boot(
     copy: EngineCopy, archive: str, tmp_path: pathlib.Path, damage: str
 ) -> None:
-    copy.install(archive)
+    install(copy, archive)
     assert copy.is_usable()
     name, content = DAMAGES[damage]
     path = next(pathlib.Path(copy.path).rglob("*.pyc")) if name == "compiled" else pathlib.Path(copy.path, name)
@@ -150,12 +151,12 @@ def test_what_a_power_loss_damaged_is_removed_at_the_next_boot(
     shutil.rmtree(tmp_path / "notes")
     assert not copy.is_usable()
     assert os.listdir(copy.root) == []
-    copy.install(archive)
+    install(copy, archive)
     assert copy.is_usable()
 
 
 def test_a_copy_that_is_looked_at_after_a_failure(copy: EngineCopy, archive: str) -> None:
-    copy.install(archive)
+    install(copy, archive)
     assert copy.is_usable() and copy.is_intact()
     pathlib.Path(copy.path, "modules/kata_one.py").write_bytes(b"")
     assert not copy.is_intact() and not copy.is_usable()
@@ -163,7 +164,7 @@ def test_a_copy_that_is_looked_at_after_a_failure(copy: EngineCopy, archive: str
 
 def test_drafts_of_tasks_that_were_killed_are_removed(copy: EngineCopy, archive: str) -> None:
     os.makedirs(os.path.join(copy.root, ".new-killed/engine"))
-    copy.install(archive)
+    install(copy, archive)
     assert os.listdir(copy.root) == [copy.digest]
 
 

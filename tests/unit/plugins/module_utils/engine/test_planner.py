@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.engine.operations import Operations
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.operations import OPERATIONS
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.planner import make_plan
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.states import state_of
-from ansible_collections.kata.hypervisor.plugins.module_utils.engine.steps import PHASE_OF, Plan
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.steps import STEPS, Plan
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, DisruptionError, Unsupported
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Capabilities, Observed
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.spec import SandboxSpec
-from ansible_collections.kata.hypervisor.plugins.module_utils.records.store import PHASES, SandboxRecord
+from ansible_collections.kata.hypervisor.plugins.module_utils.records.record import PHASES, SandboxRecord
 
 ALL = Capabilities(**{field.name: True for field in dataclasses.fields(Capabilities)})
 OFF = Observed()
@@ -314,6 +314,7 @@ def test_states_for_people(known: SandboxRecord | None, seen: Observed, state: s
 
 
 def test_every_step_has_a_phase_and_an_operation() -> None:
-    for name, phase in PHASE_OF.items():
-        assert phase in PHASES
-        assert callable(getattr(Operations, f"_do_{name}"))
+    assert set(OPERATIONS) == set(STEPS)
+    for kind in STEPS.values():
+        assert kind.phase in PHASES
+        assert not kind.needs or kind.needs in Capabilities.__dataclass_fields__

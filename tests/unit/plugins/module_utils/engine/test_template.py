@@ -13,9 +13,7 @@ from typing import Any
 import pytest
 from sandbox_lab import KILLED, Lab, run_killed
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.engine.template import TemplateLayout
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.template_building import (
-    TemplateSpec,
     converge_template,
     list_templates,
 )
@@ -27,6 +25,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     StateError,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import parse_template_spec
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.spec import TemplateSpec
+from ansible_collections.kata.hypervisor.plugins.module_utils.records.layout import TemplateLayout
 from ansible_collections.kata.hypervisor.plugins.module_utils.records.store import Store
 
 MADE = ["create", "start", "pause", "save", "stop the VMM"]

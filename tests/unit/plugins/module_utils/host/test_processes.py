@@ -24,8 +24,9 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.host.sockets impor
     listening_socket,
     remove_socket,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.host.spawn import open_log
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.vmm import Vm
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.vmm import Vmm
 from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted.files import Directory
 
 #: A program that locks a file as QEMU locks its pid file, says so, and stays.
@@ -91,7 +92,7 @@ def test_a_process_that_takes_the_pid_while_we_look_gets_no_signal(
 
 
 def test_a_lock_or_a_pid_file_makes_no_process_ours(tmp_path: pathlib.Path) -> None:
-    vm = Vm(Context("web", str(tmp_path), str(tmp_path)))
+    vm = Vmm(Context("web", str(tmp_path), str(tmp_path)))
     vm.state.uuid, vm.state.launching, vm.state.program = (
         "11111111-0000-4000-8000-000000000000",
         True,
@@ -133,10 +134,10 @@ def test_logs(tmp_path: pathlib.Path) -> None:
     for name in ("link", "fifo"):
         assert processes.tail(str(tmp_path / name)) == ""
         with pytest.raises(OSError, match="must be a regular file"):
-            processes.open_log(str(tmp_path / name))
+            open_log(str(tmp_path / name))
     before = os.umask(0)
     try:
-        os.close(processes.open_log(str(tmp_path / "log")))
+        os.close(open_log(str(tmp_path / "log")))
         run_directory.make_run_dir(str(tmp_path / "run" / "web"))
     finally:
         os.umask(before)
@@ -145,7 +146,7 @@ def test_logs(tmp_path: pathlib.Path) -> None:
         0o755,
         0o700,
     ]
-    with open(processes.open_log(str(tmp_path / "log")), "w", encoding="utf-8") as stream:
+    with open(open_log(str(tmp_path / "log")), "w", encoding="utf-8") as stream:
         stream.write("one\ntwo\n")
     assert processes.tail(str(tmp_path / "log"), 1) == "two" and secret.read_text() == "secret\n"
 

@@ -22,19 +22,21 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.host.programs impo
 
 
 def test_what_goes_in_and_what_comes_out(tmp_path: pathlib.Path) -> None:
-    ended = run(["sh", "-c", "pwd; cat; echo aside >&2"], 30, directory=str(tmp_path), data=b"\xff words\n").checked()
+    ended = run(
+        ["sh", "-c", "pwd; cat; echo aside >&2"], 30, directory=str(tmp_path), data=b"\xff words\n"
+    ).raise_on_failure()
     assert ended.output == f"{tmp_path}\n".encode() + b"\xff words\n"
     assert ended.text == f"{tmp_path}\n\ufffd words\n"
     assert ended.words == "aside"
 
 
 def test_nothing_waits_for_an_input_that_never_comes() -> None:
-    assert run(["cat"], 30).checked().output == b""
+    assert run(["cat"], 30).raise_on_failure().output == b""
 
 
 def test_the_output_may_go_to_a_file(tmp_path: pathlib.Path) -> None:
     with open(tmp_path / "out", "wb") as stream:
-        assert run(["echo", "there"], 30, output=stream).checked().output == b""
+        assert run(["echo", "there"], 30, output=stream).raise_on_failure().output == b""
     assert (tmp_path / "out").read_bytes() == b"there\n"
 
 
@@ -50,7 +52,7 @@ def test_a_failure_carries_the_programs_words() -> None:
     ended = run(["sh", "-c", "echo output; echo no such thing >&2; exit 3"], 30)
     assert (ended.code, ended.words) == (3, "no such thing")
     with pytest.raises(HostError, match="sh failed with exit code 3") as caught:
-        ended.checked()
+        ended.raise_on_failure()
     assert caught.value.answer == "no such thing"
     assert caught.value.wanted.startswith("sh -c echo output")
 

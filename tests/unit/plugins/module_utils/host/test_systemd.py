@@ -15,17 +15,21 @@ import time
 
 import pytest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.engine import autostart, sandbox
+from ansible_collections.kata.hypervisor.plugins.module_utils.delivery import boot_program
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine import autostart, journal
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.converge import converge
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.planner import make_plan
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HostError
 from ansible_collections.kata.hypervisor.plugins.module_utils.host import processes, users
 from ansible_collections.kata.hypervisor.plugins.module_utils.host import systemd as supervision
+from ansible_collections.kata.hypervisor.plugins.module_utils.host.spawn import spawn_detached
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context, Observed
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.common.scope import scope_command
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.kernel_params import Param
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.spec import SandboxSpec
-from ansible_collections.kata.hypervisor.plugins.module_utils.records.layout import SandboxLayout
-from ansible_collections.kata.hypervisor.plugins.module_utils.records.store import SandboxRecord
+from ansible_collections.kata.hypervisor.plugins.module_utils.records.layout import SandboxLayout, unit_stem
+from ansible_collections.kata.hypervisor.plugins.module_utils.records.record import SandboxRecord
 
 USUAL = Context("web-1", "/run/kata-hypervisor/web-1", "/var/lib/kata-hypervisor/sandboxes/web-1")
 
@@ -45,10 +49,10 @@ def systemd(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.
 
 def test_each_vmm_gets_a_unit_of_its_own(systemd: pathlib.Path) -> None:
     config = HypervisorConfig(supervisor="systemd", unit_properties=[Param("MemoryMax", "2G")])
-    vmm = supervision.scope_command(USUAL, config)
+    vmm = scope_command(USUAL, config)
     assert {"--scope", "--unit=kata-sandbox-web-1.scope", "--slice=kata.slice", "--property=MemoryMax=2G"} <= set(vmm)
     assert vmm[-1] == "--"
-    helper = supervision.scope_command(USUAL, config, "fs-x")
+    helper = scope_command(USUAL, config, "fs-x")
     assert "--unit=kata-sandbox-web-1:fs-x.scope" in helper
     assert [word for word in helper if word.startswith("--property")] == [
         "--property=Before=kata-sandbox-web-1.service"
@@ -60,21 +64,21 @@ def test_systemd_run_is_given_no_number_that_has_no_name(
 ) -> None:
     """It fails for a uid that the host does not know, which those of sandboxes are."""
     user = users.own_user("web-1", users.FIRST_UID)
-    words = supervision.scope_command(USUAL, HypervisorConfig(supervisor="systemd"), user=user)
+    words = scope_command(USUAL, HypervisorConfig(supervisor="systemd"), user=user)
     before, after = words[: words.index("--")], words[words.index("--") + 1 :]
     assert not [word for word in before if str(user.uid) in word]
     assert after == [shutil.which("setpriv"), f"--reuid={user.uid}", f"--regid={user.gid}", "--keep-groups", "--"]
     monkeypatch.setattr(shutil, "which", lambda _name: None)
     with pytest.raises(HostError, match="setpriv must be installed"):
-        supervision.scope_command(USUAL, HypervisorConfig(supervisor="systemd"), user=user)
+        scope_command(USUAL, HypervisorConfig(supervisor="systemd"), user=user)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the user")
 def test_the_user_changes_within_the_unit(systemd: pathlib.Path, tmp_path: pathlib.Path) -> None:
     user = users.own_user("web-1", users.FIRST_UID)
-    words = supervision.scope_command(USUAL, HypervisorConfig(supervisor="systemd"), user=user)
+    words = scope_command(USUAL, HypervisorConfig(supervisor="systemd"), user=user)
     late = [os.path.realpath("/bin/sh"), "-c", 'sleep 0.1; exec "$@"', "sh", *words[words.index("--") + 1 :]]
-    child = processes.spawn_detached(["/bin/sleep", "60"], str(tmp_path / "log"), through=late, user=user)
+    child = spawn_detached(["/bin/sleep", "60"], str(tmp_path / "log"), wrapper=late, user=user)
     try:
         identity = processes.identify(child.pid)
         assert identity is not None and identity.executable == os.path.realpath("/bin/sleep")
@@ -90,19 +94,17 @@ def test_the_user_changes_within_the_unit(systemd: pathlib.Path, tmp_path: pathl
 
 
 def test_sandboxes_of_other_directories_do_not_share_a_unit() -> None:
-    names = {
-        supervision.unit_stem(SandboxLayout("web", root, "/run/x")) for root in ("/a", "/b", "/var/lib/kata-hypervisor")
-    }
+    names = {unit_stem(SandboxLayout("web", root, "/run/x")) for root in ("/a", "/b", "/var/lib/kata-hypervisor")}
     assert len(names) == 3
     assert "kata-sandbox-web" not in names
 
 
 def test_no_supervisor_no_unit(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert supervision.scope_command(USUAL, HypervisorConfig(supervisor="none")) == []
+    assert scope_command(USUAL, HypervisorConfig(supervisor="none")) == []
     monkeypatch.setattr(supervision, "has_systemd", lambda: False)
-    assert supervision.scope_command(USUAL, HypervisorConfig(supervisor="auto")) == []
+    assert scope_command(USUAL, HypervisorConfig(supervisor="auto")) == []
     with pytest.raises(HostError, match="systemd does not run this host"):
-        supervision.scope_command(USUAL, HypervisorConfig(supervisor="systemd"))
+        scope_command(USUAL, HypervisorConfig(supervisor="systemd"))
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_no_supervisor_no_unit(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_what_is_no_property_is_refused(systemd: pathlib.Path, word: Param) -> None:
     with pytest.raises(ConfigError, match="must be NAME=VALUE"):
-        supervision.scope_command(USUAL, HypervisorConfig(supervisor="systemd", unit_properties=[word]))
+        scope_command(USUAL, HypervisorConfig(supervisor="systemd", unit_properties=[word]))
 
 
 # --- a program that becomes another ------------------------------------------------------------------------------------
@@ -118,9 +120,7 @@ def test_what_is_no_property_is_refused(systemd: pathlib.Path, word: Param) -> N
 
 def test_a_process_is_known_by_the_program_it_ends_in(tmp_path: pathlib.Path) -> None:
     late = [os.path.realpath("/bin/sh"), "-c", 'sleep 0.1; exec "$@"', "sh"]
-    child = processes.spawn_detached(
-        [sys.executable, "-c", "import time; time.sleep(60)"], str(tmp_path / "log"), through=late
-    )
+    child = spawn_detached([sys.executable, "-c", "import time; time.sleep(60)"], str(tmp_path / "log"), wrapper=late)
     try:
         identity = processes.identify(child.pid)
         assert identity is not None
@@ -135,8 +135,8 @@ def test_a_process_is_known_by_the_program_it_ends_in(tmp_path: pathlib.Path) ->
 def test_a_unit_that_is_still_going_away_is_waited_for(tmp_path: pathlib.Path) -> None:
     gone = tmp_path / "gone"
     script = f'[ -e {gone} ] || {{ touch {gone}; echo "Unit x.scope was already loaded" >&2; exit 1; }}; exec "$@"'
-    child = processes.spawn_detached(
-        ["/bin/sleep", "60"], str(tmp_path / "log"), through=[os.path.realpath("/bin/sh"), "-c", script, "sh"]
+    child = spawn_detached(
+        ["/bin/sleep", "60"], str(tmp_path / "log"), wrapper=[os.path.realpath("/bin/sh"), "-c", script, "sh"]
     )
     assert child.poll() is None
     child.kill()
@@ -145,8 +145,8 @@ def test_a_unit_that_is_still_going_away_is_waited_for(tmp_path: pathlib.Path) -
 
 def test_a_supervisor_that_says_no_is_not_asked_again(tmp_path: pathlib.Path) -> None:
     script = f'echo x >>{tmp_path}/asked; echo "Unknown assignment" >&2; exit 1'
-    child = processes.spawn_detached(
-        ["/bin/sleep", "60"], str(tmp_path / "log"), through=[os.path.realpath("/bin/sh"), "-c", script]
+    child = spawn_detached(
+        ["/bin/sleep", "60"], str(tmp_path / "log"), wrapper=[os.path.realpath("/bin/sh"), "-c", script]
     )
     assert child.wait() == 1
     assert (tmp_path / "asked").read_text() == "x\n"
@@ -188,14 +188,14 @@ def test_a_program_stays_while_a_service_names_it(systemd: pathlib.Path) -> None
 
 def test_the_program_is_the_same_from_a_payload_and_from_a_copy_of_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     # A task's payload has an empty file for the package itself, where a copy of the files has none.
-    read = autostart._read_beside
-    without = autostart.program_path("/state")
-    monkeypatch.setattr(autostart, "_read_beside", lambda path: b"" if path == "__init__.py" else read(path))
-    assert autostart.program_path("/state") == without
+    read = boot_program._read_module_utils
+    without = boot_program.program_path("/state")
+    monkeypatch.setattr(boot_program, "_read_module_utils", lambda path: b"" if path == "__init__.py" else read(path))
+    assert boot_program.program_path("/state") == without
 
 
 def test_a_log_is_copied_into_the_journal_of_the_unit(systemd: pathlib.Path) -> None:
-    command = supervision.log_command(SandboxLayout("web"), 42, "/run/x/vmm.log", 100)
+    command = journal.log_command(SandboxLayout("web"), 42, "/run/x/vmm.log", 100)
     assert "--unit=kata-sandbox-web:log-42.service" in command
     assert "--property=BindsTo=kata-sandbox-web.scope" in command
     assert "--property=LogExtraFields=OBJECT_SYSTEMD_UNIT=kata-sandbox-web.scope" in command
@@ -204,19 +204,19 @@ def test_a_log_is_copied_into_the_journal_of_the_unit(systemd: pathlib.Path) -> 
 
 def test_only_the_log_that_the_vmm_has_open_gets_into_the_journal(tmp_path: pathlib.Path) -> None:
     log = tmp_path / "vmm.log"
-    child = processes.spawn_detached(["/bin/sleep", "60"], str(log))
+    child = spawn_detached(["/bin/sleep", "60"], str(log))
     try:
         tmp_path.chmod(0o770)
-        path = supervision.log_of(child.pid, str(log))
+        path = journal.log_of(child.pid, str(log))
         assert path.startswith(f"/proc/{child.pid}/fd/") and os.path.samefile(path, log)
         tmp_path.chmod(0o710)
-        assert supervision.log_of(child.pid, str(log)) == str(log), "where nobody else can exchange it"
+        assert journal.log_of(child.pid, str(log)) == str(log), "where nobody else can exchange it"
         log.rename(tmp_path / "kept")
         log.symlink_to("/etc/shadow")
-        assert supervision.log_of(child.pid, str(log)) == ""
+        assert journal.log_of(child.pid, str(log)) == ""
         log.unlink()
         log.write_text("another one")
-        assert supervision.log_of(child.pid, str(log)) == ""
+        assert journal.log_of(child.pid, str(log)) == ""
     finally:
         child.kill()
         child.wait()
@@ -224,15 +224,15 @@ def test_only_the_log_that_the_vmm_has_open_gets_into_the_journal(tmp_path: path
 
 def test_the_program_runs_without_ansible_and_converges(tmp_path: pathlib.Path) -> None:
     program = tmp_path / "kata-hypervisor.pyz"
-    program.write_bytes(autostart.program_bytes())
-    assert autostart.program_bytes() == program.read_bytes()
+    program.write_bytes(boot_program.program_bytes())
+    assert boot_program.program_bytes() == program.read_bytes()
     layout = SandboxLayout("web", str(tmp_path / "state"), str(tmp_path / "run"))
     kernel = tmp_path / "kernel"
     kernel.write_bytes(b"kernel")
     options = {"kernel_path": str(kernel), "initrd_path": str(kernel)}
     spec = SandboxSpec("web", "started", "mock", options, state_dir=layout.state_root, run_dir=layout.run_root)
-    sandbox.converge(spec)
-    for operation, words in (("start", "as it should be"), ("stop", "as it should be")):
+    converge(spec)
+    for operation, words in (("start", "no change"), ("stop", "no change")):
         done = subprocess.run(
             [sys.executable, "-I", str(program), operation, "web", layout.state_root, layout.run_root],
             capture_output=True,
@@ -277,5 +277,5 @@ def test_autostart_without_systemd_is_refused_before_anything_changed(
     )
     for check_mode in (True, False):
         with pytest.raises(HostError, match="nothing would bring it back"):
-            sandbox.converge(spec, check_mode)
+            converge(spec, check_mode)
     assert not (tmp_path / "state/sandboxes/web").exists()

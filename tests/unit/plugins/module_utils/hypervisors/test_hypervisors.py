@@ -10,9 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import HypervisorType, new_hypervisor
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import (
+    HYPERVISORS,
+    HypervisorType,
+    new_hypervisor,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.declarations import HYPERVISORS
 
 
 @given(st.text().filter(lambda text: text not in HYPERVISORS))

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
+from ansible_collections.kata.hypervisor.plugins.module_utils.host.words import split_words
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.kernel_params import (
     Param,
     add_kernel_param,
@@ -17,7 +18,6 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.options.kernel_par
     kernel_params_string,
     parse_kernel_params,
     serialize_params,
-    split_words,
 )
 
 WORDS = st.text(st.characters(exclude_characters="=", exclude_categories=["Z", "C"]), min_size=1)

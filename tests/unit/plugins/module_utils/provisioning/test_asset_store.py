@@ -34,6 +34,9 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     LockTimeout,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.host.atomic_files import draft_directory
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vulnerabilities import (
+    refuse_vulnerable,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning import (
     asset_store,
     compression,
@@ -249,12 +252,11 @@ def test_what_is_no_checksum(text: str) -> None:
 
 @pytest.mark.parametrize(("version", "bad"), [("v0.21.2", True), ("1.14.0", True), ("v1.16.1", False)])
 def test_vulnerable_versions_are_refused(version: str, bad: bool) -> None:
-    files = [Wanted("", "firecracker"), Wanted("", "jailer")]
     if bad:
         with pytest.raises(HypervisorError, match="is vulnerable: CVE"):
-            asset_store.refuse_vulnerable("firecracker", version, files)
+            refuse_vulnerable("firecracker", version, jailed=True)
     else:
-        asset_store.refuse_vulnerable("firecracker", version, files)
+        refuse_vulnerable("firecracker", version, jailed=True)
 
 
 # --- what others may do meanwhile --------------------------------------------------------------------------------------

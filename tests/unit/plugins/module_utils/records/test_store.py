@@ -24,13 +24,8 @@ from hypothesis import strategies as st
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import LockTimeout, StoreError
 from ansible_collections.kata.hypervisor.plugins.module_utils.records import store as store_module
 from ansible_collections.kata.hypervisor.plugins.module_utils.records.layout import SandboxLayout
-from ansible_collections.kata.hypervisor.plugins.module_utils.records.store import (
-    SCHEMA,
-    SandboxRecord,
-    Store,
-    list_ids,
-    parse_record,
-)
+from ansible_collections.kata.hypervisor.plugins.module_utils.records.record import SCHEMA, SandboxRecord, parse_record
+from ansible_collections.kata.hypervisor.plugins.module_utils.records.store import Store, list_ids
 
 
 @pytest.fixture

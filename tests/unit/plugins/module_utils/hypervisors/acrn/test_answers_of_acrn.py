@@ -68,8 +68,8 @@ def driver(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     (tmp_path / "run").mkdir()
     made = AcrnHypervisor(Context("a", str(tmp_path / "run"), str(tmp_path / "state")))
     with subprocess.Popen(["sleep", "600"]) as process:
-        made.vm.state.name, made.vm.state.version = "kata-a", [3, 2]
-        made.vm.state.process = identify(process.pid)
+        made.vmm.state.name, made.vmm.state.version = "kata-a", [3, 2]
+        made.vmm.state.process = identify(process.pid)
         yield made
         process.kill()
 
@@ -103,20 +103,20 @@ def test_no_version_is_more_than_a_version_or_none() -> None:
 def test_a_vm_is_observed_and_ended_whatever_acrnctl_does(
     driver: AcrnHypervisor, program: Callable[[str], str], script: str
 ) -> None:
-    driver.vm.state.ctl = program(script)
+    driver.vmm.state.ctl = program(script)
     begun = time.monotonic()
     observed = driver.observe()
     assert observed.power in ("unresponsive", "failed") and observed.pid and shown(observed.reason)
-    process = driver.vm.state.process
+    process = driver.vmm.state.process
     driver.cleanup()
     assert process is not None and not process.is_alive() and time.monotonic() - begun < 20
 
 
 @pytest.mark.parametrize("ctl", ["/nowhere", "\0", "", "\ud800", "/", "/etc/passwd"])
 def test_a_vm_is_ended_without_an_acrnctl(driver: AcrnHypervisor, ctl: str) -> None:
-    driver.vm.state.ctl = ctl
+    driver.vmm.state.ctl = ctl
     with pytest.raises(VmmError, match="acrnctl cannot be run"):
-        driver.vm.control("list")
+        driver.vmm.control("list")
     assert driver.observe().power == "unresponsive"
     driver.cleanup()
     assert driver.pid() == 0

@@ -29,7 +29,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
     fault_message,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import as_record
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vmm import Vm
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vmm import Vmm
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import Balloon, MetadataService
 from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted.answers import AnswerError
 
@@ -217,7 +217,7 @@ def test_wrong_answers_are_typed_errors(tmp_path: pathlib.Path, monkeypatch: pyt
     """Of every operation that reads an answer. A look at the VM is never an error at all."""
     random_ = random.Random(20)
     oracle = Oracle(random_)
-    machine = Vm(Context("web", str(tmp_path), str(tmp_path)))
+    machine = Vmm(Context("web", str(tmp_path), str(tmp_path)))
     state = machine.state
     state.version, state.region_mb, state.boot_memory_mb = [1, 16, 1], 256, 128
     state.process = identify(os.getpid())

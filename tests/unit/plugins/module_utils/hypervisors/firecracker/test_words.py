@@ -15,6 +15,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
     device_ids,
     jailer,
     requests,
+    vulnerabilities,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import dialect, endpoints
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.kernel_params import kernel_params
@@ -93,7 +94,7 @@ def test_dialects(version: tuple[int, ...], name: str) -> None:
     ],
 )
 def test_known_holes(version: tuple[int, ...], jailed: bool, pci: bool, holes: list[str]) -> None:
-    assert [hole.name for hole in dialect.known_holes(version, jailed, pci)] == holes
+    assert [hole.name for hole in vulnerabilities.known_vulnerabilities(version, jailed, pci)] == holes
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.a
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.command_line import VmPlan, command_line
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices.objects import (
     Descriptors,
-    Place,
-    parts_of,
+    Slot,
+    objects_for,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.machines import machine_named
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.preparation import _check_words
@@ -78,7 +78,9 @@ def argv(config: HypervisorConfig, dialect: Dialect, devices: list[dict[str, Any
     parts = []
     for number, device in enumerate(check_devices(devices or [])):
         descriptors = Descriptors(["30"]) if device["type"] == "net" else None
-        parts += parts_of(make_device(device), Place("pci", "pci-bridge-0", str(number + 1)), "virtio-blk", descriptors)
+        parts += objects_for(
+            make_device(device), Slot("pci", "pci-bridge-0", str(number + 1)), "virtio-blk", descriptors
+        )
     plan = VmPlan(
         "web", "uuid", config, machine_named("q35"), "tcg", "/run/web/pid", "/run/web/console.log", [], parts=parts
     )

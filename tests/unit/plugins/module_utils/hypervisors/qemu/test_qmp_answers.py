@@ -141,7 +141,7 @@ def test_wrong_answers_of_qmp_are_typed_errors(tmp_path: pathlib.Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     peers = [Peer(str(run / name), answer, GREETING) for name in ("qmp.sock", "monitor.sock")]
-    machine = vmm.Vm(Context("web", str(run), str(tmp_path / "sandboxes/web")))
+    machine = vmm.Vmm(Context("web", str(run), str(tmp_path / "sandboxes/web")))
     machine.state = QemuState(memory_hotplug="virtio-mem", process=identify(os.getpid()))
     uses: list[Callable[[], Any]] = [
         machine.observe,
@@ -214,7 +214,7 @@ def test_nonsense_is_no_reason_to_start_another_vm(tmp_path: pathlib.Path, statu
     peers = [
         Peer(str(run / name), lambda request: {"return": status}, GREETING) for name in ("qmp.sock", "monitor.sock")
     ]
-    machine = vmm.Vm(Context("web", str(run), str(tmp_path / "sandboxes/web")))
+    machine = vmm.Vmm(Context("web", str(run), str(tmp_path / "sandboxes/web")))
     machine.state = QemuState(process=identify(child.pid))
     seen = machine.observe()
     assert seen.power == "unresponsive" and "cannot be used" in seen.reason

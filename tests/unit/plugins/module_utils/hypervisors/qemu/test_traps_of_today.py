@@ -171,7 +171,7 @@ def test_t13_what_takes_an_assets_place_does_so_in_the_root_parameters_too(
 
 def test_t16_loading_twice_replaces() -> None:
     driver = QemuHypervisor(Context("web", "/nowhere/run/web", "/nowhere/state/web"))
-    driver.vm.state = QemuState(uuid="u", boot_vcpus=2, sockets={"p": "/p"}, bridges=[])
+    driver.vmm.state = QemuState(uuid="u", boot_vcpus=2, sockets={"p": "/p"}, bridges=[])
     saved = driver.save()
     other = HypervisorConfig(hotplug_vfio_on_root_bus=True)
     for _time in range(2):

@@ -29,7 +29,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.d
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.driver import QemuHypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient, QmpError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.state import QemuState
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.vmm import Vm
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.vmm import Vmm
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import BlockDrive, RateLimit
 
@@ -65,7 +65,7 @@ def test_files_that_guests_write_copies_of_are_opened_for_reading(
 ) -> None:
     image = tmp_path / "image"
     image.write_bytes(bytes(2 << 20))
-    vm = Vm(Context("web", str(tmp_path / "run"), str(tmp_path / "state")))
+    vm = Vmm(Context("web", str(tmp_path / "run"), str(tmp_path / "state")))
     vm.state.qemu_version = list(version)
     boot = {"kernel_path": "/k", "memory_size": 128, "num_vcpus": 1, "hypervisor_machine_type": "q35"}
     clone = HypervisorConfig(**boot, initrd_path="/i", boot_from_template=True, memory_path="/m")
@@ -165,7 +165,7 @@ def test_what_the_binary_is_now_decides_whether_it_takes_a_saved_state(
     started: list[list[int]] = []
     monkeypatch.setattr(start, "start", lambda machine, *_: started.append(machine.state.qemu_version))
     monkeypatch.setattr(migration, "read_state", lambda *_: None)
-    monkeypatch.setattr(Vm, "qmp", lambda _vm: None)
+    monkeypatch.setattr(Vmm, "qmp", lambda _vm: None)
     if taken:
         driver.restore_sandbox(str(saved), 1)
         assert started == [[int(number) for number in now.split(".")]]

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.engine.sandbox import converge
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.converge import converge
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, Unsupported
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices import virtiofsd
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import parse_spec

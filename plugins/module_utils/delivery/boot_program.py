@@ -1,0 +1,83 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The program that systemd runs at boot: this collection's engine as one file, which needs nothing but Python."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import Any, Iterator
+
+from ..records.record import COLLECTION_VERSION
+from .engine_copy import archive_of, digest_of
+
+PACKAGE = "ansible_collections.kata.hypervisor.plugins.module_utils"
+PROGRAM = "kata-hypervisor.pyz"
+
+#: The module whose `main` the program runs. A name and no import: the engine is in a layer above this one.
+ENTRY = "engine.converge"
+
+#: A relative import. A test compares what it finds with Python's own parser, which would take half a second of each task.
+IMPORT = re.compile(r"^ *from (\.+)([\w.]*) import (?:\(([^)]*)\)|([^\n]*))", re.MULTILINE)
+
+
+def sources() -> dict[str, bytes]:
+    """Every file of this collection that the program needs, by its path below module_utils. A task has all of them with it."""
+    found: dict[str, bytes] = {}
+    to_read, seen = [ENTRY], set()
+    while to_read:
+        name = to_read.pop()
+        # The package itself holds nothing; a task's payload has an empty file for it, the host's copy of the engine has none.
+        if not name or name in seen:
+            continue
+        seen.add(name)
+        package = name.rpartition(".")[0]
+        to_read.append(package)
+        below = name.replace(".", "/")
+        for path in (f"{below}.py", f"{below}/__init__.py"):
+            try:
+                source = _read_module_utils(path)
+            except OSError:
+                continue  # A name within a module, not a module.
+            found[path] = source
+            to_read += imported_names(source, name if path.endswith("/__init__.py") else package)
+            break
+    return found
+
+
+def imported_names(source: bytes, package: str) -> Iterator[str]:
+    """What a source file of this collection imports from module_utils, and what it takes from there, by dotted names below module_utils.
+
+    :param package: the package that the file is in, below module_utils
+    """
+    parts = package.split(".") if package else []
+    for dots, module, many, few in IMPORT.findall(source.decode()):
+        base = ".".join([*parts[: len(parts) - len(dots) + 1], *([module] if module else [])])
+        yield base
+        for name in re.findall(r"\w+", many or few):
+            yield f"{base}.{name}".lstrip(".")
+
+
+def _read_module_utils(path: str) -> bytes:
+    """A file below module_utils, which a task has within an archive."""
+    loader: Any = sys.modules[__name__].__loader__
+    content: bytes = loader.get_data(os.path.join(os.path.dirname(os.path.dirname(__file__)), path))
+    return content
+
+
+def program_bytes() -> bytes:
+    """The program: the same sources give the same bytes."""
+    folder = PACKAGE.replace(".", "/")
+    files = {f"{folder}/{path}": source for path, source in sources().items()}
+    parts = PACKAGE.split(".")
+    for depth in range(1, len(parts) + 1):
+        files.setdefault("/".join(parts[:depth]) + "/__init__.py", b"")
+    files["__main__.py"] = f"from {PACKAGE}.{ENTRY} import main\n\nmain()\n".encode()
+    return archive_of(files)
+
+
+def program_path(state_root: str) -> str:
+    """Where this version of the program lies on a host."""
+    return os.path.join(state_root, "lib", f"{COLLECTION_VERSION}-{digest_of(sources())[:12]}", PROGRAM)

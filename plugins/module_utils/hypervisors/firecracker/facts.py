@@ -1,0 +1,76 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host's Firecrackers and jailers can do. Runs programs for their versions, changes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any, Sequence
+
+from ...errors import HypervisorError
+from ...host.programs import check_program, existing_programs
+from ..common.vmm_facts import unknown_vmm
+from . import vulnerabilities
+
+KVM = "/dev/kvm"
+
+
+def firecrackers(wanted: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The facts of these Firecrackers, or of those in the usual places."""
+    from .binary import PLACES
+
+    return [firecracker_facts(path) for path in wanted or existing_programs(PLACES)]
+
+
+def firecracker_facts(path: str, kvm: str = KVM) -> dict[str, Any]:
+    """A Firecracker's version, whether a sandbox can run with it, what it can do, its known holes, and its jailer."""
+    from . import binary
+    from .api import dialect
+
+    facts = unknown_vmm("firecracker", path)
+    try:
+        version = binary.version_of(check_program(path, "hypervisor_path"), "Firecracker", "hypervisor_path")
+    except HypervisorError as problem:
+        return {**facts, "reason": str(problem)}
+    facts["version"] = dialect.shown(version)
+    facts["capabilities"] = dataclasses.asdict(dialect.capabilities(version))
+    facts["capabilities_with_pci"] = dataclasses.asdict(dialect.capabilities(version, pci=dialect.can(version, "pci")))
+    facts["known_holes"] = _holes(vulnerabilities.known_vulnerabilities(version, jailer=False, pci=True))
+    always = vulnerabilities.known_vulnerabilities(version)
+    if always:
+        facts["reason"] = f"it has a known hole ({always[0].name}); allow_vulnerable_vmm uses it all the same"
+    elif not os.access(kvm, os.R_OK | os.W_OK):
+        facts["reason"] = f"{kvm} cannot be opened"
+    beside = os.path.join(os.path.dirname(os.path.realpath(path)), "jailer")
+    jailer = next(
+        iter(existing_programs([beside, *(os.path.join(os.path.dirname(place), "jailer") for place in binary.PLACES)])),
+        "",
+    )
+    return {**facts, "usable": not facts["reason"], "jailer": jailer_facts(jailer) if jailer else None}
+
+
+def jailer_facts(path: str) -> dict[str, Any]:
+    """A jailer's version and known holes, and whether a sandbox can be jailed with it."""
+    from . import binary
+    from .api import dialect
+
+    facts: dict[str, Any] = {"path": path, "version": "", "usable": False, "reason": "", "known_holes": []}
+    try:
+        version = binary.version_of(path, "Jailer", "jailer_path")
+    except HypervisorError as problem:
+        return {**facts, "reason": str(problem)}
+    holes = [hole for hole in vulnerabilities.known_vulnerabilities(version, jailer=True) if hole.when == "jailer"]
+    reason = f"it has a known hole ({holes[0].name}); allow_vulnerable_vmm uses it all the same" if holes else ""
+    return {
+        **facts,
+        "version": dialect.shown(version),
+        "usable": not holes,
+        "reason": reason,
+        "known_holes": _holes(holes),
+    }
+
+
+def _holes(holes: Sequence[Any]) -> list[dict[str, str]]:
+    return [{"name": hole.name, "what": hole.what, "when": hole.when or "always"} for hole in holes]

@@ -1,0 +1,28 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Names that a QEMU of ours has: its sockets, files and devices."""
+
+from __future__ import annotations
+
+MIB = 1024 * 1024
+
+
+#: Files of a run directory; the sockets are those that a VM which ended without ceremony leaves behind.
+CONTROL_SOCKET, OBSERVER_SOCKET, CONSOLE_SOCKET, AGENT_SOCKET = "qmp.sock", "monitor.sock", "console.sock", "agent.sock"
+
+
+SOCKETS = (CONTROL_SOCKET, OBSERVER_SOCKET, CONSOLE_SOCKET, AGENT_SOCKET)
+
+
+PIDFILE = "pid"
+
+
+CONSOLE_LOG = "console.log"
+
+
+VMM_LOG = "vmm.log"
+
+
+#: What the user's device ids start with in QEMU.
+DEVICE_PREFIX = "dev-"
