@@ -13,15 +13,12 @@ from typing import Any
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
 
-from ansible_collections.kata.hypervisor.plugins.plugin_utils.progress import progress_shown
+from ansible_collections.kata.hypervisor.plugins.plugin_utils.progress import progress_shown, show_progress
 
 #: How often a user is shown the progress of a download, seconds.
 PROGRESS_SECONDS = 10
 MODULE = "kata.hypervisor.kata_asset"
-
-display = Display()
 
 
 class ActionModule(ActionBase):
@@ -69,7 +66,7 @@ class ActionModule(ActionBase):
                 return result
             received, total = (int(result["unfinished"][key]) for key in ("received", "total"))
             share = f" of {total >> 20} MiB ({100 * received // total} %)" if total else " MiB"
-            display.display(f"{_host(task_vars)}: {_asset(arguments)}: {received >> 20}{share}")
+            show_progress(f"{_host(task_vars)}: {_asset(arguments)}: {received >> 20}{share}")
 
 
 def _host(task_vars: Any) -> str:

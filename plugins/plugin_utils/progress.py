@@ -19,6 +19,11 @@ PROGRESS_SECONDS = 10.0
 display = Display()
 
 
+def show_progress(line: str) -> None:
+    """Print a line for the user. On stderr, since stdout may be read by a program."""
+    display.display(line, stderr=True)
+
+
 @contextlib.contextmanager
 def progress_shown(what: str) -> Iterator[None]:
     """Print a line with the elapsed time every `PROGRESS_SECONDS` seconds until the block ends."""
@@ -27,7 +32,7 @@ def progress_shown(what: str) -> Iterator[None]:
 
     def show() -> None:
         while not ended.wait(PROGRESS_SECONDS):
-            display.display(f"{what}: running for {time.monotonic() - started:.0f} s")
+            show_progress(f"{what}: running for {time.monotonic() - started:.0f} s")
 
     thread = threading.Thread(target=show, daemon=True)
     thread.start()

@@ -36,7 +36,8 @@ def test_a_long_build_shows_its_time_until_it_ends(monkeypatch: pytest.MonkeyPat
     shown: list[str] = []
     third_line = threading.Event()
 
-    def show(line: str) -> None:
+    def show(line: str, stderr: bool) -> None:
+        assert stderr, "stdout may be read by a program"
         shown.append(line)
         if len(shown) == 3:
             third_line.set()
@@ -58,7 +59,7 @@ def test_a_long_build_shows_its_time_until_it_ends(monkeypatch: pytest.MonkeyPat
 
 def test_a_short_build_shows_nothing_and_a_failed_one_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []
-    monkeypatch.setattr(progress.display, "display", shown.append)
+    monkeypatch.setattr(progress, "show_progress", shown.append)
     fails = mock.MagicMock(side_effect=[{"changed": False}, Failure])
     options = {"name": "busybox-static", "root": "/tools"}
     action = action_of(kata_package.ActionModule, "kata_package", options, fails, monkeypatch)
