@@ -13,7 +13,7 @@ author:
   - The kata.hypervisor authors (@kata-hypervisor)
 description:
   - Formats a list of sandboxes as the lines of a table with a heading. Columns are as wide as their widest cell; numbers are aligned to the right.
-  - Anything that is not a list of sandboxes is returned unchanged, so the result of P(kata.hypervisor.query#filter) can be passed on whatever it is.
+  - Anything that is not a list of sandboxes is returned unchanged, so the result of P(kata.hypervisor.query#filter) can be passed on in any case.
 positional: columns
 options:
   _input:
