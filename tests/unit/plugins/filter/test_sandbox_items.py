@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import pathlib
+import subprocess
+import sys
 
 import pytest
-import yaml
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.kata.hypervisor.plugins.filter.sandbox_items import sandbox_items
@@ -29,6 +32,24 @@ def test_what_is_no_sandbox_is_refused(item: object) -> None:
         sandbox_items([item], state="paused")
 
 
-def test_the_old_name_leads_to_the_filter() -> None:
-    routing = yaml.safe_load((ROOT / "meta/runtime.yml").read_text(encoding="utf-8"))["plugin_routing"]
-    assert routing["filter"]["wish"]["redirect"] == "kata.hypervisor.sandbox_items"
+def test_the_old_name_is_the_same_filter_and_deprecated(tmp_path: pathlib.Path) -> None:
+    """Only Ansible itself follows the redirect of meta/runtime.yml."""
+    (tmp_path / "ansible_collections/kata").mkdir(parents=True)
+    (tmp_path / "ansible_collections/kata/hypervisor").symlink_to(ROOT)
+    message = "msg={{ ['a'] | kata.hypervisor.wish(state='paused') | to_json }}"
+    done = subprocess.run(
+        [pathlib.Path(sys.executable).parent / "ansible", "localhost", "-m", "ansible.builtin.debug", "-a", message],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "ANSIBLE_COLLECTIONS_PATH": str(tmp_path),
+            "ANSIBLE_HOME": str(tmp_path),
+            "ANSIBLE_CONFIG": "",
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    shown = json.loads(done.stdout.partition("=> ")[2])["msg"]
+    assert (json.loads(shown) if isinstance(shown, str) else shown) == [{"id": "a", "state": "paused"}]
+    assert "Use kata.hypervisor.sandbox_items instead" in " ".join(done.stderr.split())
