@@ -3,7 +3,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# Runs playbooks/quickstart.yml against this host, step by step, and tells how long each step took.
+# Runs playbooks/quickstart.yml on this host, step by step, and prints how long each step took.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,12 +24,12 @@ play() {
 
 [ "$(id -u)" -eq 0 ] || { echo "make demo installs packages and starts VMs: run it as root." >&2; exit 1; }
 
-say "1. Bring QEMU, a guest kernel and an initrd to this host, and start three sandboxes"
+say "1. Install QEMU, a guest kernel and an initrd on this host, and start three sandboxes"
 play first --tags converge
-say "2. The same again: nothing may change"
+say "2. Run the same again: nothing may change"
 play second --tags converge
 grep -Eq '^localhost .* changed=0 .* failed=0 ' "$log/second" || { echo "The second run changed something." >&2; exit 1; }
 echo "   The second run changed nothing."
-say "3. Pause, resume, more vCPUs, more memory (the guests themselves confirm); a table; removal, and a look for leftovers"
+say "3. Pause, resume and resize the sandboxes (the guests confirm it), show a table, remove them, and look for leftovers"
 play third --tags operate,status,remove --skip-tags always
 printf '\nThe demo took %s s.\n' "$((SECONDS - started))"

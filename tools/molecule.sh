@@ -3,12 +3,12 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# Runs molecule's scenarios on hosts of this run's own, and tells what was covered. Usage: tools/molecule.sh [SCENARIO...]
+# Runs molecule scenarios on hosts that only this run uses, and prints what was covered. Usage: tools/molecule.sh [SCENARIO...]
 #
-# All scenarios when none is named. The hosts are made by "default", which therefore always runs first, and removed whatever happens.
+# Runs all scenarios if none is named. The scenario "default" creates the hosts, so it always runs first. They are removed in any case.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
-[ "$(id -u)" -eq 0 ] || { echo "molecule makes hosts and mounts their file systems: run it as root." >&2; exit 1; }
+[ "$(id -u)" -eq 0 ] || { echo "molecule creates hosts and mounts their file systems: run it as root." >&2; exit 1; }
 
 work=$(mktemp -d /tmp/kata-molecule-XXXXXX)
 export KATA_FLEET=$work/fleet ANSIBLE_HOME=$work/ansible

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The controller's side of kata_asset.
 
-It brings a file of the controller to the host, but only when the host does not have it installed, and shows how far a download is.
+It copies a file of the controller to the host, but only if the host does not have it installed. It shows the progress of a download and of a copy.
 """
 
 from __future__ import annotations
@@ -13,22 +13,21 @@ from typing import Any
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
 
-#: How often a user is shown how far a download is.
+from ansible_collections.kata.hypervisor.plugins.plugin_utils.progress import progress_shown, show_progress
+
+#: How often a user is shown the progress of a download, seconds.
 PROGRESS_SECONDS = 10
 MODULE = "kata.hypervisor.kata_asset"
 
-display = Display()
-
 
 class ActionModule(ActionBase):
-    """Runs the module, with a source of the controller put where it can read it."""
+    """Runs the module, after copying a source of the controller to the host."""
 
     TRANSFERS_FILES = True
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
-        """Ask the host what it needs, bring that, and run the module."""
+        """Ask the host what it needs, copy that, and run the module."""
         super().run(tmp, task_vars)
         arguments = dict(self._task.args)
         if not arguments.get("src") or boolean(arguments.get("remote_src", False), strict=False):
@@ -42,22 +41,23 @@ class ActionModule(ActionBase):
         checking = self._task.check_mode
         self._task.check_mode = True
         try:
-            foretold = self._execute_module(MODULE, arguments, task_vars=task_vars)
+            predicted = self._execute_module(MODULE, arguments, task_vars=task_vars)
         finally:
             self._task.check_mode = checking
-        if checking or foretold.get("failed"):
-            return foretold
+        if checking or predicted.get("failed"):
+            return predicted
         try:
-            if foretold.get("needs_source"):
-                arguments["src"] = self._transfer_file(
-                    source, self._connection._shell.join_path(self._connection._shell.tmpdir, "asset")
-                )
-            return self._execute_module(MODULE, {**arguments, "remote_src": True}, task_vars=task_vars)
+            with progress_shown(f"{_host(task_vars)}: {_asset(arguments)}"):
+                if predicted.get("needs_source"):
+                    arguments["src"] = self._transfer_file(
+                        source, self._connection._shell.join_path(self._connection._shell.tmpdir, "asset")
+                    )
+                return self._execute_module(MODULE, {**arguments, "remote_src": True}, task_vars=task_vars)
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)
 
     def _download(self, arguments: dict[str, Any], task_vars: Any) -> dict[str, Any]:
-        """Run the module; while it downloads, again and again, with a line for the user each time."""
+        """Run the module until the download has ended, in parts, and print a line after each part."""
         while True:
             result = self._execute_module(
                 MODULE, {"download_seconds": PROGRESS_SECONDS, **arguments}, task_vars=task_vars
@@ -66,5 +66,12 @@ class ActionModule(ActionBase):
                 return result
             received, total = (int(result["unfinished"][key]) for key in ("received", "total"))
             share = f" of {total >> 20} MiB ({100 * received // total} %)" if total else " MiB"
-            thing = f"{arguments.get('name')} {arguments.get('version')}"
-            display.display(f"{(task_vars or {}).get('inventory_hostname', 'host')}: {thing}: {received >> 20}{share}")
+            show_progress(f"{_host(task_vars)}: {_asset(arguments)}: {received >> 20}{share}")
+
+
+def _host(task_vars: Any) -> str:
+    return str((task_vars or {}).get("inventory_hostname", "host"))
+
+
+def _asset(arguments: dict[str, Any]) -> str:
+    return f"{arguments.get('name')} {arguments.get('version')}"

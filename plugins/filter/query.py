@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: query
-short_description: Choose from sandboxes, or from anything else, with a JMESPath expression
+short_description: Filter sandboxes, or any other data, with a JMESPath expression
 version_added: 1.0.0
 author:
   - The kata.hypervisor authors (@kata-hypervisor)
 description:
   - Applies a JMESPath expression to data, such as what M(kata.hypervisor.kata_sandbox_info) returns.
 requirements:
-  - jmespath on the controller
+  - jmespath on the controller, unless O(expression) is empty
 positional: expression
 options:
   _input:
@@ -22,17 +22,17 @@ options:
     type: raw
     required: true
   expression:
-    description: The expression.
+    description: The expression. An empty one returns the data unchanged.
     type: str
     required: true
 seealso:
   - name: JMESPath
-    description: The language.
+    description: The language of the expressions.
     link: https://jmespath.org
 """
 
 EXAMPLES = r"""
-- name: Stop what uses more than a gigabyte
+- name: Stop the sandboxes that use more than a gigabyte
   kata.hypervisor.kata_sandbox:
     id: "{{ item }}"
     state: stopped
@@ -41,7 +41,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: What the expression chose.
+  description: The result of the expression.
   type: raw
 """
 
@@ -60,10 +60,12 @@ except ImportError:
 
 
 def query(data: Any, expression: str) -> Any:
-    """What a JMESPath expression chooses from data.
+    """The result of a JMESPath expression; the data itself where the expression is empty.
 
-    :raises AnsibleFilterError: jmespath is missing, or the expression is none
+    :raises AnsibleFilterError: jmespath is missing, or the expression is not valid
     """
+    if not expression:
+        return data
     if MISSING:
         raise AnsibleFilterError(missing_required_lib("jmespath"))
     try:

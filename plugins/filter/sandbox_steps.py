@@ -25,7 +25,7 @@ options:
     type: dict
     default: {}
   found:
-    description: Options that count less than O(defaults), such as the paths of a kernel and an image that roles installed.
+    description: Options that count less than O(defaults), such as the paths of a kernel and an image that roles installed. Empty ones are ignored.
     type: dict
     default: {}
   qemu_user:
@@ -76,16 +76,17 @@ def sandbox_steps(
 ) -> list[dict[str, Any]]:
     """The steps, each a dictionary of `order` and `sandboxes`.
 
-    :raises AnsibleFilterError: an order is not a whole number
+    :raises AnsibleFilterError: an order is not an integer
     """
-    defaults, found = defaults or {}, found or {}
+    defaults = defaults or {}
+    found = {name: value for name, value in (found or {}).items() if value}
     steps: dict[int, list[dict[str, Any]]] = {}
     for sandbox in sandboxes:
         try:
             order = int(sandbox.get("order", 0))
         except (TypeError, ValueError) as problem:
             raise AnsibleFilterError(
-                f"The order of sandbox {sandbox.get('id')} must be a whole number, not {sandbox['order']!r}"
+                f"The order of sandbox {sandbox.get('id')} must be an integer, not {sandbox['order']!r}"
             ) from problem
         known: dict[str, Any] = {}
         if "absent" not in (state, sandbox.get("state")):

@@ -40,6 +40,7 @@ def test_a_role_documents_its_defaults(role: pathlib.Path) -> None:
     readme = (role / "README.md").read_text(encoding="utf-8")
     assert all(name.startswith(f"{role.name}_") for name in options)
     assert readme.startswith(f"# {role.name}\n")
+    assert [name for name in options if f"`{name}`" not in readme] == []
 
 
 def test_each_test_file_has_a_name_of_its_own() -> None:

@@ -19,7 +19,7 @@ def run(
     """Run the action with a module that answers so; its result, what the module was given, and what the user saw."""
     shown: list[str] = []
     given: list[dict[str, Any]] = []
-    monkeypatch.setattr(kata_asset.display, "display", shown.append)
+    monkeypatch.setattr(kata_asset, "show_progress", shown.append)
     action = kata_asset.ActionModule(
         mock.MagicMock(args=arguments, async_val=0), *(mock.MagicMock() for number in range(5))
     )

@@ -50,6 +50,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MISSING", True)
     with pytest.raises(AnsibleFilterError, match="jmespath"):
         module.query(SANDBOXES, "@")
+    assert module.query(SANDBOXES, "") == SANDBOXES
 
 
 def test_the_filter_has_its_name() -> None:

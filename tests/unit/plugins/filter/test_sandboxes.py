@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lists of sandboxes are merged by id and divided into steps; ids are text, whatever YAML makes of them."""
+"""Lists of sandboxes are merged by id, divided into steps and predicted; ids are text, whatever YAML makes of them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ansible.errors import AnsibleFilterError
 
 from ansible_collections.kata.hypervisor.plugins.filter.merge_sandboxes import merge_sandboxes
 from ansible_collections.kata.hypervisor.plugins.filter.sandbox_steps import sandbox_steps
+from ansible_collections.kata.hypervisor.plugins.filter.uncheckable_sandboxes import uncheckable_sandboxes
 
 
 def test_a_later_list_adds_to_an_earlier_one() -> None:
@@ -60,5 +61,21 @@ def test_steps_are_in_order_and_have_the_defaults() -> None:
 
 
 def test_an_order_must_be_a_number() -> None:
-    with pytest.raises(AnsibleFilterError, match="order of sandbox web must be a whole number"):
+    with pytest.raises(AnsibleFilterError, match="order of sandbox web must be an integer"):
         sandbox_steps([{"id": "web", "order": "first"}])
+
+
+def test_an_empty_path_of_a_role_is_ignored() -> None:
+    found = {"kernel_path": "/k", "image_path": "", "initrd_path": None}
+    assert sandbox_steps([{"id": "web"}], found=found)[0]["sandboxes"] == [{"id": "web", "kernel_path": "/k"}]
+
+
+SANDBOXES = [{"id": "here"}, {"id": "new", "vcpus": 2}, {"id": "old", "state": "absent"}]
+
+
+@pytest.mark.parametrize(
+    ("missing", "uncheckable"),
+    [([], []), (["VMM"], ["new"]), (["kernel"], ["here", "new"]), (["VMM", "image"], ["here", "new"])],
+)
+def test_what_check_mode_cannot_check(missing: list[str], uncheckable: list[str]) -> None:
+    assert uncheckable_sandboxes(SANDBOXES, missing, [{"id": "here", "state": "started"}]) == uncheckable
