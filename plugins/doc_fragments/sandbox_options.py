@@ -681,7 +681,7 @@ options:
   devices:
     description:
       - The devices that the VM has when it is saved (O(hypervisor=firecracker)). Every clone has them too, with taps and sockets of its own.
-      - With O(hypervisor=qemu) a template has none. They are plugged into its clones.
+      - With O(hypervisor=qemu) a template has no devices. They are plugged into its clones.
     type: list
     elements: dict
 """ + _inside("devices", _DEVICE, 4)
