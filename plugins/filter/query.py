@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: query
-short_description: Select data with a JMESPath expression
+short_description: Choose from sandboxes, or from anything else, with a JMESPath expression
 version_added: 1.0.0
 author:
   - The kata.hypervisor authors (@kata-hypervisor)
 description:
-  - Applies a JMESPath expression to data, such as the sandboxes that M(kata.hypervisor.kata_sandbox_info) returns.
+  - Applies a JMESPath expression to data, such as what M(kata.hypervisor.kata_sandbox_info) returns.
 requirements:
   - jmespath on the controller
 positional: expression
@@ -27,12 +27,12 @@ options:
     required: true
 seealso:
   - name: JMESPath
-    description: The query language.
+    description: The language.
     link: https://jmespath.org
 """
 
 EXAMPLES = r"""
-- name: Stop the sandboxes with more than 1 GiB of memory
+- name: Stop what uses more than a gigabyte
   kata.hypervisor.kata_sandbox:
     id: "{{ item }}"
     state: stopped
@@ -41,7 +41,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The result of the expression.
+  description: What the expression chose.
   type: raw
 """
 
