@@ -96,7 +96,7 @@ options:
   max_size_mb:
     description:
       - Size limit of the expanded archive or file, in MiB. The default is 1 GiB or 250 times the size of the source, whichever is larger, and
-        at most 128 GiB. Holes of files in archives of C(tar -S) are not counted.
+        at most 128 GiB. Blocks of zeros that C(tar -S) omits are not counted.
     type: int
   content:
     description:

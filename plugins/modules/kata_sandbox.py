@@ -137,7 +137,7 @@ sandbox:
       returned: when the sandbox exists
       sample: 256
     devices:
-      description: The recorded devices. C(plugged) tells whether the VM has the device now.
+      description: The recorded devices. C(plugged) shows whether the VM has the device now.
       type: list
       elements: dict
       returned: when the sandbox has a record
