@@ -12,8 +12,8 @@ version_added: 1.0.0
 description:
   - Boots a VM, waits until its guest is ready, pauses it, and saves its memory and the state of its devices. Sandboxes with
     O(kata.hypervisor.kata_sandbox#module:template) start there instead of booting. They share the template's memory until they write to it.
-  - An existing template is created again if the task has other options, if its kernel, initrd, image or VMM has changed, or if a task was killed while
-    it created the template. Otherwise it is not changed.
+  - An existing template is created again if the task has other options, or if its kernel, initrd, image or VMM has changed. So is a template whose creation
+    was killed. Otherwise it is not changed.
   - Running clones keep the memory that they started with, even if the template is created again or removed.
   - If a template cannot be created, nothing is left on the host.
 notes:
