@@ -90,8 +90,26 @@ def storage_daemon(host: Any) -> Iterator[None]:
         daemon.terminate()
 
 
-def play(host: Any, tasks: list[Task], **variables: str) -> None:
-    """Run tasks of pages, and check that those that have something to do have done it."""
+def actions_in(value: Any) -> Iterator[list[str]]:
+    """Every list of actions in the result of a task, also in those of single sandboxes."""
+    if isinstance(value, dict):
+        if "actions" in value:
+            yield value["actions"]
+        for item in value.values():
+            yield from actions_in(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from actions_in(item)
+
+
+def shown_actions(page: str) -> list[list[str]]:
+    """The actions that a page shows as the output of its tasks."""
+    text = BLOCK.sub("", (ROOT / page).read_text(encoding="utf-8"))
+    return [json.loads(found) for found in re.findall(r'^    "actions": (\[.*\]),?$', text, re.MULTILINE)]
+
+
+def play(host: Any, pages: list[str], tasks: list[Task], **variables: str) -> None:
+    """Run tasks of pages. Check that those that have something to do have done it, and that the pages show what was done."""
     directories = {"state_dir": str(host.root / "state"), "run_dir": str(host.root / "run")}
     # Which accelerator this host has is the subject of another test.
     sandboxes = {**directories, "accelerator": "tcg"}
@@ -109,9 +127,15 @@ def play(host: Any, tasks: list[Task], **variables: str) -> None:
     playbook = host.root / "page.yml"
     playbook.write_text(yaml.safe_dump([content], sort_keys=False), encoding="utf-8")
     done = subprocess.run(
-        [str(BIN / "ansible-playbook"), "-c", "local", str(playbook)],
+        [str(BIN / "ansible-playbook"), "-v", "-c", "local", str(playbook)],
         cwd=ROOT,
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+        env={
+            **os.environ,
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
+            "ANSIBLE_CALLBACK_FORMAT_PRETTY": "false",
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -121,6 +145,12 @@ def play(host: Any, tasks: list[Task], **variables: str) -> None:
     counts = re.search(r"ok=(\d+)\s+changed=(\d+)", done.stdout)
     assert counts, done.stdout
     assert (int(counts[1]), int(counts[2])) == (len(tasks), sum(task.changes for task in tasks)), done.stdout
+    results = [
+        json.loads(line) for line in re.findall(r"^changed: \[localhost\] => (\{.*\})$", done.stdout, re.MULTILINE)
+    ]
+    assert len(results) == int(counts[2])
+    done_actions = list(actions_in(results))
+    assert [shown for page in pages for shown in shown_actions(page) if shown not in done_actions] == []
 
 
 DEVICE_PAGES = [
@@ -135,23 +165,25 @@ def test_the_pages_about_devices(host: Any, bridge: str, macvtap: tuple[str, str
     host.ids.add("web-1")
     tasks = [task for page in DEVICE_PAGES for task in tasks_of(page)]
     guest = {"kernel": str(host.assets.kernel), "initrd": str(host.assets.initrd)}
-    play(host, tasks, bridge=bridge, macvtap=macvtap[0], **guest)
+    play(host, DEVICE_PAGES, tasks, bridge=bridge, macvtap=macvtap[0], **guest)
 
 
 def test_the_pages_about_one_sandbox(host: Any) -> None:
     """The lifecycle from creation to removal; the other pages use the same sandbox before it is removed."""
     host.ids.add("web-1")
     create, *others = tasks_of("docs/lifecycle.md")
-    pages = ("host-facts", "resize", "check-mode", "save-and-restore", "waiting", "console-and-logs")
-    tasks = [create, *(task for page in pages for task in tasks_of(f"docs/{page}.md")), *others]
-    play(host, tasks, kernel=str(host.assets.kernel), initrd=str(host.assets.initrd))
+    names = ("host-facts", "resize", "check-mode", "save-and-restore", "waiting", "console-and-logs")
+    pages = [f"docs/{name}.md" for name in names]
+    tasks = [create, *(task for page in pages for task in tasks_of(page)), *others]
+    play(host, ["docs/lifecycle.md", *pages], tasks, kernel=str(host.assets.kernel), initrd=str(host.assets.initrd))
     assert host.facts("web-1")["state"] == "absent"
 
 
 @pytest.mark.parametrize("page", ["many-sandboxes", "templates"])
 def test_a_page_about_many_sandboxes(page: str, host: Any) -> None:
     host.ids.update({"small", "large"})
-    play(host, tasks_of(f"docs/{page}.md"), kernel=str(host.assets.kernel), initrd=str(host.assets.initrd))
+    path = f"docs/{page}.md"
+    play(host, [path], tasks_of(path), kernel=str(host.assets.kernel), initrd=str(host.assets.initrd))
 
 
 def test_the_page_about_qemu(host: Any, root_image: pathlib.Path) -> None:
@@ -165,7 +197,7 @@ def test_the_page_about_qemu(host: Any, root_image: pathlib.Path) -> None:
     host.ids.update({"arm-1", "web-1", "web-2"})
     files = {name: str(path) for name, path in guest.items()}
     tasks = tasks_of("docs/qemu.md")
-    play(host, tasks, arm_kernel=str(arm.kernel), arm_initrd=str(arm.initrd), user="nobody", **files)
+    play(host, ["docs/qemu.md"], tasks, arm_kernel=str(arm.kernel), arm_initrd=str(arm.initrd), user="nobody", **files)
     for sandbox in sorted(host.ids):
         host.converge(id=sandbox, wait_for={"console": "kata-guest: ready", "timeout": 120})
     assert pwd.getpwuid(os.stat(f"/proc/{host.facts('web-2')['pid']}").st_uid).pw_name == "nobody"
