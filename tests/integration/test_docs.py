@@ -179,9 +179,9 @@ def test_the_pages_about_one_sandbox(host: Any) -> None:
     assert host.facts("web-1")["state"] == "absent"
 
 
-@pytest.mark.parametrize("page", ["many-sandboxes", "templates"])
-def test_a_page_about_many_sandboxes(page: str, host: Any) -> None:
-    host.ids.update({"small", "large"})
+@pytest.mark.parametrize("page", ["many-sandboxes", "templates", "kata-configuration"])
+def test_a_page_with_sandboxes_of_its_own(page: str, host: Any) -> None:
+    host.ids.update({"small", "large", "web-1"})
     path = f"docs/{page}.md"
     play(host, [path], tasks_of(path), kernel=str(host.assets.kernel), initrd=str(host.assets.initrd))
 
