@@ -9,7 +9,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv packages demo test lint unit vectors integration soak hardware bench bench-fleet molecule releases build clean
+.PHONY: help venv packages demo test docs lint unit vectors integration soak hardware bench bench-fleet molecule releases build clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -26,6 +26,10 @@ demo:  ## Sandboxes on this host from nothing: provision, start, pause, resume, 
 
 test:  ## Lint, vectors, the essential scenarios on fresh hosts, unit tests, integration with real QEMU
 	@tools/test.sh
+
+docs: venv  ## The generated parts of docs/: capabilities, pictures, the table of states
+	@$(PY) tools/capabilities.py
+	@$(PY) tools/diagrams.py
 
 lint: venv  ## ruff, mypy, ansible-test sanity, ansible-lint, antsibull, reuse, galaxy-importer
 	@tools/install-packages.sh shellcheck || true

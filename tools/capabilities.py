@@ -2,7 +2,12 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes docs/capabilities.md out of the drivers' own capabilities, the same that errors, facts and check mode use: `capabilities.py [--check]`."""
+"""Generates docs/capabilities.md from the drivers and from the declarations of the options.
+
+Usage: capabilities.py [--check]
+
+With `--check` nothing is written, and the exit code is 1 when the page is not current.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +29,9 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api.dialect import FEATURES, shown  # noqa: E402
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api.endpoints import find  # noqa: E402
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig  # noqa: E402
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.declarations import Cost, options_of  # noqa: E402
 
-#: What a capability is called for people.
+#: A label for each capability.
 WORDS = {
     "block_device": "disks",
     "block_device_hotplug": "plug a disk",
@@ -36,7 +42,7 @@ WORDS = {
     "pmem_hotplug": "plug persistent memory",
     "pmem_unplug": "unplug persistent memory",
     "pmem_update": "change the limits of persistent memory",
-    "metadata_update": "change what the metadata service tells",
+    "metadata_update": "change the content of the metadata service",
     "network_hotplug": "plug and unplug an interface",
     "fs_sharing": "share directories",
     "fs_hotplug": "plug a shared directory",
@@ -55,7 +61,7 @@ WORDS = {
 }
 
 
-#: What takes a request of its own, in words.
+#: Features that need a request of the API, and a label for each.
 REQUESTS = {
     ("PATCH", "/vm"): "pause and resume",
     ("PUT", "/snapshot/create"): "snapshots",
@@ -70,8 +76,15 @@ REQUESTS = {
 }
 
 
-def of(name: str, state: dict[str, object], **options: object) -> Capabilities:
-    """What the driver says of a VM in that state, made with these options."""
+#: What a change of an option costs.
+COSTS = {Cost.LIVE: "live", Cost.RESTART: "restart", Cost.RECREATE: "recreate", Cost.UNSUPPORTED: "-"}
+
+#: The columns of the table of options.
+HYPERVISORS = {"QEMU": "qemu", "Firecracker": "firecracker", "ACRN": "acrn"}
+
+
+def capabilities_of(name: str, state: dict[str, object], **options: object) -> Capabilities:
+    """The capabilities that the driver reports for a VM in this state with these options."""
     driver = new_hypervisor(name, Context("matrix", "/nonexistent/run", "/nonexistent/sandboxes/matrix"))
     driver.load(state, HypervisorConfig(**options))  # type: ignore[arg-type]
     return driver.capabilities()
@@ -82,29 +95,45 @@ def columns() -> dict[str, dict[str, Capabilities]]:
     region = {"memory_size": 128, "max_memory_mb": 512}
     return {
         "QEMU": {
-            "q35 or pc, KVM": of("qemu", {"accelerator": "kvm"}, hypervisor_machine_type="q35"),
-            "q35 or pc, TCG": of("qemu", {"accelerator": "tcg"}, hypervisor_machine_type="q35"),
-            "microvm": of("qemu", {"accelerator": "kvm"}, hypervisor_machine_type="microvm"),
-            "virt (aarch64)": of("qemu", {"accelerator": "kvm"}, hypervisor_machine_type="virt"),
-            "pseries (ppc64le), KVM": of("qemu", {"accelerator": "kvm"}, hypervisor_machine_type="pseries"),
-            "s390-ccw-virtio (s390x)": of("qemu", {"accelerator": "kvm"}, hypervisor_machine_type="s390-ccw-virtio"),
+            "q35 or pc, KVM": capabilities_of("qemu", {"accelerator": "kvm"}, hypervisor_machine_type="q35"),
+            "q35 or pc, TCG": capabilities_of("qemu", {"accelerator": "tcg"}, hypervisor_machine_type="q35"),
+            "microvm": capabilities_of("qemu", {"accelerator": "kvm"}, hypervisor_machine_type="microvm"),
+            "virt (aarch64)": capabilities_of("qemu", {"accelerator": "kvm"}, hypervisor_machine_type="virt"),
+            "pseries (ppc64le), KVM": capabilities_of(
+                "qemu", {"accelerator": "kvm"}, hypervisor_machine_type="pseries"
+            ),
+            "s390-ccw-virtio (s390x)": capabilities_of(
+                "qemu", {"accelerator": "kvm"}, hypervisor_machine_type="s390-ccw-virtio"
+            ),
         },
         "Firecracker": {
-            "0.21, 0.22": of("firecracker", {"version": [0, 21, 3]}),
-            "0.23": of("firecracker", {"version": [0, 23, 3]}),
-            "0.24, 0.25": of("firecracker", {"version": [0, 25, 2]}),
-            "1.0 to 1.15": of("firecracker", {"version": [1, 15, 1]}),
-            "1.16 and later": of("firecracker", {"version": [1, 16, 1]}),
-            "with placeholder_drives": of("firecracker", {"version": [0, 21, 3]}, placeholder_drives=1),
-            "1.14 and later with max_memory_mb": of("firecracker", {"version": [1, 14, 4]}, **region),
-            "1.16 and later with enable_pci": of("firecracker", {"version": [1, 16, 1]}, enable_pci=True),
+            "0.21, 0.22": capabilities_of("firecracker", {"version": [0, 21, 3]}),
+            "0.23": capabilities_of("firecracker", {"version": [0, 23, 3]}),
+            "0.24, 0.25": capabilities_of("firecracker", {"version": [0, 25, 2]}),
+            "1.0 to 1.15": capabilities_of("firecracker", {"version": [1, 15, 1]}),
+            "1.16 and later": capabilities_of("firecracker", {"version": [1, 16, 1]}),
+            "with placeholder_drives": capabilities_of("firecracker", {"version": [0, 21, 3]}, placeholder_drives=1),
+            "1.14 and later with max_memory_mb": capabilities_of("firecracker", {"version": [1, 14, 4]}, **region),
+            "1.16 and later with enable_pci": capabilities_of("firecracker", {"version": [1, 16, 1]}, enable_pci=True),
         },
-        "ACRN and the mock": {"ACRN 1.0 to 3.4": of("acrn", {"version": [3, 4]}), "mock": of("mock", {})},
+        "ACRN and the mock": {
+            "ACRN 1.0 to 3.4": capabilities_of("acrn", {"version": [3, 4]}),
+            "mock": capabilities_of("mock", {}),
+        },
     }
 
 
+def option_table() -> list[str]:
+    """The table of all options that describe a VM."""
+    lines = ["| option | " + " | ".join(HYPERVISORS) + " |", "|---" * (len(HYPERVISORS) + 1) + "|"]
+    for declared in sorted(options_of(HypervisorConfig), key=lambda declared: declared.name):
+        costs = [COSTS[declared.cost_for(driver)] for driver in HYPERVISORS.values()]
+        lines.append(f"| `{declared.name}` | " + " | ".join(costs) + " |")
+    return lines
+
+
 def table(found: dict[str, Capabilities]) -> list[str]:
-    """One table."""
+    """The table of capabilities of one group of hypervisors."""
     lines = ["| while the VM runs | " + " | ".join(found) + " |", "|---" * (len(found) + 1) + "|"]
     for name, words in WORDS.items():
         marks = ["yes" if getattr(capabilities, name) else "-" for capabilities in found.values()]
@@ -113,7 +142,7 @@ def table(found: dict[str, Capabilities]) -> list[str]:
 
 
 def page() -> str:
-    """The whole page."""
+    """The text of the page."""
     lines = [
         "<!--",
         "Copyright (c) 2026 The kata.hypervisor authors",
@@ -123,26 +152,43 @@ def page() -> str:
         "",
         "# What each hypervisor can do",
         "",
-        "Made by `tools/capabilities.py` from what the drivers say of themselves; a test compares. The same answers decide what check mode",
-        "foretells and what a task refuses, and stand in a sandbox's facts (`capabilities`). What is not there is refused by name before",
-        "anything changes, or takes a restart that the task has to allow (`disruption`).",
+        "`make docs` generates this page from the drivers and from the declarations of the options, and a test checks that it is current.",
+        "The same data decides what check mode predicts and which tasks fail, and is in a sandbox's facts (`capabilities`).",
+        "",
+        "A dash means: not available. A task that needs it fails before it changes anything, or it needs a restart, which the task must allow",
+        "(`disruption`).",
     ]
     for title, found in columns().items():
         lines += ["", f"## {title}", "", *table(found)]
     lines += [
         "",
-        "## What takes which version of Firecracker",
+        "## Options",
         "",
-        "An earlier one is refused, with the version that has it.",
+        "What a change of an option of `kata_sandbox` costs on an existing sandbox:",
+        "",
+        "- *live*: the change is made while the VM runs.",
+        "- *restart*: the VM must be stopped and started again, so the task needs `disruption: restart` if it runs.",
+        "- *recreate*: the VM must be replaced by a new one (`disruption: recreate`). A change of `hypervisor` is the only case.",
+        "- a dash: the hypervisor does not have the option. A task that sets it fails.",
+        "",
+        "A live change of `vcpus` and `memory_mb` also needs the capability in the tables above (`vcpu_hotplug`, `vcpu_unplug`, `memory_grow`,",
+        "`memory_shrink`). Without it, the change needs a restart.",
+        "",
+        *option_table(),
+        "",
+        "## Features of Firecracker by version",
+        "",
+        "With an earlier version a task that uses the feature fails and names the version that has it.",
         "",
     ]
-    lines += ["| what | since |", "|---|---|"]
+    lines += ["| feature | since |", "|---|---|"]
     for since, what in sorted(
         [*FEATURES.values(), *((find(*request).since, words) for request, words in REQUESTS.items())]
     ):
         lines.append(f"| {what} | {shown(since)} |")
     lines += ["", "## Versions of Firecracker that are refused", ""]
-    lines += ["Unless `allow_vulnerable_vmm` is set.", "", "| hole | versions | when | what |", "|---|---|---|---|"]
+    lines += ["These versions are only used with `allow_vulnerable_vmm: true`.", ""]
+    lines += ["| vulnerability | versions | applies | effect |", "|---|---|---|---|"]
     for hole in vulnerabilities.VULNERABILITIES:
         ranges = ", ".join(f"{shown(first)} to before {shown(repaired)}" for first, repaired in hole.ranges)
         lines.append(f"| {hole.name} | {ranges} | {hole.when or 'always'} | {hole.what} |")
@@ -152,7 +198,7 @@ def page() -> str:
 def main() -> int:
     if "--check" in sys.argv[1:]:
         if PAGE.read_text(encoding="utf-8") != page():
-            print(f"{PAGE} is not what the drivers say; run tools/capabilities.py", file=sys.stderr)
+            print(f"{PAGE} is not current; run make docs", file=sys.stderr)
             return 1
         return 0
     PAGE.write_text(page(), encoding="utf-8")
@@ -161,5 +207,5 @@ def main() -> int:
 
 if __name__ == "__main__":
     if {field.name for field in dataclasses.fields(Capabilities)} != set(WORDS):
-        sys.exit("a capability has no words")
+        sys.exit("each capability needs a label")
     sys.exit(main())

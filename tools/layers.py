@@ -19,17 +19,25 @@ class Package(NamedTuple):
     text: str
 
 
-PACKAGES = {
+LAYERS: dict[str, Package] = {
     "errors": Package(0, "the error family"),
     "untrusted": Package(1, "reading what others write: answers with a declared shape, files in directories of others"),
-    "host": Package(2, "the machine that this runs on: processes, programs, users, sockets, network, files"),
+    "host": Package(
+        2, "the host: processes, programs, users, systemd, sockets, /proc, network, block devices, atomic files"
+    ),
+    "records": Package(2, "what is kept on disk of a sandbox: layout, record, lock"),
     "guest": Package(2, "what goes into a guest or is asked of one: agent, disk names, initrds, tiny programs"),
-    "records": Package(3, "what is kept on disk of a sandbox: layout, record, lock"),
-    "options": Package(4, "what a task may say, declared once: options, device kinds, argument specs"),
-    "provisioning": Package(4, "kernels, initrds, images and versions of programs"),
-    "delivery": Package(4, "how this code reaches a host: the compiled copy, the program that runs at boot"),
-    "hypervisors": Package(5, "the drivers: QEMU, Firecracker, ACRN and the mock"),
-    "engine": Package(6, "observe, plan, act: states, steps, planner, operations, converge"),
+    "options": Package(
+        3, "what a task can set, declared once: options, device kinds, kernel parameters, argument specs"
+    ),
+    "provisioning": Package(3, "kernels, initrds, images and versions of programs"),
+    "delivery": Package(3, "how this code reaches a host: the compiled copy, the program that runs at boot"),
+    "hypervisors": Package(
+        4, "the interface and its drivers: QEMU, Firecracker, ACRN, mock. No driver imports another"
+    ),
+    "engine": Package(
+        5, "observe, plan, act: states, steps, planner, operations, converge, many sandboxes, templates, autostart"
+    ),
 }
 
 #: Modules without effects: they compute values from values and import nothing that reaches the host.

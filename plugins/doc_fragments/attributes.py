@@ -6,7 +6,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """What the modules promise."""
+    """Attributes of the modules."""
 
     # A module that changes things.
     DOCUMENTATION = r"""
@@ -16,7 +16,7 @@ attributes:
     support: full
     description: Can run in C(check_mode) and return changed status prediction without modifying target.
     details:
-      - It plans with the very code of a real run, validates what a real run would, and touches nothing, not even a lock file.
+      - Check mode uses the planner and the checks of a real run. It changes nothing on the host, and takes no lock.
   diff_mode:
     support: full
     description: Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
@@ -25,7 +25,7 @@ attributes:
     description: When run twice in a row with the same arguments, the second invocation indicates that nothing changed.
 """
 
-    # A module that only tells.
+    # A module that only reads.
     INFO_MODULE = r"""
 options: {}
 attributes:

@@ -6,17 +6,17 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Files that are made on a host. The argument specs: provisioning/built_files.py and provisioning/initrd.py."""
+    """Files that modules build on a host. The argument specs are in provisioning/built_files.py and provisioning/initrd.py."""
 
     # An image.
     DOCUMENTATION = r"""
 options:
   path:
-    description: Where the image is. It is replaced in one step; a VM that runs keeps the one that it has.
+    description: Path of the image. It is replaced atomically. A running VM keeps the old image.
     type: path
     required: true
   state:
-    description: Whether the image shall be there.
+    description: Whether the image must exist.
     type: str
     choices: [absent, present]
     default: present
@@ -26,7 +26,7 @@ options:
     FILES = r"""
 options:
   files:
-    description: Files of the host to put in.
+    description: Files on the host to copy into it.
     type: list
     elements: dict
     default: []
@@ -36,11 +36,11 @@ options:
         type: path
         required: true
       dest:
-        description: Its absolute path in the guest.
+        description: Absolute path in the guest.
         type: str
         required: true
       mode:
-        description: Its permissions, as an octal number in quotes.
+        description: Permissions in the guest, as an octal number in quotes.
         type: str
         default: "0644"
 """

@@ -6,22 +6,22 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Where sandboxes live on a host."""
+    """The directories of sandboxes on a host."""
 
     DOCUMENTATION = r"""
 options:
   state_dir:
     description:
-      - Directory for what outlives a reboot, namely records, locks and saved states. All sandboxes of a host share it.
-      - A sandbox is only known to tasks that name the directory it was made in.
-      - It and the directories above it must belong to root or the user of the task, and nobody else may write to them.
+      - Directory for files that must survive a reboot. These are records, locks and saved states. All sandboxes of a host share it.
+      - A task finds a sandbox only if it uses the directory that the sandbox was created in.
+      - The directory and the directories above it must belong to root or to the user of the task, and nobody else may write to them.
     type: path
     default: /var/lib/kata-hypervisor
   run_dir:
     description:
-      - Directory for what a reboot may take away, namely sockets, pid files and logs.
-      - The path of a socket has at most 107 bytes, so keep it short.
-      - A sandbox keeps the one that it was made with. A task that names another fails, and says both.
+      - Directory for files that need not survive a reboot. These are sockets, pid files and logs.
+      - Keep the path short. The path of a socket is limited to 107 bytes.
+      - A sandbox keeps the directory that it was created with. A task with another one fails and names both.
     type: path
     default: /run/kata-hypervisor
 """

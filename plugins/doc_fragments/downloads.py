@@ -6,45 +6,45 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """How a server is asked for a file. The argument spec: provisioning/urls.py."""
+    """Options of downloads. The argument spec is in provisioning/urls.py."""
 
     DOCUMENTATION = r"""
 notes:
-  - Redirects are followed to http and https only, and never from https to http. The login and O(headers) are for the server that O(url) names, and
-    are not sent to another one that it redirects to.
+  - Redirects are followed to http and https only, and never from https to http. The login and O(headers) are only sent to the server in O(url), and not
+    to another server that it redirects to.
 options:
   url_username:
-    description: The user to log in as.
+    description: User name of the login.
     type: str
   url_password:
-    description: That user's password.
+    description: Password of the login.
     type: str
   force_basic_auth:
-    description: Whether to send the login with the first request. Without, it is sent when the server asks for it.
+    description: Whether to send the login with the first request. By default it is sent when the server asks for it.
     type: bool
     default: false
   headers:
-    description: Headers of the request, such as an authorization with a token. Their values are never shown.
+    description: HTTP headers of the request, such as an authorization with a token. Their values are never shown.
     type: dict
   use_proxy:
-    description: Whether to use the proxies that the environment of the host names (C(http_proxy), C(https_proxy), C(no_proxy)).
+    description: Whether to use the proxies in the host's environment (C(http_proxy), C(https_proxy), C(no_proxy)).
     type: bool
     default: true
   validate_certs:
-    description: Whether the server's certificate must be valid. With V(false), anybody on the way can be the server.
+    description: Whether the server's certificate must be valid. With V(false), anybody on the network path can pretend to be the server.
     type: bool
     default: true
   ca_path:
-    description: A PEM file of the host with certificates of the authorities that count.
+    description: A PEM file on the host with the certificates of the trusted authorities.
     type: path
   client_cert:
-    description: A PEM file of the host with the certificate, and the key where O(client_key) is not given, to log in with.
+    description: A PEM file on the host with the client certificate. It must have the key too if O(client_key) is omitted.
     type: path
   client_key:
-    description: A PEM file of the host with the key of O(client_cert).
+    description: A PEM file on the host with the key of O(client_cert).
     type: path
   timeout:
-    description: After how many seconds without a byte a connection counts as broken.
+    description: Seconds without data after which a connection fails.
     type: int
     default: 60
 """

@@ -17,26 +17,26 @@ def _inside(option: str, documented: str, indent: int) -> str:
 
 
 class ModuleDocFragment:
-    """What can be said of one sandbox."""
+    """The options of one sandbox."""
 
-    # What a task waits for, and how long.
+    # What a task waits for.
     _WAIT = r"""
   wait_for:
     description:
-      - What to wait for once the sandbox is started. That a VM runs does not mean that its guest has booted.
-      - V(running) waits for the VM alone, which is what happens anyway.
-      - V(console:) followed by a regular expression waits until the guest has printed something that it matches, since its last start.
-        A dictionary with the keys C(console) and C(timeout) does the same. In place of the colon an equals sign will do.
-      - V(agent) waits until the QEMU guest agent answers in the guest.
-      - V(port:) followed by an address, a colon and a number waits until something listens there. With a number alone, the guest's agent is
-        asked for its address, and only addresses count that the sandbox's own interfaces lead to.
-      - When the time is over, or the VM ends, the task fails with the last lines of the console and of the VMM's log, and the sandbox is
-        left as it is.
-      - For a sandbox that is started and then paused or saved in the same task, the wait comes before that. Check mode does not wait.
+      - What to wait for after the sandbox was started. A VM that runs may still be booting.
+      - V(running) waits for the VM only. This is what happens without O(wait_for) too.
+      - V(console:) followed by a regular expression waits until it matches what the guest has printed since its last start. A dictionary
+        with the keys C(console) and C(timeout) does the same. An equals sign may replace the colon.
+      - V(agent) waits until the QEMU guest agent in the guest answers.
+      - V(port:) followed by an address, a colon and a port number waits until something listens there. With a port number only, the guest agent is
+        asked for the guest's addresses. Only addresses in the networks of the sandbox's own interfaces are used.
+      - The task fails when the time is over or the VM ends. The error has the last lines of the console and of the VMM's log. The sandbox is not
+        changed.
+      - When the same task also pauses or saves the sandbox, it waits before that. Check mode does not wait.
     type: raw
   wait_timeout:
     description:
-      - Seconds that O(wait_for) may take.
+      - Time limit of O(wait_for), in seconds.
     type: int
     default: 60
 """
@@ -44,536 +44,401 @@ class ModuleDocFragment:
     _TIMEOUTS = r"""
   start_timeout:
     description:
-      - Seconds that the VMM gets to start and to say that the VM runs.
+      - Seconds in which the VMM must have started the VM.
     type: int
     default: 60
   stop_timeout:
     description:
-      - Seconds that the guest gets to shut down by itself before its VMM is ended. With V(0) it is not asked.
+      - Seconds that the guest gets to shut down before its VMM is ended. With V(0) the guest is not asked to shut down.
     type: int
     default: 10
   save_timeout:
     description:
-      - Seconds that saving or restoring may take.
+      - Time limit of saving and of restoring, in seconds.
     type: int
     default: 300
   lock_timeout:
     description:
-      - Seconds to wait for another task that works on the same sandbox.
+      - Seconds to wait for another task that changes the same sandbox.
     type: int
     default: 60
 """
 
-    # The VM itself. Types, aliases, choices and what a change costs are declared in plugins/module_utils/options/config.py; a unit test compares.
+    # The VM itself. Types, aliases and choices are declared in plugins/module_utils/options/config.py, and a unit test compares them with this text.
+    # The test also compares the hypervisors in parentheses. What a change costs is generated into docs/capabilities.md.
     _VM = r"""
   config_file:
     description:
-      - A Kata Containers C(configuration.toml) on the host, whose settings are taken as if the task had given them. What the task itself gives wins, and
-        an image in one takes the place of an initrd in the other.
-      - It is read by the loader of Kata 1.x as it was, with that loader's defaults and limits, so a setting that the file leaves out may count as
-        given. The table of the file's hypervisor decides on O(hypervisor), unless that is given.
-      - Settings of the agent, the proxy, the shim and the runtime have no counterpart here and are ignored.
-      - When the task is root's, the file and the directories above it must be root's and closed to other writers, since it names programs that run as root.
-      - The host's Python needs to be 3.11 or later. With O(state=absent) the file is not read.
+      - A Kata Containers C(configuration.toml) on the host. Its settings are used as options of this task. Options of the task replace those of the
+        file, and an image in one replaces an initrd in the other.
+      - The file is read as Kata 1.x reads it, with the defaults and limits of Kata 1.x. So a setting that the file omits can have Kata's default.
+        The file's hypervisor table sets O(hypervisor), unless the task does.
+      - Settings of the agent, the proxy, the shim and the runtime are ignored.
+      - For a task that runs as root, the file and the directories above it must belong to root, and nobody else may write to them. The file names
+        programs that run as root.
+      - The host needs Python 3.11 or later. With O(state=absent) the file is not read.
     type: path
   vcpus:
     description:
-      - vCPUs of the VM. A new sandbox gets 1 when this is not given.
-      - With O(hypervisor=qemu), a change is made while it runs.
-      - With O(hypervisor=firecracker), a change needs a restart. With O(hypervisor=acrn), a change needs a restart.
+      - Number of vCPUs. The default of a new sandbox is 1.
     type: int
     aliases: [num_vcpus, default_vcpus]
   max_vcpus:
     description:
-      - The most vCPUs that the VM can be given while it runs. A new sandbox gets the larger of O(vcpus) and the host's CPUs.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - Largest number of vCPUs that the running VM can be given (QEMU). The default of a new sandbox is the larger of O(vcpus) and the host's CPUs.
     type: int
     aliases: [default_max_vcpus, default_maxvcpus]
   memory_mb:
     description:
-      - Memory of the VM, in MiB. A new sandbox gets 2048 when this is not given.
-      - Memory is plugged in blocks of the guest's, so a guest may get up to 127 MiB more than this.
-      - With O(hypervisor=qemu), a change is made while it runs.
-      - With O(hypervisor=firecracker), a change is made while it runs. With O(hypervisor=acrn), a change needs a restart.
+      - Memory of the VM, in MiB. The default of a new sandbox is 2048.
+      - Memory is plugged in blocks, whose size the guest decides. The guest can get up to 127 MiB more than this value.
     type: int
     aliases: [memory_size, default_memory]
   bridges:
     description:
-      - PCI bridges that devices can be plugged into.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - Number of PCI bridges for devices that are plugged while the VM runs (QEMU).
     type: int
     aliases: [default_bridges]
   msize_9p:
     description:
-      - Size of a 9p packet, in bytes.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - Size of a 9p packet, in bytes (QEMU). Read from Kata's configuration, and without effect on the VM.
     type: int
   memory_slots:
     description:
-      - Memory modules that can be plugged in while the VM runs.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - Number of memory modules that can be plugged while the VM runs (QEMU).
     type: int
     aliases: [mem_slots]
   memory_offset_mb:
     description:
-      - Room for an NVDIMM in the VM's memory space, in MiB.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - Address space reserved for files in the guest's memory (NVDIMM, virtio-pmem), in MiB (QEMU).
     type: int
     aliases: [memory_offset, mem_offset]
   virtio_fs_cache_size_mb:
     description:
-      - Size of virtio-fs' shared (DAX) window, in MiB.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - Size of the shared DAX window of virtio-fs, in MiB (QEMU). QEMU has no such window, so a value with O(shared_fs=virtio-fs) is an error.
     type: int
     aliases: [virtio_fs_cache_size]
   kernel_params:
     description:
-      - Parameters for the guest's kernel, as one string or as a list of words.
-      - They follow those that the hypervisor needs, so they win.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - With O(hypervisor=firecracker), a change needs a restart. With O(hypervisor=acrn), a change needs a restart.
+      - Parameters for the guest's kernel, as a string or as a list.
+      - They follow the parameters that the collection sets, so these win.
     type: raw
   kernel_path:
     description:
-      - The guest's kernel, a file on the host. A new sandbox needs one.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - With O(hypervisor=firecracker), a change needs a restart. With O(hypervisor=acrn), a change needs a restart.
+      - The guest's kernel, a file on the host. Required for a new sandbox.
     type: path
     aliases: [kernel]
   image_path:
     description:
-      - The guest's root disk, a file or a block device on the host. A new sandbox needs this or O(initrd_path), and not both.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - With O(hypervisor=firecracker), a change needs a restart. With O(hypervisor=acrn), a change needs a restart.
+      - The guest's root disk, a file or a block device on the host. A new sandbox needs either this or O(initrd_path).
     type: path
     aliases: [image]
   initrd_path:
     description:
-      - The guest's initial RAM disk, a file on the host.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+      - The guest's initial RAM disk, a file on the host (QEMU and Firecracker).
     type: path
     aliases: [initrd]
   firmware_path:
     description:
-      - The guest's firmware, a file on the host.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - The guest's firmware, a file on the host (QEMU).
     type: path
     aliases: [firmware]
   machine_accelerators:
     description:
-      - More machine properties, such as V(nvdimm=on), separated by commas.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - Further machine properties, such as V(nvdimm=on), separated by commas (QEMU).
     type: str
   hypervisor_path:
     description:
-      - The VMM's binary on the host. The usual places are searched when this is not given, once, when the sandbox is made.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - With O(hypervisor=firecracker), a change needs a restart. With O(hypervisor=acrn), a change needs a restart.
+      - The VMM's program on the host. If omitted, the usual places are searched once, when the sandbox is created.
     type: path
     aliases: [path]
   hypervisor_ctl_path:
     description:
-      - The VMM's control tool on the host.
-      - Not with O(hypervisor=qemu).
-      - Not with O(hypervisor=firecracker). With O(hypervisor=acrn), a change needs a restart.
+      - The VMM's control program on the host (ACRN).
     type: path
     aliases: [ctlpath]
   jailer_path:
     description:
-      - The jailer that locks the VMM in. When not given, the one beside O(hypervisor_path), see O(jailer).
-      - Not with O(hypervisor=qemu).
-      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+      - The jailer on the host (Firecracker). If omitted, the one beside O(hypervisor_path) is used, see O(jailer).
     type: path
   jailer:
     description:
-      - V(auto), the default, locks the VMM in with O(jailer_path), else with the jailer that is installed beside O(hypervisor_path).
-        Where root finds neither, a sandbox does not start.
-      - V(none) runs the VMM without a jail, as the user of the task. A VMM that its guest breaks out of then has all rights of that user.
-      - Not with O(hypervisor=qemu).
-      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+      - Whether the VMM runs in a jail (Firecracker).
+      - V(auto), the default, runs it in a jail, by O(jailer_path) or by the jailer that is installed beside O(hypervisor_path). Without a jailer, a
+        task that runs as root fails.
+      - V(none) runs the VMM without a jail, as the user of the task. A guest that breaks out of the VMM then has all rights of that user.
     type: str
     choices: [auto, none]
   block_device_driver:
     description:
-      - How block devices reach the guest, unless a device says otherwise.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+      - The driver of disks that set none themselves (QEMU and Firecracker).
     type: str
     choices: [virtio-scsi, virtio-blk, virtio-mmio, nvdimm]
   machine_type:
     description:
-      - The machine that the VMM plays. V(q35), V(pc) and V(microvm) are x86_64, V(virt) is aarch64, V(pseries) is ppc64le and
-        V(s390-ccw-virtio) is s390x. A new sandbox gets V(q35), V(virt), V(pseries) or V(s390-ccw-virtio), whichever is of the host's own architecture.
-      - Its architecture is the guest's, and C(qemu-system-ARCHITECTURE) runs it. A guest of another architecture than the host's runs without KVM.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - The machine type (QEMU). V(q35), V(pc) and V(microvm) are x86_64, V(virt) is aarch64, V(pseries) is ppc64le and V(s390-ccw-virtio) is s390x.
+        The default of a new sandbox is V(q35), V(virt), V(pseries) or V(s390-ccw-virtio), depending on the host's architecture.
+      - The guest has the architecture of the machine type, and C(qemu-system-ARCHITECTURE) runs it. A guest of another architecture than the host's
+        runs without KVM.
     type: str
   entropy_source:
     description:
-      - Where the guest's randomness comes from. A new sandbox gets V(/dev/urandom).
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - The host's source of the guest's randomness (QEMU). The default of a new sandbox is V(/dev/urandom).
     type: path
   shared_fs:
     description:
-      - How directories are shared with the guest.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - How directories are shared with the guest (QEMU).
     type: str
     choices: [virtio-9p, virtio-fs]
   virtio_fs_daemon:
     description:
-      - The virtio-fs daemon's binary on the host.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - The virtiofsd program on the host (QEMU).
     type: path
   virtio_fs_cache:
     description:
-      - What the guest may cache of a virtio-fs share.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - What the guest may cache of a virtio-fs share (QEMU).
     type: str
     choices: [none, auto, always]
   block_device_cache_set:
     description:
-      - Whether O(block_device_cache_direct) and O(block_device_cache_noflush) count.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - Whether O(block_device_cache_direct) and O(block_device_cache_noflush) are used (QEMU).
     type: bool
   block_device_cache_direct:
     description:
-      - Go around the host's page cache.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - Bypass the host's page cache (QEMU).
     type: bool
   block_device_cache_noflush:
     description:
-      - Ignore the guest's flushes. Data is lost when the host loses power.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - Ignore the guest's flushes (QEMU). Data is lost when the host loses power.
     type: bool
   enable_iothreads:
     description:
-      - Give disks a thread of their own in the VMM.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - Give disks a thread of their own in the VMM (QEMU).
     type: bool
   debug:
     description:
-      - Have the VMM and the guest's kernel say more.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - With O(hypervisor=firecracker), a change needs a restart. With O(hypervisor=acrn), a change needs a restart.
+      - More output of the VMM and of the guest's kernel.
     type: bool
     aliases: [enable_debug]
   memory_prealloc:
     description:
-      - Take all of the VM's memory from the host at its start.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - Allocate all of the VM's memory when it starts (QEMU).
     type: bool
     aliases: [enable_mem_prealloc]
   huge_pages:
     description:
-      - Back the VM's memory with huge pages of the host.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+      - Use huge pages of the host for the VM's memory (QEMU and Firecracker).
     type: bool
     aliases: [enable_hugepages]
   file_mem_backend:
     description:
-      - Directory for files that back the VM's memory.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - Directory on the host for files that hold the VM's memory (QEMU).
     type: path
   realtime:
     description:
-      - Run the VM with realtime settings.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - Run the VM with realtime settings (QEMU).
     type: bool
   mlock:
     description:
-      - Keep the VM's memory from being swapped.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - Lock the VM's memory, so that it is never swapped (QEMU).
     type: bool
   disable_nesting_checks:
     description:
-      - Do not look whether the host is a VM itself.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - Do not check whether the host is itself a VM (QEMU). Read from Kata's configuration, and without effect on the VM.
     type: bool
   use_vsock:
     description:
-      - Give the guest a vsock device.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+      - Give the guest a vsock device (QEMU and Firecracker). With QEMU this is an error; use a device of type C(vsock), which has a cid.
     type: bool
   hotplug_vfio_on_root_bus:
     description:
-      - Plug VFIO devices into the root bus instead of a bridge. Where that is PCI Express (V(q35), V(virt)), they take a root port.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - Plug VFIO devices into the root bus instead of a bridge (QEMU). With O(machine_type=q35) and O(machine_type=virt) they take a root port.
     type: bool
   disable_vhost_net:
     description:
-      - Do not use the host kernel's vhost-net.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - Do not use vhost-net of the host's kernel (QEMU).
     type: bool
   accelerator:
     description:
-      - What runs the guest's code. A new sandbox gets V(auto).
-      - V(auto) takes KVM only when guest code really runs under it, and TCG otherwise; M(kata.hypervisor.kata_host_info) tells why.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - How the guest's code is run (QEMU). The default of a new sandbox is V(auto).
+      - V(auto) uses KVM if a test shows that guest code runs under it, and TCG otherwise. M(kata.hypervisor.kata_host_info) returns the reason.
     type: str
     choices: [auto, kvm, tcg]
   cpu_model:
     description:
-      - The CPU that the guest sees, such as V(host) or V(qemu64).
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - The guest's CPU model, for example V(host) or V(qemu64) (QEMU).
     type: str
   vmm_user:
     description:
-      - A user of the host that QEMU runs as, such as C(kata-vmm), which the role P(kata.hypervisor.kata_host#role) makes. The task itself stays root, opens
-        what QEMU needs (disks, sockets, taps, saved states) and hands it over.
-      - When it is omitted or empty and the task is root's, QEMU runs as a user that only this sandbox has, to whom nothing else of the host belongs.
-        V(root) runs it as root. Sandboxes that have the same user are not protected from each other.
-      - A named user must be able to read the kernel, the initrd, the image and the firmware, and to read and write the disks; what it may not open is
-        refused before anything starts. A virtiofsd stays root's, since it acts for the guest's users.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - The host user that QEMU runs as, such as C(kata-vmm), which the role P(kata.hypervisor.kata_host#role) creates (QEMU). The task itself runs
+        as root. It opens disks, sockets, taps and saved states and passes them to QEMU.
+      - If this is omitted or empty and the task runs as root, each sandbox's QEMU has a user of its own, which owns nothing else on the host. With
+        V(root), QEMU runs as root. Sandboxes with the same user are not protected from each other.
+      - A named user must be able to read the kernel, the initrd, the image and the firmware, and to read and write the disks. If it cannot open one
+        of them, the task fails before anything starts. virtiofsd always runs as root, since it acts for the guest's users.
     type: str
   max_memory_mb:
     description:
-      - The most memory that the VM can be given while it runs, in MiB.
-      - A new sandbox gets twice its O(memory_mb), at least 1024 MiB more than it, and at most what the host has.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+      - Largest memory that the running VM can be given, in MiB (QEMU and Firecracker).
+      - The default of a new sandbox on QEMU is twice O(memory_mb), at least 1024 MiB more than O(memory_mb), and at most the host's memory.
     type: int
   memory_hotplug:
     description:
-      - How memory is added to and taken from a running VM. A new sandbox gets V(virtio-mem) where the machine has it, else V(pc-dimm) (V(pseries)) or
-        V(none) (V(microvm) and V(s390-ccw-virtio)).
-      - With V(balloon) the VM has O(max_memory_mb) from its start, and a balloon in the guest holds what is beyond O(memory_mb). It can take more,
-        down to what the guest can do without, and gives back. Every machine type has it.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+      - How memory is added to and removed from a running VM (QEMU and Firecracker). The default of a new sandbox is V(virtio-mem) if the machine
+        type has it. Otherwise it is V(pc-dimm) on V(pseries), and V(none) on V(microvm) and V(s390-ccw-virtio).
+      - With V(balloon) the VM has O(max_memory_mb) from its start, and a balloon in the guest holds what exceeds O(memory_mb). The balloon can grow
+        until the guest can spare no more, and shrink again. Every machine type has it.
     type: str
     choices: [virtio-mem, pc-dimm, balloon, none]
   root_ports:
     description:
-      - Ports of a PCI Express root, each for one device that is plugged in while the VM runs, with machine types V(q35) and V(virt).
-      - A new sandbox gets 8 on V(virt), whose guests see nothing that is plugged into a bridge, and none on V(q35). On V(q35) with a QEMU before 6.1 it
-        gets 8 too, since few guests there see what is plugged into a bridge.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - Number of PCI Express root ports with machine types V(q35) and V(virt) (QEMU). Each is for one device that is plugged while the VM runs.
+      - The default of a new sandbox is 8 on V(virt), where guests do not see devices on a bridge, and 0 on V(q35). With a QEMU before 6.1 it is 8
+        on V(q35) too, since few guests there see devices on a bridge.
     type: int
   image_driver:
     description:
-      - How the guest sees O(image_path).
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - How the guest sees O(image_path) (QEMU).
     type: str
     choices: [virtio-blk, virtio-scsi, virtio-pmem, nvdimm]
   image_format:
     description:
-      - The format of O(image_path). It is never guessed from the file's content.
+      - The format of O(image_path) (QEMU). It is never guessed from the file's content.
       - A V(qcow2) image that names a backing file or a data file is refused, since the VMM would open that file of the host for the guest.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
     type: str
     choices: [raw, qcow2]
   supervisor:
     description:
-      - Who looks after the VMM. V(systemd) runs it in a unit of its own, C(kata-sandbox-ID.scope) below C(kata.slice), with its own cgroup. V(none) runs it as
-        a process of its own. Either way it outlives the task and the ssh session.
-        The unit's journal has the VMM's log too.
-      - V(auto) takes systemd where it runs the host and the task is root's. A new sandbox gets V(auto).
-      - With O(hypervisor=qemu), a change needs a restart.
-      - With O(hypervisor=firecracker), a change needs a restart. With O(hypervisor=acrn), a change needs a restart.
+      - What starts the VMM. V(systemd) runs it in a unit of its own, C(kata-sandbox-ID.scope) below C(kata.slice), with its own cgroup. V(none)
+        runs it as a plain process. In both cases the VMM keeps running after the task and the ssh session. The unit's journal has the VMM's log
+        too.
+      - V(auto), the default of a new sandbox, uses systemd if it is the host's init system and the task runs as root.
     type: str
     choices: [auto, systemd, none]
   unit_properties:
     description:
-      - Properties of that unit, such as V(MemoryMax=2G) or V(CPUQuota=150%), as one string or as a list of words.
-        The VMM itself needs memory too, so leave 200 MiB more than O(max_memory_mb).
-      - With O(hypervisor=qemu), a change needs a restart.
-      - With O(hypervisor=firecracker), a change needs a restart. With O(hypervisor=acrn), a change needs a restart.
+      - Properties of that unit, such as V(MemoryMax=2G) or V(CPUQuota=150%), as a string or as a list. The VMM itself needs memory too, so allow at
+        least 200 MiB more than O(max_memory_mb).
     type: raw
   initramfs_path:
     description:
-      - A first stage that loads what the kernel needs to find the root file system of O(image_path), a file on the host.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+      - A first stage that loads the modules that the kernel needs to find the root file system of O(image_path), a file on the host (QEMU).
     type: path
     aliases: [initramfs]
   enable_pci:
     description:
-      - Put devices on a PCI bus, which lets disks and interfaces be plugged while the VM runs (Firecracker 1.16 and later).
-      - The guest has to rescan its bus after a device was plugged in, and to let go of one before it is unplugged.
-      - Not with O(hypervisor=qemu).
-      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+      - Put devices on a PCI bus, so that disks and interfaces can be plugged while the VM runs (Firecracker 1.16 and later).
+      - The guest must rescan its bus after a device was plugged, and release a device before it is unplugged.
     type: bool
   smt:
     description:
-      - Let the guest see two threads for each core.
-      - Not with O(hypervisor=qemu).
-      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+      - Show the guest two threads for each core (Firecracker).
     type: bool
   cpu_template:
     description:
-      - A set of the host CPU's features that the guest is shown, so that it can move between kinds of hosts.
-      - Not with O(hypervisor=qemu).
-      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+      - A named set of the host CPU's features that the guest sees (Firecracker). It lets a guest move between hosts with different CPUs.
     type: str
     choices: [C3, T2, T2A, T2CL, T2S, V1N1]
   cpu_config_path:
     description:
-      - A JSON file of the host that says which features of the host's CPU the guest is shown (Firecracker 1.4 and later), where none of
-        O(cpu_template) fits.
-      - Not with O(hypervisor=qemu).
-      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+      - A JSON file on the host that lists the features of the host's CPU that the guest sees, if no O(cpu_template) fits (Firecracker 1.4 and
+        later).
     type: path
   track_dirty_pages:
     description:
-      - Let Firecracker keep account of the pages that the guest writes to.
-      - Not with O(hypervisor=qemu).
-      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+      - Record which pages the guest writes to (Firecracker). A clone of a template with this option is saved as a diff snapshot.
     type: bool
   entropy_device:
     description:
-      - Give the guest a source of randomness (virtio-rng).
-      - Not with O(hypervisor=qemu).
-      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+      - Give the guest a source of randomness (virtio-rng) without limits (Firecracker).
     type: bool
   console_rate_limit:
     description:
-      - Bytes that the guest can print on its serial console in a second (Firecracker 1.16 and later). What is beyond is lost.
-      - Not with O(hypervisor=qemu).
-      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+      - Bytes that the guest can print on its serial console per second (Firecracker 1.16 and later). Further output is lost.
     type: int
   vmm_metrics:
     description:
-      - Have the VMM write its metrics into a file, which the sandbox's facts name (C(metrics_log)).
-      - Not with O(hypervisor=qemu).
-      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+      - Let the VMM write metrics to a file (Firecracker). The sandbox's facts name it (C(metrics_log)).
     type: bool
   vmm_log_level:
     description:
-      - How much Firecracker writes into its own log (C(vmm_log)), V(warning) when not given, V(debug) with O(debug).
-      - From V(info) on, each request of a task adds two lines to it.
-      - Not with O(hypervisor=qemu).
-      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+      - How much the VMM writes to its log C(vmm_log) (Firecracker). The default is V(warning), and V(debug) with O(debug).
+      - With V(info) and more, each request of a task adds two lines.
     type: str
     choices: [error, warning, info, debug, trace]
   mmds_size_limit:
     description:
-      - Bytes that the metadata service keeps (Firecracker 1.1 and later), 51200 when not given.
-      - Not with O(hypervisor=qemu).
-      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+      - Largest size of the metadata service's contents, in bytes (Firecracker 1.1 and later). The default is 51200.
     type: int
   placeholder_drives:
     description:
-      - Empty disks that the VM starts with. While it runs, a disk that is added takes the place of one of them.
-      - This plugs disks without O(enable_pci), and on old versions too. The guest sees all of them, as small empty disks.
-      - Not with O(hypervisor=qemu).
-      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+      - Number of empty disks that the VM starts with (Firecracker). A disk that is added to the running VM replaces one of them.
+      - With this, disks can be plugged without O(enable_pci), and on old versions too. The guest sees the placeholders as small empty disks.
     type: int
   allow_vulnerable_vmm:
     description:
-      - Use a version of Firecracker or of its jailer that has a known vulnerability all the same.
-      - Not with O(hypervisor=qemu).
-      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+      - Use a version of Firecracker or of its jailer although it has a known vulnerability (Firecracker).
     type: bool
   jailer_uid:
     description:
-      - The user that the VMM becomes in its jail. Each sandbox gets one of its own when this is not given.
-      - Not with O(hypervisor=qemu).
-      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+      - The uid of the VMM in its jail (Firecracker). By default each sandbox has a uid of its own.
     type: int
   jailer_gid:
     description:
-      - The group that the VMM becomes in its jail, O(jailer_uid) when not given.
-      - Not with O(hypervisor=qemu).
-      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+      - The gid of the VMM in its jail (Firecracker). The default is O(jailer_uid).
     type: int
   chroot_base_dir:
     description:
-      - Where jails are made; root's alone, all the way up, and not mounted nodev. When not given, C(jails) in O(state_dir).
-      - Not with O(hypervisor=qemu).
-      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+      - Directory below which jails are created (Firecracker). The default is C(jails) in O(state_dir).
+      - It and all directories above it must belong to root and be closed to other writers. Its file system must not be mounted nodev.
     type: path
   network_namespace:
     description:
-      - A network namespace that the VMM enters, such as V(/run/netns/blue). Its taps must be there.
-      - Not with O(hypervisor=qemu).
-      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+      - A network namespace that the VMM enters, such as V(/run/netns/blue) (Firecracker). Its taps must exist there.
     type: path
   jailer_cgroups:
     description:
-      - Settings of the cgroup that the jailer makes for the VMM, such as V(cpu.shares=512), in the words of the cgroup version of the host.
-      - Not with O(hypervisor=qemu).
-      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+      - Settings of the cgroup that the jailer creates for the VMM, such as V(cpu.shares=512), for the host's cgroup version (Firecracker).
     type: raw
   jailer_limits:
     description:
-      - Limits of the VMM, V(fsize=BYTES) and V(no-file=COUNT).
-      - Not with O(hypervisor=qemu).
-      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+      - Limits of the VMM, V(fsize=BYTES) and V(no-file=COUNT) (Firecracker).
     type: raw
   vm_name:
     description:
-      - The VM's name in the scenario of the host's ACRN (2.7 and later), up to 15 bytes. C(sandbox-) and the id when not given.
-      - Not with O(hypervisor=qemu).
-      - Not with O(hypervisor=firecracker). With O(hypervisor=acrn), a change needs a restart.
+      - The VM's name in the scenario of the host's ACRN, up to 15 bytes (ACRN 2.7 and later). The default is C(sandbox-) and the id.
     type: str
   vm_uuid:
     description:
-      - The VM's UUID, one of those that the host's ACRN (2.5 and earlier) was built with. ACRN takes its default when not given.
-      - Not with O(hypervisor=qemu).
-      - Not with O(hypervisor=firecracker). With O(hypervisor=acrn), a change needs a restart.
+      - The VM's UUID, one of those that the host's ACRN was built with (ACRN 2.5 and earlier). The default is ACRN's own.
     type: str
   cpu_affinity:
     description:
-      - Physical CPUs that the VM gets (ACRN 2.7 and later), one for each of O(vcpus), as local APIC ids.
-      - Not with O(hypervisor=qemu).
-      - Not with O(hypervisor=firecracker). With O(hypervisor=acrn), a change needs a restart.
+      - Physical CPUs of the VM, one for each of O(vcpus), as local APIC ids (ACRN 2.7 and later).
     type: raw
 """
 
-    # What can be said of one device.
+    # One device.
     _DEVICE = r"""
   id:
-    description: Name of the device, unique in its sandbox, a letter and up to 31 of the characters C(A-Z a-z 0-9 . _ -).
+    description: Name of the device, unique in its sandbox. It must be a letter, followed by up to 31 of the characters C(A-Z a-z 0-9 . _ -).
     type: str
     required: true
   type:
-    description: What it is. Which others of these it takes depends on that. Required.
+    description: Type of the device. It decides which of the other options can be used. Required.
     type: str
     choices: [block, net, fs, serial, vsock, vfio, vhost_user, balloon, pmem, entropy, mmds]
   file:
-    description: The disk (C(block)), or what the guest sees as persistent memory (C(pmem)), a file or a block device of the host. Required.
+    description: The disk (C(block)), or the content of persistent memory (C(pmem)), a file or a block device on the host. Required.
     type: path
   format:
     description:
-      - Format of the disk (C(block)), V(raw) when not given. It is never guessed from the file's content.
+      - Format of the disk (C(block)). The default is V(raw). The format is never guessed from the file's content.
       - A V(qcow2) disk that names a backing file or a data file is refused, since the VMM would open that file of the host for the guest.
     type: str
     choices: [raw, qcow2]
   driver:
-    description: How the guest sees the disk (C(block)). The sandbox's C(block_device_driver) decides when not given.
+    description: How the guest sees the disk (C(block)). The default is the sandbox's C(block_device_driver).
     type: str
     choices: [virtio-blk, virtio-scsi, nvdimm]
   read_only:
@@ -590,13 +455,13 @@ class ModuleDocFragment:
     description: Serial number of the disk (C(block)), at most 20 bytes.
     type: str
   io_engine:
-    description: How the VMM reads and writes the disk (C(block)), waiting for each operation or (V(async)) by io_uring.
+    description: How the VMM reads and writes the disk (C(block)). V(sync) waits for each operation, V(async) uses io_uring.
     type: str
     choices: [sync, async]
   rate_limit:
     description:
-      - Limits of the disk (C(block)), of what is written back (C(pmem)), or of the randomness (C(entropy)). Zero, and what is not given, is no limit.
-      - On QEMU what is granted once is granted again after a second in which nothing of it was used.
+      - Limits of the disk (C(block)), of writing back (C(pmem)), or of the randomness (C(entropy)). Zero and an omitted value mean no limit.
+      - On QEMU a burst is available again after one second without any use.
     type: dict
     suboptions:
       bandwidth:
@@ -612,7 +477,7 @@ class ModuleDocFragment:
         description: Operations that are granted once beyond that.
         type: int
   kind:
-    description: What is behind the interface (C(net)), a tap, user mode networking, or a macvtap. Required.
+    description: What the interface is connected to (C(net)), a tap, user mode networking, or a macvtap. Required.
     type: str
     choices: [tap, user, macvtap]
   mac:
@@ -622,10 +487,10 @@ class ModuleDocFragment:
     description: Name of the tap on the host (C(net)).
     type: str
   bridge:
-    description: Bridge of the host that the tap is attached to (C(net)).
+    description: Bridge on the host that the tap is attached to (C(net)).
     type: str
   queues:
-    description: Pairs of queues (C(net), C(vhost_user)), V(1) when not given.
+    description: Number of queue pairs (C(net), C(vhost_user)). The default is V(1).
     type: int
   vhost:
     description: Whether the host's kernel moves the packets (C(net)).
@@ -634,7 +499,7 @@ class ModuleDocFragment:
     description: Largest packet of the interface, in bytes (C(net)).
     type: int
   rx_rate_limit:
-    description: Limits of what the guest receives (C(net)). QEMU has none, and refuses them.
+    description: Limits of the data that the guest receives (C(net)). An error on QEMU, which cannot limit an interface.
     type: dict
     suboptions:
       bandwidth:
@@ -650,7 +515,7 @@ class ModuleDocFragment:
         description: Operations that are granted once beyond that.
         type: int
   tx_rate_limit:
-    description: Limits of what the guest sends (C(net)). QEMU has none, and refuses them.
+    description: Limits of the data that the guest sends (C(net)). An error on QEMU, which cannot limit an interface.
     type: dict
     suboptions:
       bandwidth:
@@ -666,7 +531,7 @@ class ModuleDocFragment:
         description: Operations that are granted once beyond that.
         type: int
   tag:
-    description: Name by which the guest mounts the share (C(fs), C(vhost_user)).
+    description: The name that the guest mounts the share by (C(fs), C(vhost_user)).
     type: str
   path:
     description:
@@ -674,55 +539,55 @@ class ModuleDocFragment:
         process that serves the device (C(vhost_user), required).
     type: path
   name:
-    description: Name of the port in the guest (C(serial)), its id when not given.
+    description: Name of the port in the guest (C(serial)). The default is the id.
     type: str
   cid:
     description: The guest's context id (C(vsock)), 3 or more. Required.
     type: int
   address:
     description:
-      - PCI address on the host (C(vfio)), required unless O(path) is given, or the IPv4 address of the metadata service in the guest
-        (C(mmds)), V(169.254.169.254) when not given.
+      - PCI address on the host (C(vfio)), required unless O(path) is set. Or the IPv4 address of the metadata service in the guest (C(mmds)), by
+        default V(169.254.169.254).
     type: str
   model:
-    description: What the guest sees (C(vhost_user)). Required.
+    description: Device model that the guest sees (C(vhost_user)). Required.
     type: str
     choices: [vhost-user-scsi-pci, virtio-net-pci, vhost-user-blk-pci, vhost-user-fs-pci]
   size_mb:
-    description: MiB that the balloon takes from the guest (C(balloon)), V(0) when not given. It can change while the VM runs.
+    description: Memory that the balloon takes from the guest, in MiB (C(balloon)). The default is V(0). It can change while the VM runs.
     type: int
   deflate_on_oom:
-    description: Whether a guest that is out of memory takes some back (C(balloon)).
+    description: Whether the balloon shrinks when the guest runs out of memory (C(balloon)).
     type: bool
   stats_seconds:
     description:
-      - How often the guest tells of its memory (C(balloon)), V(5) when not given. With V(0) it never does, and what the balloon
-        really holds cannot be read back.
+      - Interval of the guest's memory statistics (C(balloon)). The default is V(5). With V(0) there are none, and the task cannot read back the
+        balloon's real size.
     type: int
   free_page_hinting:
-    description: Whether the guest can be asked for pages that it does not use (C(balloon)).
+    description: Whether the VMM can ask the guest for unused pages (C(balloon)).
     type: bool
   free_page_reporting:
-    description: Whether the guest tells by itself of pages that it does not use (C(balloon)).
+    description: Whether the guest reports unused pages by itself (C(balloon)).
     type: bool
   interfaces:
-    description: The C(net) devices of the sandbox that lead to the metadata service (C(mmds)), by id. Required.
+    description: Ids of the sandbox's C(net) devices that lead to the metadata service (C(mmds)). Required.
     type: list
     elements: str
   version:
-    description: How the metadata service is asked (C(mmds)), V(V2) (with a token) when not given.
+    description: Protocol of the metadata service (C(mmds)). The default is V(V2), which needs a token.
     type: str
     choices: [V1, V2]
   imds_compat:
     description: Whether the metadata service answers as EC2's does (C(mmds)).
     type: bool
   contents:
-    description: All that the metadata service tells (C(mmds)). It can change while the VM runs. It cannot have null in it.
+    description: The complete content of the metadata service (C(mmds)). It can change while the VM runs. It must not contain null.
     type: dict
   hide_contents:
     description:
-      - Keep the contents of the metadata service (C(mmds)) out of the results, diffs and facts of this task and of every later one.
-      - The host keeps them in the sandbox's record, which only the user of the task can read. Give the task C(no_log) as well if its own arguments
+      - Do not show the content of the metadata service (C(mmds)) in results, diffs and facts of this task and of later ones.
+      - The host keeps the content in the sandbox's record, which only the user of the task can read. Set C(no_log) too if the task's own arguments
         must not be logged.
     type: bool
 """
@@ -733,72 +598,69 @@ class ModuleDocFragment:
         + r"""
   id:
     description:
-      - The sandbox's name on its host, 1 to 64 of the characters C(A-Z a-z 0-9 . _ -), not beginning with a dot or a dash.
+      - The sandbox's name on its host, 1 to 64 of the characters C(A-Z a-z 0-9 . _ -). The first one must not be a dot or a dash.
     type: str
     required: true
     aliases: [name]
   state:
     description:
-      - What the sandbox shall be. When this is not given, a new sandbox is started, and an existing one is kept in (or brought back to)
-        the state that a task asked for last.
-      - V(absent) ends the VM and removes everything that belongs to the sandbox, its saved state too. What the user gave (kernels,
-        images, disks) stays.
-      - V(present) defines a new sandbox without starting it. An existing one is treated as if no state had been given.
-      - V(started) means that its VM runs. One that crashed, panicked or was left half-made is cleaned up and started again; a saved one is
-        restored and goes on where it was. A VMM that runs and does not answer is only ended with O(disruption=restart).
-      - V(paused) means that its VM is there and its vCPUs are frozen.
-      - V(stopped) means that there is no VM. The guest is asked to shut down first, see O(stop_timeout). A saved sandbox would lose its
-        saved state, so this is refused for one, unless O(disruption) allows a restart.
-      - V(saved) writes memory and devices of the VM to a file and ends the VM, so that a later V(started) or V(paused) goes on there, also
-        after a reboot of the host.
-      - V(restarted) stops a VM and starts it anew, every time. A change that needs a restart is part of it.
+      - The state that the sandbox must have. If omitted, a new sandbox is started, and an existing one keeps, or is returned to, the state that was
+        last set by a task.
+      - V(absent) ends the VM and removes everything that belongs to the sandbox, including its saved state. Files of the user (kernels, images,
+        disks) are not removed.
+      - V(present) creates a new sandbox without starting it. For an existing sandbox it is the same as an omitted state.
+      - V(started) means that the VM runs. A VM that crashed, panicked or was left incomplete is cleaned up and started again. A saved VM is
+        restored and continues. A VMM that runs and does not answer is only ended with O(disruption=restart).
+      - V(paused) means that the VM exists and its vCPUs do not run.
+      - V(stopped) means that there is no VM. The guest is asked to shut down first, see O(stop_timeout). A saved sandbox would lose its saved
+        state, so the task fails unless O(disruption) allows a restart.
+      - V(saved) writes the VM's memory and devices to a file and ends the VM. A later V(started) or V(paused) continues there, also after a reboot
+        of the host.
+      - V(restarted) stops the VM and starts it again, every time. Changes that need a restart are made on the way.
     type: str
     choices: [absent, present, started, paused, stopped, saved, restarted]
   hypervisor:
     description:
-      - What runs the VM. A new sandbox gets V(qemu).
+      - The hypervisor. The default of a new sandbox is V(qemu).
       - V(firecracker) runs microVMs, in a jail unless O(jailer=none).
       - V(acrn) needs a host that runs on the ACRN hypervisor.
-      - V(mock) only pretends, for tests without a VMM. Its VM is a file.
+      - V(mock) only simulates a VM, for tests without a VMM. Its VM is a file.
       - A change needs a new VM, see O(disruption).
     type: str
     choices: [qemu, firecracker, acrn, mock]
   autostart:
     description:
-      - Bring the sandbox back after a reboot of the host as it was last declared, with what was plugged and resized meanwhile. That takes systemd and
-        Python on the host and no Ansible, a service C(kata-sandbox-ID.service) does it.
+      - Start the sandbox after a reboot of the host in the state that was set last, including plugged devices and changed sizes. A service
+        C(kata-sandbox-ID.service) does this. It needs systemd and Python on the host, and no Ansible.
       - When the host shuts down, the guest is asked to shut down first.
-      - With O(hypervisor=qemu), a change is made while it runs.
-      - With O(hypervisor=firecracker), a change is made while it runs. With O(hypervisor=acrn), a change is made while it runs.
     type: bool
   template:
     description:
-      - Id of a template on this host that M(kata.hypervisor.kata_template) has made. The VM begins where the template was saved instead of booting, each
-        time it is started, and shares the template's memory until it changes it.
-      - Options that are not given are those of the template, and those that are given must be the template's, or the task fails and says
-        which differ. Only O(vcpus), O(memory_mb) and O(devices) may go beyond it, within the O(max_vcpus) and O(max_memory_mb) that the template
-        was made with. With O(hypervisor=firecracker) only O(devices) may.
-      - A template that is missing, unfinished, or out of date because its kernel, initrd, image or VMM is another one now, is an error. An empty
-        string lets a sandbox boot by itself again.
-      - With O(hypervisor=qemu), a change needs a restart.
-      - With O(hypervisor=firecracker), a change needs a restart. Not with O(hypervisor=acrn).
+      - Id of a template on this host that M(kata.hypervisor.kata_template) has created (QEMU and Firecracker). At each start, the VM begins in the
+        template's saved state instead of booting. It shares the template's memory until it writes to it.
+      - Omitted options have the template's values. Other options must have the template's values too, or the task fails and names those that
+        differ. Only O(vcpus), O(memory_mb) and O(devices) may exceed the template, up to its O(max_vcpus) and O(max_memory_mb). With
+        O(hypervisor=firecracker), only O(devices) may.
+      - The task fails if the template does not exist, is incomplete, or is out of date because its kernel, initrd, image or VMM has changed. With
+        an empty string, the sandbox boots without a template again.
     type: str
   disruption:
     description:
-      - What the task may do to the guest to bring a changed option to it. When a change takes more, the task fails, says which
-        options take what, and has changed nothing. Check mode says the same.
-      - With V(none), only changes that a running guest need not notice, and any change to a sandbox that is off.
-      - With V(restart), the VM may be stopped and started anew, a saved state may be given up, and a paused guest may run for a moment.
-      - With V(recreate), the VM may be replaced by a new one. Options that were never given get their defaults anew.
+      - What the task may do to the guest to apply changed options. If a change needs more, the task fails before it changes anything, and names
+        each option and what it needs. Check mode reports the same.
+      - With V(none), only changes that a running guest does not notice, and any change of a sandbox that is stopped.
+      - With V(restart), the VM may be stopped and started again, a saved state may be discarded, and a paused guest may run for a moment.
+      - With V(recreate), the VM may be replaced by a new one. Options that were never set get their defaults again.
+      - C(docs/capabilities.md) lists for each option and hypervisor whether a change is made live or needs a restart.
     type: str
     choices: [none, restart, recreate]
     default: none
   devices:
     description:
-      - The devices of the sandbox, all of them. One that is listed is there afterwards, one that is no longer listed is unplugged, and
-        one that is listed differently is replaced. When this is not given, the devices stay as they are; an empty list removes them.
-      - A running VM has devices plugged and unplugged where its VMM and its machine can do that for the type. Any other
-        change to a VM that is not off needs a restart.
+      - The complete list of the sandbox's devices. A device that is in the list is attached, one that is not is detached, and one with other
+        options is replaced. If omitted, the devices are not changed. An empty list detaches them all.
+      - A running VM gets and loses devices while it runs if its VMM and its machine type can do that for the type of the device. Otherwise the
+        change needs a restart.
     type: list
     elements: dict
 """
@@ -819,7 +681,7 @@ options:
   devices:
     description:
       - The devices that the VM has when it is saved (O(hypervisor=firecracker)). Every clone has them too, with taps and sockets of its own.
-      - With O(hypervisor=qemu) a template has none. They are plugged into its clones.
+      - With O(hypervisor=qemu) a template has no devices. They are plugged into its clones.
     type: list
     elements: dict
 """ + _inside("devices", _DEVICE, 4)

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kata_asset
-short_description: Install a version of a program or a file beside others, and switch to it
+short_description: Install a version of a program or file beside other versions, and switch to it
 version_added: 1.0.0
 description:
-  - Takes files out of an archive, or one file as it is, and installs them as a version of an asset in a directory of its own. The source must have
-    the digest that the task names.
-  - A link C(current) leads to the version in use and is switched in one step. Sandboxes that run keep the program they run; an older
-    version that is still there is taken up again by naming it.
-  - What is installed is compared with what was installed on every run. A file that was altered, removed, added, or given away shows as a
-    change and is repaired from the source.
-  - A broken, truncated or tampered download never takes the place of what works. A download that broke off is taken up again.
+  - Installs a file, or files of an archive, as one version of an asset, in a directory for this version. The source must have
+    the digest in O(checksum).
+  - The link C(current) points to the version in use and is switched atomically. Running sandboxes keep their program. To go back to an older
+    version that is still installed, name it in O(version).
+  - Every run compares the installed files with their recorded digests, modes and owners. Files that were changed, removed or added are reported as a
+    change and repaired from the source.
+  - A damaged or incomplete download never replaces a working version. An interrupted download is continued by the next run.
 author:
   - The kata.hypervisor authors (@kata-hypervisor)
 extends_documentation_fragment:
@@ -32,97 +32,97 @@ options:
     type: str
     required: true
   version:
-    description: The version to have, needed with O(state=present). With O(state=absent), the only one to remove.
+    description: The version. Required with O(state=present). With O(state=absent), only this version is removed.
     type: str
   root:
-    description: The directory of the assets. Each gets C(NAME/VERSION) below it.
+    description: The directory of all assets. The files are installed in C(NAME/VERSION) below it.
     type: path
     default: /var/lib/kata-hypervisor/assets
   state:
-    description: Whether it shall be there.
+    description: Whether the version must be installed.
     type: str
     choices: [absent, present]
     default: present
   url:
     description:
-      - Where it can be downloaded, over http or https. V({version}) and V({arch}) are filled in.
-      - A login may be part of it; it is never shown. O(url_username) and O(url_password) are better places.
+      - URL of the source, http or https. V({version}) and V({arch}) are replaced.
+      - The URL may have a login, which is never shown. Prefer O(url_username) and O(url_password).
     type: str
   src:
-    description: A file of the controller, brought to the host when it is needed. Takes the place of O(url).
+    description: The source as a file on the controller, copied to the host if needed. Used instead of O(url).
     type: path
   remote_src:
-    description: Whether O(src) is a file of the host.
+    description: Whether O(src) is a file on the host.
     type: bool
     default: false
   checksum:
     description:
-      - The source's digest, C(sha256:DIGEST), C(sha384:DIGEST) or C(sha512:DIGEST). Needed to install from O(url) or O(src), unless O(verify=false).
-      - With O(url), it may be the URL of a list of digests, C(sha256:https://example.com/SHA256SUMS), in which the file that O(url) names is looked
-        up. All usual forms of lists are understood. The list is asked for with the same login and certificates, and only when something is installed.
+      - Digest of the source, C(sha256:DIGEST), C(sha384:DIGEST) or C(sha512:DIGEST). Required with O(url) and O(src), unless O(verify=false).
+      - With O(url), this can be the URL of a list of digests, C(sha256:https://example.com/SHA256SUMS). The list must have the file name in O(url). All
+        common formats of lists are supported. The list is downloaded with the same login and certificates, and only if something is installed.
     type: str
   verify:
-    description: Set this to V(false) to install something of which nobody knows whether it is what it should be. That warns each time.
+    description: Whether the source must have a checksum. V(false) allows to install without one, with a warning in every run.
     type: bool
     default: true
   files:
-    description: What to take from the source. Without any, the source itself is the file, named as the asset.
+    description: The files to install. If empty, the source itself is the file, and it is named as the asset.
     type: list
     elements: dict
     default: []
     suboptions:
       member:
         description:
-          - Path in the archive. V({version}) and V({arch}) are filled in. With a slash at its end, everything below it is taken.
-          - Without one, the source is no archive and is the file.
+          - Path in the archive. V({version}) and V({arch}) are replaced. With a slash at the end, everything below this directory is installed.
+          - If omitted, the source is not an archive but the file itself.
         type: str
       dest:
-        description: Path below the version's directory, the member's own name when not given.
+        description: Path below the version's directory. The default is the member's name.
         type: str
       mode:
-        description: Permissions, as an octal number in quotes. Without, a program may be run by all and a file be read by all.
+        description: Permissions, as an octal number in quotes. By default everybody can run programs and read files.
         type: str
   sums:
     description:
-      - Member of the archive with digests of the others, in any usual form. V({version}) and V({arch}) are filled in.
-      - Every file that is taken must have the digest that the list gives, and a file without one is refused.
+      - Member of the archive with the digests of other members, in any common format. V({version}) and V({arch}) are replaced.
+      - Every installed file must be in this list and have its digest.
     type: str
   decompress:
     description:
-      - Whether the source is one file compressed with gzip, bzip2, xz, lzma, lz4 or zstd, of which the content is wanted. O(checksum) is that of
-        the compressed file. Archives need no such option.
+      - Whether to decompress the source, one file compressed with gzip, bzip2, xz, lzma, lz4 or zstd. O(checksum) is the digest of
+        the compressed file. Archives are always decompressed.
     type: bool
     default: false
   max_size_mb:
     description:
-      - How much may come out of an archive or a compressed file, in MiB. Without, 1 GiB or 250 times the size of the source, whichever is more, and
-        at most 128 GiB. Zeros that GNU tar's option C(-S) left out do not count.
+      - Size limit of the expanded archive or file, in MiB. The default is 1 GiB or 250 times the size of the source, whichever is larger, and
+        at most 128 GiB. Blocks of zeros that C(tar -S) omits are not counted.
     type: int
   content:
     description:
-      - What the first of O(files) must be. Something else, such as a web page that tells of an error, is refused before anything is changed.
+      - The type that the first of O(files) must have. With another type, such as an error page of a web server, the task fails before it changes anything.
       - V(image) is a raw disk image with a partition table or a file system, V(initrd) a cpio archive, compressed or not, V(kernel) a Linux kernel.
     type: str
     choices: [any, image, initrd, kernel]
     default: any
   use:
-    description: Whether to switch to this version.
+    description: Whether to switch C(current) to this version.
     type: bool
     default: true
   keep:
-    description: How many other versions to keep, the ones installed last. All when not given. One that a process runs is always kept.
+    description: How many other versions to keep, those that were installed last. By default all are kept. A version that a process runs is always kept.
     type: int
   arch:
-    description: What V({arch}) stands for, the host's machine when not given.
+    description: The value of V({arch}). The default is the host's machine.
     type: str
   download_seconds:
     description:
-      - How many seconds a download from O(url) may take before the task ends with RV(unfinished). The next run goes on where this one ended.
-      - The controller's side of this module uses it to show progress every 10 seconds, and then lets the download go on. It matters to nobody else.
+      - Seconds after which a download is interrupted and the module returns RV(unfinished). The next run continues it.
+      - For internal use. The module's action plugin sets it to show progress every 10 seconds.
     type: int
     default: 0
   allow_vulnerable:
-    description: Install a version although it is known to be vulnerable.
+    description: Install a version although it has a known vulnerability.
     type: bool
     default: false
 seealso:
@@ -130,7 +130,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Install a cloud image that is checked against the distribution's list
+- name: Install a cloud image with the distribution's list of digests
   kata.hypervisor.kata_asset:
     name: debian-cloud
     version: "20260101-1"
@@ -139,7 +139,7 @@ EXAMPLES = r"""
     decompress: true
     content: image
 
-- name: Install a kernel from a server that asks who is there, and whose certificate is from an authority of our own
+- name: Install a kernel from a server that needs a login and has a certificate of a private authority
   kata.hypervisor.kata_asset:
     name: kernel
     version: "6.12.1"
@@ -149,7 +149,7 @@ EXAMPLES = r"""
     url_password: "{{ vault_files_password }}"
     ca_path: /etc/ssl/our-authority.pem
 
-- name: Have Firecracker and its jailer
+- name: Install Firecracker and its jailer
   kata.hypervisor.kata_asset:
     name: firecracker
     version: v1.16.1
@@ -163,7 +163,7 @@ EXAMPLES = r"""
         dest: jailer
     keep: 2
 
-- name: Go back to the version before, which is still there
+- name: Switch back to the previous version, which is still installed
   kata.hypervisor.kata_asset:
     name: firecracker
     version: v1.16.0
@@ -171,34 +171,34 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was done, or would be done in check mode.
+  description: The steps that were taken, or would be taken without check mode.
   returned: success
   type: list
   elements: str
   sample: [install firecracker v1.16.1, use firecracker v1.16.1 instead of v1.16.0]
 version:
-  description: The version that was asked for.
+  description: The version of the task.
   returned: with O(state=present)
   type: str
   sample: v1.16.1
 current:
-  description: The version in use, empty when there is none.
+  description: The version in use, empty if there is none.
   returned: success
   type: str
   sample: v1.16.1
 versions:
-  description: The versions that are installed, the one installed last first.
+  description: The installed versions, the last installed one first.
   returned: success
   type: list
   elements: str
   sample: [v1.16.1, v1.16.0]
 directory:
-  description: Where the version is.
+  description: Directory of the version.
   returned: with O(state=present)
   type: str
   sample: /var/lib/kata-hypervisor/assets/firecracker/v1.16.1
 current_directory:
-  description: Where the version in use is, whichever that is.
+  description: The link to the directory of the version in use.
   returned: with O(state=present)
   type: str
   sample: /var/lib/kata-hypervisor/assets/firecracker/current
@@ -208,12 +208,12 @@ files:
   type: dict
   sample: {firecracker: {mode: 493, sha256: 0f2d1e5fcd0b5aa1d4ac4a7ee0d4fdd4df1b0ea7f0b4b9db2c15a0ad2b2e9c41}}
 unfinished:
-  description: How far a download is that took longer than O(download_seconds), in bytes. C(total) is 0 where the server does not tell.
-  returned: when a download has not come to its end
+  description: Progress of a download that took longer than O(download_seconds), in bytes. C(total) is 0 if it is unknown.
+  returned: when a download was interrupted
   type: dict
   sample: {received: 125829120, total: 419430400}
 needs_source:
-  description: Whether O(url) or O(src) is needed for this, because it is not installed undamaged. Asked in check mode.
+  description: Whether the task needs O(url) or O(src), because the version is missing or damaged.
   returned: with O(state=present)
   type: bool
   sample: false

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kata_device
-short_description: Give one device to a VM sandbox, or take it away
+short_description: Attach a device to a VM sandbox, or detach it
 version_added: 1.0.0
 description:
-  - Plugs one device into a sandbox that exists, or unplugs it, and leaves its other devices alone. M(kata.hypervisor.kata_sandbox) takes all
-    devices of a sandbox at once.
-  - A sandbox that runs gets and loses the device while it runs. One that is stopped has it from its next start on.
-  - A sandbox that should run and does not is brought back first, as M(kata.hypervisor.kata_sandbox) without a state does.
+  - Attaches one device to an existing sandbox, or detaches it. The sandbox's other devices are not changed. To set all devices at once, use
+    O(kata.hypervisor.kata_sandbox#module:devices).
+  - The device of a running sandbox is plugged or unplugged while it runs. A stopped sandbox has the device from its next start.
+  - A sandbox that should run and does not is started first, like with M(kata.hypervisor.kata_sandbox) without a state.
 author:
   - The kata.hypervisor authors (@kata-hypervisor)
 extends_documentation_fragment:
@@ -25,22 +25,21 @@ extends_documentation_fragment:
 options:
   sandbox:
     description:
-      - The sandbox's name on its host. There must be such a sandbox, unless O(state=absent).
+      - The sandbox's id. The sandbox must exist, unless O(state=absent).
     type: str
     required: true
   state:
     description:
-      - With V(present), the sandbox has the device as it is described here. One that it has under this O(id) and that is described
-        otherwise is replaced.
-      - With V(absent), it has no device of this O(id). Nothing else needs to be said of the device.
+      - V(present) attaches the device. An existing device with the same O(id) but different options is replaced.
+      - V(absent) detaches the device with this O(id). The other options of the device are not needed.
     type: str
     choices: [present, absent]
     default: present
   disruption:
     description:
-      - What the task may do to the guest where the device cannot be plugged or unplugged while it runs. With V(none), such a task fails and
-        has changed nothing.
-      - With V(restart), the VM may be stopped and started anew, and a paused guest may run for a moment.
+      - What the task may do if the device cannot be plugged or unplugged while the VM runs. With V(none), such a task fails before it changes
+        anything.
+      - With V(restart), the VM may be stopped and started again, and a paused guest may run for a moment.
     type: str
     choices: [none, restart]
     default: none
@@ -49,7 +48,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Give a running sandbox a disk
+- name: Attach a disk to a running sandbox
   kata.hypervisor.kata_device:
     sandbox: web-1
     id: data0
@@ -57,7 +56,7 @@ EXAMPLES = r"""
     file: /srv/sandboxes/web-1.img
     serial: web-1-data0
 
-- name: Attach it to a bridge of the host
+- name: Attach a network interface on a bridge of the host
   kata.hypervisor.kata_device:
     sandbox: web-1
     id: eth0
@@ -65,7 +64,7 @@ EXAMPLES = r"""
     kind: tap
     bridge: br0
 
-- name: Take the disk away
+- name: Detach the disk
   kata.hypervisor.kata_device:
     sandbox: web-1
     id: data0
@@ -74,18 +73,18 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was done, or would be done in check mode, step by step.
+  description: The steps that were taken, or would be taken without check mode.
   returned: success
   type: list
   elements: str
   sample: [plug block data0]
 device:
-  description: The device as the sandbox has it now, none when it has no such device. In check mode, as it was before.
+  description: The device after the task, null if the sandbox does not have it. In check mode, the device before the task.
   returned: success
   type: dict
   sample: {id: data0, type: block, file: /srv/sandboxes/web-1.img, format: raw, read_only: false, discard: false, index: 0, plugged: true}
 sandbox:
-  description: The sandbox as it is now, see RV(kata.hypervisor.kata_sandbox#module:sandbox).
+  description: The sandbox after the task, see RV(kata.hypervisor.kata_sandbox#module:sandbox).
   returned: success
   type: dict
   sample: {id: web-1, state: started, vcpus: 1, memory_mb: 256}

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kata_disk_image
-short_description: Convert a disk image, and make it larger
+short_description: Convert and enlarge a disk image
 version_added: 1.0.0
 description:
-  - Makes an image of a format and a size out of another image of the host, with C(qemu-img). The source stays as it is.
-  - The source's format is named and never guessed from what is in the file. An image that needs other files, such as a backing file, is refused.
-  - The image is made anew when the source or an option is another, or when it is no longer what was made.
+  - Creates a disk image with another format or size from an image on the host, with C(qemu-img). The source is not changed.
+  - The source's format is never guessed from the file's content. An image that needs other files, such as a backing file, is refused.
+  - The image is created again if the source, an option or the image itself has changed.
 author:
   - The kata.hypervisor authors (@kata-hypervisor)
 extends_documentation_fragment:
@@ -20,27 +20,27 @@ extends_documentation_fragment:
   - kata.hypervisor.attributes
 options:
   src:
-    description: The image on the host that it is made from. Needed with O(state=present).
+    description: The source, an image on the host. Required with O(state=present).
     type: path
   src_format:
-    description: The format of O(src). Needed with O(state=present).
+    description: The format of O(src). Required with O(state=present).
     type: str
     choices: [qcow2, raw, vdi, vhdx, vmdk, vpc]
   format:
-    description: The format of the image. A raw one must have a partition table or a file system that is known.
+    description: The format of the image. A raw image must have a known partition table or file system.
     type: str
     choices: [qcow2, raw]
     default: raw
   size_mb:
     description:
-      - Size of the disk that the guest sees, in MiB; that of O(src) when not given. An image is never made smaller.
-      - The file system in it stays as large as it is until the guest makes it grow.
+      - Size of the disk that the guest sees, in MiB. The default is the size of O(src). An image is never made smaller.
+      - The file system in the image keeps its size until the guest enlarges it.
     type: int
   dax:
     description:
-      - Put before a raw image what a guest needs to map it instead of reading it, as an NVDIMM
-        (O(kata.hypervisor.kata_sandbox#module:image_driver=nvdimm)). All guests then use the same pages of the host.
-      - Its file system must be made for that; ext4 with blocks of 4 KiB is.
+      - Add a header to a raw image, so that guests can map it as an NVDIMM instead of reading it
+        (O(kata.hypervisor.kata_sandbox#module:image_driver=nvdimm)). All guests then share the same pages of the host.
+      - The image's file system must support this, for example ext4 with blocks of 4 KiB.
     type: bool
     default: false
 seealso:
@@ -49,7 +49,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Have a distribution's cloud image
+- name: Download a cloud image
   kata.hypervisor.kata_asset:
     name: debian-cloud
     version: "20260101-1"
@@ -57,7 +57,7 @@ EXAMPLES = r"""
     checksum: sha256:0f2d1e5fcd0b5aa1d4ac4a7ee0d4fdd4df1b0ea7f0b4b9db2c15a0ad2b2e9c41
   register: cloud
 
-- name: Make a raw image of 4 GiB out of it
+- name: Convert the image to a raw image of 4 GiB
   kata.hypervisor.kata_disk_image:
     src: "{{ cloud.directory }}/debian-cloud"
     src_format: qcow2
@@ -67,22 +67,22 @@ EXAMPLES = r"""
 
 RETURN = r"""
 path:
-  description: Where the image is.
+  description: Path of the image.
   returned: success
   type: str
   sample: /var/lib/kata-hypervisor/assets/images/debian.img
 sha256:
-  description: Its digest. Empty in check mode where it would be made.
+  description: SHA-256 digest of the image. Empty in check mode if it would be created.
   returned: with O(state=present)
   type: str
   sample: 3f0a377ba0a4a460ecb616f6507ce0d8cfa3e704025d4fda3ed0c5ca05468728
 size:
-  description: How large the file is, in bytes.
+  description: Size of the file in bytes.
   returned: with O(state=present)
   type: int
   sample: 4294967296
 actions:
-  description: What was done, or would be done in check mode.
+  description: The steps that were taken, or would be taken without check mode.
   returned: success
   type: list
   elements: str

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kata_engine
-short_description: Run another module of this collection from the copy that the host keeps
+short_description: Internal, runs other modules from a compiled copy cached on the host
 version_added: 1.0.0
 description:
-  - You need not call it. The modules that drive hypervisors come here by themselves, since a task that finds the
-    collection on the host, compiled, is about as fast as C(ansible.builtin.ping).
-  - The copy lies in C(/var/cache/kata-hypervisor/engine), named by the digest of its files. It may be removed at any time, and
-    is when nobody has used it for a week. It is used only where its owner is the user of the task and nobody else may write to it.
-  - Set the variable C(kata_hypervisor_keep_engine) to C(false) for hosts that shall keep nothing; each task then brings the whole module.
+  - Do not call this module. The modules that drive hypervisors use it. With a compiled copy of the collection on the host, a task is about as fast
+    as C(ansible.builtin.ping).
+  - The copy is in C(/var/cache/kata-hypervisor/engine), in a directory named by the digest of its files. It can be removed at any time. A copy that was
+    not used for a week is removed. A copy is only used if it belongs to the user of the task and nobody else may write to it.
+  - Set the variable C(kata_hypervisor_keep_engine) to C(false) for hosts that must not cache anything. Each task then transfers the module.
 author:
   - The kata.hypervisor authors (@kata-hypervisor)
 extends_documentation_fragment:
@@ -22,16 +22,16 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     details:
-      - As the module that is run promises. No copy is made in check mode.
+      - Depends on the module that is run. No copy is created in check mode.
   diff_mode:
     details:
-      - As the module that is run promises.
+      - Depends on the module that is run.
   idempotent:
     details:
-      - As the module that is run promises. That a copy was made is not counted as a change.
+      - Depends on the module that is run. A new copy is not reported as a change.
 options:
   digest:
-    description: What the files of the wanted copy come to.
+    description: The digest of all files of the copy.
     type: str
     required: true
   run:
@@ -43,12 +43,12 @@ options:
     type: dict
     default: {}
   archive:
-    description: A zip archive on the host to make the copy from.
+    description: A zip archive on the host with the files of the copy.
     type: path
 """
 
 EXAMPLES = r"""
-- name: A sandbox, of which the host keeps nothing but its own files
+- name: Start a sandbox without a copy of the collection on the host
   kata.hypervisor.kata_sandbox:
     id: web-1
     state: started
@@ -58,13 +58,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 engine_missing:
-  description: There is no copy to run from. All else is returned by the module that was run.
-  returned: when nothing was run
+  description: Set if there is no copy. All other values are those of the module that was run.
+  returned: when no module was run
   type: bool
   sample: true
 can_install:
-  description: This host could keep a copy.
-  returned: when nothing was run
+  description: Whether a copy can be installed on this host.
+  returned: when no module was run
   type: bool
   sample: true
 """

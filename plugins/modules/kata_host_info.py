@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kata_host_info
-short_description: Tell what a host offers to VM sandboxes
+short_description: Show what a host offers to VM sandboxes
 version_added: 1.0.0
 description:
-  - Tells which accelerator sandboxes of a host run with and why, which hypervisors there are, with their versions and what they can do,
-    and what memory, huge pages and devices the host has.
-  - A C(/dev/kvm) that opens is no proof. This module runs guest code under KVM before it says that KVM works, as a sandbox with
-    O(kata.hypervisor.kata_sandbox#module:accelerator=auto) does.
+  - Returns the accelerator of a host's sandboxes with the reason, the installed hypervisors with their versions and capabilities,
+    and the host's memory, huge pages and devices.
+  - KVM can be present and still not work. So this module runs guest code under KVM before it reports that KVM works, like a sandbox with
+    O(kata.hypervisor.kata_sandbox#module:accelerator=auto).
 author:
   - The kata.hypervisor authors (@kata-hypervisor)
 extends_documentation_fragment:
@@ -23,30 +23,30 @@ extends_documentation_fragment:
 options:
   qemu_paths:
     description:
-      - QEMU binaries to look at. When this is not given, those in the usual places.
+      - QEMU programs to examine. The default is those in the usual places.
     type: list
     elements: path
     default: []
   firecracker_paths:
     description:
-      - Firecracker binaries to look at. When this is not given, those in the usual places. The jailer is looked for beside each, and in those places.
+      - Firecracker programs to examine. The default is those in the usual places. The jailer is searched beside each of them and in the usual places.
     type: list
     elements: path
     default: []
   acrn_dm_paths:
     description:
-      - Device models of ACRN to look at. When this is not given, C(/usr/bin/acrn-dm).
+      - Device models of ACRN to examine. The default is C(/usr/bin/acrn-dm).
     type: list
     elements: path
     default: []
   kernel_path:
     description:
-      - A guest kernel on the host, for the decisive test of KVM. Without one, a test ROM decides.
+      - A guest kernel on the host, to test KVM with. By default a test ROM is used.
     type: path
     aliases: [kernel]
   probe:
     description:
-      - Whether to run guest code to find out if KVM works, which takes up to a few seconds where it only pretends to.
+      - Whether to run guest code to test KVM, which takes a few seconds on hosts where KVM is present but unusable.
     type: bool
     default: true
 seealso:
@@ -55,13 +55,13 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look at the host
+- name: Get the facts of the host
   kata.hypervisor.kata_host_info:
   register: result
 
-- name: Say what sandboxes will run with
+- name: Show the accelerator and the reason
   ansible.builtin.debug:
-    msg: "{{ result.host.accelerator.accelerator }}, since {{ result.host.accelerator.reason }}"
+    msg: "{{ result.host.accelerator.accelerator }}, because {{ result.host.accelerator.reason }}"
 """
 
 RETURN = r"""
@@ -71,15 +71,15 @@ host:
   type: dict
   contains:
     accelerator:
-      description: What sandboxes run with, C(kvm) or C(tcg), the reason, and what was tried (C(device), C(rom) or C(kernel)).
+      description: The accelerator of sandboxes, C(kvm) or C(tcg), the reason, and what was tested (C(device), C(rom) or C(kernel)).
       type: dict
       returned: always
       sample: {accelerator: tcg, evidence: device, reason: /dev/kvm does not exist}
     hypervisors:
       description:
-        - The hypervisors that were found, whether they can be used or why not, and what a sandbox of theirs can do.
-        - Of a Firecracker also what it can do with O(kata.hypervisor.kata_sandbox#module:enable_pci), its known holes, and its jailer. Of ACRN also
-          whether it knows its VMs by C(uuid) or C(name).
+        - The hypervisors that were found, whether they can be used or why not, and the capabilities of their sandboxes.
+        - For Firecracker also the capabilities with O(kata.hypervisor.kata_sandbox#module:enable_pci), the known vulnerabilities, and the jailer. For
+          ACRN also whether it identifies VMs by C(uuid) or C(name).
       type: list
       elements: dict
       returned: always
@@ -110,12 +110,12 @@ host:
       returned: always
       sample: 6.1.0-30-amd64
     cpus:
-      description: CPUs of the host.
+      description: Number of CPUs of the host.
       type: int
       returned: always
       sample: 8
     memory:
-      description: Memory of the host in MiB, in all, and what a new process can have.
+      description: Total memory of the host, and memory available to a new process, in MiB.
       type: dict
       returned: always
       sample: {total_mb: 32000, available_mb: 24000}
@@ -126,22 +126,22 @@ host:
       returned: always
       sample: [{size_kb: 2048, total: 512, free: 512}]
     is_virtual_machine:
-      description: Whether the host is a VM itself, none where it does not tell.
+      description: Whether the host is itself a VM, null if unknown.
       type: bool
       returned: always
       sample: false
     nested_virtualization:
-      description: Whether guests of this host's KVM may run KVM themselves, none where KVM is not loaded.
+      description: Whether guests of this host can use KVM themselves, null if KVM is not loaded.
       type: bool
       returned: always
       sample: true
     devices:
-      description: Devices of the host that some sandbox devices need, whether they exist, and whether this task's user may open them.
+      description: Device nodes that some sandbox devices need, whether they exist, and whether this task's user can open them.
       type: dict
       returned: always
       sample: {vhost_net: {path: /dev/vhost-net, exists: true, accessible: true}}
     free_space:
-      description: Space left for O(state_dir) and O(run_dir), in MiB.
+      description: Free space for O(state_dir) and O(run_dir), in MiB.
       type: dict
       returned: always
       sample: {state_dir_mb: 51200, run_dir_mb: 3200}

@@ -10,9 +10,9 @@ module: kata_initrd
 short_description: Build a sandbox's initrd on the host
 version_added: 1.0.0
 description:
-  - Puts a program that runs first, busybox, and the kernel modules a guest needs into an initrd.
-  - The same inputs give the same bytes, so the file is only written when something that goes into it has changed.
-  - The order in which modules must be loaded is found in the modules themselves, so the kernel's package need not be installed.
+  - Builds an initrd from an init program, busybox, kernel modules and other files.
+  - The same inputs give the same bytes. The file is only written if its content changed.
+  - The load order of modules is read from the modules. The kernel's package need not be installed.
 author:
   - The kata.hypervisor authors (@kata-hypervisor)
 extends_documentation_fragment:
@@ -20,33 +20,33 @@ extends_documentation_fragment:
   - kata.hypervisor.attributes
 options:
   path:
-    description: Where to write the initrd. It is replaced in one step, so a sandbox that starts meanwhile gets the old or the new one.
+    description: Path of the initrd. It is replaced atomically, so a sandbox that starts at this moment gets either the old or the new one.
     type: path
     required: true
   init:
-    description: A file on the host that becomes C(/init), the program the kernel runs first.
+    description: A file on the host that becomes C(/init), the first program that the kernel runs.
     type: path
     required: true
   busybox:
-    description: A statically linked busybox on the host. It goes into C(/bin) with a link for each of its applets.
+    description: A statically linked busybox on the host. It is copied to C(/bin), with a link for each of its applets.
     type: path
   modules_directory:
-    description: The kernel's directory of modules, C(/lib/modules/VERSION), installed or unpacked anywhere.
+    description: The kernel's modules directory, such as C(/lib/modules/VERSION) or a copy of it.
     type: path
   modules:
     description:
-      - Kernel modules the guest cannot do without. What they depend on is added.
-      - A module that is built into the kernel counts as present.
+      - Kernel modules that the guest needs. Their dependencies are added.
+      - Modules that are built into the kernel are accepted.
     type: list
     elements: str
     default: []
   optional_modules:
-    description: Kernel modules that are taken where the kernel has them.
+    description: Kernel modules that are added if the kernel has them.
     type: list
     elements: str
     default: []
   programs:
-    description: Dynamically linked programs to put in, each with its interpreter and its libraries (in C(/lib)).
+    description: Dynamically linked programs to add, each with its interpreter and its libraries (in C(/lib)).
     type: list
     elements: dict
     default: []
@@ -56,19 +56,19 @@ options:
         type: path
         required: true
       dest:
-        description: Its absolute path in the guest.
+        description: Absolute path in the guest.
         type: str
         required: true
       root:
-        description: The directory of the file system whose libraries it takes, such as one that M(kata.hypervisor.kata_package) unpacked.
+        description: Root directory of the program's libraries, such as a directory of M(kata.hypervisor.kata_package).
         type: path
         default: /
   symlinks:
-    description: Symbolic links to put in, targets by absolute path.
+    description: Symbolic links to add, as a dictionary from absolute path to target.
     type: dict
     default: {}
   compression:
-    description: How to compress the initrd. A guest starts sooner without.
+    description: Compression of the initrd. A guest starts faster without it.
     type: str
     choices: [none, gzip]
     default: none
@@ -77,7 +77,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Build an initrd for the kernel of a package that was only unpacked
+- name: Build an initrd for the kernel of an unpacked package
   kata.hypervisor.kata_initrd:
     path: /var/lib/kata-hypervisor/assets/initrds/guest.img
     init: /usr/local/share/guest/init
@@ -88,28 +88,28 @@ EXAMPLES = r"""
 
 RETURN = r"""
 path:
-  description: Where the initrd is.
+  description: Path of the initrd.
   returned: success
   type: str
   sample: /var/lib/kata-hypervisor/assets/initrds/guest.img
 size:
-  description: How large it is, in bytes.
+  description: Size in bytes.
   returned: success
   type: int
   sample: 5128704
 sha256:
-  description: Its digest.
+  description: SHA-256 digest of the initrd.
   returned: success
   type: str
   sample: 3f0a377ba0a4a460ecb616f6507ce0d8cfa3e704025d4fda3ed0c5ca05468728
 modules:
-  description: The modules in it, in the order in which the guest has to load them.
+  description: The modules in the initrd, in load order.
   returned: success
   type: list
   elements: str
   sample: [virtio_ring, virtio, virtio_pci]
 missing_modules:
-  description: The optional modules that this kernel does not have.
+  description: Optional modules that the kernel does not have.
   returned: success
   type: list
   elements: str

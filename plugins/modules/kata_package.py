@@ -10,35 +10,34 @@ module: kata_package
 short_description: Unpack a distribution's package without installing it
 version_added: 1.0.0
 description:
-  - Downloads a package of the host's own distribution, and unpacks it into a directory that belongs to its version.
-    Nothing is installed, so the host's boot, its programs and its package data base stay as they are.
-  - The digests of all files are recorded and compared on every run. A version of which a file is missing, added or altered is
+  - Downloads a package of the host's distribution and unpacks it into a directory for its version.
+    Nothing is installed. The host's boot, its programs and its package database are not changed.
+  - The digests of all files are recorded and compared in every run. If a file is missing, added or changed, the version is
     downloaded again.
-  - On Debian and Ubuntu this needs nothing. Elsewhere it needs C(dnf) with its C(download) plugin, C(rpm2cpio) and C(cpio).
+  - Debian and Ubuntu hosts need no further programs. Other hosts need C(dnf) with its C(download) plugin, and C(rpm2cpio).
 author:
   - The kata.hypervisor authors (@kata-hypervisor)
 extends_documentation_fragment:
   - kata.hypervisor.attributes
 options:
   name:
-    description: The package. It may be one that only depends on others, such as C(linux-image-cloud-amd64); see O(follow).
+    description: The package. For a package that only depends on others, such as C(linux-image-cloud-amd64), see O(follow).
     type: str
     required: true
   root:
     description:
-      - The directory below which each version gets a directory of its own, named C(NAME_VERSION).
-        A link C(NAME) leads to the one in use.
+      - The directory with one directory C(NAME_VERSION) for each version. The link C(NAME) points to the version in use.
     type: path
     required: true
   follow:
     description:
-      - A regular expression. The package's dependencies of which the name matches are unpacked into the same directory.
+      - A regular expression. Dependencies of the package whose name matches are unpacked into the same directory.
     type: str
     default: ""
   state:
     description:
-      - V(present) keeps whichever version is there, and asks the distribution for none when it is undamaged.
-      - V(latest) brings the version that the distribution offers. Older ones stay, since sandboxes may run on them.
+      - V(present) keeps an installed version if it is undamaged, and does not check for a newer one.
+      - V(latest) installs the distribution's current version. Older versions stay, since sandboxes may use them.
       - V(absent) removes all versions.
     type: str
     choices: [absent, latest, present]
@@ -48,14 +47,14 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Have a kernel for guests, and leave the host's own alone
+- name: Unpack a kernel for guests without changing the host's own
   kata.hypervisor.kata_package:
     name: linux-image-cloud-amd64
     follow: "^linux-(image|modules)-[0-9]"
     root: /var/lib/kata-hypervisor/assets/kernels
   register: guest_kernel
 
-- name: Start a sandbox with it
+- name: Start a sandbox with this kernel
   kata.hypervisor.kata_sandbox:
     id: web-1
     state: started
@@ -70,18 +69,18 @@ name:
   type: str
   sample: linux-image-cloud-amd64
 version:
-  description: The version in use. C(unknown) in check mode, when the host's lists of packages do not name the package.
-  returned: when O(state) is not V(absent)
+  description: The version in use. C(unknown) in check mode if the host's package lists do not have the package.
+  returned: unless O(state=absent)
   type: str
   sample: 6.1.192-2
 directory:
-  description: Where it is unpacked.
-  returned: when O(state) is not V(absent)
+  description: Directory with the unpacked files.
+  returned: unless O(state=absent)
   type: str
   sample: /var/lib/kata-hypervisor/assets/kernels/linux-image-cloud-amd64_6.1.192-2
 packages:
-  description: All packages that are unpacked there.
-  returned: when O(state) is not V(absent)
+  description: All packages in this directory.
+  returned: unless O(state=absent)
   type: list
   elements: dict
   sample:
@@ -90,8 +89,8 @@ packages:
     - name: linux-image-6.1.0-56-cloud-amd64
       version: 6.1.192-2
 kernel:
-  description: The kernel among the files. Empty when there is none, and in check mode when it is not there yet.
-  returned: when O(state) is not V(absent)
+  description: The kernel among the files. Empty if there is none, or not yet in check mode.
+  returned: unless O(state=absent)
   type: dict
   sample:
     release: 6.1.0-56-cloud-amd64
@@ -99,7 +98,7 @@ kernel:
     config: /var/lib/kata-hypervisor/assets/kernels/linux-image-cloud-amd64_6.1.192-2/boot/config-6.1.0-56-cloud-amd64
     modules_directory: /var/lib/kata-hypervisor/assets/kernels/linux-image-cloud-amd64_6.1.192-2/lib/modules/6.1.0-56-cloud-amd64
 actions:
-  description: What was done, or would be done in check mode.
+  description: The steps that were taken, or would be taken without check mode.
   returned: success
   type: list
   elements: str

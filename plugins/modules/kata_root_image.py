@@ -10,13 +10,13 @@ module: kata_root_image
 short_description: Build a sandbox's root image from a distribution's packages
 version_added: 1.0.0
 description:
-  - Puts packages of Debian or Ubuntu, users with their keys, and files into an ext4 image. Nothing is mounted for it.
-  - The same packages, users and files give the same bytes, on any host. The image is made anew when one of the options is another, or when the
-    file is no longer what was made. New versions of the packages are no reason; see O(serial).
-  - A VM sees the image read-only. C(/tmp) is in the guest's memory, and so are the SSH host keys, which each guest makes for itself. With the role
-    P(kata.hypervisor.kata_image#role)'s first stage and C(kata.overlay) among the kernel parameters, all of it can be written to, in memory.
-  - "A system with systemd tells C(kata-guest: ready) on its console, with its CPUs and memory, when it has started."
-  - The host needs C(mmdebstrap), C(e2fsprogs), and root.
+  - Builds an ext4 image from packages of Debian or Ubuntu, users with their SSH keys, and files. Nothing is mounted.
+  - The same packages, users and files give the same bytes on any host. The image is built again if an option or the file itself has changed. New
+    versions of the packages do not change it; see O(serial).
+  - Guests see the image read-only. C(/tmp) and the SSH host keys are in the guest's memory, and each guest creates its own keys. With the first stage
+    of the role P(kata.hypervisor.kata_image#role) and the kernel parameter C(kata.overlay), the guest can write everywhere, in memory.
+  - "A system with systemd prints C(kata-guest: ready) on its console when it has started, with its CPUs and memory."
+  - The host needs C(mmdebstrap) and C(e2fsprogs). The task must run as root.
 author:
   - The kata.hypervisor authors (@kata-hypervisor)
 extends_documentation_fragment:
@@ -25,35 +25,35 @@ extends_documentation_fragment:
   - kata.hypervisor.attributes
 options:
   suite:
-    description: The distribution's release, such as V(bookworm). Needed with O(state=present).
+    description: The distribution's release, such as V(bookworm). Required with O(state=present).
     type: str
   sources:
-    description: Files of the host with apt's sources (C(.list) or C(.sources)). Without any, the host's own are taken.
+    description: Files on the host with apt sources (C(.list) or C(.sources)). If empty, the host's own sources are used.
     type: list
     elements: path
     default: []
   packages:
-    description: What goes in beside the smallest Debian that has apt. A system that starts needs an init such as V(systemd-sysv).
+    description: Packages to install in addition to a minimal Debian with apt. To boot, the image needs an init such as V(systemd-sysv).
     type: list
     elements: str
     default: []
   users:
-    description: Users that are made, each with a home directory. Nobody has a password.
+    description: Users to create, each with a home directory and without a password.
     type: list
     elements: dict
     default: []
     suboptions:
       name:
-        description: The user's name. V(root) is there already, and gets the keys.
+        description: The user's name. V(root) exists already and only gets the keys.
         type: str
         required: true
       ssh_keys:
-        description: Public keys that may log in as this user.
+        description: Public SSH keys of the user.
         type: list
         elements: str
         default: []
       groups:
-        description: Further groups that the user is in. They must be there.
+        description: Further groups of the user. They must exist.
         type: list
         elements: str
         default: []
@@ -62,14 +62,14 @@ options:
         type: str
         default: /bin/bash
   hostname:
-    description: The guest's name.
+    description: The guest's host name.
     type: str
     default: sandbox
   size_mb:
-    description: Size of the image in MiB. Without one, as large as what goes in needs.
+    description: Size of the image in MiB. The default is the size that its content needs.
     type: int
   serial:
-    description: Any text. Another one makes the image anew, with the packages as they are on that day.
+    description: Any text. If it changes, the image is built again with the current versions of the packages.
     type: str
     default: ""
 seealso:
@@ -78,7 +78,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Have a root image with an SSH server
+- name: Build a root image with an SSH server
   kata.hypervisor.kata_root_image:
     path: /var/lib/kata-hypervisor/assets/images/web.ext4
     suite: bookworm
@@ -88,7 +88,7 @@ EXAMPLES = r"""
         ssh_keys: ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKexample operator@example.com"]
     serial: "2026-11"
 
-- name: Start a sandbox with it
+- name: Start a sandbox with this image
   kata.hypervisor.kata_sandbox:
     id: web-1
     state: started
@@ -99,28 +99,28 @@ EXAMPLES = r"""
 
 RETURN = r"""
 path:
-  description: Where the image is.
+  description: Path of the image.
   returned: success
   type: str
   sample: /var/lib/kata-hypervisor/assets/images/web.ext4
 sha256:
-  description: Its digest. Empty in check mode where it would be made.
+  description: SHA-256 digest of the image. Empty in check mode if it would be built.
   returned: with O(state=present)
   type: str
   sample: 3f0a377ba0a4a460ecb616f6507ce0d8cfa3e704025d4fda3ed0c5ca05468728
 size:
-  description: How large it is, in bytes.
+  description: Size in bytes.
   returned: with O(state=present)
   type: int
   sample: 335544320
 packages:
-  description: The packages in it, with their versions.
+  description: The packages in the image, with their versions.
   returned: with O(state=present)
   type: list
   elements: str
   sample: [adduser=3.134, apt=2.6.1]
 actions:
-  description: What was done, or would be done in check mode.
+  description: The steps that were taken, or would be taken without check mode.
   returned: success
   type: list
   elements: str

@@ -10,14 +10,13 @@ module: kata_sandbox
 short_description: Run a VM sandbox on a host
 version_added: 1.0.0
 description:
-  - Makes, starts, pauses, resumes, resizes, saves, restores, stops and removes one VM sandbox, by driving the hypervisor itself. Nothing needs to
-    be installed on the host but the VMM.
-  - Only what the task says is brought about. An option that is not given keeps the value that the sandbox has; defaults are applied
-    once, when it is made.
-  - What the task says is compared with what the VMM reports, not only with what was recorded, and C(changed) is reported after the state was
-    read back. A task that was killed is made good by the next one.
+  - Creates, starts, pauses, resumes, resizes, saves, restores, stops and removes one VM sandbox by driving the hypervisor directly. The host needs
+    nothing but the VMM and Python.
+  - Only the options given in the task are changed. Omitted options keep their current value. Defaults apply only when the sandbox is created.
+  - The task's options are compared with what the VMM reports, not only with the record. C(changed) is set after the new state was read back.
+    If a task is killed, the next one repairs what it left behind.
 notes:
-  - Use M(kata.hypervisor.kata_sandboxes) for many sandboxes of a host. It needs one task where a loop needs one for each.
+  - Use M(kata.hypervisor.kata_sandboxes) for many sandboxes of a host. It is faster than a loop over this module.
 author:
   - The kata.hypervisor authors (@kata-hypervisor)
 extends_documentation_fragment:
@@ -33,7 +32,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Start a sandbox, and wait until its guest asks for a login
+- name: Start a sandbox and wait for the guest's login prompt
   kata.hypervisor.kata_sandbox:
     id: web-1
     kernel_path: /var/lib/kata-hypervisor/assets/vmlinuz
@@ -44,31 +43,31 @@ EXAMPLES = r"""
     memory_mb: 256
     wait_for: "console: login:"
 
-- name: Freeze it
+- name: Pause the sandbox
   kata.hypervisor.kata_sandbox:
     id: web-1
     state: paused
 
-- name: Let it go on, with more vCPUs and more memory
+- name: Resume the sandbox with more vCPUs and more memory
   kata.hypervisor.kata_sandbox:
     id: web-1
     state: started
     vcpus: 3
     memory_mb: 512
 
-- name: Give it another kernel, which takes a restart
+- name: Change the kernel, which needs a restart
   kata.hypervisor.kata_sandbox:
     id: web-1
     kernel_path: /var/lib/kata-hypervisor/assets/vmlinuz-new
     disruption: restart
 
-- name: Put it aside, and take it up again after the host's reboot
+- name: Save the sandbox to disk, then restore it
   kata.hypervisor.kata_sandbox:
     id: web-1
     state: "{{ item }}"
   loop: [saved, started]
 
-- name: Remove it
+- name: Remove the sandbox
   kata.hypervisor.kata_sandbox:
     id: web-1
     state: absent
@@ -76,104 +75,104 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was done, or would be done in check mode, step by step.
+  description: The steps that were taken, or would be taken without check mode.
   returned: success
   type: list
   elements: str
   sample: [create, start, resize_vcpus 1 -> 4]
 resized:
   description:
-    - How each size was changed while the VM ran. vCPUs by C(hotplug), C(unplug), or in the guest through its agent (C(guest-offline),
-      C(guest-online)), where the VMM cannot take a vCPU away. Memory by C(virtio-mem), C(pc-dimm) or C(balloon).
+    - How each size was changed while the VM ran. For vCPUs this is C(hotplug) or C(unplug). If the VMM cannot unplug a vCPU, it is C(guest-offline) or
+      C(guest-online), by the guest's agent. For memory it is C(virtio-mem), C(pc-dimm) or C(balloon).
   returned: when a size was changed while the VM ran
   type: dict
   sample: {vcpus: guest-offline}
 sandbox:
-  description: The sandbox as it is now. In check mode, its state, hypervisor, vCPUs and memory as they would be.
+  description: The sandbox after the task. In check mode, its state, hypervisor, vCPUs and memory are the predicted ones.
   returned: success
   type: dict
   contains:
     id:
-      description: Its id.
+      description: The sandbox's id.
       type: str
       returned: always
       sample: web-1
     state:
       description:
-        - What it is. Beside V(absent), V(started), V(paused), V(stopped) and V(saved) this can be V(crashed), when there is no VM and should be one,
-          V(failed), when the VM is there and its guest is lost, V(unresponsive), when the VMM runs and does not answer, and V(incomplete), when a task was
-          killed while it made or removed it.
-        - A guest that shut itself down or rebooted leaves its sandbox V(stopped).
+        - The current state, V(absent), V(started), V(paused), V(stopped), V(saved), or one of the following.
+        - V(crashed) means that the VM should exist and does not. V(failed) means that the VM exists and its guest does not run any more.
+        - V(unresponsive) means that the VMM runs and does not answer. V(incomplete) means that a task was killed while it created or removed the sandbox.
+        - A sandbox whose guest shut down or rebooted is V(stopped).
       type: str
       returned: always
       sample: started
     desired:
-      description: The state that a task asked for last.
+      description: The state that was last set by a task.
       type: str
-      returned: when it is recorded
+      returned: when the sandbox has a record
       sample: started
     hypervisor:
-      description: What runs it.
+      description: The hypervisor.
       type: str
-      returned: when it exists
+      returned: when the sandbox exists
       sample: qemu
     pid:
-      description: Process id of the VMM, none when there is no VM.
+      description: Process id of the VMM, null without a VM.
       type: int
-      returned: when it exists
+      returned: when the sandbox exists
       sample: 4711
     vcpus:
-      description: vCPUs that the VM has, 0 when there is no VM.
+      description: Number of vCPUs of the VM, 0 without a VM.
       type: int
-      returned: when it exists
+      returned: when the sandbox exists
       sample: 2
     vcpus_online:
-      description: vCPUs that the guest uses, none where nobody can tell.
+      description: Number of vCPUs that the guest uses, null if unknown.
       type: int
-      returned: when it exists
+      returned: when the sandbox exists
       sample: 2
     memory_mb:
-      description: Memory that the VM has, in MiB, 0 when there is no VM.
+      description: Memory of the VM in MiB, 0 without a VM.
       type: int
-      returned: when it exists
+      returned: when the sandbox exists
       sample: 256
     devices:
-      description: The devices that tasks have listed, and for each whether it is plugged.
+      description: The recorded devices. C(plugged) shows whether the VM has the device now.
       type: list
       elements: dict
-      returned: when it is recorded
+      returned: when the sandbox has a record
       sample: [{id: data0, type: block, file: /srv/data0.img, format: raw, plugged: true}]
     options:
-      description: The options in force, those that were given and those that were filled in when it was made.
+      description: The current options, including the defaults from when the sandbox was created.
       type: dict
-      returned: when it is recorded
+      returned: when the sandbox has a record
       sample: {kernel_path: /boot/vmlinuz, memory_mb: 256, vcpus: 2}
     capabilities:
-      description: What can be done with it.
+      description: What this VM can do. See C(docs/capabilities.md).
       type: dict
-      returned: when it exists
+      returned: when the sandbox exists
       sample: {pause: true, save: true, vcpu_hotplug: true, vcpu_unplug: false}
     accelerator:
-      description: What the guest's vCPUs run on.
+      description: How the guest's code is run, C(kvm) or C(tcg).
       type: str
-      returned: with O(hypervisor=qemu), once it was started
+      returned: with O(hypervisor=qemu), after the first start
       sample: tcg
     vmm_uid:
       description: The uid that QEMU runs as. 0 is root.
       type: int
-      returned: with O(hypervisor=qemu), while it runs
+      returned: with O(hypervisor=qemu), while the VM runs
       sample: 1879048199
     exit_reason:
       description:
-        - QEMU's word for why the VM ended, such as V(guest-shutdown), V(guest-reset) (the guest rebooted) or V(guest-panic). A sandbox that its guest ended
-          is V(stopped).
+        - QEMU's reason for the end of the VM, such as V(guest-shutdown), V(guest-reset) (the guest rebooted) or V(guest-panic). A sandbox whose guest
+          shut down or rebooted is V(stopped).
       type: str
       returned: with O(hypervisor=qemu), when the VM ended without a task
       sample: guest-shutdown
     accelerator_reason:
-      description: Why that one.
+      description: The reason for this accelerator.
       type: str
-      returned: with O(hypervisor=qemu), once it was started
+      returned: with O(hypervisor=qemu), after the first start
       sample: /dev/kvm does not exist
     uuid:
       description: The VM's UUID.
@@ -186,119 +185,119 @@ sandbox:
       returned: with O(hypervisor=qemu) and O(hypervisor=firecracker)
       sample: 7.2.22
     jail:
-      description: What the VMM sees as the root directory.
+      description: The directory on the host that is the VMM's root directory.
       type: str
-      returned: with O(hypervisor=firecracker), while it runs in a jail
+      returned: with O(hypervisor=firecracker), while the VM runs in a jail
       sample: /var/lib/kata-hypervisor/jails/firecracker/web-1/root
     metrics_log:
-      description: The file that the VMM writes its metrics to.
+      description: The file with the VMM's metrics.
       type: str
-      returned: with O(hypervisor=firecracker) and O(vmm_metrics), while it runs
+      returned: with O(hypervisor=firecracker) and O(vmm_metrics), while the VM runs
       sample: /run/kata-hypervisor/web-1/metrics.log
     vsock_socket:
-      description: Unix socket of the host's end of the guest's vsock; a program of the host connects to it and names a port.
+      description: Unix socket for the guest's vsock. A program on the host connects to it and sends the port number.
       type: str
-      returned: with O(hypervisor=firecracker), while it runs and has a vsock
+      returned: with O(hypervisor=firecracker), while the VM runs and has a vsock
       sample: /run/kata-hypervisor/web-1/vsock.sock
     balloon:
-      description: What the balloon shall hold and what it does hold, in MiB, and what the guest tells of its memory.
+      description: Target size and current size of the balloon in MiB, and the guest's memory statistics.
       type: dict
-      returned: with O(hypervisor=firecracker), while it runs and has a balloon
+      returned: with O(hypervisor=firecracker), while the VM runs and has a balloon
       sample: {target_mb: 64, actual_mb: 64, statistics: {free_memory: 104857600}}
     thread_ids:
       description: Thread ids of the vCPUs on the host, by vCPU.
       type: dict
-      returned: when it exists
+      returned: when the sandbox exists
       sample: {"0": 4715}
     console:
       description: Unix socket of the guest's console.
       type: str
-      returned: when it exists
+      returned: when the sandbox exists
       sample: /run/kata-hypervisor/web-1/console.sock
     console_log:
-      description: What the guest has printed since its VM was started. Where the role P(kata.hypervisor.kata_host#role) limits it, the newer part.
+      description: File with the guest's console output since the start. If the role P(kata.hypervisor.kata_host#role) limits it, the newer part.
       type: str
-      returned: when it exists
+      returned: when the sandbox exists
       sample: /run/kata-hypervisor/web-1/console.log
     vmm_log:
-      description: The VMM's own log.
+      description: File with the VMM's log.
       type: str
-      returned: when it exists
+      returned: when the sandbox exists
       sample: /run/kata-hypervisor/web-1/vmm.log
     vmm_status:
-      description: The VMM's own word for its state.
+      description: The state as the VMM reports it.
       type: str
-      returned: when it exists
+      returned: when the sandbox exists
       sample: running
     reason:
-      description: Why it is what it is, where there is something to say.
+      description: The reason for the state, empty if there is nothing to report.
       type: str
-      returned: when it exists
+      returned: when the sandbox exists
       sample: ""
     leftovers:
-      description: What a VM that is gone left on the host.
+      description: What an ended VM left on the host.
       type: list
       elements: str
-      returned: when it exists
+      returned: when the sandbox exists
       sample: []
     saved_state:
-      description: Directory of the saved state, empty when there is none.
+      description: Directory of the saved state, empty if there is none.
       type: str
-      returned: when it is recorded
+      returned: when the sandbox has a record
       sample: ""
     run_dir:
-      description: Directory of its sockets and logs.
+      description: Directory of the sandbox's sockets and logs.
       type: str
       returned: always
       sample: /run/kata-hypervisor/web-1
     state_dir:
-      description: Directory of its record.
+      description: Directory of the sandbox's record.
       type: str
       returned: always
       sample: /var/lib/kata-hypervisor/sandboxes/web-1
     created_at:
-      description: When it was made, UTC.
+      description: When the sandbox was created, UTC.
       type: str
-      returned: when it is recorded
+      returned: when the sandbox has a record
       sample: "2026-11-24T02:00:00Z"
     changed_at:
-      description: When its record was written last, UTC.
+      description: When the record was last written, UTC.
       type: str
-      returned: when it is recorded
+      returned: when the sandbox has a record
       sample: "2026-11-24T02:10:00Z"
     collection_version:
-      description: Version of the collection that wrote its record.
+      description: Version of the collection that last wrote the record.
       type: str
-      returned: when it is recorded
+      returned: when the sandbox has a record
       sample: 1.0.0
 kind:
-  description: What kind of error it was.
+  description: The type of the error.
   returned: failure
   type: str
   sample: DisruptionError
 option:
   description: The option at fault.
-  returned: failure, where there is one
+  returned: failure, if known
   type: str
   sample: kernel_path
 wanted:
-  description: What was asked for.
-  returned: failure, where it helps
+  description: The value that caused the error.
+  returned: failure, if known
   type: raw
   sample: /boot/vmlinuz
 answer:
-  description: The VMM's or the kernel's own words.
-  returned: failure, where there are any
+  description: The message of the VMM or of the host's kernel.
+  returned: failure, if there is one
   type: str
   sample: "[Errno 28] No space left on device"
 log:
-  description: The log to look into.
-  returned: failure, where there is one
+  description: A log file with details.
+  returned: failure, if known
   type: str
   sample: /run/kata-hypervisor/web-1/vmm.log
 fix:
-  description: What can be done about it.
-  returned: failure, where it is known
+  description: How to fix the error.
+  returned: failure, if known
   type: str
   sample: Set disruption=restart to allow it.
 """

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kata_sandbox_info
-short_description: Tell what sandboxes there are on a host
+short_description: List the VM sandboxes of a host
 version_added: 1.0.0
 description:
-  - Lists the sandboxes of a host, with what is recorded of them and with what their VMMs report now.
-  - Sandboxes that are stopped, saved, crashed or half-made are listed too, and so are VMs in O(run_dir) that have no record.
-  - Waits for no lock. A sandbox that another task works on is V(changing), where what is seen in between would look like a fault.
+  - Lists the sandboxes of a host, with their records and with what their VMMs report now.
+  - Stopped, saved, crashed and incomplete sandboxes are listed too, and VMs in O(run_dir) that have no record.
+  - Does not wait for locks. A sandbox that another task is changing is V(changing) if it would otherwise look broken.
 author:
   - The kata.hypervisor authors (@kata-hypervisor)
 extends_documentation_fragment:
@@ -22,14 +22,14 @@ extends_documentation_fragment:
 options:
   ids:
     description:
-      - Shell patterns of ids, such as V(web-*). A sandbox is listed when any of them matches.
+      - Shell patterns of ids, such as V(web-*). A sandbox is listed if one of them matches.
     type: list
     elements: str
     default: ["*"]
     aliases: [id, name]
   states:
     description:
-      - List only sandboxes in these states. With an empty list, all.
+      - List only sandboxes in these states. An empty list means all.
     type: list
     elements: str
     choices: [started, paused, stopped, saved, crashed, failed, unresponsive, changing, incomplete, unreadable]
@@ -37,7 +37,7 @@ options:
     aliases: [state]
   hypervisors:
     description:
-      - List only sandboxes of these hypervisors. With an empty list, all.
+      - List only sandboxes of these hypervisors. An empty list means all.
     type: list
     elements: str
     choices: [qemu, firecracker, acrn, mock]
@@ -49,15 +49,15 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look at all sandboxes of the host
+- name: List all sandboxes of the host
   kata.hypervisor.kata_sandbox_info:
   register: result
 
-- name: Show them as a table
+- name: Show their ids, states and sizes
   ansible.builtin.debug:
     msg: "{{ result.sandboxes | map('dict2items') | map('selectattr', 'key', 'in', ['id', 'state', 'vcpus', 'memory_mb']) }}"
 
-- name: Look for web sandboxes that should run and do not
+- name: List the web sandboxes that should run and do not
   kata.hypervisor.kata_sandbox_info:
     ids: ["web-*"]
     states: [crashed, failed, unresponsive]
@@ -71,27 +71,29 @@ sandboxes:
   elements: dict
   contains:
     id:
-      description: Its id.
+      description: The sandbox's id.
       type: str
       returned: always
       sample: web-1
     state:
       description:
-        - V(started), V(paused), V(stopped) or V(saved); V(crashed), when there is no VM and should be one; V(failed), when the VM is there and its guest
-          is lost; V(unresponsive), when the VMM runs and does not answer; V(changing), when a task works on it; V(incomplete), when a task was killed while
-          it made or removed it, or when there is no record; V(unreadable), when its record cannot be used.
+        - The current state, V(started), V(paused), V(stopped), V(saved), or one of the following.
+        - V(crashed) means that the VM should exist and does not. V(failed) means that the VM exists and its guest does not run any more.
+        - V(unresponsive) means that the VMM runs and does not answer. V(changing) means that a task is changing the sandbox.
+        - V(incomplete) means that a task was killed while it created or removed the sandbox, or that the VM has no record.
+        - V(unreadable) means that the record cannot be used.
       type: str
       returned: always
       sample: crashed
     error:
-      description: What is wrong with its record.
+      description: The error in the record.
       type: dict
       returned: when O(states) is V(unreadable)
       sample: {msg: "sandbox web-1: its record is not complete JSON."}
     hypervisor:
-      description: What runs it. All further facts are those of RV(kata.hypervisor.kata_sandbox#module:sandbox).
+      description: The hypervisor. All further facts are those of RV(kata.hypervisor.kata_sandbox#module:sandbox).
       type: str
-      returned: when its record can be used
+      returned: when the record can be used
       sample: qemu
 """
 

@@ -10,10 +10,9 @@ module: kata_sandboxes
 short_description: Run many VM sandboxes of a host in one task
 version_added: 1.0.0
 description:
-  - Does for a list of sandboxes what M(kata.hypervisor.kata_sandbox) does for one, several at a time, in one task.
-  - A sandbox that fails does not keep the others from being brought to what is asked for. Each has its own result; the task fails when
-    any of them did.
-  - An item that cannot be right, whatever the host is like, fails the task before anything is changed.
+  - Creates, changes and removes a list of sandboxes in one task, several at a time. Each item has the options of M(kata.hypervisor.kata_sandbox).
+  - If one sandbox fails, the others are still changed. Each has its own result. The task fails if any sandbox failed.
+  - Items with invalid options fail the task before anything is changed.
 author:
   - The kata.hypervisor authors (@kata-hypervisor)
 extends_documentation_fragment:
@@ -24,7 +23,7 @@ extends_documentation_fragment:
 options:
   parallel:
     description:
-      - How many sandboxes are worked on at a time.
+      - How many sandboxes are changed at the same time.
     type: int
     default: 8
 seealso:
@@ -33,7 +32,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Start three sandboxes of the same kind
+- name: Start three sandboxes with common options
   kata.hypervisor.kata_sandboxes:
     sandboxes: "{{ [{'id': 'web-0'}, {'id': 'web-1'}, {'id': 'db', 'memory_mb': 1024}] | map('combine', common) }}"
   vars:
@@ -41,7 +40,7 @@ EXAMPLES = r"""
       kernel_path: /var/lib/kata-hypervisor/assets/vmlinuz
       initrd_path: /var/lib/kata-hypervisor/assets/initrd.img
 
-- name: Pause one and remove another
+- name: Pause one sandbox and remove another one
   kata.hypervisor.kata_sandboxes:
     sandboxes:
       - id: web-0
@@ -52,45 +51,45 @@ EXAMPLES = r"""
 
 RETURN = r"""
 sandboxes:
-  description: One result for each item, in their order.
-  returned: when the items could be read
+  description: One result for each item, in the same order.
+  returned: when all items have valid options
   type: list
   elements: dict
   contains:
     id:
-      description: The sandbox.
+      description: The sandbox's id.
       type: str
       returned: always
       sample: web-0
     changed:
-      description: Whether it was changed.
+      description: Whether the sandbox was changed.
       type: bool
       returned: always
       sample: true
     actions:
-      description: What was done, or would be done in check mode.
+      description: The steps that were taken, or would be taken without check mode.
       type: list
       elements: str
-      returned: when it succeeded
+      returned: when the sandbox did not fail
       sample: [pause]
     sandbox:
-      description: The sandbox as it is now, see M(kata.hypervisor.kata_sandbox).
+      description: The sandbox after the task, see RV(kata.hypervisor.kata_sandbox#module:sandbox).
       type: dict
-      returned: when it succeeded
+      returned: when the sandbox did not fail
       sample: {id: web-0, state: paused, vcpus: 1}
     failed:
-      description: That it failed.
+      description: Set if the sandbox failed.
       type: bool
-      returned: when it failed
+      returned: when the sandbox failed
       sample: true
     msg:
-      description: What went wrong.
+      description: The error message.
       type: str
-      returned: when it failed
+      returned: when the sandbox failed
       sample: "sandbox web-0: the VMM ended while it was starting."
 failed_ids:
-  description: The sandboxes that failed.
-  returned: when the items could be read
+  description: Ids of the sandboxes that failed.
+  returned: when all items have valid options
   type: list
   elements: str
   sample: []

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kata_template
-short_description: Make a template that VM sandboxes begin from
+short_description: Create a template that VM sandboxes start from
 version_added: 1.0.0
 description:
-  - Boots a VM, waits until its guest is ready, freezes it, and keeps its memory and its devices' state. Sandboxes that name it with
-    O(kata.hypervisor.kata_sandbox#module:template) begin there instead of booting, and share its memory until they change it.
-  - A template that is there and was made from the same is left as it is. It is made anew when the task wants it otherwise, and when it is out of
-    date, since its kernel, its initrd, its image or the VMM is another one now, or a task was killed while it made it.
-  - Sandboxes that run keep the memory they have begun from, also when it is made anew or removed.
-  - When it cannot be made, nothing of it is left.
+  - Boots a VM, waits until its guest is ready, pauses it, and saves its memory and the state of its devices. Sandboxes with
+    O(kata.hypervisor.kata_sandbox#module:template) start there instead of booting. They share the template's memory until they write to it.
+  - An existing template is created again if the task has other options, or if its kernel, initrd, image or VMM has changed. So is a template whose creation
+    was killed. Otherwise it is not changed.
+  - Running clones keep the memory that they started with, even if the template is created again or removed.
+  - If a template cannot be created, nothing is left on the host.
 notes:
-  - All clones begin with the same randomness, machine id, host name and clock. See C(docs/templates.md) for what a clone is given of its own, and for what
-    does not belong into a template.
+  - All clones start with the same machine id, host name and clock, and perhaps with the same random numbers. C(docs/templates.md) explains what each
+    clone gets of its own, and what must not be in a template.
 author:
   - The kata.hypervisor authors (@kata-hypervisor)
 extends_documentation_fragment:
@@ -32,31 +32,32 @@ extends_documentation_fragment:
 options:
   id:
     description:
-      - The template's name on its host, 1 to 64 of the characters C(A-Z a-z 0-9 . _ -), not beginning with a dot or a dash. Sandboxes have names of their own.
+      - The template's name on its host, 1 to 64 of the characters C(A-Z a-z 0-9 . _ -). The first one must not be a dot or a dash. A sandbox and a
+        template can have the same name.
     type: str
     required: true
     aliases: [name]
   state:
     description:
-      - With V(present), there is a template of this name that can be used, as it is described here. O(wait_for) is required to make one.
-      - With V(absent), there is none. This is refused while clones of it run, unless O(force) is set.
+      - V(present) creates the template, or updates it. O(wait_for) is required to create one.
+      - V(absent) removes the template. The task fails while clones of it run, unless O(force) is set.
     type: str
     choices: [present, absent]
     default: present
   force:
     description:
-      - Remove the template though clones of it run. They run on, and cannot be started again until there is such a template again.
+      - Remove the template although clones of it run. The clones keep running, and cannot start again without the template.
     type: bool
     default: false
   memory_dir:
     description:
-      - A directory on the host below which the template's memory is kept, in a directory of its own that only its owner can enter.
-      - On a tmpfs, such as V(/dev/shm), the memory is in RAM, and gone after a reboot of the host. When this is not given, it is a file in O(state_dir) that
-        the host caches, and that outlives a reboot.
+      - A directory on the host for the template's memory file. It is kept in a subdirectory that only its owner can enter.
+      - On a tmpfs, such as V(/dev/shm), the memory stays in RAM and is lost at a reboot of the host. The default is a file in O(state_dir), which
+        the host caches and which survives a reboot.
     type: path
   hypervisor:
     description:
-      - What runs the VM, and the clones. V(qemu) for a new template when this is not given.
+      - The hypervisor of the template and of its clones. The default of a new template is V(qemu).
     type: str
     choices: [qemu, firecracker, acrn, mock]
 seealso:
@@ -65,7 +66,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Make a template
+- name: Create a template
   kata.hypervisor.kata_template:
     id: base
     kernel_path: /var/lib/kata-hypervisor/assets/vmlinuz
@@ -76,7 +77,7 @@ EXAMPLES = r"""
     max_memory_mb: 2048
     wait_for: "console: kata-guest: ready"
 
-- name: Begin three sandboxes from it, one of them larger
+- name: Start three sandboxes from the template, one of them larger
   kata.hypervisor.kata_sandboxes:
     sandboxes:
       - id: web-0
@@ -88,7 +89,7 @@ EXAMPLES = r"""
         vcpus: 2
         memory_mb: 512
 
-- name: Remove it, though they run
+- name: Remove the template although clones of it run
   kata.hypervisor.kata_template:
     id: base
     state: absent
@@ -97,73 +98,73 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was done, or would be done in check mode, step by step.
+  description: The steps that were taken, or would be taken without check mode.
   returned: success
   type: list
   elements: str
   sample: [create, start, pause, save, stop the VMM]
 template:
-  description: The template as it is now. In check mode, its state as it would be.
+  description: The template after the task. In check mode, its state is the predicted one.
   returned: success
   type: dict
   contains:
     id:
-      description: Its id.
+      description: The template's id.
       type: str
       returned: always
       sample: base
     state:
-      description: V(ready), V(stale) when it must be made anew, V(incomplete) when it was not finished, or V(absent).
+      description: V(ready), V(stale) if it must be created again, V(incomplete) if it was not finished, or V(absent).
       type: str
       returned: always
       sample: ready
     stale:
-      description: Why it must be made anew.
+      description: The reasons why it must be created again.
       type: list
       elements: str
       returned: always
       sample: [kernel_path /boot/vmlinuz is another file than it was made with]
     hypervisor:
-      description: What it is for.
+      description: The template's hypervisor.
       type: str
-      returned: when it exists
+      returned: when the template exists
       sample: qemu
     options:
-      description: The options it was made with, those that were given and those that were filled in.
+      description: The options that it was created with, including defaults.
       type: dict
-      returned: when it exists
+      returned: when the template exists
       sample: {kernel_path: /boot/vmlinuz, memory_mb: 256, vcpus: 1}
     memory_path:
-      description: The file of its memory.
+      description: The file with the template's memory.
       type: str
-      returned: when it exists
+      returned: when the template exists
       sample: /var/lib/kata-hypervisor/templates/base/ram/memory
     files:
-      description: What it was made from, each with its option, path and SHA-512 digest.
+      description: The files that it was created from, each with its option, path and SHA-512 digest.
       type: list
       elements: dict
-      returned: when it exists
+      returned: when the template exists
       sample: [{option: kernel_path, path: /boot/vmlinuz, sha512: cf83e1357eefb8bd}]
     clones:
-      description: The sandboxes that begin from it, running or not.
+      description: The sandboxes that start from it, running or not.
       type: list
       elements: str
-      returned: when it exists
+      returned: when the template exists
       sample: [web-0, web-1]
     state_dir:
-      description: Directory of its record.
+      description: Directory of the template's record.
       type: str
-      returned: when it exists
+      returned: when the template exists
       sample: /var/lib/kata-hypervisor/templates/base
     created_at:
-      description: When it was first made, UTC.
+      description: When it was first created, UTC.
       type: str
-      returned: when it exists
+      returned: when the template exists
       sample: "2026-11-24T02:00:00Z"
     changed_at:
-      description: When its record was written last, UTC.
+      description: When the record was last written, UTC.
       type: str
-      returned: when it exists
+      returned: when the template exists
       sample: "2026-11-24T02:10:00Z"
 """
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kata_template_info
-short_description: Tell what templates there are on a host, and whether they can be used
+short_description: List the templates of a host and whether they can be used
 version_added: 1.0.0
 description:
-  - Lists the templates of a host. Each is verified, by comparing its kernel, initrd, image, VMM and machine with what it was made with.
-  - Waits for no lock, so a template that another task is working on may be seen in between.
+  - Lists the templates of a host. Each template's kernel, initrd, image, VMM and machine are compared with those that it was created with.
+  - Does not wait for locks, so a template that another task is creating can be V(incomplete).
 author:
   - The kata.hypervisor authors (@kata-hypervisor)
 extends_documentation_fragment:
@@ -23,11 +23,11 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look at the host's templates
+- name: List the host's templates
   kata.hypervisor.kata_template_info:
   register: found
 
-- name: Show those that have to be made anew, and why
+- name: Show the templates that must be created again, and why
   ansible.builtin.debug:
     msg: "{{ found.templates | rejectattr('state', 'eq', 'ready') | items2dict(key_name='id', value_name='stale') }}"
 """
@@ -35,8 +35,8 @@ EXAMPLES = r"""
 RETURN = r"""
 templates:
   description:
-    - The templates, sorted by id, each with the facts of RV(kata.hypervisor.kata_template#module:template). One whose record cannot be used has the
-      state V(unreadable).
+    - The templates, sorted by id, each with the facts of RV(kata.hypervisor.kata_template#module:template). A template whose record cannot be used has
+      the state V(unreadable).
   returned: success
   type: list
   elements: dict

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kata_vmlinux
-short_description: Take the uncompressed kernel out of a compressed one
+short_description: Extract the uncompressed kernel from a compressed one
 version_added: 1.0.0
 description:
-  - Finds the ELF kernel (C(vmlinux)) in a distribution's C(vmlinuz), for a VMM that boots nothing else, such as Firecracker before 1.17.
-  - Kernels that are compressed with gzip, xz, lzma, bzip2 or lz4 need nothing; for zstd the host needs the program of that name. The program
-    C(lz4) is used where it is there, since it is faster.
+  - Extracts the ELF kernel (C(vmlinux)) from a distribution's C(vmlinuz), for VMMs that need an uncompressed kernel, such as Firecracker before 1.17.
+  - Kernels can be compressed with gzip, xz, lzma, bzip2, lz4 or zstd. For zstd the host needs the program C(zstd). For lz4 the program
+    C(lz4) is used if installed, since it is faster.
 author:
   - The kata.hypervisor authors (@kata-hypervisor)
 extends_documentation_fragment:
@@ -27,13 +27,13 @@ options:
     type: path
     required: true
   dest:
-    description: Where the uncompressed kernel is written. It is replaced in one step.
+    description: Path of the uncompressed kernel. It is replaced atomically.
     type: path
     required: true
 """
 
 EXAMPLES = r"""
-- name: Have a kernel that any VMM boots
+- name: Extract a kernel that every VMM can boot
   kata.hypervisor.kata_vmlinux:
     src: "{{ kata_kernel_facts.path }}"
     dest: /var/lib/kata-hypervisor/assets/kernels/vmlinux
@@ -41,12 +41,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 path:
-  description: Where it is.
+  description: Path of the uncompressed kernel.
   returned: success
   type: str
   sample: /var/lib/kata-hypervisor/assets/kernels/vmlinux
 size:
-  description: How large it is, in bytes.
+  description: Size in bytes.
   returned: success
   type: int
   sample: 47185920

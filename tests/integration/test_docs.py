@@ -1,45 +1,66 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The tasks on the pages of docs/, run as they stand."""
+"""The tasks on the pages of docs/ and the commands of the README, run as they are."""
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import pwd
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import time
-from typing import Any, Iterator
+from typing import Any, Iterator, NamedTuple
 
 import pytest
 import yaml
 from foreign_guest import ForeignGuest, NoGuest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-FAILING = "# fails without the hardware"
-#: What a host lacks for the tasks that say so.
-HARDWARE = ("/dev/vhost-vsock", "/sys/bus/pci/devices/0000:ff:1f.7")
+BIN = pathlib.Path(sys.executable).parent
+BLOCK = re.compile(r"^```yaml\n(.*?)^```", re.DOTALL | re.MULTILINE)
+#: The first line of a block whose tasks fail, with the type of their error.
+FAILS = re.compile(r"# fails with (\w+)\n")
+FAILS_WITHOUT_HARDWARE = "# fails without the hardware\n"
+#: What a host lacks for the tasks that say so, by the type of their device.
+HARDWARE = {"vsock": "/dev/vhost-vsock", "vfio": "/sys/bus/pci/devices/0000:ff:1f.7"}
+#: Modules that only read.
+READERS = ("_info", "debug", "slurp", "assert")
 
 
-def tasks_of(page: str) -> list[dict[str, Any]]:
-    """The tasks on a page, in their order; those that are to fail here fail the play when they do not."""
+class Task(NamedTuple):
+    """One task of a page."""
+
+    content: dict[str, Any]
+    changes: bool
+
+
+def module_of(task: dict[str, Any]) -> str:
+    """The name of a task's module."""
+    return next(name for name in task if "." in name)
+
+
+def tasks_of(page: str) -> list[Task]:
+    """The tasks on a page, in their order. A task that has to fail here makes the play fail if it does not."""
     tasks = []
-    for block in re.findall(
-        r"^```yaml\n(.*?)^```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
-    ):
-        for number, task in enumerate(yaml.safe_load(block)):
-            if block.startswith(FAILING) and not os.path.exists(HARDWARE[number]):
-                result = f"refused_{number}"
-                task = {
-                    **task,
-                    "register": result,
-                    "failed_when": f"{result}.kind | default('') not in ['HostError', 'AssetError']",
-                }
-            tasks.append(task)
+    for block in BLOCK.findall((ROOT / page).read_text(encoding="utf-8")):
+        for task in yaml.safe_load(block):
+            kinds = FAILS.match(block)
+            expected = [kinds[1]] if kinds else []
+            if block.startswith(FAILS_WITHOUT_HARDWARE) and not os.path.exists(HARDWARE[task[module_of(task)]["type"]]):
+                expected = ["HostError", "AssetError"]
+            if expected:
+                tasks.append(
+                    Task({**task, "register": "refused", "failed_when": f"refused.kind not in {expected}"}, False)
+                )
+            else:
+                tasks.append(Task(task, not module_of(task).endswith(READERS)))
+    assert tasks, f"{page} has no tasks"
     return tasks
 
 
@@ -69,13 +90,30 @@ def storage_daemon(host: Any) -> Iterator[None]:
         daemon.terminate()
 
 
-def play(page: str, host: Any, **variables: str) -> None:
-    """Run the tasks on a page; all but two at most have something to do."""
+def actions_in(value: Any) -> Iterator[list[str]]:
+    """Every list of actions in the result of a task, also in those of single sandboxes."""
+    if isinstance(value, dict):
+        if "actions" in value:
+            yield value["actions"]
+        for item in value.values():
+            yield from actions_in(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from actions_in(item)
+
+
+def shown_actions(page: str) -> list[list[str]]:
+    """The actions that a page shows as the output of its tasks."""
+    text = BLOCK.sub("", (ROOT / page).read_text(encoding="utf-8"))
+    return [json.loads(found) for found in re.findall(r'^    "actions": (\[.*\]),?$', text, re.MULTILINE)]
+
+
+def play(host: Any, pages: list[str], tasks: list[Task], **variables: str) -> None:
+    """Run tasks of pages. Check that those that have something to do have done it, and that the pages show what was done."""
     directories = {"state_dir": str(host.root / "state"), "run_dir": str(host.root / "run")}
-    # What auto comes to on this host is another test's question.
+    # Which accelerator this host has is the subject of another test.
     sandboxes = {**directories, "accelerator": "tcg"}
-    tasks = tasks_of(page)
-    whole = {
+    content = {
         "hosts": "localhost",
         "gather_facts": False,
         "vars": {"work": str(host.root), **variables},
@@ -84,35 +122,71 @@ def play(page: str, host: Any, **variables: str) -> None:
             "kata.hypervisor.kata_sandbox": sandboxes,
             "kata.hypervisor.kata_template": sandboxes,
         },
-        "tasks": tasks,
+        "tasks": [task.content for task in tasks],
     }
     playbook = host.root / "page.yml"
-    playbook.write_text(yaml.safe_dump([whole], sort_keys=False), encoding="utf-8")
+    playbook.write_text(yaml.safe_dump([content], sort_keys=False), encoding="utf-8")
     done = subprocess.run(
-        [str(pathlib.Path(sys.executable).with_name("ansible-playbook")), "-c", "local", str(playbook)],
+        [str(BIN / "ansible-playbook"), "-v", "-c", "local", str(playbook)],
         cwd=ROOT,
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+        env={
+            **os.environ,
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
+            "ANSIBLE_CALLBACK_FORMAT_PRETTY": "false",
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout
-    changed = re.search(r"ok=(\d+)\s+changed=(\d+)", done.stdout)
-    assert changed and int(changed[1]) == len(tasks) and int(changed[2]) >= len(tasks) - 2, done.stdout
+    counts = re.search(r"ok=(\d+)\s+changed=(\d+)", done.stdout)
+    assert counts, done.stdout
+    assert (int(counts[1]), int(counts[2])) == (len(tasks), sum(task.changes for task in tasks)), done.stdout
+    results = [
+        json.loads(line) for line in re.findall(r"^changed: \[localhost\] => (\{.*\})$", done.stdout, re.MULTILINE)
+    ]
+    assert len(results) == int(counts[2])
+    done_actions = list(actions_in(results))
+    assert [shown for page in pages for shown in shown_actions(page) if shown not in done_actions] == []
 
 
-@pytest.mark.parametrize("page", ["devices.md", "templates.md"])
-def test_a_page_can_be_done_as_it_stands(
-    page: str, host: Any, bridge: str, macvtap: tuple[str, str], storage_daemon: None
-) -> None:
+DEVICE_PAGES = [
+    f"docs/devices/{name}.md"
+    for name in ("README", "disks", "network", "shared-directories", "serial-and-vsock", "passthrough", "file-memory")
+]
+
+
+def test_the_pages_about_devices(host: Any, bridge: str, macvtap: tuple[str, str], storage_daemon: None) -> None:
     (host.root / "data.img").write_bytes(bytes(16 << 20))
     (host.root / "shared").mkdir()
-    host.ids.update({"web-1", "small", "large"})
-    play(page, host, kernel=str(host.assets.kernel), initrd=str(host.assets.initrd), bridge=bridge, macvtap=macvtap[0])
+    host.ids.add("web-1")
+    tasks = [task for page in DEVICE_PAGES for task in tasks_of(page)]
+    guest = {"kernel": str(host.assets.kernel), "initrd": str(host.assets.initrd)}
+    play(host, DEVICE_PAGES, tasks, bridge=bridge, macvtap=macvtap[0], **guest)
 
 
-def test_the_page_of_qemu_can_be_done_as_it_stands(host: Any, root_image: pathlib.Path) -> None:
+def test_the_pages_about_one_sandbox(host: Any) -> None:
+    """The lifecycle from creation to removal; the other pages use the same sandbox before it is removed."""
+    host.ids.add("web-1")
+    create, *others = tasks_of("docs/lifecycle.md")
+    names = ("host-facts", "resize", "check-mode", "save-and-restore", "waiting", "console-and-logs")
+    pages = [f"docs/{name}.md" for name in names]
+    tasks = [create, *(task for page in pages for task in tasks_of(page)), *others]
+    play(host, ["docs/lifecycle.md", *pages], tasks, kernel=str(host.assets.kernel), initrd=str(host.assets.initrd))
+    assert host.facts("web-1")["state"] == "absent"
+
+
+@pytest.mark.parametrize("page", ["many-sandboxes", "templates", "kata-configuration"])
+def test_a_page_with_sandboxes_of_its_own(page: str, host: Any) -> None:
+    host.ids.update({"small", "large", "web-1"})
+    path = f"docs/{page}.md"
+    play(host, [path], tasks_of(path), kernel=str(host.assets.kernel), initrd=str(host.assets.initrd))
+
+
+def test_the_page_about_qemu(host: Any, root_image: pathlib.Path) -> None:
     try:
         arm = ForeignGuest("aarch64")
     except NoGuest as reason:
@@ -122,7 +196,77 @@ def test_the_page_of_qemu_can_be_done_as_it_stands(host: Any, root_image: pathli
     guest = {name: shutil.copyfile(getattr(host.assets, name), host.root / name) for name in ("kernel", "initrd")}
     host.ids.update({"arm-1", "web-1", "web-2"})
     files = {name: str(path) for name, path in guest.items()}
-    play("qemu.md", host, arm_kernel=str(arm.kernel), arm_initrd=str(arm.initrd), user="nobody", **files)
+    tasks = tasks_of("docs/qemu.md")
+    play(host, ["docs/qemu.md"], tasks, arm_kernel=str(arm.kernel), arm_initrd=str(arm.initrd), user="nobody", **files)
     for sandbox in sorted(host.ids):
         host.converge(id=sandbox, wait_for={"console": "kata-guest: ready", "timeout": 120})
     assert pwd.getpwuid(os.stat(f"/proc/{host.facts('web-2')['pid']}").st_uid).pw_name == "nobody"
+
+
+def readme_commands() -> list[str]:
+    """The single commands of the README about the sandbox demo-1."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.findall(r"^    (ansible localhost -m .*)$", text, re.MULTILINE)
+
+
+def test_the_commands_of_the_readme(host: Any) -> None:
+    """They run with the collection from its tarball, in a namespace with empty default directories.
+
+    The README's first command there, a playbook that installs packages and starts demo-1, is run by `make demo` and by molecule.
+    """
+    assert os.geteuid() == 0
+    collections, work = host.root / "collections", host.root / "work"
+    work.mkdir()
+    (work / "ansible.cfg").write_text("[defaults]\n")
+    environment = {
+        **os.environ,
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "ANSIBLE_CONFIG": str(work / "ansible.cfg"),
+        "ANSIBLE_COLLECTIONS_PATH": str(collections),
+        "ANSIBLE_HOME": str(work),
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_PYTHON_INTERPRETER": "/usr/bin/python3",
+    }
+    build = ["ansible-galaxy", "collection", "build", str(ROOT), "--output-path", str(work)]
+    subprocess.run(build, env=environment, check=True, stdout=subprocess.DEVNULL)
+    (tarball,) = work.glob("kata-hypervisor-*.tar.gz")
+    install = ["ansible-galaxy", "collection", "install", "--offline", str(tarball), "-p", str(collections)]
+    subprocess.run(install, env=environment, check=True, stdout=subprocess.DEVNULL)
+
+    options = {
+        "id": "demo-1",
+        "kernel_path": str(host.assets.kernel),
+        "initrd_path": str(host.assets.initrd),
+        "memory_mb": 256,
+        "max_vcpus": 4,
+        "accelerator": "tcg",
+        "supervisor": "none",
+        "wait_for": "console: kata-guest: ready",
+    }
+    create = f"ansible localhost -m kata.hypervisor.kata_sandbox -a {shlex.quote(json.dumps(options))}"
+    remove = 'ansible localhost -m kata.hypervisor.kata_sandbox -a "id=demo-1 state=absent stop_timeout=0"'
+    commands = readme_commands()
+    assert len(commands) >= 4 and "state=absent" in commands[-1]
+    script = [
+        "set -e",
+        f"trap '{remove} >&2' EXIT",
+        *(
+            f"mkdir -p {path}; mount -t tmpfs -o mode=0755 tmpfs {path}"
+            for path in ("/var/lib/kata-hypervisor", "/run/kata-hypervisor")
+        ),
+        *(f"echo '== {number}'; {command}" for number, command in enumerate([create, *commands])),
+        'test -z "$(ls /var/lib/kata-hypervisor/sandboxes)"',
+    ]
+    done = subprocess.run(
+        ["unshare", "--mount", "bash", "-c", "\n".join(script)],
+        cwd=work,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    parts = re.split(r"^== \d+\n", done.stdout, flags=re.MULTILINE)[2:]
+    for command, output in zip(commands, parts):
+        assert ("CHANGED" in output) == ("_info" not in command), f"{command}\n{output}"

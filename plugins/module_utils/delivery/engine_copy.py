@@ -117,9 +117,11 @@ class EngineCopy:
         with contextlib.suppress(OSError):
             if now - os.stat(self.path).st_mtime > USE_SECONDS:
                 os.utime(self.path, (now, now))
-        for name in PACKAGES:
-            package = sys.modules[f"{PLUGINS}.{name}"]
-            package.__path__ = [os.path.join(self.path, name), *package.__path__]
+        # Packages that are imported already, such as the one with this file, have a path of their own.
+        for name, package in list(sys.modules.items()):
+            parts = name[len(PLUGINS) + 1 :].split(".")
+            if name.startswith(f"{PLUGINS}.") and parts[0] in PACKAGES and hasattr(package, "__path__"):
+                package.__path__ = [os.path.join(self.path, *parts), *package.__path__]
 
 
 def files_of(directory: str) -> dict[str, bytes]:

@@ -83,7 +83,7 @@ def driver_of(name: str) -> str:
 
 def test_the_table_names_the_packages_that_exist() -> None:
     found = {package_of(name) for name in FILES if name != "__init__.py"}
-    assert found == set(layers.PACKAGES)
+    assert found == set(layers.LAYERS)
     loose = [name for name in FILES if "/" not in name]
     assert loose == ["errors.py"]
 
@@ -101,7 +101,7 @@ def test_imports_go_to_lower_layers(name: str) -> None:
     upward = {
         used
         for used in GRAPH[name].ours
-        if package_of(used) != own and layers.PACKAGES[package_of(used)].layer >= layers.PACKAGES[own].layer
+        if package_of(used) != own and layers.LAYERS[package_of(used)].layer >= layers.LAYERS[own].layer
     }
     assert upward == set()
 

@@ -60,11 +60,11 @@ def dialect_for(version: Version) -> Dialect:
 #: The first version of what the API alone does not tell.
 FEATURES: dict[str, tuple[Version, str]] = {
     "initrd": ((0, 21), "initrd"),
-    "log_arguments": ((0, 22), "choice of its log on its command line"),
-    "limits_alone": ((0, 24), "a change of a disk's limits alone"),
+    "log_arguments": ((0, 22), "option for its log file"),
+    "limits_alone": ((0, 24), "change of a disk's limits without its file"),
     "parent_cgroup": ((1, 0), "choice of the parent cgroup"),
     "mmds_size_limit": ((1, 1), "choice of the size of the metadata store"),
-    "clock_realtime": ((1, 16), "way to move a restored VM's clock on"),
+    "clock_realtime": ((1, 16), "option to advance a restored VM's clock"),
     "cache": ((0, 25), "choice of a disk's cache"),
     "io_engine": ((1, 0), "choice of a disk's I/O engine"),
     "dirty_pages": ((0, 23), "tracking of dirty pages"),
@@ -76,13 +76,13 @@ FEATURES: dict[str, tuple[Version, str]] = {
     "pid_namespace": ((0, 25), "PID namespace of its own"),
     "cgroup_version": ((1, 0), "choice of the cgroup version"),
     "resource_limits": ((0, 25), "resource limits of the jailer"),
-    "page_hints": ((1, 14), "hints of a balloon about free pages"),
+    "page_hints": ((1, 14), "free page hinting of the balloon"),
     "pmem_limit": ((1, 16), "limits of persistent memory"),
     "console_limit": ((1, 16), "limit of the serial console"),
-    "metadata": ((1, 0), "metadata service as it is spoken to here"),
-    "imds_compat": ((1, 13), "metadata service in the words of EC2"),
-    "network_overrides": ((1, 12), "way to give a restored VM other taps"),
-    "vsock_override": ((1, 16), "way to give a restored VM another socket for its vsock"),
+    "metadata": ((1, 0), "metadata service in its current form"),
+    "imds_compat": ((1, 13), "EC2 mode of the metadata service"),
+    "network_overrides": ((1, 12), "option to give a restored VM other taps"),
+    "vsock_override": ((1, 16), "option to give a restored VM another vsock socket"),
 }
 
 
