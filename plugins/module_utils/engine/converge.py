@@ -48,14 +48,18 @@ def run(sandbox: Sandbox, check_mode: bool = False) -> dict[str, Any]:
     os.umask(UMASK)
     spec, layout = sandbox.spec, sandbox.layout
     with errors_of(sandbox):
-        nothing_there = not os.path.lexists(layout.state_dir) and not os.path.lexists(layout.run_dir)
-        if check_mode or (spec.state == "absent" and nothing_there):
+        if check_mode or (spec.state == "absent" and not _has_directories(layout)):
             return preview(sandbox)
         with sandbox.store.lock(spec.lock_timeout):
             result = apply(sandbox)
         if spec.wait_for and sandbox.plan.desired == "started":
             sandbox.wait()
         return result
+
+
+def _has_directories(layout: SandboxLayout) -> bool:
+    """Whether the sandbox, or a part of one, is on the host."""
+    return os.path.lexists(layout.state_dir) or os.path.lexists(layout.run_dir)
 
 
 @contextlib.contextmanager
@@ -71,8 +75,7 @@ def errors_of(sandbox: Sandbox) -> Iterator[None]:
 def preview(sandbox: Sandbox) -> dict[str, Any]:
     """What `apply` would do, found without touching anything."""
     try:
-        layout = sandbox.layout
-        if sandbox.spec.state != "absent" or os.path.lexists(layout.state_dir) or os.path.lexists(layout.run_dir):
+        if sandbox.spec.state != "absent" or _has_directories(sandbox.layout):
             sandbox.store.check_lockable()
         sandbox.load()
         sandbox.make_plan()
