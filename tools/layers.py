@@ -25,18 +25,18 @@ LAYERS: dict[str, Package] = {
     "host": Package(
         2, "the host: processes, programs, users, systemd, sockets, /proc, network, block devices, atomic files"
     ),
-    "records": Package(2, "what is kept on disk of a sandbox: layout, record, lock"),
+    "records": Package(3, "what is kept on disk of a sandbox: layout, record, lock"),
     "guest": Package(2, "what goes into a guest or is asked of one: agent, disk names, initrds, tiny programs"),
     "options": Package(
-        3, "what a task can set, declared once: options, device kinds, kernel parameters, argument specs"
+        4, "what a task can set, declared once: options, device kinds, kernel parameters, argument specs"
     ),
-    "provisioning": Package(3, "kernels, initrds, images and versions of programs"),
-    "delivery": Package(3, "how this code reaches a host: the compiled copy, the program that runs at boot"),
+    "provisioning": Package(4, "kernels, initrds, images and versions of programs"),
+    "delivery": Package(4, "how this code reaches a host: the compiled copy, the program that runs at boot"),
     "hypervisors": Package(
-        4, "the interface and its drivers: QEMU, Firecracker, ACRN, mock. No driver imports another"
+        5, "the interface and its drivers: QEMU, Firecracker, ACRN, mock. No driver imports another"
     ),
     "engine": Package(
-        5, "observe, plan, act: states, steps, planner, operations, converge, many sandboxes, templates, autostart"
+        6, "observe, plan, act: states, steps, planner, operations, converge, many sandboxes, templates, autostart"
     ),
 }
 
@@ -45,6 +45,7 @@ PURE = (
     "engine/planner.py",
     "engine/states.py",
     "engine/steps.py",
+    "host/units.py",
     "host/words.py",
     "hypervisors/acrn/command_line.py",
     "hypervisors/firecracker/api/dialect.py",

@@ -25,13 +25,17 @@ from ..errors import HostError, LockTimeout
 DRAFT = ".new-"
 
 
-def replace_file(path: str, data: bytes, mode: int = 0o644) -> None:
+def replace_file(path: str, data: bytes, mode: int = 0o644, draft: str = "") -> None:
     """Write a file durably. When it fails, what was there before is still there, and nothing else.
 
+    :param draft: the path of the draft, for a caller that removes what a killed task left; another name each time where it is empty
     :raises OSError: it cannot be written
     """
     directory = os.path.dirname(path) or "."
-    descriptor, draft = tempfile.mkstemp(prefix=f".{os.path.basename(path)}-", dir=directory)
+    if draft:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    else:
+        descriptor, draft = tempfile.mkstemp(prefix=f".{os.path.basename(path)}-", dir=directory)
     try:
         with open(descriptor, "wb") as stream:
             stream.write(data)
@@ -40,7 +44,8 @@ def replace_file(path: str, data: bytes, mode: int = 0o644) -> None:
             os.fsync(stream.fileno())
         os.replace(draft, path)
     except BaseException:
-        os.unlink(draft)
+        with contextlib.suppress(OSError):
+            os.unlink(draft)
         raise
     sync(directory)
 

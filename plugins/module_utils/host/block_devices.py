@@ -20,6 +20,7 @@ import time
 from typing import Collection, Iterator, NamedTuple
 
 from ..errors import ConfigError, StateError
+from .proc import read_text
 
 #: Names of VMMs' programs, as they are or as they begin.
 VMMS = ("firecracker", "qemu-system-", "cloud-hypervisor", "acrn-dm", "jailer")
@@ -155,10 +156,10 @@ def _keys(path: str) -> set[tuple[int, ...]]:
     if stat.S_ISBLK(status.st_mode):
         family: set[tuple[int, ...]] = {(status.st_rdev,)}
         for name in _family(f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"):
-            backing = _read(f"/sys/class/block/{name}/loop/backing_file")
+            backing = read_text(f"/sys/class/block/{name}/loop/backing_file")
             if backing:
                 family |= _keys(backing)
-            major, _colon, minor = _read(f"/sys/class/block/{name}/dev").partition(":")
+            major, _colon, minor = read_text(f"/sys/class/block/{name}/dev").partition(":")
             if major.isdigit() and minor.isdigit():
                 family.add((os.makedev(int(major), int(minor)),))
         return family
@@ -175,13 +176,13 @@ def _is(path: str, keys: set[tuple[int, ...]]) -> bool:
 
 def _writes(pid: int, number: str) -> bool:
     """Is a descriptor of a process open for writing (proc(5), fdinfo)?"""
-    found = re.search(r"^flags:\s*([0-7]+)$", _read(f"/proc/{pid}/fdinfo/{number}"), re.MULTILINE)
+    found = re.search(r"^flags:\s*([0-7]+)$", read_text(f"/proc/{pid}/fdinfo/{number}"), re.MULTILINE)
     flags = int(found[1], 8) if found else 0
     return flags & os.O_ACCMODE != os.O_RDONLY and not flags & getattr(os, "O_PATH", 0)
 
 
 def _words(pid: int) -> list[str]:
-    return _read(f"/proc/{pid}/cmdline").split("\0")
+    return read_text(f"/proc/{pid}/cmdline").split("\0")
 
 
 def _is_vmm(words: list[str]) -> bool:
@@ -247,7 +248,7 @@ def in_use_by(path: str) -> str:
         return ""
     mounted = _mounted()
     for name in _family(f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"):
-        number = _read(f"/sys/class/block/{name}/dev")
+        number = read_text(f"/sys/class/block/{name}/dev")
         if number in mounted:
             return f"{name} is mounted on {mounted[number]}"
         if f"/dev/{name}" in _swaps():
@@ -273,7 +274,7 @@ def _family(number: str) -> Iterator[str]:
 
 def _mounted() -> dict[str, str]:
     """Mount point by device number (proc(5), mountinfo)."""
-    return parse_mounted(_read("/proc/self/mountinfo"))
+    return parse_mounted(read_text("/proc/self/mountinfo"))
 
 
 def parse_mounted(text: str) -> dict[str, str]:
@@ -283,20 +284,12 @@ def parse_mounted(text: str) -> dict[str, str]:
 
 
 def _swaps() -> list[str]:
-    return [line.split()[0] for line in _read("/proc/swaps").splitlines()[1:] if line.split()]
+    return [line.split()[0] for line in read_text("/proc/swaps").splitlines()[1:] if line.split()]
 
 
 def _loop_device_of(path: str) -> str:
     wanted = os.path.realpath(path)
     for backing in glob.glob("/sys/block/loop*/loop/backing_file"):
-        if _read(backing) == wanted:
+        if read_text(backing) == wanted:
             return f"it is the file behind {backing.split('/')[3]}"
     return ""
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace", newline="") as stream:
-            return stream.read().strip()
-    except OSError:
-        return ""

@@ -1,9 +1,9 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Answers that cost something to find and hold until the next boot, kept in one small file each.
+"""A cache of results of probes, valid until the next boot, in small files.
 
-Remembering is a convenience: a file that cannot be read or written costs time, nothing else.
+A file that cannot be read or written costs time, nothing else.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def fingerprint(path: str) -> str:
 
 
 def cache_get(path: str, question: str) -> Any:
-    """The remembered answer, None when there is none."""
+    """The cached answer, None when there is none."""
     try:
         with open(path, encoding="utf-8") as stream:
             answers = json.loads(stream.read(MOST_BYTES))
@@ -39,18 +39,14 @@ def cache_get(path: str, question: str) -> Any:
 
 
 def cache_put(path: str, question: str, answer: Any) -> None:
-    """Add an answer to a file, which appears whole or not at all."""
+    """Add an answer to a cache file. Nothing is raised where it cannot be written."""
+    from .atomic_files import replace_file
+
     answers: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError, RecursionError), open(path, encoding="utf-8") as stream:
         found = json.loads(stream.read(MOST_BYTES))
         answers = dict(list(found.items())[1 - MOST :]) if isinstance(found, dict) else {}
     answers[question] = answer
-    temporary = f"{path}.{os.getpid()}"
     with contextlib.suppress(OSError):
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as stream:
-            json.dump(answers, stream)
-        os.replace(temporary, path)
+        replace_file(path, json.dumps(answers).encode(), 0o600)

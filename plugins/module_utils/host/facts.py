@@ -9,7 +9,9 @@ import os
 import re
 from typing import Any, Sequence
 
+from ..errors import HostError
 from . import proc
+from .units import MIB
 
 NESTED = ("/sys/module/kvm_intel/parameters/nested", "/sys/module/kvm_amd/parameters/nested")
 
@@ -17,24 +19,19 @@ NESTED = ("/sys/module/kvm_intel/parameters/nested", "/sys/module/kvm_amd/parame
 HUGE_PAGES = "/sys/kernel/mm/hugepages"
 
 
-MIB = 1024 * 1024
-
-
 def memory_facts(path: str = proc.MEMINFO) -> dict[str, int]:
     """Memory of the host in MiB, in all and what a new process can have."""
-    try:
-        with open(path, encoding="ascii", errors="replace") as stream:
-            return parse_memory(stream.read(proc.FILE_LIMIT))
-    except OSError:
-        return parse_memory("")
+    return parse_memory(proc.read_text(path))
 
 
 def parse_memory(text: str) -> dict[str, int]:
     """Memory in MiB, in all and what a new process can have, from the content of meminfo; 0 for what it does not tell."""
     facts = {}
     for name, word in (("total_mb", "MemTotal"), ("available_mb", "MemAvailable")):
-        found = re.search(rf"^{word}:[ \t]+([0-9]{{1,{proc.MOST_DIGITS}}}) kB$", text, re.MULTILINE)
-        facts[name] = int(found[1]) // 1024 if found else 0
+        try:
+            facts[name] = (proc.meminfo_kb(text, word) or 0) // 1024
+        except HostError:
+            facts[name] = 0
     return facts
 
 
@@ -56,7 +53,7 @@ def huge_page_facts(root: str = HUGE_PAGES) -> list[dict[str, int]]:
 def nested_facts(paths: Sequence[str] = NESTED) -> bool | None:
     """Whether this host's KVM guests may run KVM themselves; None where KVM's module is not loaded."""
     for path in paths:
-        word = _text(path)
+        word = proc.read_text(path)
         if word:
             return word in ("Y", "1")
     return None
@@ -70,23 +67,20 @@ def device_facts(path: str) -> dict[str, Any]:
 
 def free_space_mb(path: str) -> int:
     """Space left for a directory, or for the first of its parents that exists, in MiB."""
-    while path and not os.path.isdir(path):
-        path = os.path.dirname(path)
     try:
-        space = os.statvfs(path or "/")
+        space = os.statvfs(nearest_directory(path))
     except OSError:
         return 0
     return space.f_bavail * space.f_frsize // MIB
 
 
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="ascii", errors="replace") as stream:
-            return stream.read(4096).strip()
-    except OSError:
-        return ""
-
-
 def _number(path: str) -> int:
-    text = _text(path)
+    text = proc.read_text(path)
     return int(text) if text.isdigit() and len(text) <= proc.MOST_DIGITS else 0
+
+
+def nearest_directory(path: str) -> str:
+    """The directory itself, or the first above it that exists."""
+    while path and not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path or "/"

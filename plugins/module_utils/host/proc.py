@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a host says about itself in `/proc`: its memory, and whether it is a virtual machine.
 
-The readers stop where the original's do: at a line of 64 KiB or more, at a file without an answer.
+The readers stop where those of Kata 1.x do: at a line of 64 KiB or more, at a file without an answer.
 """
 
 from __future__ import annotations
@@ -44,6 +44,18 @@ def _read(path: str, most: int = FILE_LIMIT) -> str:
         raise HostError(f"{path} cannot be read", answer=str(error)) from error
 
 
+def read_text(path: str, most: int = FILE_LIMIT) -> str:
+    """The text of a file of the kernel's without white space at its ends; empty where it cannot be read.
+
+    :param most: characters, at the most
+    """
+    try:
+        with open(path, encoding="utf-8", errors="replace", newline="") as stream:
+            return stream.read(most).strip()
+    except OSError:
+        return ""
+
+
 def _lines_of_words(text: str, path: str) -> Iterator[list[str]]:
     for line in text.split("\n"):
         if len(line) >= LINE_LIMIT or len(line.encode("utf-8", "surrogatepass")) >= LINE_LIMIT:
@@ -71,12 +83,23 @@ def parse_mem_total_kb(text: str, path: str = MEMINFO) -> int:
 
     :raises HostError: there is no usable `MemTotal` line
     """
+    size = meminfo_kb(text, "MemTotal", path)
+    if size is None:
+        raise HostError(f"{path} does not tell the host's memory (no MemTotal line in kB)")
+    return size
+
+
+def meminfo_kb(text: str, name: str, path: str = MEMINFO) -> int | None:
+    """A size in KiB from the content of meminfo, None where there is no usable line of that name.
+
+    :raises HostError: a line is too long
+    """
     for words in _lines_of_words(text, path):
-        if len(words) >= 3 and words[0] == "MemTotal:" and words[2] == "kB":
+        if len(words) >= 3 and words[0] == f"{name}:" and words[2] == "kB":
             size = parse_unsigned(words[1])
             if size is not None:
                 return size
-    raise HostError(f"{path} does not tell the host's memory (no MemTotal line in kB)")
+    return None
 
 
 def read_mem_total_kb(path: str = MEMINFO) -> int:

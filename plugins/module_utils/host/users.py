@@ -212,10 +212,3 @@ def check_access(user: User | None, wanted: list[Wanted]) -> None:
             wanted=file.path,
             fix="Give that user access to it and to the directories above it (chmod, chgrp or setfacl), or choose another vmm_user.",
         )
-
-
-def nearest_directory(path: str) -> str:
-    """The directory itself, or the first above it that exists."""
-    while not os.path.isdir(path):
-        path = os.path.dirname(path)
-    return path

@@ -16,11 +16,11 @@ import sys
 from typing import Any, Mapping
 
 from ..errors import AssetError, ConfigError, HostError
+from ..host.units import MIB
 from .config import DEFAULTS, MAX_NUMBER, MAX_VCPUS, HypervisorConfig
 from .declarations import Cost, options_of
 from .kernel_params import Param, add_kernel_param, parse_kernel_params, serialize_params
 
-MIB = 1024 * 1024
 MIN_MEMORY_MB = 8
 MAX_BRIDGES = 5
 DEFAULT_MEMORY_SLOTS = 10

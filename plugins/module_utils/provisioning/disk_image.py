@@ -16,6 +16,7 @@ from typing import Any
 from ..errors import AssetError, ConfigError, HostError
 from ..host.programs import check_program, run
 from ..host.qcow2 import NotQcow2
+from ..host.units import MIB
 from ..untrusted.answers import AnswerError, ListOf, Maybe, Number, Record, Text, checked, parsed
 from ..untrusted.files import check_parents
 from .image_headers import other_file
@@ -25,7 +26,6 @@ from .sources import copy_file, file_digest
 SOURCE_FORMATS = ("qcow2", "raw", "vdi", "vhdx", "vmdk", "vpc")
 FORMATS = ("qcow2", "raw")
 CONVERT_SECONDS = 3600
-MIB = 1 << 20
 
 #: What `qemu-img info` says of an image, as far as it matters.
 _DETAILS = Record(optional={"data-file": Text(), "extents": ListOf(Record(optional={"filename": Text()}))})

@@ -20,6 +20,7 @@ from typing import Any, Mapping
 from ..errors import AssetError, ConfigError, HostError
 from ..host.atomic_files import make_directories
 from ..host.programs import run
+from ..host.units import MIB
 from ..untrusted.answers import brief
 from .initrd import ExtraFile
 from .sources import copy_file, file_digest
@@ -28,7 +29,6 @@ from .sources import copy_file, file_digest
 EPOCH = 1767225600
 BUILD_SECONDS = 3600
 BLOCK = 4096
-MIB = 1 << 20
 
 _NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+:~=/_-]*")

@@ -107,21 +107,9 @@ class Store:
         self._keep_spare(2 * len(data))
 
     def _write(self, data: bytes) -> None:
-        path = self.layout.record_path
-        draft = path + DRAFT
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        try:
-            with open(descriptor, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fchmod(descriptor, 0o600)
-                os.fsync(descriptor)
-            os.replace(draft, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(draft)
-            raise
-        _fsync_directory(self.layout.state_dir)
+        from ..host.atomic_files import replace_file
+
+        replace_file(self.layout.record_path, data, 0o600, self.layout.record_path + DRAFT)
 
     def _give_up_spare(self) -> bool:
         """Remove the spare space; False when there is none."""
@@ -227,8 +215,10 @@ class Store:
                     os.unlink(entry.path)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(record)
+            from ..host.atomic_files import sync
+
             with contextlib.suppress(OSError):  # A full disk does not undo the removal.
-                _fsync_directory(directory)
+                sync(directory)
         except OSError as problem:
             raise self._error("remove", directory, problem) from problem
 
@@ -378,11 +368,3 @@ def _remove_empty(directories: list[str]) -> None:
     for directory in sorted(set(directories), key=len, reverse=True):
         with contextlib.suppress(OSError):
             os.rmdir(directory)
-
-
-def _fsync_directory(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -17,7 +17,7 @@ from typing import Any, Callable
 
 from ...errors import HostError, StateError, Unsupported, VmmError
 from ...host import sparse_files
-from ...host.atomic_files import sync
+from ...host.atomic_files import replace_file, sync
 from ...host.boot_cache import fingerprint
 from ...host.run_directory import make_run_dir
 from ...options.config import HypervisorConfig
@@ -191,7 +191,7 @@ def _create(vmm: Vmm, destination: str, memory: str, diff: bool, timeout: float)
             finally:
                 _drop_passage(jail)
     for path in places.values():
-        _flush(path)
+        sync(path)
 
 
 def _link_base(vmm: Vmm, config: HypervisorConfig, link: str) -> bool:
@@ -399,23 +399,9 @@ def _drop(paths: list[str]) -> None:
             os.unlink(path)
 
 
-def _flush(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _write_description(destination: str, value: dict[str, Any]) -> None:
-    temporary = os.path.join(destination, DESCRIPTION_FILE + ".new")
-    with open(temporary, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as stream:
-        json.dump(value, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, os.path.join(destination, DESCRIPTION_FILE))
-    # A rename is on the disk when its directory is; the record says "saved" after that.
-    sync(destination)
+    replace_file(os.path.join(destination, DESCRIPTION_FILE), json.dumps(value).encode(), 0o600)
+    # The record says "saved" after that.
     sync(os.path.dirname(destination))
 
 

@@ -14,11 +14,13 @@ import dataclasses
 import os
 
 from ...errors import ConfigError, HostError, StateError, Unsupported, VmmError
+from ...host.facts import nearest_directory
 from ...host.processes import tail
 from ...host.run_directory import make_run_dir
-from ...host.users import Wanted, check_access, nearest_directory, user_named
+from ...host.units import MIB
+from ...host.users import Wanted, check_access, user_named
 from ...options.config import HypervisorConfig
-from . import migration, names, start
+from . import migration, start
 from .command_line import IMAGE_AS_MEMORY
 from .machines import machine_named
 from .qmp import QmpClient, QmpConnectionError
@@ -65,7 +67,7 @@ def make_memory_file(config: HypervisorConfig) -> None:
             os.unlink(config.memory_path)
         descriptor = os.open(config.memory_path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            os.truncate(descriptor, config.memory_size * names.MIB)
+            os.truncate(descriptor, config.memory_size * MIB)
             if user is not None:
                 os.fchown(descriptor, user.uid, user.gid)
         finally:

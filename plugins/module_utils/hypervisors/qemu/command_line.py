@@ -12,13 +12,13 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from ...errors import ConfigError
+from ...host.units import MIB
 from ...options.config import HypervisorConfig
 from ...options.kernel_params import Param, serialize_params
 from .arguments import Argument, Dialect, Scalar, render
 from .bridges import ROOT_PORT, Bridge
 from .kernel_params import kernel_parameters
 from .machines import X86_64, Machine
-from .names import MIB
 
 if TYPE_CHECKING:
     from .devices.objects import QemuObject

@@ -12,7 +12,7 @@ import time
 from typing import Any, Iterator
 
 from ...errors import DeadlineExceeded, StateError, Unsupported, VmmError
-from ...host.atomic_files import sync
+from ...host.atomic_files import replace_file, sync
 from ...untrusted.answers import AnswerError, Anything, ListOf, MapOf, Number, Record, Text, checked, parsed
 from .qmp import QmpClient, QmpConnectionError, QmpError
 
@@ -54,7 +54,7 @@ def write_state(qmp: QmpClient, destination: str, description: dict[str, Any], t
                 qmp.execute("migrate_cancel")
                 raise
         os.fsync(descriptor)
-        _write_json(os.path.join(destination, DESCRIPTION_FILE), description)
+        replace_file(os.path.join(destination, DESCRIPTION_FILE), json.dumps(description).encode(), 0o600)
         os.replace(temporary, os.path.join(destination, STATE_FILE))
         # A rename is on the disk when its directory is; the record says "saved" after that.
         sync(destination)
@@ -182,10 +182,3 @@ def wait_migrated(qmp: QmpClient, timeout: float) -> None:
         if time.monotonic() >= deadline:
             raise DeadlineExceeded(f"the migration did not complete within {timeout:g} s", answer=f"status {status}")
         time.sleep(0.005)
-
-
-def _write_json(path: str, value: dict[str, Any]) -> None:
-    with open(path, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as stream:
-        json.dump(value, stream)
-        stream.flush()
-        os.fsync(stream.fileno())

@@ -5,9 +5,6 @@
 
 from __future__ import annotations
 
-MIB = 1024 * 1024
-
-
 #: Files of a run directory; the sockets are those that a VM which ended without ceremony leaves behind.
 CONTROL_SOCKET, OBSERVER_SOCKET, CONSOLE_SOCKET, AGENT_SOCKET = "qmp.sock", "monitor.sock", "console.sock", "agent.sock"
 

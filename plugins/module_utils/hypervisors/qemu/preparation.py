@@ -203,7 +203,8 @@ def _check_user(config: HypervisorConfig, context: Context) -> None:
     """Refuse what the user that QEMU shall run as may not open."""
     if not config.vmm_user:
         return
-    from ...host.users import Wanted, check_access, nearest_directory, user_named
+    from ...host.facts import nearest_directory
+    from ...host.users import Wanted, check_access, user_named
 
     named = (
         ("kernel_path", config.kernel_asset_path(), "r"),

@@ -11,10 +11,11 @@ import time
 from typing import Any
 
 from ...errors import ConfigError, DeadlineExceeded, Unsupported, VmmError
+from ...host.units import MIB
 from ..base import MemoryResize, VcpuResize
 from .command_line import VIRTIO_MEM_BLOCK_MB, VIRTIO_MEM_ID
 from .devices.qmp_objects import GUEST_SECONDS, remove_device
-from .names import AGENT_SOCKET, MIB
+from .names import AGENT_SOCKET
 from .qmp import QmpClient, QmpError
 from .state import QemuState
 from .vmm import Vmm, has_agent, plugged_memory_mb, plugged_vcpus

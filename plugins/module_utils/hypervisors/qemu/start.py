@@ -17,6 +17,7 @@ from ...host.proc import read_cpu_khz
 from ...host.processes import ProcessIdentity
 from ...host.run_directory import allow_traversal, create_owned_file, make_run_dir, rotate_log
 from ...host.sockets import listening_socket
+from ...host.units import MIB
 from ...host.users import User, Wanted, check_access, may_use, own_uid, own_user, user_named
 from ...options.config import HypervisorConfig
 from ..common.scope import scope_command
@@ -125,7 +126,7 @@ def start(
         )
         if description is None and config.memory_hotplug == "balloon":
             # Its guest takes no more than this as soon as it has the driver.
-            vmm.control.execute("balloon", {"value": config.memory_size * names.MIB})
+            vmm.control.execute("balloon", {"value": config.memory_size * MIB})
     except BaseException:
         for listener in listeners:
             listener.close()

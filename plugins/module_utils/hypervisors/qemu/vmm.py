@@ -26,11 +26,12 @@ from ...host.processes import (
     why_gone,
 )
 from ...host.sockets import is_socket, remove_socket
+from ...host.units import MIB
 from ...untrusted.files import Directory
 from ..base import Context, Observed
 from ..common.vmm_process import VmmProcess
 from . import endings
-from .names import CONSOLE_LOG, CONTROL_SOCKET, DEVICE_PREFIX, MIB, OBSERVER_SOCKET, PIDFILE, VMM_LOG
+from .names import CONSOLE_LOG, CONTROL_SOCKET, DEVICE_PREFIX, OBSERVER_SOCKET, PIDFILE, VMM_LOG
 from .qmp import QmpClient, QmpConnectionError
 from .state import QemuState
 
