@@ -16,8 +16,9 @@ import sys
 import time
 from typing import Any, Iterator
 
-import checkout
 import pytest
+
+from tests.support import checkout
 
 if sys.version_info < (3, 11):
     pytest.skip("the runner reads TOML", allow_module_level=True)

@@ -10,8 +10,9 @@ import json
 import sys
 from typing import Any
 
-import checkout
 import pytest
+
+from tests.support import checkout
 
 if sys.version_info < (3, 11):
     pytest.skip("the runner reads TOML", allow_module_level=True)

@@ -22,7 +22,7 @@ from typing import Any, Callable, Iterator, Optional
 import tomllib
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
+sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
 
 import checkout  # noqa: E402
 

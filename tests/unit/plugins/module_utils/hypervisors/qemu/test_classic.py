@@ -11,7 +11,6 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted_qmp import ScriptedQmpServer
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     ConfigError,
@@ -41,6 +40,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices im
     NetworkDevice,
     VfioDevice,
 )
+from tests.support.scripted_qmp import ScriptedQmpServer
 
 REFUSED = '{"error": {"class": "GenericError", "desc": "no"}}'
 NAMES = st.text(min_size=1, max_size=20)
