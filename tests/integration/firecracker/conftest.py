@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Laboratories of Firecrackers: real ones where the environment names them, else stand-ins that can be told to misbehave."""
+"""Laboratories of Firecrackers: real ones where the environment names them, else stand-ins that can be set to misbehave."""
 
 from __future__ import annotations
 
