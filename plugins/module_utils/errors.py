@@ -33,7 +33,7 @@ class HypervisorError(Exception):
     :param sandbox: id of the sandbox concerned
     :param option: name of the task option at fault
     :param wanted: the value or the operation that was asked for
-    :param answer: the VMM's or the kernel's own words, verbatim
+    :param answer: the answer of the VMM or the kernel, verbatim
     :param log: path of the log to look into
     :param fix: what the user can do next
     """
@@ -90,7 +90,7 @@ class HypervisorError(Exception):
 
 
 class ConfigError(HypervisorError):
-    """The wish itself is wrong: a missing, contradictory or impossible option. Nothing was changed."""
+    """An option is missing, contradictory or impossible. Nothing was changed."""
 
 
 class NeedsRestart(ConfigError):
@@ -122,7 +122,7 @@ class VmmError(HypervisorError):
 
 
 class LaunchError(VmmError):
-    """The VMM did not start. Carries its exit code, its whole command line and the end of its log."""
+    """The VMM did not start. Carries its exit code, its command line and the end of its log."""
 
     def __init__(
         self, message: str, *, exit_code: int | None = None, argv: list[str] | None = None, **facts: Any

@@ -23,8 +23,6 @@ from tests.support import checkout
 if sys.version_info < (3, 11):
     pytest.skip("the runner reads TOML", allow_module_level=True)
 
-sys.path.insert(0, str(checkout.ROOT / "tests/vectors"))
-
 import run as runner
 import todays_qemu
 from adapters import qemu_cmdline, qmp_sequences

@@ -29,12 +29,12 @@ WANTED_BY = "multi-user.target"
 
 #: Seconds to wait for another task that installs or removes the program.
 LIBRARY_SECONDS = 60.0
-#: Seconds that systemd gets to take what it is told.
+#: Seconds to wait for systemctl.
 SYSTEMD_SECONDS = 120.0
 
 
 _UNIT = """\
-# Made by the Ansible collection kata.hypervisor {version}; a task about this sandbox makes it anew.
+# Made by the Ansible collection kata.hypervisor {version}; a task about this sandbox writes it again.
 [Unit]
 Description=Sandbox {id}
 After=network.target

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""When a VM that stands ready, or a template, may serve a new sandbox: what the original's VM factory asks of configurations. Pure."""
+"""When a VM that stands ready, or a template, may serve a new sandbox: what the VM factory of Kata 1.x requires of configurations. Pure."""
 
 from __future__ import annotations
 

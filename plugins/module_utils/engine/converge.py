@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from ..delivery.boot_program import PROGRAM
 from ..errors import HypervisorError
 from ..hypervisors import new_hypervisor
 from ..hypervisors.base import Observed
@@ -173,6 +172,8 @@ def stop_at_shutdown(spec: SandboxSpec) -> list[str]:
 
 def main() -> None:
     """The program's arguments: start or stop, an id, the state directory, the run directory."""
+    from ..delivery.boot_program import PROGRAM
+
     if len(sys.argv) != 5 or sys.argv[1] not in ("start", "stop"):
         raise SystemExit(f"usage: {PROGRAM} start|stop ID STATE_DIR RUN_DIR")
     operation, sandbox, state_root, run_root = sys.argv[1:]

@@ -385,6 +385,6 @@ def _identity_and_size(path: str) -> tuple[int, int]:
 
 
 def _grown_from(path: str, before: tuple[int, int]) -> int:
-    """Where in a log the newest part begins: at its old end, or at its beginning when it was begun anew."""
+    """Where in a log the newest part begins: at its old end, or at its beginning when it was rotated."""
     inode, size = _identity_and_size(path)
     return before[1] if inode == before[0] and size >= before[1] else 0

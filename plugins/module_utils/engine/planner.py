@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The planner: from what is wished, what is remembered and what is true to a list of steps. Values to values, no host.
+"""The planner: from what the task asks for, what is recorded and what is true to a list of steps. Values to values, no host.
 
 Check mode shows these steps and a real run takes them; there is no second opinion.
 """
@@ -21,7 +21,7 @@ from ..records.record import SandboxRecord
 from .states import as_saved, situation, state_of
 from .steps import Plan, Step, brief
 
-#: Options that are about the host and not about the VM: a change is brought about without its guest taking part.
+#: Options that are about the host and not about the VM: a change does not involve the guest.
 HOST_SIDE = ("autostart",)
 
 #: The capability that adding and removing a device of a type to a running VM takes. Other types need a restart.
@@ -57,7 +57,7 @@ class Change:
 
     :param name: the option's name, or `devices`
     :param old: what it is; for a device its id, or None for a new one
-    :param new: what it shall be
+    :param new: what it should be
     :param steps: how it is done live
     """
 
@@ -94,7 +94,7 @@ def make_plan(
     capabilities: Callable[[], Capabilities] = Capabilities,
     cold: Mapping[str, str] | None = None,
 ) -> Plan:
-    """The steps from what is to what is wished.
+    """The steps from what is to what the task asks for.
 
     :param capabilities: asked only when it matters, since asking may cost
     :param cold: devices that this VM cannot get while it runs, by id, and why
@@ -360,7 +360,9 @@ class _Existing:
         if old and new and self.has_guest and old["id"] in self.observed.devices:
             needed = _update_needs(old, new)
             if old["id"] in self.observed.outdated and not needed and old["type"] == new["type"]:
-                needed = set(UPDATABLE.get(new["type"], {}).values())  # A task was killed, or somebody else changed it.
+                needed = set(
+                    UPDATABLE.get(new["type"], {}).values()
+                )  # A task was killed, or another program changed it.
             if needed and all(getattr(self.capabilities(), name) for name in needed):
                 step = Step("modify", f"change {new['type']} {new['id']}", {"device": new})
                 name = f"{new['type']} {new['id']}"
@@ -386,7 +388,7 @@ class _Existing:
         return Change("devices", shown[0], shown[1], cost, tuple(steps), why)
 
     def _plugged_as(self, device: dict[str, Any]) -> str:
-        """The type that says what it takes to plug a device: a disk in the guest's memory is persistent memory."""
+        """The kind that decides which capability plugging a device needs: a disk in the guest's memory is persistent memory."""
         driver = device.get("driver") or {**self.plan.defaults, **self.plan.options}.get("block_device_driver")
         return "pmem" if device["type"] == "block" and driver == "nvdimm" else str(device["type"])
 

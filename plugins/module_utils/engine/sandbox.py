@@ -218,7 +218,7 @@ class Sandbox:
             self.save_record(self.record)
 
     def save_record(self, record: SandboxRecord) -> None:
-        """Store the record. While a VM is ended, a full disk does not stop that; the task tells of it when all is done.
+        """Store the record. While a VM is ended, a full disk does not stop that; the task fails with this error at its end.
 
         :raises StoreError: it cannot be stored
         """
@@ -261,7 +261,7 @@ class Sandbox:
 
     @contextlib.contextmanager
     def starting(self) -> Iterator[None]:
-        """Around the start of its VM. A clone's template cannot be removed or made anew meanwhile."""
+        """Around the start of its VM. A clone's template cannot be removed or replaced meanwhile."""
         if self.template is None:
             yield
             return
@@ -437,7 +437,7 @@ class Sandbox:
             check_possible(self.spec.id)
 
     def tidy(self) -> None:
-        """Remove what a killed task left half-written, and saved state that no record speaks of: it is incomplete or was restored."""
+        """Remove what a killed task left half-written, and saved state that no record names: it is incomplete or was restored."""
         self.store.drop_draft()
         saved = self.saved_path
         if os.path.isdir(saved) and (self.record is None or not self.record.saved_state):

@@ -13,9 +13,9 @@ HALF_WAY = ("starting", "restoring", "stopping")
 
 
 def situation(record: SandboxRecord | None, observed: Observed) -> str:
-    """What there is: off, saved, running, paused, unresponsive, or broken (crashed, panicked, half-made or with leftovers)."""
+    """What there is: off, saved, running, paused, unresponsive, or broken (crashed, panicked, incomplete or with leftovers)."""
     if observed.power == "unresponsive" and record is not None:
-        # One that a killed task was starting or ending does not answer yet, or any more; its guest is nobody's loss.
+        # One that a killed task was starting or ending does not answer yet, or any more; no guest is lost with it.
         return "broken" if record.phase in HALF_WAY else "unresponsive"
     if record is None:
         return "broken" if observed.power != "off" or observed.leftovers else "off"
@@ -25,7 +25,7 @@ def situation(record: SandboxRecord | None, observed: Observed) -> str:
         if record.saved_state:
             return "saved"
         return "broken" if record.desired != "stopped" else "off"
-    # A clone runs before it has all that it shall have.
+    # A clone runs before it has all its devices and memory.
     unfinished = observed.power != "running" or observed.leftovers or record.effective().get("template")
     half_started = record.phase == "starting" and unfinished
     if half_started or record.phase == "restoring":
@@ -58,7 +58,7 @@ def state_of(record: SandboxRecord | None, observed: Observed) -> str:
 
 
 def settled_state(now: str) -> str:
-    """What `situation` gave, in the words of a task's `state`."""
+    """What `situation` gave, as a value of a task's `state`."""
     return {"off": "stopped", "running": "started"}.get(now, now)
 
 

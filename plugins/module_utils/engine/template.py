@@ -29,7 +29,7 @@ from .clone_compatibility import config_differences
 FILES = ("kernel_path", "initrd_path", "image_path", "initramfs_path", "firmware_path")
 
 #: What can be done about a template that cannot be used.
-MAKE_ANEW = "Make the template anew, with kata_template."
+MAKE_ANEW = "Create the template again, with kata_template."
 
 
 class Template:
@@ -91,7 +91,7 @@ class Template:
     def configuration_of_clone(self, hypervisor: str, options: Mapping[str, Any]) -> HypervisorConfig:
         """The configuration of a VM that begins from it.
 
-        :param options: what the clone's tasks have said, by name
+        :param options: the options that the clone's tasks have given, by name
         :raises StateError: it is of another hypervisor
         :raises ConfigError: the clone differs where it cannot
         """
@@ -131,7 +131,7 @@ class Template:
 
     @contextlib.contextmanager
     def reading(self, timeout: float) -> Iterator[None]:
-        """Keep it from being removed or made anew meanwhile.
+        """Keep it from being removed or replaced meanwhile.
 
         :param timeout: seconds to wait for a task that does so just now
         """

@@ -4,7 +4,7 @@
 """Make, verify, list and remove templates.
 
 Making one is what the engine does to save a sandbox (boot, wait, pause, save, end the VM), so it is planned, locked, recorded and made good
-after a kill in the same way. What is different: its VM is never woken again, so any change to it means to make it anew.
+after a kill in the same way. What is different: its VM is never woken again, so any change means to create it again.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class TemplateSandbox(Sandbox):
     def __init__(self, spec: TemplateSpec, factory: DriverFactory = new_hypervisor) -> None:
         super().__init__(spec, factory)
         self.places = spec.layout()
-        #: Why it has to be made anew, where it is there and cannot stay as it is.
+        #: Why it must be created again, where it exists and cannot stay as it is.
         self.stale: list[str] = []
         self._recorded_memory = ""
         #: The old one, if there was one, is gone.
@@ -100,7 +100,7 @@ class TemplateSandbox(Sandbox):
 
     @property
     def memory_path(self) -> str:
-        """Where the memory is, or will be once it is made anew."""
+        """Where the memory is, or will be once it is created again."""
         if self.spec.memory_dir is None and self._recorded_memory:
             return self._recorded_memory
         return self.places.memory_path(self.spec.memory_dir)
@@ -212,7 +212,7 @@ class TemplateSandbox(Sandbox):
     # --- the template's own ---------------------------------------------------------------------------------------
 
     def _why_stale(self) -> list[str]:
-        """Why it has to be made anew: what its clones would be told, and what the task wants otherwise."""
+        """Why it must be created again: the errors that its clones would get, and what the task changes."""
         record = self.record
         if record is None:
             return []

@@ -225,7 +225,7 @@ def _is_ours(address: str) -> bool:
 
 
 def _listens(host: str, port: int, deadline: float, interface: str = "") -> bool:
-    """Whether somebody listens at a port.
+    """Whether a program listens on a port.
 
     :param deadline: by the monotonic clock; nothing is tried after it, and one try takes a second at most
     :param interface: the only interface of the host that the connection may take; empty for any
@@ -252,7 +252,7 @@ def _listens(host: str, port: int, deadline: float, interface: str = "") -> bool
 
 
 def _printed(path: str, start: int) -> bytes:
-    """What the guest printed since it started; a log that is shorter than it was has been begun anew."""
+    """What the guest printed since it started; a log that is shorter than it was has been rotated."""
     from ..untrusted.files import Directory, UntrustedFile
 
     try:

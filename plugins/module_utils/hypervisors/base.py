@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Hypervisor interface: the 23 operations of the original, what a driver reports, and what it is given.
+"""The Hypervisor interface: the 23 operations of Kata 1.x, what a driver reports, and what it is given.
 
 The docstrings are the contract. A driver that lacks an operation raises Unsupported with the reason; it never answers success
 for something the VMM did not do. Operations are idempotent where their docstring says so.
@@ -119,7 +119,7 @@ class Observed:
     :param min_vcpus: the fewest vCPUs that this run of the VM can be resized to, 0 where there is no such limit; of a saved VM, once it is restored
     :param min_memory_mb: the least memory that this run of the VM can be resized to, likewise
     :param devices: ids of the devices that are plugged
-    :param outdated: ids of devices that the VMM has otherwise than the driver set them last, where it can tell
+    :param outdated: ids of devices whose settings in the VMM differ from what the driver set last, where the VMM reports them
     :param leftovers: files, sockets, processes, mounts or interfaces of a VM that is gone; cleanup removes them
     :param reason: why the state is what it is, for people
     :param ended_by_guest: there is no VM since its guest has shut itself down or rebooted, not since it crashed
@@ -171,7 +171,7 @@ class MemoryResize:
 class Hypervisor:
     """One sandbox's VM, driven through one VMM. Subclasses implement; the engine and the modules only know this class.
 
-    A driver object is cheap, holds no host resources between operations other than open sockets, and can be made anew from
+    A driver object is cheap, holds no host resources between operations other than open sockets, and can be created again from
     its saved state at any time: `driver = new_hypervisor(type, context); driver.load(state, config)`.
     """
 
@@ -242,7 +242,7 @@ class Hypervisor:
         self.unsupported("stop_sandbox")
 
     def pause_sandbox(self) -> None:
-        """Freeze the vCPUs. Idempotent. Read back before it returns."""
+        """Stop the vCPUs. Idempotent. Read back before it returns."""
         self.unsupported("pause_sandbox")
 
     def resume_sandbox(self) -> None:
@@ -258,7 +258,7 @@ class Hypervisor:
     def save_sandbox(self, destination: str, timeout: float) -> None:
         """Write the VM's memory and device state below the directory `destination`, paused first. The VM stays paused.
 
-        The file appears there whole or not at all.
+        The file appears there complete or not at all.
 
         :param timeout: seconds
         """
@@ -347,7 +347,7 @@ class Hypervisor:
     # --- facts -----------------------------------------------------------------------------------------------------
 
     def observe(self) -> Observed:
-        """What is true now. Never raises for a VM that is off, half-made or broken: it says so in the answer. Changes nothing."""
+        """What is true now. Never raises for a VM that is off, incomplete or broken: the answer says so. Changes nothing."""
         self.unsupported("observe")
 
     def get_sandbox_console(self) -> str:
@@ -363,11 +363,11 @@ class Hypervisor:
         return ""
 
     def guest_facts(self) -> dict[str, Any]:
-        """What the guest tells of itself through its agent: os, host_name, interfaces. Empty where nobody answers."""
+        """What the guest reports through its agent: os, host_name, interfaces. Empty where nobody answers."""
         return {}
 
     def details(self) -> dict[str, Any]:
-        """What this driver alone can tell of the VM, by name, for its user."""
+        """Facts of the VM that only this driver has, by name, for its user."""
         return {}
 
     def vmm_log(self) -> str:
@@ -405,7 +405,7 @@ class Hypervisor:
         self.config = config
 
     def to_grpc(self) -> bytes:
-        """The state as the bytes by which a VM is handed to another process (the original's VM cache)."""
+        """The state as the bytes by which a VM is handed to another process (the VM cache of Kata 1.x)."""
         self.unsupported("to_grpc")
 
     def from_grpc(self, config: HypervisorConfig, payload: bytes) -> None:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The mock driver: a VM that is a JSON file in the run directory, and that can be told to misbehave.
+"""The mock driver: a VM that is a JSON file in the run directory, and that can be set to misbehave.
 
 Another driver object, also in another process, finds the VM in that file, as a real one is found by its process and its sockets.
 The process that starts the VM plays the VMM: its id is the VM's.
@@ -44,7 +44,7 @@ FAULTS = {
     "refuses_unplug": "hotplug_remove_device is refused by the guest",
     "hangs_on_unplug": "the guest never releases a device",
     "refuses_resize": "resize_vcpus and resize_memory are refused",
-    "gives_half_the_memory": "the guest takes only half of the memory that resize_memory wants to add or take away",
+    "gives_half_the_memory": "the guest takes only half of the memory that resize_memory wants to add or remove",
     "cleanup_fails": "cleanup cannot remove the files",
 }
 
@@ -188,7 +188,7 @@ class MockHypervisor(Hypervisor):
         return result
 
     def hotplug_remove_device(self, device: Device) -> Any:
-        """The number of vCPUs that were removed; 0 for memory, which the original's mock keeps; None for any other device."""
+        """The number of vCPUs that were removed; 0 for memory, which the mock of Kata 1.x keeps; None for any other device."""
         vm = self._running_vm("hotplug_remove_device")
         if "refuses_unplug" in self.faults:
             raise self._refused("hotplug_remove_device")
@@ -271,7 +271,7 @@ class MockHypervisor(Hypervisor):
         )
 
     def capabilities(self) -> Capabilities:
-        """Everything that its VM does; the original's mock names none of it."""
+        """Everything that its VM does; the mock of Kata 1.x names none of it."""
         return Capabilities(
             block_device_hotplug=True,
             block_device_unplug=True,

@@ -92,7 +92,7 @@ def device_argument_spec() -> dict[str, dict[str, Any]]:
 
 
 def parse_device_spec(params: Mapping[str, Any]) -> SandboxSpec:
-    """The options of `kata_device` as a wish about its sandbox.
+    """The options of `kata_device` as a request about its sandbox.
 
     :raises ConfigError: one of them cannot be right, whatever the host is like
     """
@@ -139,7 +139,7 @@ def template_argument_spec(hypervisors: Sequence[str]) -> dict[str, dict[str, An
 
 
 def parse_template_spec(params: Mapping[str, Any]) -> TemplateSpec:
-    """The options of `kata_template` as a wish.
+    """The options of `kata_template` as a request.
 
     :raises ConfigError: one of them cannot be right, whatever the host is like
     """

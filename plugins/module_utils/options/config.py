@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""HypervisorConfig: everything a sandbox's VM can be told, each field declared once.
+"""HypervisorConfig: every setting of a sandbox's VM, each declared once.
 
 The fields and the validation are those of Kata Containers 1.x; the last group of fields is ours.
 """
@@ -33,17 +33,17 @@ DEFAULTS: dict[str, Any] = {
     "msize_9p": 8192,
 }
 
-#: vCPUs of the original's amd64; each architecture has its own.
+#: vCPUs of Kata 1.x on amd64; each architecture has its own.
 MAX_VCPUS = 240
 
-#: The original counts in unsigned 32-bit numbers.
+#: Kata 1.x counts in unsigned 32-bit numbers.
 MAX_NUMBER = (1 << 32) - 1
 
 #: The largest uid and gid: the next number means "no change" to chown(2).
 MAX_ID = (1 << 32) - 2
 ID_OPTIONS = ("jailer_uid", "jailer_gid")
 
-#: QEMU's own limit; the original takes the number modulo 256.
+#: QEMU's own limit; Kata 1.x takes the number modulo 256.
 MAX_MEMORY_SLOTS = 255
 
 #: The field behind each kind of asset.
@@ -62,7 +62,7 @@ ASSET_FIELDS = {
 class HypervisorConfig:
     """The configuration of one sandbox's VM.
 
-    Numbers are counts unless a unit is given. Zero and empty mean "not said"; `valid` fills in the original's defaults.
+    Numbers are counts unless a unit is given. Zero and empty mean "not given"; `valid` fills in the defaults of Kata 1.x.
     """
 
     num_vcpus: int = option(0, "vcpus", "num_vcpus", "default_vcpus", type="int", unit="count", cost=LIVE_VCPUS)
@@ -173,10 +173,10 @@ class HypervisorConfig:
     #: Paths by kind that take the place of the fields above; see `add_custom_asset`.
     custom_assets: dict[str, str] = option(dict)  # noqa: RUF009
 
-    # --- the original's validation -----------------------------------------------------------------------------------
+    # --- the validation of Kata 1.x -----------------------------------------------------------------------------------
 
     def valid(self, max_vcpus: int = MAX_VCPUS) -> None:
-        """Check what the original checks, in its order, and fill in its defaults once everything has passed.
+        """Check what Kata 1.x checks, in its order, and fill in its defaults once everything has passed.
 
         Custom assets do not count here, and no file is looked at.
 
@@ -223,7 +223,7 @@ class HypervisorConfig:
             _check_kernel_param(param)
 
     def check_consistent(self) -> None:
-        """Check what can be known to be wrong without looking at the host. Changes nothing; zero and empty pass as "not said".
+        """Check what can be known to be wrong without looking at the host. Changes nothing; zero and empty pass as "not given".
 
         :raises ConfigError: an option is missing, contradictory, out of its range, or could smuggle in something else
         """

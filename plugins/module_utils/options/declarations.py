@@ -16,7 +16,7 @@ from typing import Any, Iterator, Mapping
 
 
 class Cost(enum.IntEnum):
-    """What it takes to bring a changed option to a sandbox that exists, cheapest first."""
+    """What a change of an option needs on a sandbox that exists, cheapest first."""
 
     LIVE = 0
     RESTART = 1
@@ -73,7 +73,7 @@ def option(
 ) -> Any:
     """A dataclass field that is also a task option (without a name: a field only drivers and tests set).
 
-    :param zero: the field's value when nothing is said (a type, such as `list`, makes a new one each time)
+    :param zero: the field's value when the option is not given (a type, such as `list`, makes a new one each time)
     :param only: the hypervisors that have it; for the others the cost is UNSUPPORTED
     """
     metadata = {}

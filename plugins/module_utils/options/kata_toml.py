@@ -36,7 +36,7 @@ PARTS = (
     ("agent", "agent type is not supported"),
     ("shim", "shim is not supported"),
 )
-#: What an image's init gets told, so that only the agent runs.
+#: Kernel parameters for an image's init, so that only the agent runs.
 IMAGE_PARAMS = (
     Param("systemd.unit", "kata-containers.target"),
     Param("systemd.mask", "systemd-networkd.service"),
@@ -335,7 +335,7 @@ def _translate(document: dict[str, Any]) -> bool:
                 table[key] = words.get(table[key], table[key])
         vcpus = table.get("default_vcpus")
         if isinstance(vcpus, float) and 0 <= vcpus < MAX_NUMBER:
-            table["default_vcpus"] = math.ceil(vcpus)  # A share of a CPU takes a whole one.
+            table["default_vcpus"] = math.ceil(vcpus)  # A share of a CPU counts as one.
     return not any(tables[name].pop("shared_fs") for name in known if tables[name].get("shared_fs") == "none")
 
 

@@ -28,8 +28,8 @@ class SandboxSpec:
     """What one task says about one sandbox. None means that it says nothing.
 
     :param options: options of HypervisorConfig that were given, by option name; `kernel_params` is a list of words
-    :param devices: the whole list of devices the sandbox shall have (see `device_options.py`)
-    :param device_changes: by id, single devices that it shall have, or shall not (None); the others stay, and a sandbox that is not
+    :param devices: the complete list of devices that the sandbox should have (see `device_options.py`)
+    :param device_changes: by id, single devices that it should have, or should not have (None); the others stay, and a sandbox that is not
         there is not made
     :param disruption: one of DISRUPTIONS
     :param wait_for: see `waiting.py`
@@ -99,7 +99,7 @@ def options_from(config: HypervisorConfig) -> dict[str, Any]:
 
 
 def zero_of(name: str) -> Any:
-    """The value of an option that nobody has said anything about."""
+    """The value of an option that was never given."""
     value = getattr(HypervisorConfig(), declared_options()[name].attribute)
     return [] if isinstance(value, list) else value
 

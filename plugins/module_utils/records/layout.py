@@ -67,7 +67,7 @@ def validate_id(sandbox_id: str) -> str:
 
 
 def join_path(*elements: str) -> str:
-    """The elements joined and cleaned; an absolute element does not start anew, and empty ones do not count."""
+    """The elements joined and cleaned; an absolute element does not start the path again, and empty ones do not count."""
     path = "/".join(element for element in elements if element)
     if not path:
         return ""

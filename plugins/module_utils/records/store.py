@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is remembered of a sandbox: one JSON record each, replaced whole or not at all, by one writer at a time."""
+"""The record of a sandbox: one JSON file, replaced atomically, by one writer at a time."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Store:
         """The record's text, None where there is no record.
 
         :raises StoreError: it cannot be read, or is not a file
-        :raises HostError: somebody else could have written it
+        :raises HostError: another user could have written it
         """
         path = self.layout.record_path
         self.check_place()
@@ -120,7 +120,7 @@ class Store:
         return True
 
     def _keep_spare(self, size: int) -> None:
-        """Have spare space, where there is room for it.
+        """Keep spare space, where the disk has some left.
 
         :param size: bytes
         """
@@ -271,7 +271,7 @@ class Store:
             return -1  # Another task has just removed the sandbox and its directory.
         try:
             fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-            # The one before us may have removed the file while we waited: then what we hold is nobody's lock.
+            # The one before us may have removed the file while we waited: then what we hold is no lock of the sandbox.
             if os.fstat(descriptor).st_ino == os.stat(path).st_ino:
                 with contextlib.suppress(OSError):
                     if shared:
@@ -344,7 +344,7 @@ def now() -> str:
 
 
 def _make_directories(path: str) -> list[str]:
-    """Make a directory and its parents, private, and tell which are new."""
+    """Make a directory and its parents, private; returns those that are new."""
     missing = []
     while not os.path.isdir(path):
         missing.append(path)

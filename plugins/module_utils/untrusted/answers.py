@@ -32,7 +32,7 @@ class AnswerError(VmmError):
 
 
 class Text(NamedTuple):
-    """A string of at most `most` characters, one of `choices`, or one that `pattern` matches whole, where these are given."""
+    """A string of at most `most` characters, one of `choices`, or one that `pattern` matches completely, where these are given."""
 
     most: int = MOST_TEXT
     choices: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class Text(NamedTuple):
 
 
 class Number(NamedTuple):
-    """A whole number in a range, both ends included. True and False are not numbers."""
+    """An integer in a range, both ends included. True and False are not numbers."""
 
     least: int = 0
     most: int = MOST_NUMBER
@@ -86,7 +86,7 @@ class Tagged(NamedTuple):
     """An object whose shape depends on one of its members, a text.
 
     :param tag: the member
-    :param shapes: shapes of the whole object by the tag's value
+    :param shapes: shapes of the object by the tag's value
     :param other: the shape for every other value
     """
 

@@ -29,7 +29,7 @@ READ_LIMIT = 1 << 20
 
 
 class UntrustedFile(HostError):
-    """An entry is not what it should be: a link, another type, somebody else's, or it has more names than one."""
+    """An entry is not what it should be: a link, another type, another user's, or it has more than one name."""
 
 
 def _component(name: str) -> str:
@@ -102,7 +102,7 @@ class Directory:
         :param owners: uids that may own it; empty for any
         :param links: how many names it must have; 0 for any number
         :raises FileNotFoundError: it does not exist
-        :raises UntrustedFile: it is a link, a FIFO, a device, a socket or a directory, or somebody else's, or it has other names
+        :raises UntrustedFile: it is a link, a FIFO, a device, a socket or a directory, or another user's, or it has other names
         :raises OSError: it cannot be opened
         """
         before = self.status(name)
@@ -156,7 +156,7 @@ class Directory:
 
         :param owners: uids that may own it; empty for any
         :raises FileNotFoundError: it does not exist
-        :raises UntrustedFile: it is a link or of another type, or somebody else's
+        :raises UntrustedFile: it is a link or of another type, or another user's
         """
         with self.held(name) as descriptor:
             found = os.fstat(descriptor)
@@ -174,7 +174,7 @@ class Directory:
         """Make a new file; returns its descriptor, open for reading and writing. Its mode does not depend on the umask.
 
         :param uid: its owner, -1 for ourselves
-        :param size: bytes, as a hole
+        :param size: bytes, sparse
         :raises FileExistsError: the name is taken, by whatever
         :raises OSError: it cannot be made
         """
@@ -183,7 +183,7 @@ class Directory:
             os.fchmod(descriptor, mode)
             if size:
                 os.ftruncate(descriptor, size)
-            # Last, so that the new owner never sees a file that is half made.
+            # Last, so that the new owner never sees an incomplete file.
             os.fchown(descriptor, uid, gid)
         except BaseException:
             os.close(descriptor)
@@ -195,7 +195,7 @@ class Directory:
         """Make a new directory and open it. Its mode does not depend on the umask.
 
         :raises FileExistsError: the name is taken, by whatever
-        :raises UntrustedFile: somebody exchanged it in that moment
+        :raises UntrustedFile: another program exchanged it in that moment
         """
         os.mkdir(_component(name), 0o700, dir_fd=self.descriptor)
         made = self.enter(name)
@@ -216,7 +216,7 @@ class Directory:
         :param kind: `stat.S_IFBLK` or `stat.S_IFCHR`
         :param device: its number (`st_rdev`)
         :raises FileExistsError: the name is taken
-        :raises UntrustedFile: somebody exchanged it in that moment
+        :raises UntrustedFile: another program exchanged it in that moment
         """
         os.mknod(_component(name), kind | 0o600, device, dir_fd=self.descriptor)
         with self.held(name) as descriptor:
@@ -258,13 +258,13 @@ class Directory:
         os.rename(_component(name), _component(new_name), src_dir_fd=self.descriptor, dst_dir_fd=target.descriptor)
 
     def take_out(self, name: str, target: Directory, new_name: str, owners: tuple[int, ...]) -> int:
-        """Move a regular file of somebody's out of this directory and make it ours; returns its descriptor, open for reading.
+        """Move a regular file of another user's out of this directory and make it ours; returns its descriptor, open for reading.
 
         It is the file that was checked, and nobody has another name for it.
 
         :param target: a directory that only we can write to
         :param owners: uids that may own the file
-        :raises UntrustedFile: it is of another type, somebody else's, or has other names
+        :raises UntrustedFile: it is of another type, another user's, or has other names
         :raises OSError: it cannot be moved; with EXDEV, it lies on another file system
         """
         descriptor = self.open_file(name, owners=owners, links=1)
@@ -341,7 +341,7 @@ class Directory:
         self._remove_empty(name)
 
     def _remove_empty(self, name: str) -> None:
-        """Remove an empty directory, or what somebody has put in its place; one that is not empty stays for the next look."""
+        """Remove an empty directory, or what another program has put in its place; one that is not empty stays for the next look."""
         try:
             os.rmdir(_component(name), dir_fd=self.descriptor)
         except FileNotFoundError:
@@ -375,7 +375,7 @@ def kind_name(mode: int) -> str:
 
 
 def check_parents(path: str, option: str, itself: bool = True, fix: str = "", shared_groups: bool = False) -> None:
-    """Refuse a path that somebody else could exchange: every part that exists must be root's or ours, and closed to other writers.
+    """Refuse a path that another user could exchange: every part that exists must be root's or ours, and closed to other writers.
 
     A directory with the sticky bit (such as /tmp) is accepted as a parent, since nobody can rename another user's entry there; a symbolic link
     counts by what it leads to, and must itself be root's or ours.

@@ -12,8 +12,6 @@ import tempfile
 import time
 from typing import Any, Callable, Optional
 
-from scripted_qmp import ScriptedQmpServer
-
 from adapters.answer import Answer, Console, Lost, attempt
 from adapters.fields import Fields, unknown_operation
 from adapters.go_config import config_from_go, config_to_go
@@ -39,6 +37,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices im
     Vsock,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.records.layout import socket_path
+from tests.support.scripted_qmp import ScriptedQmpServer
 
 #: The recorded VM.
 SANDBOX = "golden"

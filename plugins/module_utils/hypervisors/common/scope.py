@@ -58,7 +58,7 @@ def scope_command(context: Context, config: HypervisorConfig, part: str = "", us
         f"--property=Before={stem}.service",
         f"--description=Sandbox {context.sandbox_id}" + (f" ({part})" if part else ""),
     ]
-    # A helper gets no limits: they are said of the VMM.
+    # A helper gets no limits: they apply to the VMM.
     if not part:
         check_properties(config)
         command += [f"--property={limit.key}={limit.value}" for limit in config.unit_properties]

@@ -35,7 +35,7 @@ def file_uses(config: HypervisorConfig, devices: Sequence[Device]) -> list[Use]:
 
 
 def check_file(device: Device, config: HypervisorConfig, own: Collection[int] = ()) -> None:
-    """Refuse a disk whose file somebody else has open, where one of the two could write to it.
+    """Refuse a disk whose file another program has open, where one of the two could write to it.
 
     :param own: pids of the VM, if it runs
     :raises StateError: names the file and who has it
@@ -48,7 +48,7 @@ def check_file(device: Device, config: HypervisorConfig, own: Collection[int] = 
 
 
 def check_taps(devices: Sequence[Device], own: Collection[int] = ()) -> None:
-    """Refuse taps that somebody else has open, and interfaces that are none.
+    """Refuse taps that another program has open, and interfaces that are none.
 
     :param own: pids of the VM, if it runs
     :raises HostError: there is an interface of that name, and it is no tap
@@ -67,8 +67,6 @@ class VmmProcess:
 
     :param context: the sandbox's directories
     """
-
-    #: Errors in which the VMM itself spoke: its log tells more.
 
     def __init__(self, context: Context) -> None:
         self.context = context
