@@ -16,6 +16,25 @@ from tests.support.guest_assets import Assets, guest_assets
 from tests.support.lab import removed_afterwards
 from tests.support.qemu_lab import QemuLab
 
+HERE = pathlib.Path(__file__).resolve().parent
+#: What shares something of this machine, so that its tests never run at the same time: jails (the uid of a jail comes from the sandbox's name
+#: alone), the copy of the engine in /var/cache and the usual directories of sandboxes, and users whose processes are attacked.
+SHARING = {
+    "jails": ("firecracker/", "acrn/", "hardware/", "test_contract.py", "test_whose_programs.py", "test_vmm_facts.py"),
+    "engine copy": ("hosts/", "test_ansible.py", "test_docs.py", "test_kept_engine.py", "test_provisioning.py"),
+    "users": ("qemu/test_attacks.py", "qemu/test_own_user.py", "qemu/test_vmm_user.py"),
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group tests for `pytest -n 2 --dist loadgroup`: what shares something of the machine, and what is in one file."""
+    for item in items:
+        if HERE in item.path.parents:
+            path = item.path.relative_to(HERE).as_posix()
+            group = next((name for name, starts in SHARING.items() if path.startswith(starts)), path)
+            item.add_marker(pytest.mark.xdist_group(group))
+
 
 @pytest.fixture(scope="session")
 def assets() -> Assets:

@@ -315,7 +315,9 @@ def test_versions(words: str, version: tuple[int, ...]) -> None:
     assert command_line.parse_version(words) == version
 
 
-@pytest.mark.parametrize("program", [str(DOUBLES / "acrnctl"), os.environ.get("KATA_TEST_ACRNCTL", "")])
+@pytest.mark.parametrize(
+    "program", [str(DOUBLES / "acrnctl"), os.environ.get("KATA_TEST_ACRNCTL", "")], ids=["double", "real"]
+)
 def test_acrnctls_words_and_codes(program: str, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
     """What the driver relies on: no VMs and no manager are told alike, with code 0; an unknown VM is code 255."""
     if not program:
