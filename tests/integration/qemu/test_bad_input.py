@@ -30,7 +30,7 @@ CASES: dict[str, tuple[Wish, str, str]] = {
     "no kernel": (lambda host, tmp: {"kernel_path": None}, "kernel", "kernel_path"),
     "a kernel that is not there": (
         lambda host, tmp: {"kernel_path": "/nowhere/vmlinuz"},
-        "no such file",
+        "file does not exist",
         "kernel_path",
     ),
     "image and initrd": (lambda host, tmp: {"image_path": str(host.assets.initrd)}, "not both", "image_path"),
@@ -190,7 +190,7 @@ def test_a_socket_takes_nothing_of_the_hosts(host: Any, tmp_path: pathlib.Path, 
         "state": "started",
     }
     port = {"id": "port0", "type": "serial", "name": "org.example.port", "path": str(place)}
-    refused = "nothing must be at the path of a socket but an earlier one of this sandbox"
+    refused = "the path of a socket must be free, or a socket of this sandbox"
     for check_mode in (True, False):
         with pytest.raises(HypervisorError, match=refused):
             host.converge(check_mode, **boot, devices=[port])

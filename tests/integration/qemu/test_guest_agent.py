@@ -52,7 +52,7 @@ def test_wait_for_a_port(host: Any) -> None:
         port = server.getsockname()[1]
         threading.Thread(target=server.accept, daemon=True).start()
         host.converge(wait_for={"port": f"127.0.0.1:{port}", "timeout": 10})
-    with pytest.raises(HypervisorError, match="did not come within"):
+    with pytest.raises(HypervisorError, match="did not happen within"):
         host.converge(wait_for={"port": f"127.0.0.1:{port}", "timeout": 1})
     with pytest.raises(HypervisorError, match="1 to 65535"):
         host.converge(wait_for="port: ssh")

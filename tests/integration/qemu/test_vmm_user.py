@@ -125,7 +125,7 @@ def test_what_it_may_not_open_is_named_before_anything_starts(host: Any, guest_f
     with pytest.raises(AssetError, match=f"the user {USER} may not"):
         host.start(vmm_user=USER, **guest_files)
     host.root.chmod(0o711)
-    with pytest.raises(ConfigError, match="no such user"):
+    with pytest.raises(ConfigError, match="user does not exist"):
         host.start(vmm_user="nobody-at-all", **guest_files)
     assert host.processes() == []
 
