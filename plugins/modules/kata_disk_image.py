@@ -114,7 +114,7 @@ def converge(options: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         return image.remove(check_mode)
     source, source_format, size_mb = options["src"], options["src_format"], options["size_mb"] or 0
     if not os.path.isfile(source):
-        raise AssetError("there is no such file on the host", option="src", wanted=source)
+        raise AssetError("the file does not exist on the host", option="src", wanted=source)
     refuse_other_files(source, source_format)
     recipe = {
         "source": file_digest(source),

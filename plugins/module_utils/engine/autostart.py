@@ -123,7 +123,7 @@ class Service:
                 _drop_unused_programs(self.layout.state_root)
         except OSError as problem:
             raise HostError(
-                "its service cannot be made", option="autostart", wanted=True, answer=str(problem)
+                "its service cannot be created", option="autostart", wanted=True, answer=str(problem)
             ) from problem
         _systemctl("daemon-reload")
         # An active service is what shuts the guest down before the host does. It waits until this task lets the sandbox go.
@@ -154,11 +154,11 @@ class Service:
 def check_possible(sandbox: str) -> None:
     """Refuse autostart where nothing would start it.
 
-    :raises HostError: systemd does not run this host, or the task is not root's
+    :raises HostError: systemd must be the host's init system and the task must run as root
     """
     if not has_systemd():
         raise HostError(
-            "nothing would bring it back after a reboot: systemd does not run this host, or the task is not root's",
+            "autostart needs systemd as the host's init system and a task that runs as root",
             sandbox=sandbox,
             option="autostart",
             wanted=True,

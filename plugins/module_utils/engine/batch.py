@@ -53,11 +53,11 @@ def converge_many(
     :raises ConfigError: two items are about the same sandbox, or `parallel` is out of range; nothing was changed
     """
     if isinstance(parallel, bool) or not 1 <= parallel <= MOST_PARALLEL:
-        raise ConfigError(f"this must be a number from 1 to {MOST_PARALLEL}", option="parallel", wanted=parallel)
+        raise ConfigError(f"must be a number from 1 to {MOST_PARALLEL}", option="parallel", wanted=parallel)
     seen: set[tuple[str, str]] = set()
     for spec in specs:
         if (spec.id, spec.state_dir) in seen:
-            raise ConfigError("two items are about this sandbox", sandbox=spec.id, option="sandboxes")
+            raise ConfigError("the same sandbox must not be listed twice", sandbox=spec.id, option="sandboxes")
         seen.add((spec.id, spec.state_dir))
 
     def one(spec: SandboxSpec) -> dict[str, Any]:

@@ -111,7 +111,7 @@ def make_plan(
         return plan
     if spec.device_changes is not None and (record is None or record.phase == "removing"):
         if any(spec.device_changes.values()):
-            raise StateError("there is no such sandbox", sandbox=spec.id, fix="Make it first, with kata_sandbox.")
+            raise StateError("the sandbox does not exist", sandbox=spec.id, fix="Make it first, with kata_sandbox.")
         plan.after["state"] = state
         return plan
     if record is not None and record.phase == "removing":
@@ -313,7 +313,7 @@ class _Existing:
         if maximum and wanted > maximum:
             if maximum_name not in self.spec.options:
                 raise ConfigError(
-                    f"{wanted} is more than this sandbox's maximum of {maximum}",
+                    f"{wanted} exceeds this sandbox's maximum of {maximum}",
                     sandbox=self.spec.id,
                     option=name,
                     wanted=wanted,
@@ -416,7 +416,7 @@ class _Existing:
         if refused:
             most = "recreate" if any("a new VM" in text for text in refused) else "restart"
             raise DisruptionError(
-                f"this takes more than the task allows: {'; '.join(refused)}",
+                f"these changes need more disruption than the task allows: {'; '.join(refused)}",
                 sandbox=self.spec.id,
                 option="disruption",
                 wanted=self.spec.disruption,

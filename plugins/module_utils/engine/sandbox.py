@@ -292,7 +292,7 @@ class Sandbox:
         :raises VmmError: it has none
         """
         if self.driver is None:
-            raise VmmError("there is no driver for it")
+            raise VmmError("the sandbox has no driver")
         return self.driver
 
     def known_record(self) -> SandboxRecord:
@@ -301,7 +301,7 @@ class Sandbox:
         :raises VmmError: it has none
         """
         if self.record is None:
-            raise VmmError("there is no record of it")
+            raise VmmError("the sandbox has no record")
         return self.record
 
     def forget(self) -> None:

@@ -110,7 +110,7 @@ class Template:
         if different:
             what = ", ".join(f"{name} {own.get(name) or 'none'}" for name in different)
             raise ConfigError(
-                f"the template was made with {what}, and the clone must be the same there",
+                f"the template was created with {what}; its clones must have the same",
                 option=different[0],
                 wanted=options.get(different[0]),
                 fix="Leave it out, or use another template.",

@@ -167,7 +167,7 @@ class TemplateSandbox(Sandbox):
             self.plan.before["stale"], self.plan.after["stale"] = self.stale, []
         if self.plan.has("start") and self.spec.wait_for is None:
             raise ConfigError(
-                "a template needs to know when its guest has booted",
+                "wait_for must be given, so that the template is saved after its guest has booted",
                 option="wait_for",
                 fix="Give what the guest prints then, such as 'console: login'.",
             )
@@ -259,7 +259,7 @@ class TemplateSandbox(Sandbox):
 
     def _check_memory_dir(self) -> None:
         if self.spec.memory_dir is not None and not os.path.isdir(self.spec.memory_dir):
-            raise HostError("there is no such directory", option="memory_dir", wanted=self.spec.memory_dir)
+            raise HostError("the directory does not exist", option="memory_dir", wanted=self.spec.memory_dir)
         if self.spec.memory_dir is not None:
             check_parents(self.spec.memory_dir, "memory_dir")
         directory = os.path.dirname(self.memory_path)

@@ -36,7 +36,7 @@ def check_possible(wish: dict[str, Any], hypervisor: str, capabilities: Capabili
     if needs_agent and not capabilities.guest_agent:
         what = "an agent" if wish["kind"] == "agent" else "a port without an address"
         raise Unsupported(
-            f"{what} cannot be waited for: the {hypervisor} driver has no channel to an agent in this VM",
+            f"{what} cannot be waited for: this VM has no channel to a guest agent (driver {hypervisor})",
             sandbox=sandbox,
             option="wait_for",
             wanted=wish["argument"] or wish["kind"],
@@ -65,7 +65,7 @@ def wait_for(
             # One that does not answer may only have much to do; what is lost says so.
             gone = seen.power == "off" or (seen.power == "failed" and bool(seen.vmm_status))
             if gone or time.monotonic() >= deadline:
-                message = f"the VM is {seen.power}" if gone else f"it did not come within {wish['timeout']:g} seconds"
+                message = f"the VM is {seen.power}" if gone else f"it did not happen within {wish['timeout']:g} seconds"
                 if seen.reason:
                     message += f" ({seen.reason})"
                 raise (VmmError if gone else DeadlineExceeded)(

@@ -23,7 +23,7 @@ def virtio_disk_name(index: int) -> str:
     :raises ConfigError: the index is negative
     """
     if index < 0:
-        raise ConfigError("a disk's index cannot be negative", option="index", wanted=index)
+        raise ConfigError("a disk's index must be at least 0", option="index", wanted=index)
     letters = ""
     number = index + 1
     while number:
@@ -38,7 +38,7 @@ def scsi_id_lun(index: int) -> tuple[int, int]:
     :raises ConfigError: the index is negative, or beyond the last of 65536 disks
     """
     if not 0 <= index <= MAX_SCSI_INDEX:
-        raise ConfigError(f"a SCSI disk's index is 0 to {MAX_SCSI_INDEX}", option="index", wanted=index)
+        raise ConfigError(f"a SCSI disk's index must be from 0 to {MAX_SCSI_INDEX}", option="index", wanted=index)
     return divmod(index, LUNS_PER_SCSI_ID)
 
 

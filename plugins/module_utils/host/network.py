@@ -58,9 +58,7 @@ def check_name(name: str, option: str = "devices") -> None:
     :raises ConfigError: it is empty, too long, or has a slash or a blank
     """
     if not 0 < len(name.encode()) <= MAX_NAME or any(c.isspace() or c in "/:%" for c in name) or name in (".", ".."):
-        raise ConfigError(
-            f"this cannot be the name of a network interface (1 to {MAX_NAME} bytes)", option=option, wanted=name
-        )
+        raise ConfigError(f"must be a name of a network interface (1 to {MAX_NAME} bytes)", option=option, wanted=name)
 
 
 def exists(name: str) -> bool:
@@ -79,7 +77,7 @@ def check_tap(name: str, own: Collection[int] = ()) -> None:
     if not exists(name):
         return
     if not os.path.exists(f"/sys/class/net/{name}/tun_flags"):
-        raise HostError("this interface is no tap", option="devices", wanted=name, fix="Give another tap_name.")
+        raise HostError("must be a tap interface", option="devices", wanted=name, fix="Give another tap_name.")
     others = [pid for pid in holders(name) if pid not in own]
     if others:
         from .block_devices import described
@@ -130,7 +128,7 @@ def make_persistent_tap(name: str, uid: int, gid: int) -> None:
         fcntl.ioctl(descriptor, TUNSETGROUP, gid)
         fcntl.ioctl(descriptor, TUNSETPERSIST, 1)
     except OSError as error:
-        raise HostError(f"the tap {name} cannot be made to stay", option="devices", answer=str(error)) from error
+        raise HostError(f"the tap {name} cannot be made persistent", option="devices", answer=str(error)) from error
     finally:
         close_all([descriptor])
 
@@ -225,7 +223,7 @@ def open_vhost_net(count: int) -> list[int]:
     except OSError as error:
         close_all(descriptors)
         raise HostError(
-            "vhost is wanted, and the host has no vhost-net",
+            "vhost needs vhost-net, which the host does not have",
             option="devices",
             answer=str(error),
             fix="Load the module vhost_net.",

@@ -85,7 +85,7 @@ def parse_mem_total_kb(text: str, path: str = MEMINFO) -> int:
     """
     size = meminfo_kb(text, "MemTotal", path)
     if size is None:
-        raise HostError(f"{path} does not tell the host's memory (no MemTotal line in kB)")
+        raise HostError(f"{path} must have a line MemTotal in kB")
     return size
 
 

@@ -47,9 +47,9 @@ def check_program(path: str, option: str, fix: str = "") -> str:
     :raises HostError: another user could have put something else in its place
     """
     if not os.path.isfile(path):
-        raise AssetError("there is no such program", option=option, wanted=path, fix=fix)
+        raise AssetError("the program does not exist", option=option, wanted=path, fix=fix)
     if not os.access(path, os.X_OK):
-        raise AssetError("this program cannot be executed", option=option, wanted=path, fix=fix)
+        raise AssetError("the program must be executable", option=option, wanted=path, fix=fix)
     if os.geteuid() == 0:
         # Not every task comes here.
         from ..untrusted.files import check_parents
@@ -265,7 +265,7 @@ def pieces_of(argv: Sequence[str], seconds: float, source: IO[bytes]) -> Generat
 
 
 def _not_run(argv: Sequence[str], problem: Exception) -> HostError:
-    return HostError(f"{argv[0]} could not be run to its end", wanted=" ".join(argv), answer=str(problem))
+    return HostError(f"{argv[0]} could not be run", wanted=" ".join(argv), answer=str(problem))
 
 
 def _ended(argv: Sequence[str], code: int, output: bytes, words: str) -> Ended:

@@ -132,7 +132,7 @@ def open_disk(path: str, read_only: bool, option: str, what: str = "disk") -> in
             path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
         )
     except FileNotFoundError as error:
-        raise AssetError(f"there is no such {what}", option=option, wanted=path) from error
+        raise AssetError(f"the {what} does not exist", option=option, wanted=path) from error
     except OSError as error:
         raise AssetError(f"this {what} cannot be opened", option=option, wanted=path, answer=str(error)) from error
     try:

@@ -35,11 +35,13 @@ def make_run_dir(path: str, option: str = "run_dir", group: int | None = None) -
                 os.fchmod(directory.descriptor, 0o700 if group is None else 0o710)
     except OSError as error:
         raise HostError(
-            f"the directory {path} must be the task's user's own and no link", option=option, answer=str(error)
+            f"the directory {path} must belong to the user of the task and must not be a link",
+            option=option,
+            answer=str(error),
         ) from error
     if owner != os.geteuid():
         raise HostError(
-            f"the directory {path} must be the task's user's own and no link",
+            f"the directory {path} must belong to the user of the task and must not be a link",
             option=option,
             answer=f"it belongs to user {owner}",
         )
@@ -66,7 +68,9 @@ def allow_traversal(path: str) -> None:
         with Directory.open(path) as directory:
             os.fchmod(directory.descriptor, stat.S_IMODE(os.fstat(directory.descriptor).st_mode) | THROUGH)
     except OSError as error:
-        raise HostError(f"the directory {path} cannot be opened to others", answer=str(error)) from error
+        raise HostError(
+            f"the directory {path} cannot be made accessible to the VMM's user", answer=str(error)
+        ) from error
 
 
 def create_owned_file(path: str, uid: int, gid: int) -> None:

@@ -27,7 +27,7 @@ def check_socket_place(path: str, ours: bool, option: str = "devices") -> None:
         return
     what = "a socket that is not this sandbox's" if stat.S_ISSOCK(mode) else kind_name(mode)
     raise HostError(
-        "nothing must be at the path of a socket but an earlier one of this sandbox",
+        "the path of a socket must be free, or a socket of this sandbox",
         option=option,
         wanted=path,
         answer=f"there is {what}",
@@ -69,7 +69,11 @@ def connected_socket(path: str, option: str = "devices") -> int:
     except OSError as error:
         client.close()
         raise HostError(
-            "nobody serves this socket", option=option, wanted=path, answer=str(error), fix="Start its back end first."
+            "no program listens on this socket",
+            option=option,
+            wanted=path,
+            answer=str(error),
+            fix="Start its back end first.",
         ) from error
     return client.detach()
 
@@ -105,5 +109,8 @@ def check_served(path: str) -> None:
     """
     if not is_socket(os.path.realpath(path)):
         raise AssetError(
-            "nobody serves this vhost-user socket", option="devices", wanted=path, fix="Start its back end first."
+            "no program listens on this vhost-user socket",
+            option="devices",
+            wanted=path,
+            fix="Start its back end first.",
         )

@@ -92,7 +92,7 @@ def _wait_for_exec(child: subprocess.Popen[bytes], before: Collection[str], dead
         if time.monotonic() > deadline:
             child.kill()
             child.wait()
-            raise OSError(f"systemd-run made no unit within {SUPERVISOR_SECONDS:g} s")
+            raise OSError(f"systemd-run must create the unit within {SUPERVISOR_SECONDS:g} s")
         time.sleep(0.002)
 
 

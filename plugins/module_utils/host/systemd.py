@@ -33,7 +33,7 @@ def resolve(supervisor: str) -> str:
         return "systemd" if has_systemd() else "none"
     if supervisor == "systemd" and not has_systemd():
         raise HostError(
-            "systemd does not run this host, or the task is not root's",
+            "systemd must be the host's init system and the task must run as root",
             option="supervisor",
             wanted=supervisor,
             fix="Set supervisor=none: the VMM is then a process of its own that nobody limits.",

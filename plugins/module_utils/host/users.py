@@ -161,7 +161,7 @@ def user_named(name: str, option: str = "vmm_user") -> User | None:
         known = pwd.getpwnam(name)
     except KeyError:
         raise ConfigError(
-            "the host has no such user",
+            "the user does not exist on the host",
             option=option,
             wanted=name,
             fix="Make it first (role kata.hypervisor.kata_host makes kata-vmm).",
@@ -199,7 +199,7 @@ def check_access(user: User | None, wanted: list[Wanted]) -> None:
         denied_ones = [wanted[int(number)] for number in done.stdout.split()]
     except (OSError, ValueError, IndexError, subprocess.SubprocessError) as problem:
         raise HostError(
-            f"what the user {user.name} may do with the sandbox's files cannot be found out",
+            f"what the user {user.name} may do with the sandbox's files cannot be determined",
             option="vmm_user",
             wanted=user.name,
             answer=str(problem),

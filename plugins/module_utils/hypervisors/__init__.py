@@ -59,7 +59,7 @@ def driver_class(name: str) -> type[Hypervisor]:
     """
     if name not in DRIVERS:
         raise ConfigError(
-            "there is no such hypervisor",
+            "the hypervisor does not exist",
             option="hypervisor",
             wanted=name,
             fix=f"Choose one of {', '.join(HYPERVISORS)}.",
@@ -91,7 +91,7 @@ class HypervisorType:
         """
         if name not in HYPERVISORS:
             raise ConfigError(
-                "there is no such hypervisor",
+                "the hypervisor does not exist",
                 option="hypervisor",
                 wanted=name,
                 fix=f"Choose one of {', '.join(HYPERVISORS)}.",

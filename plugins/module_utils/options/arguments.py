@@ -231,7 +231,7 @@ def words(name: str, value: Any) -> list[str]:
     if isinstance(value, str):
         return split_quoted_words(value)
     if not isinstance(value, list):
-        raise ConfigError("this must be a string or a list of words", option=name, wanted=value)
+        raise ConfigError("must be a string or a list of words", option=name, wanted=value)
     return [_word(name, word) for word in value]
 
 
@@ -278,5 +278,5 @@ def _seconds(name: str, value: Any, default: float) -> float:
     seconds = default if value is None else value
     least = 0 if name == "stop_timeout" else 1
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not least <= seconds <= MOST_SECONDS:
-        raise ConfigError(f"this must be a number of seconds from {least} to {MOST_SECONDS}", option=name, wanted=value)
+        raise ConfigError(f"must be a number of seconds from {least} to {MOST_SECONDS}", option=name, wanted=value)
     return float(seconds)

@@ -323,7 +323,7 @@ def checked_value(declared: Option, value: Any, least: int = 0) -> Any:
     if declared.type == "int":
         most = MAX_ID if declared.name in ID_OPTIONS else MAX_NUMBER
         if isinstance(value, bool) or not isinstance(value, int):
-            problem = "this must be a whole number"
+            problem = "must be an integer"
         elif not least <= value <= most:
             problem = f"this must be at least {least}" if value < least else f"this must be at most {most}"
     elif declared.type == "bool":

@@ -201,7 +201,7 @@ def _check_suboption(name: str, value: Any, what: str, wrong: Callable[..., Conf
     if kind == "int":
         least, most = DEVICE_RANGES[name]
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise wrong(f"{what} must be a whole number from {least} to {most}", name=name)
+            raise wrong(f"{what} must be an integer from {least} to {most}", name=name)
     elif kind == "bool":
         if not isinstance(value, bool):
             raise wrong(f"{what} must be true or false", name=name)

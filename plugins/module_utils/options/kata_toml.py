@@ -237,7 +237,7 @@ class _Table:
         value = self.values.get(key, 0)
         lowest, highest = (-(1 << 31), (1 << 31) - 1) if signed else (0, MAX_NUMBER)
         if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-            raise self._wrong(key, f"a whole number from {lowest} to {highest}")
+            raise self._wrong(key, f"an integer from {lowest} to {highest}")
         return value
 
     def words(self, key: str) -> list[str]:
@@ -383,10 +383,10 @@ def _parse(path: str) -> dict[str, Any]:
     try:
         return tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError("this is no TOML", option="config_file", answer=str(error)) from error
+        raise ConfigError("must be TOML", option="config_file", answer=str(error)) from error
     except (RecursionError, ValueError) as error:
         raise ConfigError(
-            "this is no TOML that can be read", option="config_file", answer=f"{type(error).__name__}: {error}"
+            "must be readable TOML", option="config_file", answer=f"{type(error).__name__}: {error}"
         ) from error
 
 
@@ -486,7 +486,7 @@ def _one_of(table: _Table, key: str, choices: tuple[str, ...]) -> str:
     """The value of a key, the first of the choices where it is not set."""
     value = table.text(key) or choices[0]
     if value not in choices:
-        raise ConfigError(f"{key} is none of {', '.join(choices)}", option=key, wanted=value)
+        raise ConfigError(f"{key} must be one of {', '.join(choices)}", option=key, wanted=value)
     return value
 
 
@@ -548,7 +548,7 @@ def _kernel_params(config: HypervisorConfig, agent: AgentSettings) -> list[Param
 def _check(hypervisor: str, config: HypervisorConfig, factory: FactorySettings) -> None:
     """What the loader checks when everything is known."""
     if config.memory_size == 0:
-        raise ConfigError("there is no table of a hypervisor that is known", option="hypervisor")
+        raise ConfigError("the file must have a table of a known hypervisor", option="hypervisor")
     for kind, path in (("image", config.image_path), ("initrd", config.initrd_path)):
         size = os.path.getsize(path) if path else None
         if size == 0:

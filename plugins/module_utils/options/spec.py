@@ -82,7 +82,7 @@ def make_config(options: Mapping[str, Any]) -> HypervisorConfig:
     declared = declared_options()
     for name, value in options.items():
         if name not in declared:
-            raise ConfigError("there is no such option", option=name, wanted=value)
+            raise ConfigError("the option does not exist", option=name, wanted=value)
         is_list = declared[name].type == "list"
         setattr(config, declared[name].attribute, deserialize_params(value) if is_list else value)
     return config

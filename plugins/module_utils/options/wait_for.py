@@ -36,29 +36,29 @@ def parse_wait_for(value: Any, timeout: float = DEFAULT_TIMEOUT) -> dict[str, An
         kind, argument = [*re.split("[:=]", value, maxsplit=1), ""][:2]
         value = {kind.strip(): argument.strip()}
     if not isinstance(value, dict):
-        raise wrong("this cannot be waited for")
+        raise wrong("must be something that can be waited for")
     wish = dict(value)
     seconds = wish.pop("timeout", timeout)
     try:
         if isinstance(seconds, bool):
-            raise ValueError("true and false are no numbers")
+            raise ValueError("true and false are not numbers")
         seconds = float(seconds)
     except (TypeError, ValueError, OverflowError) as problem:
         raise wrong("the timeout must be a number of seconds") from problem
     if len(wish) != 1 or not set(wish) <= set(KINDS) or not 0 < seconds < 86400:
-        raise wrong("this is not one thing to wait for, with a timeout of up to a day")
+        raise wrong("must be one thing to wait for, with a timeout of up to a day")
     kind, argument = wish.popitem()
     if kind == "console":
         try:
             if not argument or not isinstance(argument, str) or "\0" in argument or len(argument) > 4096:
-                raise wrong("the console needs a regular expression of at most 4096 characters")
+                raise wrong("the console must be matched by a regular expression of at most 4096 characters")
             re.compile(argument.encode())
         except (re.error, RecursionError, OverflowError, UnicodeEncodeError) as problem:
-            raise wrong(f"this is no regular expression: {problem}") from problem
+            raise wrong(f"must be a regular expression: {problem}") from problem
     if kind == "port":
         port = str(argument).rpartition(":")[2]
         if isinstance(argument, bool) or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
             raise wrong(
-                "a port is a number from 1 to 65535, after an address and a colon where the guest has no agent to ask"
+                "a port must be a number from 1 to 65535, with an address and a colon before it where the guest has no agent"
             )
     return {"kind": kind, "argument": argument, "timeout": seconds}

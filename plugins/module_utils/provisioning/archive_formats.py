@@ -122,7 +122,7 @@ def opened(stream: IO[bytes], path: str) -> Iterator[dict[str, Member]]:
                 members[member.name] = member
         except PROBLEMS as problem:
             raise AssetError(
-                "this is no archive, or a part of one", wanted=path, answer=str(problem) or type(problem).__name__
+                "must be a complete archive", wanted=path, answer=str(problem) or type(problem).__name__
             ) from problem
         yield members
 

@@ -79,16 +79,16 @@ class Wanted:
             or plain.split("/")[0] in (".", MANIFEST, CURRENT)
             or "\0" in dest
         ):
-            raise ConfigError("this is no path below the version's directory", option="files", wanted=dest)
+            raise ConfigError("must be a path below the version's directory", option="files", wanted=dest)
         mode = None
         if options.get("mode"):
             try:
                 mode = int(str(options["mode"]), 8)
             except ValueError as problem:
-                raise ConfigError("this is no octal number", option="files", wanted=options["mode"]) from problem
+                raise ConfigError("must be an octal number", option="files", wanted=options["mode"]) from problem
             if mode & 0o7022:
                 raise ConfigError(
-                    "others could change such a file, or it would run as its owner",
+                    "must not let others write to the file, and must not have the setuid or setgid bit",
                     option="files",
                     wanted=options["mode"],
                 )

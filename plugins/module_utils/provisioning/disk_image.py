@@ -69,7 +69,7 @@ def check_raw_image(path: str) -> None:
         raise AssetError("the image cannot be read", wanted=path, answer=str(problem)) from problem
     if not any(head[offset : offset + len(magic)] == magic for offset, magic in _MAGICS):
         raise AssetError(
-            "this is no image: it has neither a partition table nor a file system that is known",
+            "must be an image with a partition table or a known file system",
             wanted=path,
             answer=f"it begins with {head[:32]!r}",
             fix="Nothing was changed. Get the right file, or name its format.",
@@ -88,7 +88,7 @@ def check_initrd(path: str) -> None:
         raise AssetError("the initrd cannot be read", wanted=path, answer=str(problem)) from problem
     if not head.startswith(_INITRD_MAGICS):
         raise AssetError(
-            "this is no initrd: it is no cpio archive, compressed or not",
+            "must be an initrd: a cpio archive, compressed or not",
             wanted=path,
             answer=f"it begins with {head!r}",
         )
@@ -107,7 +107,7 @@ def check_kernel(path: str) -> None:
     if head[0x202:0x206] == b"HdrS" or head[56:60] == b"ARM\x64" or head.startswith((b"\x7fELF", b"\x1f\x8b", b"MZ")):
         return
     raise AssetError(
-        "this is no kernel",
+        "must be a kernel",
         wanted=path,
         answer=f"it begins with {head[:32]!r}",
         fix="Nothing was changed. Get the right file.",
@@ -125,7 +125,7 @@ def convert(source: str, source_format: str, wanted_format: str, size_mb: int, w
     program = shutil.which("qemu-img")
     if program is None:
         raise HostError(
-            "this host has no qemu-img",
+            "qemu-img must be installed",
             fix="Install the package qemu-utils (Debian, Ubuntu) or qemu-img (Fedora, RHEL).",
         )
     check_program(program, "PATH")
@@ -133,7 +133,7 @@ def convert(source: str, source_format: str, wanted_format: str, size_mb: int, w
     size, wanted = _size(source, source_format), size_mb * MIB
     if wanted and wanted < size:
         raise ConfigError(
-            "an image is never made smaller, which would cut off what is in it",
+            "must not be smaller than the image",
             option="size_mb",
             wanted=size_mb,
             fix=f"It has {-(-size // MIB)} MiB.",
@@ -232,7 +232,7 @@ def _qemu_img(arguments: list[str], source: str, source_format: str) -> str:
 
 def _no_such_image(source_format: str, answer: str) -> AssetError:
     return AssetError(
-        "this is no image of that format",
+        "must be an image of that format",
         option="src_format",
         wanted=source_format,
         answer=answer,

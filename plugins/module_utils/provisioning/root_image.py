@@ -97,12 +97,12 @@ class User:
         )
         for word in (user.name, *user.groups):
             if not _NAME.fullmatch(word):
-                raise ConfigError("this cannot be the name of a user or a group", option="users", wanted=word)
+                raise ConfigError("must be the name of a user or a group", option="users", wanted=word)
         for key in user.ssh_keys:
             if "\n" in key.strip() or len(key.split()) < 2:
-                raise ConfigError("this is no public key as ssh-keygen writes them", option="users", wanted=key)
+                raise ConfigError("must be a public key as ssh-keygen writes it", option="users", wanted=key)
         if not user.shell.startswith("/"):
-            raise ConfigError("a shell is an absolute path", option="users", wanted=user.shell)
+            raise ConfigError("a shell must be an absolute path", option="users", wanted=user.shell)
         return user
 
 
@@ -132,11 +132,11 @@ class Recipe:
         for option, words in (("suite", [self.suite]), ("packages", self.packages)):
             for word in words:
                 if not _WORD.fullmatch(word):
-                    raise ConfigError("this cannot be a name", option=option, wanted=word)
+                    raise ConfigError("must be a name", option=option, wanted=word)
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}", self.hostname):
-            raise ConfigError("this cannot be a host's name", option="hostname", wanted=self.hostname)
+            raise ConfigError("must be a host name", option="hostname", wanted=self.hostname)
         if self.size_mb < 0:
-            raise ConfigError("an image has a size", option="size_mb", wanted=self.size_mb)
+            raise ConfigError("must be a size", option="size_mb", wanted=self.size_mb)
         return self
 
     def as_dict(self) -> dict[str, Any]:
@@ -331,7 +331,7 @@ def _make_image(tree: str, recipe: Recipe, work: str) -> str:
     except HostError as problem:
         if recipe.size_mb and recipe.size_mb < needed:
             raise ConfigError(
-                "the image is too small for what goes into it",
+                "the image must be larger: its content does not fit",
                 option="size_mb",
                 wanted=size,
                 answer=problem.answer,

@@ -53,7 +53,7 @@ class Checksum:
                 )
             return ListedChecksum(algorithm, digest, url, access or Access())
         if len(digest) != _LENGTHS.get(algorithm, -1) or not re.fullmatch(r"[0-9a-fA-F]+", digest):
-            raise ConfigError("this is no checksum", option="checksum", wanted=shown(text), fix=fix)
+            raise ConfigError("must be a checksum", option="checksum", wanted=shown(text), fix=fix)
         return cls(algorithm, digest.lower())
 
     @property
@@ -174,19 +174,19 @@ def fetch_from(
 def copy_file(source: str, target: str, mode: int = 0o600) -> None:
     """Copy a regular file into a new one, with holes for zeros.
 
-    :raises AssetError: there is no such file, or it cannot be read
+    :raises AssetError: the file does not exist, or it cannot be read
     :raises OSError: the copy cannot be written
     """
     try:
         reading = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as problem:
         raise AssetError(
-            "there is no such file on the host, or it cannot be read", option="src", wanted=source, answer=str(problem)
+            "the file does not exist on the host or cannot be read", option="src", wanted=source, answer=str(problem)
         ) from problem
     with open(reading, "rb") as stream:
         if not stat.S_ISREG(os.fstat(reading).st_mode):
             raise AssetError(
-                "there is no such file on the host: it must be a regular file", option="src", wanted=source
+                "the file does not exist on the host: it must be a regular file", option="src", wanted=source
             )
         writing = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:

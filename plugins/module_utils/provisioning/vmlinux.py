@@ -31,18 +31,18 @@ def extract_vmlinux(path: str) -> bytes:
     if image.startswith(ELF):
         return image
     if len(image) < 0x264 or image[0x202:0x206] != b"HdrS":
-        raise AssetError("this is no Linux kernel for x86", option="src", wanted=path)
+        raise AssetError("must be a Linux kernel for x86", option="src", wanted=path)
     setup_sectors = image[0x1F1] or 4
     start = (setup_sectors + 1) * 512 + int.from_bytes(image[0x248:0x24C], "little")
     length = int.from_bytes(image[0x24C:0x250], "little")
     payload = image[start : start + length]
     if len(payload) < length or length < 8:
-        raise AssetError("this kernel is truncated", option="src", wanted=path)
+        raise AssetError("the kernel must be complete", option="src", wanted=path)
     # Four bytes with the size follow what was compressed in these two ways, and their programs mind what follows.
     kernel = decompress(payload[:-4] if payload.startswith((LZ4, ZSTD)) else payload, path)
     if not kernel.startswith(ELF):
         raise AssetError(
-            "there is no ELF kernel in it",
+            "must contain an ELF kernel",
             option="src",
             wanted=path,
             answer=f"what is in it begins with {kernel[:8].hex()}",

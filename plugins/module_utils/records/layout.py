@@ -34,9 +34,9 @@ def clean_path(path: Any, option: str) -> str:
     :raises ConfigError: it is not an absolute path, or has a line break or another character that cannot be printed
     """
     if not isinstance(path, str) or not path.startswith("/"):
-        raise ConfigError("a path must be absolute", option=option, wanted=path)
+        raise ConfigError("must be an absolute path", option=option, wanted=path)
     if not path.isprintable():
-        raise ConfigError("a path must not have a line break or another control character", option=option, wanted=path)
+        raise ConfigError("must not have a line break or another control character", option=option, wanted=path)
     parts: list[str] = []
     for part in path.split("/"):
         if part == ".." and (not parts or (parts[-1] != ".." and not os.path.islink("/" + "/".join(parts)))):
@@ -58,7 +58,7 @@ def validate_id(sandbox_id: str) -> str:
     """
     if not isinstance(sandbox_id, str) or not SANDBOX_ID.fullmatch(sandbox_id):
         raise ConfigError(
-            "this cannot be a sandbox's id",
+            "must be a valid id",
             option="id",
             wanted=sandbox_id,
             fix="Use 1 to 64 of the characters A-Z a-z 0-9 . _ - and start with none of dot and dash.",
@@ -91,7 +91,7 @@ def socket_path(*elements: str) -> str:
         ) from error
     if size > MAX_SOCKET_PATH:
         raise ConfigError(
-            f"the socket path {path} has {size} bytes and the kernel takes {MAX_SOCKET_PATH}",
+            f"the socket path {path} has {size} bytes; the kernel takes {MAX_SOCKET_PATH} at most",
             option="run_dir",
             fix="Choose a shorter run_dir or a shorter id.",
         )

@@ -141,7 +141,7 @@ def parse_record(text: str, sandbox_id: str, path: str) -> SandboxRecord:
     except AnswerError as problem:
         raise unusable(f"is not complete JSON ({problem.message})") from problem
     if not isinstance(value, dict) or not isinstance(value.get("schema"), int):
-        raise unusable("is not a sandbox's record")
+        raise unusable("must be the record of a sandbox")
     if value["schema"] > SCHEMA:
         raise unusable(
             f"was written by kata.hypervisor {brief(value.get('collection_version'))} in form {value['schema']}, newer than {SCHEMA}, all this version knows",

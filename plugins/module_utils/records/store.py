@@ -292,7 +292,7 @@ class Store:
         with contextlib.suppress(OSError), open(self.layout.lock_path, encoding="utf-8", errors="replace") as stream:
             holder = stream.read(20).strip()
         return LockTimeout(
-            f"another task, process {holder or 'unknown'}, has been working on it for more than {timeout:g} seconds",
+            f"another task, process {holder or 'unknown'}, has held the lock of this sandbox for more than {timeout:g} seconds",
             sandbox=self.layout.id,
             option="lock_timeout",
             wanted=timeout,

@@ -152,7 +152,7 @@ def _checked(shape: Any, value: Any, source: str, place: str) -> Any:
         return value
     if isinstance(shape, Number):
         if not isinstance(value, int) or isinstance(value, bool):
-            raise wrong("a whole number")
+            raise wrong("an integer")
         if not shape.least <= value <= shape.most:
             raise wrong(f"a number from {shape.least} to {shape.most}")
         return value

@@ -140,7 +140,7 @@ class Directory:
         return data
 
     def tail(self, name: str, size: int) -> bytes:
-        """The last bytes of a regular file, at most `size`; empty when there is no such file, or it is not one."""
+        """The last bytes of a regular file, at most `size`; empty when the file does not exist, or it is not one."""
         try:
             descriptor = self.open_file(name)
         except (OSError, UntrustedFile):

@@ -137,7 +137,7 @@ def test_the_hint_for_a_host_without_kvm_rights(plain: FirecrackerLab, misbehave
 
 
 def test_a_missing_disk_is_refused_before_anything_runs(lab: FirecrackerLab) -> None:
-    with pytest.raises(AssetError, match="no such disk"):
+    with pytest.raises(AssetError, match="disk does not exist"):
         lab.start(devices=[{"id": "d", "type": "block", "file": "/nowhere"}])
     nothing_ran(lab)
 

@@ -268,9 +268,9 @@ def test_a_file_that_changed_while_its_sandbox_was_saved(lab: FirecrackerLab, ch
         path.rename(str(path) + ".away")
         path.write_bytes(kept)
         path.chmod(0o666)
-    with pytest.raises(HypervisorError, match=r"as it was when the sandbox was saved|no such disk"):
+    with pytest.raises(HypervisorError, match=r"as it was when the sandbox was saved|disk does not exist"):
         lab.check(state="started")
-    with pytest.raises(HypervisorError, match=r"as it was when the sandbox was saved|no such disk") as caught:
+    with pytest.raises(HypervisorError, match=r"as it was when the sandbox was saved|disk does not exist") as caught:
         lab.run(state="started")
     assert str(path) in str(caught.value) and lab.facts()["state"] == "saved" and lab.processes() == []
     if change in ("replaced", "image", "missing"):
@@ -438,7 +438,7 @@ def test_taps_that_cannot_be_had_are_refused_before_the_vm_is_stopped(lab: Firec
     two = lab.start("two")["sandbox"]["pid"]
     wrong: list[tuple[list[dict[str, Any]], type[HypervisorError], str]] = [
         ([net], StateError, "has it open"),
-        ([{**net, "tap_name": "lo"}], HostError, "no tap"),
+        ([{**net, "tap_name": "lo"}], HostError, "must be a tap"),
         (
             [{**net, "tap_name": "ktsame"}, {**net, "tap_name": "ktsame", "id": "eth1"}],
             ConfigError,

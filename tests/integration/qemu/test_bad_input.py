@@ -31,7 +31,7 @@ CASES: dict[str, tuple[Wish, str, str]] = {
     "no kernel": (lambda lab, tmp: {"kernel_path": None}, "kernel", "kernel_path"),
     "a kernel that is not there": (
         lambda lab, tmp: {"kernel_path": "/nowhere/vmlinuz"},
-        "no such file",
+        "file does not exist",
         "kernel_path",
     ),
     "image and initrd": (lambda lab, tmp: {"image_path": str(lab.assets.initrd)}, "not both", "image_path"),
@@ -193,7 +193,7 @@ def test_a_socket_takes_nothing_of_the_hosts(lab: QemuLab, tmp_path: pathlib.Pat
         "state": "started",
     }
     port = {"id": "port0", "type": "serial", "name": "org.example.port", "path": str(place)}
-    refused = "nothing must be at the path of a socket but an earlier one of this sandbox"
+    refused = "the path of a socket must be free, or a socket of this sandbox"
     for check_mode in (True, False):
         with pytest.raises(HypervisorError, match=refused):
             lab.run(check_mode=check_mode, **boot, devices=[port])

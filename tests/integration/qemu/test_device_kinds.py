@@ -376,7 +376,7 @@ def test_one_device_by_itself_leaves_the_others_alone(vm: QemuLab, disk: pathlib
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
-        ({"id": "gone", "type": "block", "file": "/nowhere/disk.raw"}, "no such disk"),
+        ({"id": "gone", "type": "block", "file": "/nowhere/disk.raw"}, "disk does not exist"),
         ({"id": "v0", "type": "vfio", "address": "0000:ff:1f.7"}, "no such device"),
         ({"id": "s0", "type": "vsock", "cid": 77}, "vhost-vsock"),
         ({"id": "n0", "type": "net", "kind": "tap", "bridge": "nosuchbridge0"}, "no bridge"),
@@ -384,7 +384,10 @@ def test_one_device_by_itself_leaves_the_others_alone(vm: QemuLab, disk: pathlib
             {"id": "n1", "type": "net", "kind": "user", "tx_rate_limit": {"ops": 10}},
             "cannot limit the rate of an interface",
         ),
-        ({"id": "u0", "type": "vhost_user", "path": "/nowhere.sock", "model": "vhost-user-blk-pci"}, "nobody serves"),
+        (
+            {"id": "u0", "type": "vhost_user", "path": "/nowhere.sock", "model": "vhost-user-blk-pci"},
+            "no program listens",
+        ),
     ],
 )
 def test_what_the_host_lacks_is_refused_and_nothing_stays(vm: QemuLab, wanted: dict[str, Any], words: str) -> None:
@@ -401,7 +404,7 @@ def test_what_cannot_be_plugged_in_takes_nothing_out(vm: QemuLab, disk: pathlib.
     wanted = {"id": "data5", "type": "block", "file": str(disk), "driver": "virtio-blk"}
     assert devices(vm, wanted)
     for check_mode in (True, False):
-        with pytest.raises(HypervisorError, match="no such disk"):
+        with pytest.raises(HypervisorError, match="disk does not exist"):
             vm.run(check_mode=check_mode, devices=[{**wanted, "file": "/nowhere/disk.raw"}])
     assert vm.run(devices=[wanted])["changed"] is False
     assert devices(vm)

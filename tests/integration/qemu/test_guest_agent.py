@@ -50,7 +50,7 @@ def test_wait_for_a_port(lab: QemuLab) -> None:
         port = server.getsockname()[1]
         threading.Thread(target=server.accept, daemon=True).start()
         lab.run(wait_for={"port": f"127.0.0.1:{port}", "timeout": 10})
-    with pytest.raises(HypervisorError, match="did not come within"):
+    with pytest.raises(HypervisorError, match="did not happen within"):
         lab.run(wait_for={"port": f"127.0.0.1:{port}", "timeout": 1})
     with pytest.raises(HypervisorError, match="1 to 65535"):
         lab.run(wait_for="port: ssh")

@@ -126,7 +126,7 @@ def test_what_it_may_not_open_is_named_before_anything_starts(lab: QemuLab, gues
     with pytest.raises(AssetError, match=f"the user {USER} may not"):
         lab.start(vmm_user=USER, **guest_files)
     lab.root.chmod(0o711)
-    with pytest.raises(ConfigError, match="no such user"):
+    with pytest.raises(ConfigError, match="user does not exist"):
         lab.start(vmm_user="nobody-at-all", **guest_files)
     assert lab.processes() == []
 

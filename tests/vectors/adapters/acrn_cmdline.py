@@ -81,7 +81,7 @@ def run(given: dict[str, Any]) -> Answer:
     control = config.hypervisor_ctl_path or "/usr/bin/acrnctl"
     for path in (config.image_path, config.hypervisor_path or "/usr/bin/acrn-dm", control):
         if path not in FILES:
-            raise AssetError("there is no such file", wanted=path)
+            raise AssetError("the file does not exist", wanted=path)
     if "sandbox_registered" in given_line and not given_line.flag("sandbox_registered"):
         raise StateError("the sandbox is not registered, so that its image has no index")
     sandbox = given_line.text("sandbox_id")

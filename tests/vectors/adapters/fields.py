@@ -42,9 +42,9 @@ class Fields:
 
         :raises ConfigError: it is something else, or out of its range
         """
-        value = self._of(name, int, default, "a whole number")
+        value = self._of(name, int, default, "an integer")
         if isinstance(value, bool):
-            raise self._wrong(name, "a whole number")
+            raise self._wrong(name, "an integer")
         if (least is not None and value < least) or (most is not None and value > most):
             raise self._wrong(name, f"a number from {least} to {most}")
         return int(value)

@@ -300,7 +300,7 @@ class Play:
         config.valid()
         for path in (config.hypervisor_path, config.kernel_asset_path(), config.image_asset_path()):
             if path in MISSING:
-                raise AssetError("there is no such file", wanted=path)
+                raise AssetError("the file does not exist", wanted=path)
         if isinstance(self.refusal, AssetError):
             raise self.refusal
         for device in self.devices:

@@ -125,7 +125,7 @@ def _add_device(line: CommandLine, device: Device, dialect: Dialect) -> None:
         line.add(f"virtio-console,socket:{_plain(device.name)}={_plain(device.host_path)}{dialect.console_suffix}")
     elif isinstance(device, BlockDrive):
         if device.index < 0:
-            raise ConfigError("a disk's index cannot be negative", option="devices", wanted=device.id)
+            raise ConfigError("a disk's index must be at least 0", option="devices", wanted=device.id)
         slot = line.add(f"virtio-blk,{_plain(device.file)}" + (",ro" if device.read_only else ""))
         if device.index <= PLACEHOLDERS:
             line.slots[device.index] = slot

@@ -89,7 +89,7 @@ def version_of(path: str) -> tuple[int, ...]:
     output = version_text(path, "-v")
     version = command_line.parse_version(output)
     if not version:
-        raise AssetError("this is no acrn-dm", option="hypervisor_path", wanted=path, answer=brief(output))
+        raise AssetError("must be an acrn-dm", option="hypervisor_path", wanted=path, answer=brief(output))
     return version
 
 
@@ -106,7 +106,7 @@ def _check_identity(config: HypervisorConfig, version: tuple[int, ...], sandbox:
             try:
                 config.vm_uuid = str(uuid.UUID(config.vm_uuid))
             except ValueError as error:
-                raise ConfigError("this is no UUID", option="vm_uuid", wanted=config.vm_uuid) from error
+                raise ConfigError("must be a UUID", option="vm_uuid", wanted=config.vm_uuid) from error
         return
     if config.vm_uuid:
         raise Unsupported(
@@ -204,7 +204,7 @@ def start(vmm: Vmm, config: HypervisorConfig, devices: list[Device], timeout: fl
     :raises DeadlineExceeded: the VM did not come up in time
     """
     if vmm.process() is not None:
-        raise StateError("its acrn-dm runs already")
+        raise StateError("its acrn-dm is already running")
     vmm.kill()
     deadline = time.monotonic() + timeout
     state = vmm.state

@@ -108,7 +108,7 @@ class Vmm(VmmProcess):
 
         found = output_of([self.state.ctl, *words], CTL_SECONDS)
         if found.code is None or found.problem:
-            raise VmmError("acrnctl cannot be run to its end", wanted=" ".join(words), answer=printable(found.problem))
+            raise VmmError("acrnctl could not be run", wanted=" ".join(words), answer=printable(found.problem))
         return found.code, found.text
 
     def status(self) -> str:

@@ -30,17 +30,17 @@ def check_boot_files(config: HypervisorConfig) -> None:
             continue
         if not os.path.exists(path):
             raise AssetError(
-                "there is no such file",
+                "the file does not exist",
                 option=option,
                 wanted=path,
                 fix="Bring it to the host first (roles kata_kernel, kata_image and kata_firmware).",
             )
         if not os.path.isfile(path):
-            raise AssetError("this is not a file", option=option, wanted=path)
+            raise AssetError("must be a file", option=option, wanted=path)
         try:
             with open(path, "rb") as stream:
                 empty = not stream.read(1)
         except OSError as error:
-            raise AssetError("this file cannot be read", option=option, wanted=path, answer=str(error)) from error
+            raise AssetError("the file must be readable", option=option, wanted=path, answer=str(error)) from error
         if empty:
-            raise AssetError("this file is empty", option=option, wanted=path)
+            raise AssetError("the file must not be empty", option=option, wanted=path)

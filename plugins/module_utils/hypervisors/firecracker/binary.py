@@ -24,7 +24,7 @@ def version_of(path: str, word: str, option: str) -> Version:
     output = version_text(path)
     version = parse_version(output) if word.lower() in output.lower() else ()
     if not version:
-        raise AssetError(f"this is no {word}", option=option, wanted=path, answer=brief(output))
+        raise AssetError(f"must be a {word}", option=option, wanted=path, answer=brief(output))
     return version
 
 

@@ -247,7 +247,7 @@ def recorded_pid(jail: Jail) -> int:
 
 
 def tail(jail: Jail, name: str, size: int) -> bytes:
-    """The last bytes of a file in the jail, empty when there is no such file."""
+    """The last bytes of a file in the jail, empty when the file does not exist."""
     try:
         with opened(jail) as root:
             return root.tail(name, size)

@@ -149,7 +149,7 @@ class ApiClient:
             pid, uid, _gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             if (owners and uid != self.owner) or (self.pid and pid != self.pid):
                 raise UntrustedFile(
-                    f"somebody else listens on {self.path}", answer=f"it is process {pid} of user {uid}"
+                    f"another program listens on {self.path}", answer=f"it is process {pid} of user {uid}"
                 )
         except BaseException:
             connection.close()

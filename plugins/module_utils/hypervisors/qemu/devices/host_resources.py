@@ -157,7 +157,7 @@ def _check_kind(device: Device, config: HypervisorConfig, own_socket: str, own: 
         check_socket_place(device.host_path, device.host_path == own_socket)
     elif isinstance(device, Volume):
         if not os.path.isdir(device.host_path):
-            raise AssetError("there is no such directory to share", option="devices", wanted=device.host_path)
+            raise AssetError("the directory does not exist to share", option="devices", wanted=device.host_path)
         if config.shared_fs != "virtio-9p":
             # The daemon of QEMU's own cannot do everything; which one it is, it says itself.
             _daemon_arguments(device, config, device.id)

@@ -149,7 +149,7 @@ def test_another_files_memory_is_not_overwritten(lab: TemplateLab, tmp_path: pat
     (tmp_path / "base/memory").write_text("somebody's")
     with pytest.raises(HostError, match="something else is at"):
         lab.make(memory_dir=str(tmp_path))
-    with pytest.raises(HostError, match="no such directory"):
+    with pytest.raises(HostError, match="directory does not exist"):
         lab.make(memory_dir=str(tmp_path / "none"))
     assert (tmp_path / "base/memory").read_text() == "somebody's" and not lab.root.exists()
 
@@ -187,12 +187,12 @@ def test_it_is_not_taken_away_from_running_clones(lab: TemplateLab) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"kernel_path": "/other"}, "made with kernel_path"),
-        ({"kernel_params": "quiet"}, "made with kernel_params none"),
-        ({"max_vcpus": 8, "vcpus": 8}, "made with max_vcpus 4"),
+        ({"kernel_path": "/other"}, "created with kernel_path"),
+        ({"kernel_params": "quiet"}, "created with kernel_params none"),
+        ({"max_vcpus": 8, "vcpus": 8}, "created with max_vcpus 4"),
         ({"hypervisor": "qemu"}, "is of hypervisor mock"),
         ({"template": "other"}, "no such template"),
-        ({"template": "../base"}, "cannot be a sandbox's id"),
+        ({"template": "../base"}, "must be a valid id"),
     ],
 )
 def test_what_a_clone_cannot_be(lab: TemplateLab, options: dict[str, Any], words: str) -> None:

@@ -87,7 +87,7 @@ def test_a_wait_for_an_agent_that_cannot_be_is_refused_before_anything_changes(
     monkeypatch.setattr(Guest, "has_agent", False)
     for wanted in ("agent", "port: 22"):
         for run in (lab.check, lab.run):
-            with pytest.raises(Unsupported, match="has no channel to an agent") as caught:
+            with pytest.raises(Unsupported, match="has no channel to a guest agent") as caught:
                 run(wait_for=wanted, **BOOT)
             assert caught.value.option == "wait_for"
     assert lab.files() == []

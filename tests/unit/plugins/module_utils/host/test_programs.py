@@ -63,10 +63,10 @@ def test_a_failure_that_says_nothing_aside_is_told_by_its_output() -> None:
 
 
 def test_what_cannot_run_or_does_not_end_is_named() -> None:
-    with pytest.raises(HostError, match="/nowhere/program could not be run to its end") as caught:
+    with pytest.raises(HostError, match="/nowhere/program could not be run") as caught:
         run(["/nowhere/program"], 30)
     assert "No such file or directory" in caught.value.answer
-    with pytest.raises(HostError, match="sleep could not be run to its end") as caught:
+    with pytest.raises(HostError, match="sleep could not be run") as caught:
         run(["sleep", "60"], 0.1)
     assert "timed out after 0.1 seconds" in caught.value.answer
 
@@ -75,7 +75,7 @@ def test_what_cannot_run_or_does_not_end_is_named() -> None:
 def test_what_never_stops_writing_is_ended(script: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     begun = time.monotonic()
-    with pytest.raises(HostError, match="could not be run to its end") as caught:
+    with pytest.raises(HostError, match="could not be run") as caught:
         programs.run(["sh", "-c", script], 60, most=1 << 20)
     assert "wrote more than" in caught.value.answer and time.monotonic() - begun < 20
     found = programs.output_of(["sh", "-c", script], 60)
@@ -198,7 +198,7 @@ def test_pieces_come_as_they_are_written(tmp_path: pathlib.Path) -> None:
     (tmp_path / "in").write_bytes(b"one two")
     with open(tmp_path / "in", "rb") as source:
         assert b"".join(pieces_of(["cat"], 30, source)) == b"one two"
-    with open(tmp_path / "in", "rb") as source, pytest.raises(HostError, match="could not be run to its end"):
+    with open(tmp_path / "in", "rb") as source, pytest.raises(HostError, match="could not be run"):
         list(pieces_of(["sleep", "60"], 0.2, source))
     with open("/dev/zero", "rb") as source:
         pieces = pieces_of(["cat"], 30, source)
@@ -275,7 +275,7 @@ def test_a_program_must_be_there_and_executable(program: pathlib.Path) -> None:
     program.chmod(0o644)
     with pytest.raises(AssetError, match="cannot be executed"):
         check_program(str(program), "hypervisor_path")
-    with pytest.raises(AssetError, match="no such program"):
+    with pytest.raises(AssetError, match="program does not exist"):
         check_program(f"{program}x", "hypervisor_path")
 
 
@@ -287,5 +287,5 @@ def test_what_a_user_may_do_is_found_out_or_an_error(monkeypatch: pytest.MonkeyP
         raise problem
 
     monkeypatch.setattr(users.subprocess, "run", fails)
-    with pytest.raises(HostError, match="cannot be found out"):
+    with pytest.raises(HostError, match="cannot be determined"):
         users.check_access(users.User("nobody", 65534, 65534, (65534,)), [users.Wanted("kernel_path", "/k", "r")])

@@ -131,7 +131,7 @@ def test_a_disk_is_a_file_or_a_block_device(tmp_path: pathlib.Path) -> None:
             open_disk(str(path), True, "devices")
     with pytest.raises(AssetError, match="directory"):
         open_disk(str(tmp_path), True, "devices")
-    with pytest.raises(AssetError, match="no such disk"):
+    with pytest.raises(AssetError, match="disk does not exist"):
         open_disk(str(tmp_path / "gone"), True, "devices")
     with pytest.raises(AssetError, match="cannot be opened") as refused:
         open_disk("/proc/version", False, "devices") if os.geteuid() else open_disk(

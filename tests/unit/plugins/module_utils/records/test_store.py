@@ -135,7 +135,7 @@ TEXT = json.dumps(dataclasses.asdict(filled()))
     [
         ("", "not complete JSON"),
         (TEXT[:-20], "not complete JSON"),
-        ("[]", "not a sandbox's record"),
+        ("[]", "must be the record of a sandbox"),
         ("[" * 100000, "not complete JSON"),
         (TEXT.replace('"web"', '"other"'), "another sandbox's"),
         (TEXT.replace(f'"schema": {SCHEMA}', f'"schema": {SCHEMA + 1}'), "newer than"),

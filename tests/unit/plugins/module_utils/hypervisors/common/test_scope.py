@@ -78,7 +78,7 @@ def test_no_supervisor_no_unit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert scope_command(USUAL, HypervisorConfig(supervisor="none")) == []
     monkeypatch.setattr(supervision, "has_systemd", lambda: False)
     assert scope_command(USUAL, HypervisorConfig(supervisor="auto")) == []
-    with pytest.raises(HostError, match="systemd does not run this host"):
+    with pytest.raises(HostError, match="systemd must be the host's init system"):
         scope_command(USUAL, HypervisorConfig(supervisor="systemd"))
 
 

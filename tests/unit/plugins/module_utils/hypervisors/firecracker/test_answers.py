@@ -187,7 +187,7 @@ def test_only_the_right_process_and_user_may_answer(server: Any) -> None:
     ApiClient(path, 5, owner=os.geteuid(), pid=os.getpid()).get("/")
     with pytest.raises(ApiConnectionError) as caught:
         ApiClient(path, 5, pid=1).get("/")
-    assert "somebody else listens" in caught.value.answer
+    assert "another program listens" in caught.value.answer
     with pytest.raises(ApiConnectionError) as caught:
         ApiClient(path, 5, owner=54321).get("/")
     assert "must belong to user 54321" in caught.value.answer
