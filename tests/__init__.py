@@ -5,4 +5,6 @@
 
 from __future__ import annotations
 
-from .support import checkout as checkout
+from .support import checkout
+
+__all__ = ["checkout"]
