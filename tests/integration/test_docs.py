@@ -102,7 +102,7 @@ def play(page: str, host: Any, **variables: str) -> None:
     assert changed and int(changed[1]) == len(tasks) and int(changed[2]) >= len(tasks) - 2, done.stdout
 
 
-@pytest.mark.parametrize("page", ["devices.md", "templates.md"])
+@pytest.mark.parametrize("page", ["devices.md", "digests.md", "templates.md"])
 def test_a_page_can_be_done_as_it_stands(
     page: str, host: Any, bridge: str, macvtap: tuple[str, str], storage_daemon: None
 ) -> None:

@@ -172,9 +172,11 @@ class Operations:
         self._follow_log(driver, observed.pid, said)
 
     def _make_room(self) -> None:
+        """What a start does before: cut console logs that are too long, and cache what was found out."""
         from ..host.console_logs import make_room
 
         make_room(self.sandbox.layout.run_root)
+        self.sandbox.keep_digests()
 
     def _do_restore(self, step: Step) -> None:
         record, driver = self._known(), self._live()

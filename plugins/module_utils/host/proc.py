@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a host says about itself in `/proc`: its memory, and whether it is a virtual machine.
 
-The readers stop where the original's do: at a line of 64 KiB or more, at a file without an answer.
+The readers stop where Kata 1.x's do: at a line of 64 KiB or more, at a file without an answer.
 """
 
 from __future__ import annotations
@@ -77,14 +77,6 @@ def parse_mem_total_kb(text: str, path: str = MEMINFO) -> int:
             if size is not None:
                 return size
     raise HostError(f"{path} does not tell the host's memory (no MemTotal line in kB)")
-
-
-def read_mem_total_kb(path: str = MEMINFO) -> int:
-    """The host's memory in KiB.
-
-    :raises HostError: meminfo cannot be read or does not tell
-    """
-    return parse_mem_total_kb(_read(path), path)
 
 
 def read_host_memory_mb(path: str = MEMINFO) -> int:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Hypervisor interface: the 23 operations of the original, what a driver reports, and what it is given.
+"""The Hypervisor interface: the 23 operations of Kata 1.x, what a driver reports, and what it is given.
 
 The docstrings are the contract. A driver that lacks an operation raises Unsupported with the reason; it never answers success
 for something the VMM did not do. Operations are idempotent where their docstring says so.
@@ -55,16 +55,12 @@ class Context:
         """A path in the run directory."""
         return os.path.join(self.run_dir, name)
 
-    def state_path(self, name: str) -> str:
-        """A path in the state directory."""
-        return os.path.join(self.state_dir, name)
-
 
 @dataclasses.dataclass(frozen=True)
 class Capabilities:
     """What a driver can do with the VMM it found; one source for code, errors, facts and docs.
 
-    The first four are the original's. `fs_sharing` is positive here (the original keeps its negation).
+    The first four are Kata 1.x's. `fs_sharing` is positive here (Kata 1.x keeps its negation).
     """
 
     block_device: bool = False
@@ -394,7 +390,7 @@ class Hypervisor:
         self.config = config
 
     def to_grpc(self) -> bytes:
-        """The state as the bytes by which a VM is handed to another process (the original's VM cache)."""
+        """The state as the bytes by which a VM is handed to another process (Kata 1.x's VM cache)."""
         self.unsupported("to_grpc")
 
     def from_grpc(self, config: HypervisorConfig, payload: bytes) -> None:

@@ -188,7 +188,7 @@ class MockHypervisor(Hypervisor):
         return result
 
     def hotplug_remove_device(self, device: Device) -> Any:
-        """The number of vCPUs that were removed; 0 for memory, which the original's mock keeps; None for any other device."""
+        """The number of vCPUs that were removed; 0 for memory, which Kata 1.x's mock keeps; None for any other device."""
         vm = self._running_vm("hotplug_remove_device")
         if "refuses_unplug" in self.faults:
             raise self._refused("hotplug_remove_device")
@@ -271,7 +271,7 @@ class MockHypervisor(Hypervisor):
         )
 
     def capabilities(self) -> Capabilities:
-        """Everything that its VM does; the original's mock names none of it."""
+        """Everything that its VM does; Kata 1.x's mock names none of it."""
         return Capabilities(
             block_device_hotplug=True,
             block_device_unplug=True,

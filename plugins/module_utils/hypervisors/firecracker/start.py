@@ -227,7 +227,7 @@ def argv(machine: Vm, config: HypervisorConfig) -> list[str]:
     if jail is None:
         named = [] if dialect_for(machine.version).old_jailer else ["--id", jailer.jail_id(machine.context.sandbox_id)]
         return [firecracker, *named, *arguments]
-    return jailer.argv(config, config.jailer_asset_path(), firecracker, machine.version, jail, arguments)
+    return jailer.argv(config, config.jailer_path, firecracker, machine.version, jail, arguments)
 
 
 def _launch_error(machine: Vm, child: subprocess.Popen[bytes], words: list[str]) -> LaunchError:
@@ -243,17 +243,17 @@ def _launch_error(machine: Vm, child: subprocess.Popen[bytes], words: list[str])
 
 
 def requests(machine: Vm, config: HypervisorConfig, devices: list[Device], host: HostSide) -> list[Request]:
-    """What makes the VM, in the original's order: machine, kernel, root disk, empty disks, devices, start."""
+    """What makes the VM, in Kata 1.x's order: machine, kernel, root disk, empty disks, devices, start."""
     dialect = dialect_for(machine.version)
-    image = config.image_asset_path()
+    image = config.image_path
     made = [*output_requests(machine, config, host), resources.machine_config(config, dialect)]
     if config.cpu_config_path:
         made.append(Request("/cpu-config", read_cpu_config(config.cpu_config_path)))
     arguments = kernel_params_string(kernel_params(config, is_partitioned(image)))
-    initrd = config.initrd_asset_path()
+    initrd = config.initrd_path
     made.append(
         resources.boot_source(
-            host.provide_file(config.kernel_asset_path(), "vmlinux"),
+            host.provide_file(config.kernel_path, "vmlinux"),
             host.provide_file(initrd, "initrd") if initrd else "",
             arguments,
         )

@@ -62,7 +62,7 @@ def start(
     state.new_identity()
     if description is None:
         kind = machine_named(config.hypervisor_machine_type)
-        state.bridges = _bridges(config, kind, state.bridges)
+        state.bridges = planned_bridges(config, kind, state.bridges)
         state.keeps_vcpus = not kind.vcpu_unplug
         state.boot_vcpus = config.num_vcpus
         state.boot_memory_mb = cmdline.boot_memory_mb(config)
@@ -255,7 +255,7 @@ def _vm_plan(
     state = machine.state
     kind = machine_named(config.hypervisor_machine_type)
     if description is None:
-        state.bridges = _bridges(config, kind, state.bridges)
+        state.bridges = planned_bridges(config, kind, state.bridges)
     else:
         config = dataclasses.replace(
             config, num_vcpus=state.boot_vcpus, memory_size=state.boot_memory_mb, max_memory_mb=state.max_memory_mb
@@ -274,9 +274,9 @@ def _vm_plan(
         agent_fd=fds[3],
         events=machine.context.run_path(vmm.EVENTS),
         host_khz=read_cpu_khz(machine.context.cpuinfo),
-        image_partitioned=is_partitioned(config.image_asset_path()),
-        image_size=size_of(config.image_asset_path()),
-        image_mapped=bool(dax_offset(config.image_asset_path())),
+        image_partitioned=is_partitioned(config.image_path),
+        image_size=size_of(config.image_path),
+        image_mapped=bool(dax_offset(config.image_path)),
         incoming=description is not None,
         hotplugged_vcpus=(description or {}).get("hotplugged_vcpus") or [],
         dimms=(description or {}).get("dimms") or [],
@@ -307,11 +307,11 @@ def _choose_accelerator(machine: vmm.Vm, config: HypervisorConfig) -> None:
         return
     from .accelerator import choose
 
-    verdict = choose(config.hypervisor_path, os.path.dirname(machine.context.run_dir), config.kernel_asset_path())
+    verdict = choose(config.hypervisor_path, os.path.dirname(machine.context.run_dir), config.kernel_path)
     state.accelerator, state.accelerator_reason = verdict.accelerator, verdict.reason
 
 
-def _bridges(config: HypervisorConfig, kind: Machine, recorded: list[bridges.Bridge]) -> list[bridges.Bridge]:
+def planned_bridges(config: HypervisorConfig, kind: Machine, recorded: list[bridges.Bridge]) -> list[bridges.Bridge]:
     """The bridges and root ports that the configuration asks for, with what the recorded ones hold."""
     if not kind.has_bridges:
         return []

@@ -341,8 +341,10 @@ def _vfio(device: VfioDevice, place: Place) -> list[Part]:
     _need_pci(device.id, place)
     if device.type == VfioType.MEDIATED:
         front: dict[str, Any] = {"sysfsdev": device.sysfs_dev}
-    else:
+    elif device.type == VfioType.NORMAL:
         front = {"host": device.bdf}
+    else:
+        raise ConfigError("there is no such type of VFIO device", option="devices", wanted=device.type)
     return [Part("device", frontend_id(device), "vfio-pci", {**front, **place.properties()})]
 
 
