@@ -143,6 +143,64 @@ class ModuleDocFragment:
       - The guest's firmware, a file on the host (QEMU).
     type: path
     aliases: [firmware]
+  kernel_digest:
+    description:
+      - The digest that the file O(kernel_path) must have, as C(ALGORITHM:DIGITS), where the algorithm is C(sha256), C(sha384) or C(sha512). Digits alone are
+        a SHA-512, as in the annotations of Kata Containers.
+      - The file is checked before each start, also after a reboot of the host, when a saved VM is restored and when a template is cloned. If
+        it has another digest, the task fails with both digests and has changed nothing; so does check mode. An empty string ends the check.
+      - With O(hypervisor=qemu), a change is made while it runs.
+      - With O(hypervisor=firecracker), a change is made while it runs. With O(hypervisor=acrn), a change is made while it runs.
+    type: str
+    aliases: [kernel_hash]
+  image_digest:
+    description:
+      - The digest that the file O(image_path) must have. See O(kernel_digest).
+      - With O(hypervisor=qemu), a change is made while it runs.
+      - With O(hypervisor=firecracker), a change is made while it runs. With O(hypervisor=acrn), a change is made while it runs.
+    type: str
+    aliases: [image_hash]
+  initrd_digest:
+    description:
+      - The digest that the file O(initrd_path) must have. See O(kernel_digest).
+      - With O(hypervisor=qemu), a change is made while it runs.
+      - With O(hypervisor=firecracker), a change is made while it runs. Not with O(hypervisor=acrn).
+    type: str
+    aliases: [initrd_hash]
+  initramfs_digest:
+    description:
+      - The digest that the file O(initramfs_path) must have. See O(kernel_digest).
+      - With O(hypervisor=qemu), a change is made while it runs.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+    type: str
+  firmware_digest:
+    description:
+      - The digest that the file O(firmware_path) must have. See O(kernel_digest).
+      - With O(hypervisor=qemu), a change is made while it runs.
+      - Not with O(hypervisor=firecracker). Not with O(hypervisor=acrn).
+    type: str
+    aliases: [firmware_hash]
+  hypervisor_digest:
+    description:
+      - The digest that the VMM's program must have, whether O(hypervisor_path) names it or not. See O(kernel_digest).
+      - With O(hypervisor=qemu), a change is made while it runs.
+      - With O(hypervisor=firecracker), a change is made while it runs. With O(hypervisor=acrn), a change is made while it runs.
+    type: str
+    aliases: [hypervisor_hash]
+  hypervisor_ctl_digest:
+    description:
+      - The digest that the VMM's control program must have, whether O(hypervisor_ctl_path) names it or not. See O(kernel_digest).
+      - Not with O(hypervisor=qemu).
+      - Not with O(hypervisor=firecracker). With O(hypervisor=acrn), a change is made while it runs.
+    type: str
+    aliases: [hypervisorctl_hash]
+  jailer_digest:
+    description:
+      - The digest that the jailer must have, whether O(jailer_path) names it or not. See O(kernel_digest).
+      - Not with O(hypervisor=qemu).
+      - With O(hypervisor=firecracker), a change is made while it runs. Not with O(hypervisor=acrn).
+    type: str
+    aliases: [jailer_hash]
   machine_accelerators:
     description:
       - Further machine properties, such as V(nvdimm=on), separated by commas (QEMU).

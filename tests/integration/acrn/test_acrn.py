@@ -67,7 +67,7 @@ def driver(lab: VmmLab) -> AcrnHypervisor:
 
 
 def test_a_host_without_acrn_is_refused(lab: VmmLab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The original calls every part of its host check optional."""
+    """Kata 1.x calls every part of its host check optional."""
     monkeypatch.setattr(start, "HSM_DEVICES", ("/dev/acrn_hsm_none", "/dev/acrn_vhm_none"))
     with pytest.raises(HostError, match="does not run on ACRN"):
         lab.start()
@@ -75,7 +75,7 @@ def test_a_host_without_acrn_is_refused(lab: VmmLab, monkeypatch: pytest.MonkeyP
 
 
 def test_start_ends_when_the_vm_is_up(lab: VmmLab, told: Any) -> None:
-    """Trap T15: the original sleeps its whole limit of time."""
+    """Trap T15: Kata 1.x sleeps its whole limit of time."""
     told("slow")
     begun = time.monotonic()
     assert lab.start(start_timeout=60)["sandbox"]["state"] == "started"
@@ -139,7 +139,7 @@ def test_disks_take_the_place_of_placeholders(lab: VmmLab) -> None:
 
 
 def test_slots_belong_to_a_sandbox(lab: VmmLab) -> None:
-    """Trap T15: the original's table of slots belongs to the process, and a second VM overwrites it."""
+    """Trap T15: Kata 1.x's table of slots belongs to the process, and a second VM overwrites it."""
     lab.start("one", devices=[{"id": "first", "type": "block", "file": lab.file("first")}])
     lab.start("two")
     lab.run("two", devices=[{"id": "hot", "type": "block", "file": lab.file("hot")}])
@@ -156,7 +156,7 @@ def test_slots_belong_to_a_sandbox(lab: VmmLab) -> None:
 
 
 def test_what_acrnctl_refuses_is_no_success(lab: VmmLab) -> None:
-    """Trap T15: the original logs the failure and says success."""
+    """Trap T15: Kata 1.x logs the failure and says success."""
     lab.start()
     (lab.root / "mngr/sandbox-web.json").write_text(json.dumps({"pid": driver(lab).pid(), "disks": {}}))
     with pytest.raises(VmmError, match=r"failed \(exit code 0\)") as caught:
@@ -181,7 +181,7 @@ def test_stop_by_sigint_then_sigkill(lab: VmmLab, told: Any, monkeypatch: pytest
 
 
 def test_nobody_is_signalled_for_a_vm_that_never_ran(lab: VmmLab) -> None:
-    """Trap T3: the original sends SIGINT to pid 0, its caller's process group."""
+    """Trap T3: Kata 1.x sends SIGINT to pid 0, its caller's process group."""
     caught: list[int] = []
     previous = signal.signal(signal.SIGINT, lambda *_: caught.append(1))
     try:

@@ -154,7 +154,7 @@ def test_an_image_that_reads_files_of_the_host_is_refused(tmp_path: pathlib.Path
 def test_what_is_nothing_to_boot_from(tmp_path: pathlib.Path, check: Any, words: bytes) -> None:
     path = tmp_path / "x"
     path.write_bytes(words)
-    with pytest.raises(AssetError, match="must be an? (image|initrd|kernel)"):
+    with pytest.raises(AssetError, match=r"must be an? (image|initrd|kernel)"):
         check(str(path))
 
 
