@@ -174,7 +174,7 @@ def _check_places(config: HypervisorConfig, pid: int) -> None:
         ("huge_pages", "/dev/hugepages" if config.huge_pages else ""),
     ):
         if path and not os.path.isdir(path):
-            raise AssetError("the directory does not exist for the guest's memory", option=option, wanted=path)
+            raise AssetError("the directory for the guest's memory does not exist", option=option, wanted=path)
     if config.huge_pages:
         proc.check_huge_pages(boot_memory_mb(config), pid)
     if config.entropy_source and not os.path.exists(config.entropy_source):

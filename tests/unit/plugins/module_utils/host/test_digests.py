@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.engine.autostart import bring_back
-from ansible_collections.kata.hypervisor.plugins.module_utils.engine.sandbox import converge
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.converge import converge, start_at_boot
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.template_building import converge_template
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.host import digests
@@ -144,10 +143,10 @@ def test_no_sandbox_is_brought_back_after_a_reboot_with_another_file(host: Host)
     shutil.rmtree(host.run_dir)
     host.kernel.write_bytes(b"exchanged")
     with pytest.raises(AssetError, match="has the digest") as caught:
-        bring_back(SandboxSpec("web", **host.directories))
+        start_at_boot(SandboxSpec("web", **host.directories))
     assert _sha(b"exchanged") in str(caught.value) and caught.value.wanted == _sha(LARGE)
     host.kernel.write_bytes(LARGE)
-    assert bring_back(SandboxSpec("web", **host.directories))
+    assert start_at_boot(SandboxSpec("web", **host.directories))
 
 
 def test_a_saved_vm_is_not_restored_with_another_file(host: Host) -> None:
