@@ -28,8 +28,8 @@ test:  ## Lint, vectors, the essential scenarios on fresh hosts, unit tests, int
 	@tools/test.sh
 
 docs: venv  ## The generated parts of docs/: capabilities, pictures, the table of states
-	@$(PY) tools/capabilities.py
-	@$(PY) tools/diagrams.py
+	@$(PY) -m tools.capabilities
+	@$(PY) -m tools.diagrams
 
 lint: venv  ## ruff, mypy, ansible-test sanity, ansible-lint, antsibull, reuse, galaxy-importer
 	@tools/install-packages.sh shellcheck || true
@@ -48,23 +48,23 @@ soak: venv packages  ## Random tasks on real QEMU, attacks from jails and VMM us
 	@$(PYTEST) -s tests/integration/soak_random_wishes.py tests/integration/soak_jail_attacks.py
 	@KATA_ATTACK_ROUNDS=$${KATA_ATTACK_ROUNDS:-1000} $(PYTEST) tests/integration/qemu/test_attacks.py
 	@KATA_POWER_LOSS_ROUNDS=$${KATA_POWER_LOSS_ROUNDS:-60} $(PYTEST) tests/integration/hosts/test_power_loss.py
-	@KATA_WRONG_ANSWERS=1000000 $(PYTEST) tests/unit/plugins/module_utils/hypervisors/firecracker/test_answers_of_firecracker.py tests/unit/plugins/module_utils/hypervisors/qemu/test_qmp_answers.py tests/unit/plugins/module_utils/hypervisors/acrn/test_answers_of_acrn.py tests/unit/plugins/module_utils/test_answers_of_the_host.py
+	@KATA_WRONG_ANSWERS=1000000 $(PYTEST) tests/unit/plugins/module_utils/hypervisors/firecracker/test_answers.py tests/unit/plugins/module_utils/hypervisors/qemu/test_qmp_answers.py tests/unit/plugins/module_utils/hypervisors/acrn/test_answers.py tests/unit/plugins/module_utils/host/test_answers.py
 	@KATA_VECTOR_INPUTS=50 $(PYTEST) tests/unit/test_vectors_fuzz.py
 
 hardware: venv packages  ## VFIO, vsock, vhost-net and KVM, on a host that is a VM: a QEMU in a QEMU, so not part of make test
 	@$(PYTEST) tests/integration/hardware
 
 bench: venv packages  ## Medians of what a user waits for, on this host
-	@$(PY) tests/bench/run.py
+	@$(PY) -m tests.bench.run
 
 bench-fleet: venv packages  ## From fresh hosts to running sandboxes, step by step, and the same again
-	@$(PY) tests/bench/fleet.py $(HOSTS)
+	@$(PY) -m tests.bench.fleet $(HOSTS)
 
 molecule: venv packages  ## Roles and playbooks on throw-away hosts
 	@tools/molecule.sh $(SCENARIOS)
 
 releases: venv packages  ## Real QEMU of other Debian releases: RELEASES="bullseye bookworm trixie sid"
-	@$(PY) tests/hosts/releases.py $(or $(RELEASES),bullseye bookworm trixie sid)
+	@$(PY) -m tests.hosts.releases $(or $(RELEASES),bullseye bookworm trixie sid)
 
 build: venv  ## The tarball for ansible-galaxy collection install
 	@.venv/bin/ansible-galaxy collection build --force

@@ -1,15 +1,10 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lets plain pytest run from a checkout of any name."""
+"""An assertion that fails in a helper shows its values, as one in a test does."""
 
 from __future__ import annotations
 
-import pathlib
-import sys
+import pytest
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-
-import checkout
-
-checkout.make_importable()
+pytest.register_assert_rewrite("tests.support.cgroup_orders", "tests.support.jail_adversary", "tests.support.lab")

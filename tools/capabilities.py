@@ -1,10 +1,9 @@
-#!/usr/bin/env python
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Generates docs/capabilities.md from the drivers and from the declarations of the options.
 
-Usage: capabilities.py [--check]
+Usage: python -m tools.capabilities [--check]
 
 With `--check` nothing is written, and the exit code is 1 when the page is not current.
 """
@@ -12,24 +11,19 @@ With `--check` nothing is written, and the exit code is 1 when the page is not c
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+import tests.support.checkout
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Capabilities, Context
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import vulnerabilities
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api.dialect import FEATURES, shown
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api.endpoints import find
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.declarations import Cost, options_of
+
+ROOT = tests.support.checkout.ROOT
 PAGE = ROOT / "docs/capabilities.md"
-sys.path.insert(0, str(ROOT / "tests"))
-
-import checkout  # noqa: E402
-
-checkout.make_importable()
-
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor  # noqa: E402
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Capabilities, Context  # noqa: E402
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import vulnerabilities  # noqa: E402
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api.dialect import FEATURES, shown  # noqa: E402
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api.endpoints import find  # noqa: E402
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig  # noqa: E402
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.declarations import Cost, options_of  # noqa: E402
 
 #: A label for each capability.
 WORDS = {

@@ -1,10 +1,9 @@
-#!/usr/bin/env python
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Generates the pictures of docs/ and the table of states in docs/lifecycle.md.
 
-Usage: diagrams.py [--check]
+Usage: python -m tools.diagrams [--check]
 
 The layers come from `layers.py`. The states and the steps between them come from the planner itself: each state is planned to each other one.
 With `--check` nothing is written, and the exit code is 1 when a file is not current.
@@ -19,24 +18,19 @@ import sys
 import textwrap
 from typing import NamedTuple, Optional
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+import tests.support.checkout
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.planner import make_plan
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.states import state_of
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DisruptionError
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Observed
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.spec import SandboxSpec
+from ansible_collections.kata.hypervisor.plugins.module_utils.records.store import SandboxRecord
+from tools.layers import LAYERS
+
+ROOT = tests.support.checkout.ROOT
 LAYERS_PICTURE = ROOT / "docs/images/layers.svg"
 STATES_PICTURE = ROOT / "docs/images/states.svg"
 LIFECYCLE = ROOT / "docs/lifecycle.md"
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tools")]
-
-import checkout  # noqa: E402
-
-checkout.make_importable()
-
-from layers import LAYERS  # noqa: E402
-
-from ansible_collections.kata.hypervisor.plugins.module_utils.engine.planner import make_plan  # noqa: E402
-from ansible_collections.kata.hypervisor.plugins.module_utils.engine.states import state_of  # noqa: E402
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DisruptionError  # noqa: E402
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Observed  # noqa: E402
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.spec import SandboxSpec  # noqa: E402
-from ansible_collections.kata.hypervisor.plugins.module_utils.records.store import SandboxRecord  # noqa: E402
 
 # --- states ------------------------------------------------------------------------------------------------------------
 

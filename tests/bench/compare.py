@@ -4,7 +4,7 @@
 """What a task costs in this checkout and in another one, in turns on the same host: medians, and their ratios.
 
     git worktree add /tmp/before COMMIT
-    tests/bench/compare.py /tmp/before --rounds 15
+    .venv/bin/python -m tests.bench.compare /tmp/before --rounds 15
 
 The payloads that Ansible sends are run again and again without its transport, which is the same in both. Both start the same guest with the same
 options, on TCG.
@@ -24,12 +24,8 @@ import sys
 import tempfile
 import time
 
-HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "integration")]
-
-import checkout  # noqa: E402
-from guest_assets import guest_assets  # noqa: E402
+from tests.support.checkout import ROOT
+from tests.support.guest_assets import guest_assets
 
 #: Runs of a no-op in each round.
 NO_OPS = 4
@@ -132,7 +128,6 @@ def main() -> None:
         "--options", type=json.loads, default={}, help="options of the sandbox that only this checkout gives, as JSON"
     )
     arguments = parser.parse_args()
-    checkout.make_importable()
     work = pathlib.Path(tempfile.mkdtemp(prefix="kb-"))
     work.chmod(0o755)
     sides = []

@@ -14,12 +14,12 @@ import subprocess
 import time
 from typing import Any, Callable
 
-from vmm_lab import FIRECRACKER, IS_ROOT, REAL_FIRECRACKER, REAL_JAILER, VmmLab, firecracker_lab
-
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.template_building import converge_template
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import VmmError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api.client import ApiClient
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import parse_template_spec
+from tests.support.firecracker_lab import FirecrackerLab
+from tests.support.stand_ins import FIRECRACKER, IS_ROOT, REAL_FIRECRACKER, REAL_JAILER
 
 Play = Callable[[pathlib.Path, "list[dict[str, Any]]"], "dict[str, list[float]]"]
 #: What shows that the guest has begun, the smallest kernel's or the stand-in's.
@@ -40,7 +40,7 @@ def firecracker_rows(play: Play, work: pathlib.Path, count: int) -> list[tuple[s
     jails = [False, True] if IS_ROOT and bool(REAL_JAILER) == bool(REAL_FIRECRACKER) else [False]
     alone: list[float] = []
     for jailed in jails:
-        lab = firecracker_lab(jailed)
+        lab = FirecrackerLab(jailed)
         try:
             times = _engine(lab, alone, count)
             if not jailed:
@@ -65,7 +65,7 @@ def firecracker_rows(play: Play, work: pathlib.Path, count: int) -> list[tuple[s
     return [("Firecracker alone, to running", alone, ""), *rows]
 
 
-def _engine(lab: VmmLab, alone: list[float], count: int) -> dict[str, list[float]]:
+def _engine(lab: FirecrackerLab, alone: list[float], count: int) -> dict[str, list[float]]:
     """Seconds by what was done, by the engine in this process."""
     seconds: dict[str, list[float]] = {}
 
@@ -74,7 +74,7 @@ def _engine(lab: VmmLab, alone: list[float], count: int) -> dict[str, list[float
         act()
         seconds.setdefault(what, []).append(time.monotonic() - began)
 
-    paths = {"state_dir": str(lab.root / "state"), "run_dir": str(lab.root / "run")}
+    paths = lab.directories()
     wish = {"id": "base", "hypervisor": "firecracker", "wait_for": BOOTED, **lab.options, **paths}
     converge_template(parse_template_spec(wish))
     for _round in range(count):
@@ -93,7 +93,7 @@ def _engine(lab: VmmLab, alone: list[float], count: int) -> dict[str, list[float
     return seconds
 
 
-def _alone(lab: VmmLab) -> float:
+def _alone(lab: FirecrackerLab) -> float:
     """Seconds from a Firecracker's start to its VM's, by the fewest requests; nobody else takes part."""
     socket = lab.root / "alone.sock"
     socket.unlink(missing_ok=True)
@@ -130,7 +130,7 @@ def _alone(lab: VmmLab) -> float:
         process.wait()
 
 
-def _tasks(lab: VmmLab, count: int) -> list[dict[str, Any]]:
+def _tasks(lab: FirecrackerLab, count: int) -> list[dict[str, Any]]:
     """The tasks of a play that does everything once a round."""
     tasks: list[dict[str, Any]] = []
     place = {"state_dir": str(lab.root / "state"), "run_dir": str(lab.root / "run")}

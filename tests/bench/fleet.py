@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From fresh hosts to running sandboxes with the playbook site, step by step; and the same again, which must change nothing.
 
-    fleet.py [HOSTS]     how many hosts, 5 when not given
+    python -m tests.bench.fleet [HOSTS]     how many hosts, 5 when not given
 
 A step is a role; its time is that of all hosts together, as an operator waits for it.
 """
@@ -20,8 +20,9 @@ import sys
 import tempfile
 import time
 
+from tests.support.checkout import ROOT
+
 HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
 FLEET = ROOT / "tests/hosts/fleet.py"
 VARIABLES = {
     "kata_sandbox_list": [{"id": "web"}],

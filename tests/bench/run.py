@@ -4,7 +4,7 @@
 """What a user waits for, measured on this host in one run: medians, and their ratios to `ping` and to QEMU's own start.
 
     make bench            10 rounds
-    tests/bench/run.py --rounds 20
+    .venv/bin/python -m tests.bench.run --rounds 20
 
 Everything of a round is interleaved, so that a noisy machine is noisy for all of it. Times are not compared with limits: a machine's
 clock fails no test.
@@ -25,28 +25,22 @@ import tempfile
 import time
 from typing import Any, Iterator
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import spawn
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.driver import QemuHypervisor
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.kernel_params import Param
+from tests.bench.firecracker_times import firecracker_rows, firecracker_title
+from tests.bench.template_times import template_times
+from tests.support.checkout import ROOT
+from tests.support.guest_assets import Assets, guest_assets
+
 HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "integration")]
-
-import checkout  # noqa: E402
-from guest_assets import guest_assets  # noqa: E402
-
-checkout.make_importable()
-
-from firecracker_times import firecracker_rows, firecracker_title  # noqa: E402
-from template_times import template_times  # noqa: E402
-
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context  # noqa: E402
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import spawn  # noqa: E402
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.driver import QemuHypervisor  # noqa: E402
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig  # noqa: E402
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.kernel_params import Param  # noqa: E402
 
 MEMORY_MB = 128
 
 
-def rounds_of_tasks(count: int, directories: dict[str, str], assets: Any) -> list[dict[str, Any]]:
+def rounds_of_tasks(count: int, directories: dict[str, str], assets: Assets) -> list[dict[str, Any]]:
     """The tasks of a play that does everything once a round, each round with a sandbox of its own."""
     tasks: list[dict[str, Any]] = []
     for number in range(count):
@@ -112,7 +106,7 @@ def play(work: pathlib.Path, tasks: list[dict[str, Any]]) -> dict[str, list[floa
     return found
 
 
-def raw_qemu(work: pathlib.Path, assets: Any, count: int) -> list[float]:
+def raw_qemu(work: pathlib.Path, assets: Assets, count: int) -> list[float]:
     """Seconds from the start of QEMU, with the command line that the driver uses, to its answer on QMP. No Ansible."""
     seconds: list[float] = []
     for number in range(count):
@@ -154,7 +148,7 @@ def _timed_launch(seconds: list[float]) -> Iterator[None]:
         spawn.launch = original
 
 
-def module_cost(work: pathlib.Path, directories: dict[str, str], assets: Any, count: int) -> dict[str, list[float]]:
+def module_cost(work: pathlib.Path, directories: dict[str, str], assets: Assets, count: int) -> dict[str, list[float]]:
     """Seconds of the module on the host without Ansible's transport: the very payload that is sent, run again and again."""
     start = {
         "id": "cost",

@@ -10,8 +10,6 @@ import re
 import time
 from typing import Any
 
-from guest_shell import GuestShell
-
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.converge import converge
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.template_building import converge_template
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import (
@@ -19,13 +17,15 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments 
     parse_spec,
     parse_template_spec,
 )
+from tests.support.guest_assets import Assets
+from tests.support.guest_shell import GuestShell
 
 #: Sandboxes that are alive at once while their memory is measured.
 ALIVE = 4
 
 
 def template_times(
-    directories: dict[str, str], assets: Any, count: int
+    directories: dict[str, str], assets: Assets, count: int
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """Seconds by what was done, and MiB (PSS of QEMU) by how the sandboxes began."""
     boot = {

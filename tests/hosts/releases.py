@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The tests that use real QEMU, on the QEMU and the Python of other Debian releases.
 
-    releases.py RELEASE... [-- PYTEST ARGUMENT...]
+    python -m tests.hosts.releases RELEASE... [-- PYTEST ARGUMENT...]
 
 A room is systemd-nspawn over the release's file system: this checkout and the guest assets (made here) are bound into it, it has a /tmp and a network of
 its own, and all that it writes is gone with it. Without arguments for pytest it runs tests/integration/qemu and the contract of all
@@ -14,24 +14,16 @@ a newer one.
 from __future__ import annotations
 
 import os
-import pathlib
 import subprocess
 import sys
 import tempfile
 
-import debian_base
-from debian_base import FleetError
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests/integration")]
-
-import checkout  # noqa: E402
-
-checkout.make_importable()
-
-from foreign_guest import PACKAGES as FOREIGN  # noqa: E402
-from foreign_guest import ForeignGuest, NoGuest  # noqa: E402
-from guest_assets import cache_directory, guest_assets  # noqa: E402
+from tests.hosts import debian_base
+from tests.hosts.debian_base import FleetError
+from tests.support.checkout import ROOT
+from tests.support.foreign_guest import PACKAGES as FOREIGN
+from tests.support.foreign_guest import ForeignGuest, NoGuest
+from tests.support.guest_assets import cache_directory, guest_assets
 
 MIRROR = "http://deb.debian.org/debian"
 PACKAGES = "qemu-system-x86,qemu-system-arm,qemu-system-ppc,qemu-system-misc,qemu-utils,dpdk-dev,e2fsprogs,iproute2,python3,python3-pytest"

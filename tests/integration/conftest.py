@@ -1,30 +1,39 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Real QEMU on this host: guest assets, a laboratory of sandboxes, shells in guests."""
+"""Real QEMU on this host: guest assets and laboratories of sandboxes."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
-import shutil
 import subprocess
-import sys
-import tempfile
-from typing import Any, Callable, Iterator
+from typing import Callable, Iterator
 
 import pytest
 
+from tests.support.guest_assets import Assets, guest_assets
+from tests.support.lab import removed_afterwards
+from tests.support.qemu_lab import QemuLab
+
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+#: What shares something of this machine, so that its tests never run at the same time: jails (the uid of a jail comes from the sandbox's name
+#: alone), the copy of the engine in /var/cache and the usual directories of sandboxes, and users whose processes are attacked.
+SHARING = {
+    "jails": ("firecracker/", "acrn/", "hardware/", "test_contract.py", "test_whose_programs.py", "test_vmm_facts.py"),
+    "engine copy": ("hosts/", "test_ansible.py", "test_docs.py", "test_kept_engine.py", "test_provisioning.py"),
+    "users": ("qemu/test_attacks.py", "qemu/test_own_user.py", "qemu/test_vmm_user.py"),
+}
 
-from guest_assets import Assets, guest_assets  # noqa: E402
-from guest_shell import GuestShell  # noqa: E402
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.engine.converge import converge, observe_only  # noqa: E402
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import parse_device_spec, parse_spec  # noqa: E402
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.spec import SandboxSpec  # noqa: E402
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group tests for `pytest -n 2 --dist loadgroup`: what shares something of the machine, and what is in one file."""
+    for item in items:
+        if HERE in item.path.parents:
+            path = item.path.relative_to(HERE).as_posix()
+            group = next((name for name, starts in SHARING.items() if path.startswith(starts)), path)
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
@@ -63,126 +72,18 @@ def root_image(assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> path
     return path
 
 
-class Host:
-    """Sandboxes of one test in directories of their own, removed at its end whatever happens."""
-
-    def __init__(self, root: pathlib.Path, assets: Assets) -> None:
-        self.root = root
-        self.assets = assets
-        self.ids: set[str] = set()
-        self.shells: list[GuestShell] = []
-
-    def spec(self, **options: Any) -> SandboxSpec:
-        """A task's wish, with these directories and, for a new sandbox, our guest."""
-        options = {
-            "id": "web",
-            "start_timeout": 30,
-            "state_dir": str(self.root / "state"),
-            "run_dir": str(self.root / "run"),
-            **options,
-        }
-        self.ids.add(options["id"])
-        return parse_spec(options)
-
-    def converge(self, check_mode: bool = False, **options: Any) -> dict[str, Any]:
-        """Run one task."""
-        return converge(self.spec(**options), check_mode)
-
-    def device(self, check_mode: bool = False, sandbox: str = "web", **options: Any) -> dict[str, Any]:
-        """Run a kata_device task."""
-        where = {"state_dir": str(self.root / "state"), "run_dir": str(self.root / "run")}
-        return converge(parse_device_spec({"sandbox": sandbox, **where, **options}), check_mode)
-
-    def facts(self, sandbox: str = "web") -> dict[str, Any]:
-        """What kata_sandbox_info would tell."""
-        return observe_only(self.spec(id=sandbox))
-
-    def start(self, sandbox: str = "web", words: tuple[str, ...] = (), **options: Any) -> dict[str, Any]:
-        """A new sandbox that runs, booted to user space, with a shell on its console."""
-        options.setdefault("kernel_path", str(self.assets.kernel))
-        if "image_path" not in options:
-            options.setdefault("initrd_path", str(self.assets.initrd))
-        options.setdefault("memory_mb", 192)
-        options.setdefault("vcpus", 1)
-        options.setdefault("accelerator", "tcg")
-        options.setdefault("wait_for", {"console": "kata-guest: ready", "timeout": 120})
-        options.setdefault("kernel_params", ["kata.shell=ttyS0", *words])
-        return self.converge(id=sandbox, state="started", **options)
-
-    @staticmethod
-    def lacks(made: dict[str, Any], *version: int) -> bool:
-        """Whether the QEMU of a sandbox is older than the one that brought something."""
-        return tuple(map(int, made["sandbox"]["vmm_version"].split("."))) < version
-
-    def shell(self, sandbox: str = "web") -> GuestShell:
-        """A shell in a guest."""
-        shell = GuestShell(self.root / "run" / sandbox / "console.sock")
-        self.shells.append(shell)
-        return shell
-
-    def run_path(self, name: str, sandbox: str = "web") -> pathlib.Path:
-        """A file in a sandbox's run directory."""
-        return self.root / "run" / sandbox / name
-
-    def processes(self) -> list[str]:
-        """Command lines of the live processes that belong to this test."""
-        found = []
-        for entry in pathlib.Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    words = (entry / "cmdline").read_bytes().split(b"\0")
-                    state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-                except OSError:
-                    continue
-                if state not in "ZX" and any(os.fsencode(str(self.root)) in word for word in words):
-                    found.append(b" ".join(words).decode("utf-8", "replace"))
-        return found
-
-    def remove_all(self) -> None:
-        """Remove every sandbox, and look for leftovers."""
-        for shell in self.shells:
-            shell.close()
-        for sandbox in sorted(self.ids):
-            self.converge(id=sandbox, state="absent", stop_timeout=0)
-        assert self.processes() == []
-        left = [path for part in ("state/sandboxes", "run") for path in (self.root / part).glob("*") if path.is_dir()]
-        assert left == []
-
-
-@contextlib.contextmanager
-def _new_host(assets: Assets) -> Iterator[Host]:
-    """A host whose directory is short, since the kernel limits a socket's path."""
-    root = pathlib.Path(tempfile.mkdtemp(prefix="kt-"))
-    made = Host(root, assets)
-    try:
-        yield made
-        made.remove_all()
-    finally:
-        _kill_everything(made)
-        shutil.rmtree(root, ignore_errors=True)
-
-
 @pytest.fixture
-def host(assets: Assets) -> Iterator[Host]:
-    """A host of one test."""
-    with _new_host(assets) as made:
+def lab(assets: Assets) -> Iterator[QemuLab]:
+    """Sandboxes of QEMU for one test."""
+    with removed_afterwards(QemuLab(assets)) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def shared_host(assets: Assets) -> Iterator[Host]:
-    """A host that the tests of a module share."""
-    with _new_host(assets) as made:
+def shared_lab(assets: Assets) -> Iterator[QemuLab]:
+    """Sandboxes of QEMU that the tests of a module share."""
+    with removed_afterwards(QemuLab(assets)) as made:
         yield made
-
-
-def _kill_everything(host: Host) -> None:
-    """What a failed test left running."""
-    for sandbox in host.ids:
-        pidfile = host.run_path("pid", sandbox)
-        if pidfile.exists():
-            with contextlib.suppress(ValueError, ProcessLookupError):
-                os.kill(int(pidfile.read_text()), 9)
 
 
 @pytest.fixture

@@ -8,18 +8,16 @@ from __future__ import annotations
 import os
 import time
 
-from jail_adversary import attacked
-from vmm_lab import IS_ROOT, firecracker_lab
+from tests.support.firecracker_lab import FirecrackerLab
+from tests.support.jail_adversary import attacked
+from tests.support.lab import removed_afterwards
+from tests.support.stand_ins import IS_ROOT
 
 
 def test_a_thousand_rounds_of_attacks() -> None:
     assert IS_ROOT, "only root can make a jail"
     rounds = int(os.environ.get("KATA_ATTACK_ROUNDS", "1000"))
     begun = time.monotonic()
-    lab = firecracker_lab(True)
-    try:
+    with removed_afterwards(FirecrackerLab(True)) as lab:
         count = attacked(lab, rounds, int(os.environ.get("KATA_SOAK_SEED", "1")))
-        lab.remove_all()
-    finally:
-        lab.destroy()
     print(f"{rounds} rounds in {time.monotonic() - begun:.0f} s: {count}")

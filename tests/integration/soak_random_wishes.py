@@ -20,6 +20,7 @@ import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded, HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient
+from tests.support.qemu_lab import QemuLab
 
 STEPS = int(os.environ.get("KATA_SOAK_STEPS", "60"))
 SEED = int(os.environ.get("KATA_SOAK_SEED", "0")) or random.randrange(1, 1 << 30)
@@ -94,10 +95,10 @@ class Wisher:
         return disk
 
 
-def outcome(host: Any, check_mode: bool, wish: dict[str, Any]) -> tuple[Any, ...]:
+def outcome(lab: QemuLab, check_mode: bool, wish: dict[str, Any]) -> tuple[Any, ...]:
     """What a run comes to: its actions, or the kind of its error."""
     try:
-        result = host.converge(check_mode, **wish)
+        result = lab.run(check_mode=check_mode, **wish)
     except HypervisorError as error:
         return (type(error), str(error))
     # How much a balloon holds can be another MiB at the next look.
@@ -107,23 +108,23 @@ def outcome(host: Any, check_mode: bool, wish: dict[str, Any]) -> tuple[Any, ...
     )
 
 
-def grant(host: Any, wish: dict[str, Any]) -> bool:
+def grant(lab: QemuLab, wish: dict[str, Any]) -> bool:
     """Run a wish, foretold by check mode; whether it was granted, and not refused with reason."""
     for _time in range(PATIENCE):
-        foretold, done = outcome(host, True, wish), outcome(host, False, wish)
+        foretold, done = outcome(lab, True, wish), outcome(lab, False, wish)
         if done[0] is DeadlineExceeded:
             # The guest is busy, most likely with its start.
-            host.converge(wait_for=READY)
+            lab.run(wait_for=READY)
             continue
         assert foretold == done
         return isinstance(done[0], bool)
     raise AssertionError(f"after {PATIENCE} times the guest has still no time for it")
 
 
-def check_devices(host: Any, listed: list[dict[str, Any]]) -> None:
+def check_devices(lab: QemuLab, listed: list[dict[str, Any]]) -> None:
     """QEMU and, where it runs, the guest have these devices."""
     disks = [device for device in listed if device["type"] == "block"]
-    with QmpClient(str(host.run_path("monitor.sock"))) as qmp:
+    with QmpClient(str(lab.run_path("monitor.sock"))) as qmp:
         nodes = {node["node-name"] for node in qmp.execute("query-named-block-nodes", {"flat": True})}
         chardevs = {chardev["label"] for chardev in qmp.execute("query-chardev")}
         peripherals = {entry["name"] for entry in qmp.execute("qom-list", {"path": "/machine/peripheral"})}
@@ -137,11 +138,11 @@ def check_devices(host: Any, listed: list[dict[str, Any]]) -> None:
     }
 
 
-def check_guest(host: Any, listed: list[dict[str, Any]]) -> None:
+def check_guest(lab: QemuLab, listed: list[dict[str, Any]]) -> None:
     """The guest sees the virtio disks that are listed, and no other."""
     serials = sorted(disk["serial"] for disk in listed if disk.get("driver") == "virtio-blk")
-    host.converge(wait_for=READY)
-    shell = host.shell()
+    lab.run(wait_for=READY)
+    shell = lab.shell()
     shell.eventually(
         'for s in /sys/block/vd*/serial; do [ -f $s ] && echo $(cat $s); done | sort | tr "\\n" " "; true',
         f"^{' '.join(serials)}$",
@@ -152,20 +153,20 @@ def check_guest(host: Any, listed: list[dict[str, Any]]) -> None:
 @pytest.mark.parametrize("memory_hotplug", ["virtio-mem", "pc-dimm", "balloon"])
 @pytest.mark.parametrize("machine_type", ["q35", "pc"])
 @pytest.mark.parametrize("seed", [SEED])
-def test_random_wishes(host: Any, seed: int, machine_type: str, memory_hotplug: str) -> None:
+def test_random_wishes(lab: QemuLab, seed: int, machine_type: str, memory_hotplug: str) -> None:
     rng = random.Random(f"{seed} {machine_type} {memory_hotplug}")
-    wisher = Wisher(rng, host.root)
+    wisher = Wisher(rng, lab.root)
     sizes = {"vcpus": 1, "max_vcpus": MOST_VCPUS, "memory_mb": BOOT_MB, "max_memory_mb": MOST_MB}
-    host.start(machine_type=machine_type, memory_hotplug=memory_hotplug, bridges=2, shared_fs="virtio-fs", **sizes)
+    lab.start(machine_type=machine_type, memory_hotplug=memory_hotplug, bridges=2, shared_fs="virtio-fs", **sizes)
     for step in range(STEPS):
-        if rng.random() < 0.05 and host.facts()["pid"]:
-            os.kill(host.facts()["pid"], signal.SIGKILL)
+        if rng.random() < 0.05 and lab.facts()["pid"]:
+            os.kill(lab.facts()["pid"], signal.SIGKILL)
         wish = wisher.next()
         print(f"{step}: {wish}")
-        if not grant(host, wish):
+        if not grant(lab, wish):
             continue
-        assert host.converge(**wish)["changed"] is False
-        facts = host.facts()
+        assert lab.run(**wish)["changed"] is False
+        facts = lab.facts()
         assert facts["state"] == wish.get("state", facts["state"])
         alive = facts["state"] in ("started", "paused")
         if alive:
@@ -176,6 +177,6 @@ def test_random_wishes(host: Any, seed: int, machine_type: str, memory_hotplug: 
                 device["id"] for device in wish["devices"]
             )
             if alive:
-                check_devices(host, wish["devices"])
+                check_devices(lab, wish["devices"])
             if facts["state"] == "started":
-                check_guest(host, wish["devices"])
+                check_guest(lab, wish["devices"])

@@ -6,30 +6,14 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-
-def ansible(program: str, *words: str, directory: pathlib.Path = ROOT, code: int = 0, **environment: str) -> str:
-    """What one of Ansible's programs printed."""
-    done = subprocess.run(
-        [str(pathlib.Path(sys.executable).with_name(program)), *words],
-        cwd=directory,
-        env={**os.environ, "ANSIBLE_NOCOLOR": "1", **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == code, done.stdout
-    return done.stdout
+from tests.support.ansible_programs import ansible
+from tests.support.checkout import ROOT
+from tests.support.qemu_lab import QemuLab
 
 
 def from_checkout(module: str, options: dict[str, Any], *words: str, code: int = 0) -> dict[str, Any]:
@@ -42,18 +26,18 @@ def from_checkout(module: str, options: dict[str, Any], *words: str, code: int =
 
 
 @pytest.mark.parametrize("prefix", ["", "kata.hypervisor."])
-def test_ad_hoc_by_short_and_by_full_name(host: Any, prefix: str) -> None:
-    where = {"id": "web", "state_dir": str(host.root / "state"), "run_dir": str(host.root / "run")}
+def test_ad_hoc_by_short_and_by_full_name(lab: QemuLab, prefix: str) -> None:
+    where = {"id": "web", "state_dir": str(lab.root / "state"), "run_dir": str(lab.root / "run")}
     boot = {
-        "kernel_path": str(host.assets.kernel),
-        "initrd_path": str(host.assets.initrd),
+        "kernel_path": str(lab.assets.kernel),
+        "initrd_path": str(lab.assets.initrd),
         "memory_mb": 128,
         "accelerator": "tcg",
     }
-    host.ids.add("web")
+    lab.ids.add("web")
     module = f"{prefix}kata_sandbox"
     foretold = from_checkout(module, {**where, **boot, "state": "started"}, "--check")
-    assert foretold["changed"] is True and not (host.root / "state").exists()
+    assert foretold["changed"] is True and not (lab.root / "state").exists()
     made = from_checkout(module, {**where, **boot, "state": "started"})
     assert made["changed"] is True and made["sandbox"]["state"] == "started" and made["actions"] == foretold["actions"]
     assert from_checkout(module, {**where, "state": "started"})["changed"] is False

@@ -14,14 +14,16 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 from typing import Any, Iterator, NamedTuple
 
 import pytest
 import yaml
-from foreign_guest import ForeignGuest, NoGuest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from tests.support.checkout import ROOT
+from tests.support.foreign_guest import ForeignGuest, NoGuest
+from tests.support.qemu_lab import QemuLab
+from tests.support.waiting import wait_until
+
 BIN = pathlib.Path(sys.executable).parent
 BLOCK = re.compile(r"^```yaml\n(.*?)^```", re.DOTALL | re.MULTILINE)
 #: The first line of a block whose tasks fail, with the type of their error.
@@ -74,18 +76,16 @@ def bridge() -> Iterator[str]:
 
 
 @pytest.fixture
-def storage_daemon(host: Any) -> Iterator[None]:
+def storage_daemon(lab: QemuLab) -> Iterator[None]:
     """A process that serves a disk over vhost-user."""
     program = shutil.which("qemu-storage-daemon")
     if program is None:
         pytest.skip("this host has no qemu-storage-daemon")
-    disk, path = host.root / "served.img", host.root / "blk.sock"
+    disk, path = lab.root / "served.img", lab.root / "blk.sock"
     disk.write_bytes(bytes(1 << 20))
     export = f"type=vhost-user-blk,id=x,node-name=d,addr.type=unix,addr.path={path}"
     with subprocess.Popen([program, "--blockdev", f"file,node-name=d,filename={disk}", "--export", export]) as daemon:
-        deadline = time.monotonic() + 10
-        while not path.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until(path.exists, "the socket of the disk's process")
         yield
         daemon.terminate()
 
@@ -108,15 +108,15 @@ def shown_actions(page: str) -> list[list[str]]:
     return [json.loads(found) for found in re.findall(r'^    "actions": (\[.*\]),?$', text, re.MULTILINE)]
 
 
-def play(host: Any, pages: list[str], tasks: list[Task], **variables: str) -> None:
+def play(lab: QemuLab, pages: list[str], tasks: list[Task], **variables: str) -> None:
     """Run tasks of pages. Check that those that have something to do have done it, and that the pages show what was done."""
-    directories = {"state_dir": str(host.root / "state"), "run_dir": str(host.root / "run")}
+    directories = {"state_dir": str(lab.root / "state"), "run_dir": str(lab.root / "run")}
     # Which accelerator this host has is the subject of another test.
     sandboxes = {**directories, "accelerator": "tcg"}
     content = {
         "hosts": "localhost",
         "gather_facts": False,
-        "vars": {"work": str(host.root), **variables},
+        "vars": {"work": str(lab.root), **variables},
         "module_defaults": {
             "group/kata.hypervisor.kata": directories,
             "kata.hypervisor.kata_sandbox": sandboxes,
@@ -124,7 +124,7 @@ def play(host: Any, pages: list[str], tasks: list[Task], **variables: str) -> No
         },
         "tasks": [task.content for task in tasks],
     }
-    playbook = host.root / "page.yml"
+    playbook = lab.root / "page.yml"
     playbook.write_text(yaml.safe_dump([content], sort_keys=False), encoding="utf-8")
     done = subprocess.run(
         [str(BIN / "ansible-playbook"), "-v", "-c", "local", str(playbook)],
@@ -159,48 +159,48 @@ DEVICE_PAGES = [
 ]
 
 
-def test_the_pages_about_devices(host: Any, bridge: str, macvtap: tuple[str, str], storage_daemon: None) -> None:
-    (host.root / "data.img").write_bytes(bytes(16 << 20))
-    (host.root / "shared").mkdir()
-    host.ids.add("web-1")
+def test_the_pages_about_devices(lab: QemuLab, bridge: str, macvtap: tuple[str, str], storage_daemon: None) -> None:
+    (lab.root / "data.img").write_bytes(bytes(16 << 20))
+    (lab.root / "shared").mkdir()
+    lab.ids.add("web-1")
     tasks = [task for page in DEVICE_PAGES for task in tasks_of(page)]
-    guest = {"kernel": str(host.assets.kernel), "initrd": str(host.assets.initrd)}
-    play(host, DEVICE_PAGES, tasks, bridge=bridge, macvtap=macvtap[0], **guest)
+    guest = {"kernel": str(lab.assets.kernel), "initrd": str(lab.assets.initrd)}
+    play(lab, DEVICE_PAGES, tasks, bridge=bridge, macvtap=macvtap[0], **guest)
 
 
-def test_the_pages_about_one_sandbox(host: Any) -> None:
+def test_the_pages_about_one_sandbox(lab: QemuLab) -> None:
     """The lifecycle from creation to removal; the other pages use the same sandbox before it is removed."""
-    host.ids.add("web-1")
+    lab.ids.add("web-1")
     create, *others = tasks_of("docs/lifecycle.md")
     names = ("host-facts", "resize", "check-mode", "save-and-restore", "waiting", "console-and-logs")
     pages = [f"docs/{name}.md" for name in names]
     tasks = [create, *(task for page in pages for task in tasks_of(page)), *others]
-    play(host, ["docs/lifecycle.md", *pages], tasks, kernel=str(host.assets.kernel), initrd=str(host.assets.initrd))
-    assert host.facts("web-1")["state"] == "absent"
+    play(lab, ["docs/lifecycle.md", *pages], tasks, kernel=str(lab.assets.kernel), initrd=str(lab.assets.initrd))
+    assert lab.facts("web-1")["state"] == "absent"
 
 
 @pytest.mark.parametrize("page", ["many-sandboxes", "templates", "kata-configuration", "digests"])
-def test_a_page_with_sandboxes_of_its_own(page: str, host: Any) -> None:
-    host.ids.update({"small", "large", "web-1"})
+def test_a_page_with_sandboxes_of_its_own(page: str, lab: QemuLab) -> None:
+    lab.ids.update({"small", "large", "web-1"})
     path = f"docs/{page}.md"
-    play(host, [path], tasks_of(path), kernel=str(host.assets.kernel), initrd=str(host.assets.initrd))
+    play(lab, [path], tasks_of(path), kernel=str(lab.assets.kernel), initrd=str(lab.assets.initrd))
 
 
-def test_the_page_about_qemu(host: Any, root_image: pathlib.Path) -> None:
+def test_the_page_about_qemu(lab: QemuLab, root_image: pathlib.Path) -> None:
     try:
         arm = ForeignGuest("aarch64")
     except NoGuest as reason:
         pytest.skip(str(reason))
-    host.root.chmod(0o711)
-    shutil.copyfile(root_image, host.root / "root.ext4")
-    guest = {name: shutil.copyfile(getattr(host.assets, name), host.root / name) for name in ("kernel", "initrd")}
-    host.ids.update({"arm-1", "web-1", "web-2"})
+    lab.root.chmod(0o711)
+    shutil.copyfile(root_image, lab.root / "root.ext4")
+    guest = {name: shutil.copyfile(getattr(lab.assets, name), lab.root / name) for name in ("kernel", "initrd")}
+    lab.ids.update({"arm-1", "web-1", "web-2"})
     files = {name: str(path) for name, path in guest.items()}
     tasks = tasks_of("docs/qemu.md")
-    play(host, ["docs/qemu.md"], tasks, arm_kernel=str(arm.kernel), arm_initrd=str(arm.initrd), user="nobody", **files)
-    for sandbox in sorted(host.ids):
-        host.converge(id=sandbox, wait_for={"console": "kata-guest: ready", "timeout": 120})
-    assert pwd.getpwuid(os.stat(f"/proc/{host.facts('web-2')['pid']}").st_uid).pw_name == "nobody"
+    play(lab, ["docs/qemu.md"], tasks, arm_kernel=str(arm.kernel), arm_initrd=str(arm.initrd), user="nobody", **files)
+    for sandbox in sorted(lab.ids):
+        lab.run(id=sandbox, wait_for={"console": "kata-guest: ready", "timeout": 120})
+    assert pwd.getpwuid(os.stat(f"/proc/{lab.facts('web-2')['pid']}").st_uid).pw_name == "nobody"
 
 
 def readme_commands() -> list[str]:
@@ -209,13 +209,13 @@ def readme_commands() -> list[str]:
     return re.findall(r"^    (ansible localhost -m .*)$", text, re.MULTILINE)
 
 
-def test_the_commands_of_the_readme(host: Any) -> None:
+def test_the_commands_of_the_readme(lab: QemuLab) -> None:
     """They run with the collection from its tarball, in a namespace with empty default directories.
 
     The README's first command there, a playbook that installs packages and starts demo-1, is run by `make demo` and by molecule.
     """
     assert os.geteuid() == 0
-    collections, work = host.root / "collections", host.root / "work"
+    collections, work = lab.root / "collections", lab.root / "work"
     work.mkdir()
     (work / "ansible.cfg").write_text("[defaults]\n")
     environment = {
@@ -235,8 +235,8 @@ def test_the_commands_of_the_readme(host: Any) -> None:
 
     options = {
         "id": "demo-1",
-        "kernel_path": str(host.assets.kernel),
-        "initrd_path": str(host.assets.initrd),
+        "kernel_path": str(lab.assets.kernel),
+        "initrd_path": str(lab.assets.initrd),
         "memory_mb": 256,
         "max_vcpus": 4,
         "accelerator": "tcg",

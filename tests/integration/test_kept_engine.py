@@ -14,10 +14,11 @@ import subprocess
 from typing import Any
 
 import pytest
-from test_ansible import ROOT, ansible
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.delivery.engine_copy import digest_of
 from ansible_collections.kata.hypervisor.plugins.plugin_utils.engine import engine_files
+from tests.support.ansible_programs import ansible
+from tests.support.checkout import ROOT
 
 CONFIG = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
 ROUTED = sorted(

@@ -16,7 +16,9 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import pytest
-from test_ansible import ROOT, ansible
+
+from tests.support.ansible_programs import ansible
+from tests.support.checkout import ROOT
 
 CONFIG = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
 SECRET = "s3cr3t"

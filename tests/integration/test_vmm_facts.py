@@ -9,11 +9,11 @@ import os
 import pathlib
 
 import pytest
-from vmm_lab import DOUBLES, FIRECRACKER, JAILER, double_only
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import facts as acrn_facts
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import start
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import facts as firecracker_facts
+from tests.support.stand_ins import DOUBLES, FIRECRACKER, JAILER, double_only
 
 
 def test_firecracker_and_the_jailer_beside_it(tmp_path: pathlib.Path) -> None:

@@ -12,12 +12,15 @@ import sys
 from typing import Any, Iterator
 
 import pytest
-from vmm_lab import DOUBLES, VmmLab, acrn_lab, firecracker_lab, nothing_ran
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import start
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices import virtiofsd
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import declared_options
+from tests.support.acrn_lab import AcrnLab
+from tests.support.firecracker_lab import FirecrackerLab
+from tests.support.lab import SandboxLab, nothing_ran
+from tests.support.stand_ins import DOUBLES
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run what another user put there")
 
@@ -48,15 +51,15 @@ KEYS = {"hypervisor_path": "path", "hypervisor_ctl_path": "ctlpath"}
 
 
 @pytest.fixture(params=PROGRAMS, ids=[f"{option} of {hypervisor}" for option, hypervisor in PROGRAMS])
-def case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[VmmLab, str]]:
+def case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[SandboxLab, str]]:
     option, hypervisor = request.param
     if hypervisor == "firecracker":
-        lab = firecracker_lab(jailed=True)
+        lab = FirecrackerLab(jailed=True)
     elif hypervisor == "acrn":
         monkeypatch.setattr(start, "HSM_DEVICES", ("/dev/null",))
-        lab = acrn_lab()
+        lab = AcrnLab()
     else:
-        lab = VmmLab("qemu", memory_mb=128, accelerator="tcg")
+        lab = SandboxLab("qemu", memory_mb=128, accelerator="tcg")
         share = {"id": "share", "type": "fs", "tag": "work", "path": str(lab.root)}
         lab.options |= {
             "kernel_path": lab.file("kernel"),
@@ -74,7 +77,7 @@ def case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
         lab.destroy()
 
 
-def exchangeable(lab: VmmLab, how: str) -> tuple[str, pathlib.Path]:
+def exchangeable(lab: SandboxLab, how: str) -> tuple[str, pathlib.Path]:
     """A program that another user could exchange, and what lets that user."""
     program = lab.root / "opt" / "program"
     program.parent.mkdir(mode=0o755)
@@ -97,7 +100,7 @@ def exchangeable(lab: VmmLab, how: str) -> tuple[str, pathlib.Path]:
     return str(program), fault
 
 
-def options_of(lab: VmmLab, option: str, program: str, by_file: bool) -> dict[str, Any]:
+def options_of(lab: SandboxLab, option: str, program: str, by_file: bool) -> dict[str, Any]:
     """The options of a task that names a program, itself or in a configuration file."""
     options = {"state": "started", **lab.options}
     if not by_file:
@@ -122,7 +125,7 @@ def options_of(lab: VmmLab, option: str, program: str, by_file: bool) -> dict[st
 @pytest.mark.parametrize("how", ["the file's owner", "the file's mode", "the directory", "the link"])
 @pytest.mark.parametrize("by_file", [False, True], ids=["", "by a configuration file"])
 def test_a_program_that_another_user_could_exchange_is_not_run(
-    case: tuple[VmmLab, str], how: str, by_file: bool
+    case: tuple[SandboxLab, str], how: str, by_file: bool
 ) -> None:
     if by_file and sys.version_info < (3, 11):
         pytest.skip("this Python cannot read TOML")
@@ -138,7 +141,7 @@ def test_a_program_that_another_user_could_exchange_is_not_run(
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="this Python cannot read TOML")
 @pytest.mark.parametrize("how", ["owner", "mode", "directory"])
 def test_a_configuration_file_that_another_user_could_write_is_not_read(how: str) -> None:
-    lab = VmmLab("qemu")
+    lab = SandboxLab("qemu")
     try:
         path = lab.root / "etc" / "configuration.toml"
         path.parent.mkdir()

@@ -16,13 +16,12 @@ import sys
 import time
 from typing import Any, Iterator
 
-import checkout
 import pytest
+
+from tests.support import checkout
 
 if sys.version_info < (3, 11):
     pytest.skip("the runner reads TOML", allow_module_level=True)
-
-sys.path.insert(0, str(checkout.ROOT / "tests/vectors"))
 
 import run as runner
 from adapters import qmp_sequences

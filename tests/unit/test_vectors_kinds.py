@@ -10,13 +10,12 @@ import json
 import sys
 from typing import Any
 
-import checkout
 import pytest
+
+from tests.support import checkout
 
 if sys.version_info < (3, 11):
     pytest.skip("the runner reads TOML", allow_module_level=True)
-
-sys.path.insert(0, str(checkout.ROOT / "tests/vectors"))
 
 import run as runner
 from adapters import (
@@ -188,9 +187,7 @@ def test_a_step_that_ends_otherwise_is_told_with_what_qemu_refused() -> None:
     plugged = {"device": {"kind": "block", "fields": {"File": "/dev/sdb", "Format": "raw", "ID": "d0"}}}
     steps = qmp_sequences.run(_qmp([{"op": "hotplugAddDevice", "args": plugged}], refused)).output["steps"]
     (found,) = steps.differences_from("output.steps", [{"result": {"data": None}, "error": None, "qmp": []}])
-    assert found.startswith(
-        "output.steps[0].hotplugAddDevice.error: expected None, got error QEMU refused"
-    )
+    assert found.startswith("output.steps[0].hotplugAddDevice.error: expected None, got error QEMU refused")
     assert found.endswith("; QEMU refused blockdev-add")
     state = {"Bridges": [{"ID": "pci-bridge-0", "Address": {}}]}
     assert (

@@ -9,8 +9,9 @@ import json
 import subprocess
 import sys
 
-import checkout
 import pytest
+
+from tests.support import checkout
 
 RIGHT = {"id": "x-1", "input": {"elements": ["/run", "a"]}, "output": "/run/a", "error": None}
 WRONG = {**RIGHT, "output": "/run/b"}

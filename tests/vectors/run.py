@@ -15,6 +15,7 @@ import fnmatch
 import importlib
 import json
 import pathlib
+import runpy
 import sys
 import traceback
 from typing import Any, Callable, Iterator, Optional
@@ -22,11 +23,8 @@ from typing import Any, Callable, Iterator, Optional
 import tomllib
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
-
-import checkout  # noqa: E402
-
-checkout.make_importable()
+# This program runs from any directory.
+runpy.run_path(str(HERE.parent / "support/checkout.py"))
 
 from adapters.answer import Answer, differences  # noqa: E402
 

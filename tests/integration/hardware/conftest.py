@@ -1,7 +1,10 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The tests of this directory run on the host that hardware_host.py makes, all in one boot of it, by a pytest there; here each has the outcome it had there."""
+"""The tests of this directory run on the host that `tests.support.hardware_host` makes, by a pytest there.
+
+They all run in one boot of it. Here each has the outcome it had there.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,10 @@ from typing import Any
 
 import pytest
 
-HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+from tests.support import hardware_host
+from tests.support.guest_assets import Assets
 
-import hardware_host  # noqa: E402
-from guest_assets import Assets  # noqa: E402
+HERE = pathlib.Path(__file__).resolve().parent
 
 #: Set where the tests really run: the directory that is shared with this machine.
 SHARE = os.environ.get("KATA_HARDWARE_SHARE", "")

@@ -9,8 +9,11 @@ import os
 import subprocess
 
 import pytest
-from cgroup_orders import ORDERS, check_order
-from vmm_lab import REAL_FIRECRACKER, REAL_JAILER, firecracker_lab
+
+from tests.support.cgroup_orders import ORDERS, check_order
+from tests.support.firecracker_lab import FirecrackerLab
+from tests.support.lab import removed_afterwards
+from tests.support.stand_ins import REAL_FIRECRACKER, REAL_JAILER
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -19,9 +22,5 @@ def test_jailed_sandboxes_with_and_without_settings_of_their_cgroup(order: tuple
         pytest.skip("KATA_TEST_FIRECRACKER and KATA_TEST_JAILER name no binaries")
     if not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
         subprocess.run(["mount", "-t", "cgroup2", "cgroup2", "/sys/fs/cgroup"], check=True)
-    lab = firecracker_lab(True, start_timeout=300)
-    try:
+    with removed_afterwards(FirecrackerLab(True, start_timeout=300)) as lab:
         check_order(lab, order)
-        lab.remove_all()
-    finally:
-        lab.destroy()

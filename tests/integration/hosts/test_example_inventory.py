@@ -21,7 +21,8 @@ from collections.abc import Iterator
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[3]
+from tests.support.checkout import ROOT
+
 FLEET = ROOT / "tests/hosts/fleet.py"
 EXAMPLE = ROOT / "docs/example-inventory"
 BIN = pathlib.Path(sys.executable).parent

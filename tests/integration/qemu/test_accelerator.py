@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import pathlib
 import shutil
-from typing import Any
 
 import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import accelerator
+from tests.support.guest_assets import Assets
+from tests.support.qemu_lab import QemuLab
 
 QEMU = shutil.which("qemu-system-x86_64") or "qemu-system-x86_64"
 
@@ -43,12 +44,12 @@ def device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accelerator, "_device_problem", lambda device: "")
 
 
-def test_the_rom_and_the_kernel_really_run_under_tcg(assets: Any) -> None:
+def test_the_rom_and_the_kernel_really_run_under_tcg(assets: Assets) -> None:
     assert accelerator.run_rom(QEMU, "tcg") == "ran"
     assert accelerator.run_kernel(QEMU, "tcg", str(assets.kernel), seconds=60) == "ran"
 
 
-def test_a_guest_that_never_comes_up_is_not_taken_for_one_that_runs(assets: Any) -> None:
+def test_a_guest_that_never_comes_up_is_not_taken_for_one_that_runs(assets: Assets) -> None:
     assert "did not reach user space" in accelerator.run_kernel(QEMU, "tcg", str(assets.initrd), seconds=2)
 
 
@@ -92,6 +93,6 @@ def test_the_verdict_is_remembered_until_something_changes(device: None, tmp_pat
     assert asked(qemu) == 6
 
 
-def test_auto_starts_a_guest_that_boots_and_tells_why(host: Any) -> None:
-    facts = host.start(accelerator="auto")["sandbox"]
+def test_auto_starts_a_guest_that_boots_and_tells_why(lab: QemuLab) -> None:
+    facts = lab.start(accelerator="auto")["sandbox"]
     assert facts["accelerator"] in ("kvm", "tcg") and facts["accelerator_reason"]

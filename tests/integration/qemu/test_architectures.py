@@ -10,11 +10,13 @@ import platform
 from typing import Any
 
 import pytest
-from foreign_guest import ForeignGuest, NoGuest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.accelerator import run_kernel
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.machines import MACHINES
+from tests.support.foreign_guest import ForeignGuest, NoGuest
+from tests.support.guest_shell import GuestShell
+from tests.support.qemu_lab import QemuLab
 
 #: The console of each, the memory in MiB that it boots with, and the end of a disk's device.
 GUESTS = {"virt": ("ttyAMA0", 256), "pseries": ("hvc0", 512), "s390-ccw-virtio": ("ttysclp0", 256)}
@@ -33,13 +35,13 @@ def foreign(machine: str) -> ForeignGuest:
         pytest.skip(str(reason))
 
 
-def start(host: Any, machine: str, **options: Any) -> dict[str, Any]:
+def start(lab: QemuLab, machine: str, **options: Any) -> dict[str, Any]:
     """A sandbox of that machine type, booted to its shell."""
     guest = foreign(machine)
     console, memory = GUESTS[machine]
     options.setdefault("memory_mb", memory)
     options.setdefault("accelerator", "auto")
-    found: dict[str, Any] = host.start(
+    found: dict[str, Any] = lab.start(
         kernel_path=str(guest.kernel),
         initrd_path=str(guest.initrd),
         machine_type=machine,
@@ -49,47 +51,47 @@ def start(host: Any, machine: str, **options: Any) -> dict[str, Any]:
     return found
 
 
-def disk(host: Any) -> dict[str, Any]:
-    path = host.root / "disk.raw"
+def disk(lab: QemuLab) -> dict[str, Any]:
+    path = lab.root / "disk.raw"
     path.write_bytes(b"from the host".ljust(1 << 20, b"\0"))
     return {"id": "data0", "type": "block", "file": str(path)}
 
 
-def change_virt(host: Any, guest: Any, hot: dict[str, Any], data: dict[str, Any]) -> None:
+def change_virt(lab: QemuLab, guest: GuestShell, hot: dict[str, Any], data: dict[str, Any]) -> None:
     """A disk in a root port, memory by virtio-mem; its vCPUs are those it starts with."""
-    copy = host.root / "hot.raw"
+    copy = lab.root / "hot.raw"
     copy.write_bytes(b"\0" * (1 << 20))
-    assert host.converge(devices=[data, {**hot, "file": str(copy)}])["actions"] == ["plug block hot0"]
+    assert lab.run(devices=[data, {**hot, "file": str(copy)}])["actions"] == ["plug block hot0"]
     guest.eventually("cat /sys/block/vda/serial", "HOT")
-    assert host.converge(memory_mb=384)["sandbox"]["memory_mb"] == 384
+    assert lab.run(memory_mb=384)["sandbox"]["memory_mb"] == 384
     guest.eventually("awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo", "^3[2-8][0-9]$")
-    assert host.converge(devices=[data])["actions"] == ["unplug block hot0"]
+    assert lab.run(devices=[data])["actions"] == ["unplug block hot0"]
     guest.eventually("ls /sys/block", r"^(?!.*vda)")
     with pytest.raises(HypervisorError, match="vcpu_hotplug"):
-        host.converge(vcpus=2)
+        lab.run(vcpus=2)
 
 
-def change_pseries(host: Any, guest: Any, hot: dict[str, Any], data: dict[str, Any]) -> None:
+def change_pseries(lab: QemuLab, guest: GuestShell, hot: dict[str, Any], data: dict[str, Any]) -> None:
     """vCPUs, and memory modules of 256 MiB."""
-    assert host.converge(vcpus=2)["sandbox"]["vcpus"] == 2
+    assert lab.run(vcpus=2)["sandbox"]["vcpus"] == 2
     guest.eventually("nproc", "^2$")
     with pytest.raises(HypervisorError, match="steps of 256 MiB"):
-        host.converge(memory_mb=640)
-    assert host.converge(memory_mb=768)["sandbox"]["memory_mb"] == 768
+        lab.run(memory_mb=640)
+    assert lab.run(memory_mb=768)["sandbox"]["memory_mb"] == 768
     guest.eventually("awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo", "^7[0-9]{2}$")
 
 
-def change_s390(host: Any, guest: Any, hot: dict[str, Any], data: dict[str, Any]) -> None:
+def change_s390(lab: QemuLab, guest: GuestShell, hot: dict[str, Any], data: dict[str, Any]) -> None:
     """vCPUs, a disk on a channel, and memory that a balloon gives and takes."""
-    assert host.converge(vcpus=2)["sandbox"]["vcpus"] == 2
+    assert lab.run(vcpus=2)["sandbox"]["vcpus"] == 2
     guest.eventually("nproc", "^2$")
-    copy = host.root / "hot.raw"
+    copy = lab.root / "hot.raw"
     copy.write_bytes(b"\0" * (1 << 20))
-    assert host.converge(devices=[data, {**hot, "file": str(copy)}])["actions"] == ["plug block hot0"]
+    assert lab.run(devices=[data, {**hot, "file": str(copy)}])["actions"] == ["plug block hot0"]
     guest.eventually("cat /sys/block/vda/serial", "HOT")
-    assert host.converge(devices=[data])["actions"] == ["unplug block hot0"]
-    assert host.converge(memory_mb=320)["sandbox"]["memory_mb"] == 320
-    assert host.converge(memory_mb=256)["sandbox"]["memory_mb"] == 256
+    assert lab.run(devices=[data])["actions"] == ["unplug block hot0"]
+    assert lab.run(memory_mb=320)["sandbox"]["memory_mb"] == 320
+    assert lab.run(memory_mb=256)["sandbox"]["memory_mb"] == 256
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -101,16 +103,16 @@ CHANGES = {"virt": change_virt, "pseries": change_pseries, "s390-ccw-virtio": ch
 
 
 @pytest.mark.parametrize("machine", sorted(GUESTS))
-def test_a_guest_of_another_architecture_lives(host: Any, machine: str) -> None:
+def test_a_guest_of_another_architecture_lives(lab: QemuLab, machine: str) -> None:
     architecture = MACHINES[machine].architecture.name
-    data = disk(host)
-    facts = start(host, machine, devices=[data], **{"max_vcpus": 2, "max_memory_mb": 1024, **OPTIONS[machine]})[
+    data = disk(lab)
+    facts = start(lab, machine, devices=[data], **{"max_vcpus": 2, "max_memory_mb": 1024, **OPTIONS[machine]})[
         "sandbox"
     ]
     assert facts["accelerator"] == "tcg" and architecture in facts["accelerator_reason"]
     assert os.path.basename(os.readlink(f"/proc/{facts['pid']}/exe")).startswith("qemu-system-")
-    assert host.converge(state="started")["changed"] is False
-    guest = host.shell()
+    assert lab.run(state="started")["changed"] is False
+    guest = lab.shell()
     assert guest.run("uname -m") == architecture
     assert guest.run("nproc") == "1"
     assert guest.run("head -c 13 /dev/sda") == "from the host"
@@ -118,15 +120,15 @@ def test_a_guest_of_another_architecture_lives(host: Any, machine: str) -> None:
     assert facts["options"]["memory_mb"] - 64 < total <= facts["memory_mb"]
 
     hot = {**data, "id": "hot0", "driver": "virtio-blk", "serial": "HOT"}
-    CHANGES[machine](host, guest, hot, data)
-    assert host.converge(state="paused")["actions"] == ["pause"]
-    assert host.converge(state="started")["actions"] == ["resume"]
+    CHANGES[machine](lab, guest, hot, data)
+    assert lab.run(state="paused")["actions"] == ["pause"]
+    assert lab.run(state="started")["actions"] == ["resume"]
     assert guest.run("echo still here") == "still here"
     guest.close()
-    assert host.converge(state="saved")["sandbox"]["state"] == "saved"
-    assert "restore" in " ".join(host.converge(state="started")["actions"])
-    assert host.shell().run("uname -m") == architecture
-    assert host.converge(state="stopped", stop_timeout=0)["sandbox"]["state"] == "stopped"
+    assert lab.run(state="saved")["sandbox"]["state"] == "saved"
+    assert "restore" in " ".join(lab.run(state="started")["actions"])
+    assert lab.shell().run("uname -m") == architecture
+    assert lab.run(state="stopped", stop_timeout=0)["sandbox"]["state"] == "stopped"
 
 
 @pytest.mark.parametrize("machine", sorted(GUESTS))
@@ -148,8 +150,8 @@ def test_the_kernel_that_decides_about_kvm_runs_our_program(machine: str) -> Non
     ],
 )
 def test_what_a_machine_type_does_not_have_is_refused_before_anything_starts(
-    host: Any, options: dict[str, Any], words: str
+    lab: QemuLab, options: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ConfigError, match=words):
-        host.start(**options)
-    assert host.processes() == [] and not list(host.root.glob("run/*"))
+        lab.start(**options)
+    assert lab.processes() == [] and not list(lab.root.glob("run/*"))

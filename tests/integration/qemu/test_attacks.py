@@ -22,6 +22,7 @@ from typing import Any, Callable, Iterator
 import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from tests.support.qemu_lab import QemuLab
 
 ROUNDS = int(os.environ.get("KATA_ATTACK_ROUNDS", "6"))
 #: Files of a run directory that are the VMM's user's.
@@ -118,36 +119,36 @@ def snapshot(*roots: pathlib.Path) -> dict[str, tuple[Any, ...]]:
     return found
 
 
-def test_a_vmm_that_was_taken_over_changes_nothing_outside(host: Any, tmp_path: pathlib.Path) -> None:
-    host.root.chmod(0o711)
-    outside = host.root / "outside"
+def test_a_vmm_that_was_taken_over_changes_nothing_outside(lab: QemuLab, tmp_path: pathlib.Path) -> None:
+    lab.root.chmod(0o711)
+    outside = lab.root / "outside"
     outside.mkdir(mode=0o755)
     for name in ("secret", "disk.raw"):
         (outside / name).write_bytes(b"of the host".ljust(1 << 20, b"\0"))
         (outside / name).chmod(0o600)
     innocent = subprocess.Popen(["/bin/sleep", "100000"])
-    other = host.start("other", wait_for=None)["sandbox"]
+    other = lab.start("other", wait_for=None)["sandbox"]
     victims = [
         str(outside / "secret"),
         str(outside / "disk.raw"),
-        str(host.run_path("vmm.log", "other")),
-        str(host.run_path("console.log", "other")),
+        str(lab.run_path("vmm.log", "other")),
+        str(lab.run_path("console.log", "other")),
     ]
     boot = {
-        "kernel_path": str(host.assets.kernel),
-        "initrd_path": str(host.assets.initrd),
+        "kernel_path": str(lab.assets.kernel),
+        "initrd_path": str(lab.assets.initrd),
         "accelerator": "tcg",
         "memory_mb": 192,
         "vcpus": 1,
     }
     disk = {"id": "data", "type": "block", "file": str(outside / "disk.raw"), "driver": "virtio-blk", "read_only": True}
     port = {"id": "port0", "type": "serial", "name": "org.example.port"}
-    before = snapshot(outside, host.root / "state" / "sandboxes" / "other")
+    before = snapshot(outside, lab.root / "state" / "sandboxes" / "other")
     pids = [innocent.pid, other["pid"], os.getpid()]
     ending = 0
     try:
         for number in range(ROUNDS):
-            uid = host.converge(state="started", **boot)["sandbox"]["vmm_uid"]
+            uid = lab.run(state="started", **boot)["sandbox"]["vmm_uid"]
             for wish in (
                 {"devices": [port]},
                 {"devices": [port, disk]},
@@ -158,11 +159,11 @@ def test_a_vmm_that_was_taken_over_changes_nothing_outside(host: Any, tmp_path: 
                 {"state": "started"},
                 {"state": "absent", "stop_timeout": 0},
             ):
-                uid = host.facts().get("vmm_uid", uid)
-                with attacker(uid, str(host.run_path("")), victims, pids, number) as child:
+                uid = lab.facts().get("vmm_uid", uid)
+                with attacker(uid, str(lab.run_path("")), victims, pids, number) as child:
                     began = time.monotonic()
                     try:
-                        host.converge(**wish)
+                        lab.run(**wish)
                     except HypervisorError as error:
                         # It may end its own VM, and lose its own files; a task says so.
                         assert "Traceback" not in str(error) and wish.get("state") != "absent"
@@ -172,11 +173,11 @@ def test_a_vmm_that_was_taken_over_changes_nothing_outside(host: Any, tmp_path: 
                         "something succeeded that must be denied"
                     )
                     ending += bool(ended)
-            assert not host.run_path("").exists()
-            assert snapshot(outside, host.root / "state" / "sandboxes" / "other") == before
+            assert not lab.run_path("").exists()
+            assert snapshot(outside, lab.root / "state" / "sandboxes" / "other") == before
             assert innocent.poll() is None and pathlib.Path(f"/proc/{other['pid']}").exists()
     finally:
         innocent.kill()
         innocent.wait()
-    assert host.facts("other")["state"] == "started"
+    assert lab.facts("other")["state"] == "started"
     assert ending >= ROUNDS, "a VMM's processes end with it"

@@ -15,6 +15,7 @@ from typing import Any, Callable, Iterator
 import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from tests.support.qemu_lab import QemuLab
 
 Wish = Callable[[Any, pathlib.Path], dict[str, Any]]
 
@@ -27,72 +28,72 @@ def an_executable(path: pathlib.Path, text: str) -> str:
 
 
 CASES: dict[str, tuple[Wish, str, str]] = {
-    "no kernel": (lambda host, tmp: {"kernel_path": None}, "kernel", "kernel_path"),
+    "no kernel": (lambda lab, tmp: {"kernel_path": None}, "kernel", "kernel_path"),
     "a kernel that is not there": (
-        lambda host, tmp: {"kernel_path": "/nowhere/vmlinuz"},
+        lambda lab, tmp: {"kernel_path": "/nowhere/vmlinuz"},
         "file does not exist",
         "kernel_path",
     ),
-    "image and initrd": (lambda host, tmp: {"image_path": str(host.assets.initrd)}, "not both", "image_path"),
-    "neither image nor initrd": (lambda host, tmp: {"initrd_path": None}, "needs an image or an initrd", "initrd_path"),
-    "more vCPUs than the maximum": (lambda host, tmp: {"vcpus": 8, "max_vcpus": 4}, "maximum of 4", "vcpus"),
-    "no vCPUs": (lambda host, tmp: {"vcpus": -1}, "must be at least 1", "vcpus"),
-    "more memory than the host": (lambda host, tmp: {"memory_mb": 1 << 26}, "the host has", "memory_mb"),
-    "an unknown machine type": (lambda host, tmp: {"machine_type": "pdp11"}, "no machine type", "machine_type"),
-    "an id with a slash": (lambda host, tmp: {"id": "a/b"}, "cannot be a sandbox's id", "id"),
-    "an id that leads elsewhere": (lambda host, tmp: {"id": ".."}, "cannot be a sandbox's id", "id"),
+    "image and initrd": (lambda lab, tmp: {"image_path": str(lab.assets.initrd)}, "not both", "image_path"),
+    "neither image nor initrd": (lambda lab, tmp: {"initrd_path": None}, "needs an image or an initrd", "initrd_path"),
+    "more vCPUs than the maximum": (lambda lab, tmp: {"vcpus": 8, "max_vcpus": 4}, "maximum of 4", "vcpus"),
+    "no vCPUs": (lambda lab, tmp: {"vcpus": -1}, "must be at least 1", "vcpus"),
+    "more memory than the host": (lambda lab, tmp: {"memory_mb": 1 << 26}, "the host has", "memory_mb"),
+    "an unknown machine type": (lambda lab, tmp: {"machine_type": "pdp11"}, "no machine type", "machine_type"),
+    "an id with a slash": (lambda lab, tmp: {"id": "a/b"}, "cannot be a sandbox's id", "id"),
+    "an id that leads elsewhere": (lambda lab, tmp: {"id": ".."}, "cannot be a sandbox's id", "id"),
     "a socket path that is too long": (
-        lambda host, tmp: {"run_dir": str(tmp / ("d" * 100))},
+        lambda lab, tmp: {"run_dir": str(tmp / ("d" * 100))},
         "the kernel takes 107",
         "run_dir",
     ),
-    "a directory as kernel": (lambda host, tmp: {"kernel_path": str(tmp)}, "not a file", "kernel_path"),
-    "an empty initrd": (lambda host, tmp: {"initrd_path": os.devnull}, "not a file|empty", "initrd_path"),
+    "a directory as kernel": (lambda lab, tmp: {"kernel_path": str(tmp)}, "not a file", "kernel_path"),
+    "an empty initrd": (lambda lab, tmp: {"initrd_path": os.devnull}, "not a file|empty", "initrd_path"),
     "a QEMU that is none": (
-        lambda host, tmp: {"hypervisor_path": an_executable(tmp / "qemu", "#!/bin/sh\necho Bochs 2.7\n")},
+        lambda lab, tmp: {"hypervisor_path": an_executable(tmp / "qemu", "#!/bin/sh\necho Bochs 2.7\n")},
         "not a QEMU",
         "hypervisor_path",
     ),
     "a QEMU that is too old": (
-        lambda host, tmp: {
+        lambda lab, tmp: {
             "hypervisor_path": an_executable(tmp / "qemu", "#!/bin/sh\necho QEMU emulator version 2.5.0\n")
         },
         "older than",
         "hypervisor_path",
     ),
     "a QEMU that is no program": (
-        lambda host, tmp: {"hypervisor_path": str(host.assets.kernel)},
+        lambda lab, tmp: {"hypervisor_path": str(lab.assets.kernel)},
         "QEMU",
         "hypervisor_path",
     ),
     "a second word for the kernel": (
-        lambda host, tmp: {"kernel_params": ["quiet\nroot=/dev/sda"]},
+        lambda lab, tmp: {"kernel_params": ["quiet\nroot=/dev/sda"]},
         "blanks outside of double quotes",
         "kernel_params",
     ),
-    "a second option for QEMU": (lambda host, tmp: {"cpu_model": "max -monitor stdio"}, "QEMU could know", "cpu_model"),
-    "a relative path": (lambda host, tmp: {"kernel_path": "vmlinuz"}, "absolute", "kernel_path"),
-    "too long a command line": (lambda host, tmp: {"kernel_params": ["a" * 2048]}, "2047", "kernel_params"),
+    "a second option for QEMU": (lambda lab, tmp: {"cpu_model": "max -monitor stdio"}, "QEMU could know", "cpu_model"),
+    "a relative path": (lambda lab, tmp: {"kernel_path": "vmlinuz"}, "absolute", "kernel_path"),
+    "too long a command line": (lambda lab, tmp: {"kernel_params": ["a" * 2048]}, "2047", "kernel_params"),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_bad_input(host: Any, tmp_path: pathlib.Path, name: str) -> None:
+def test_bad_input(lab: QemuLab, tmp_path: pathlib.Path, name: str) -> None:
     wish, words, option = CASES[name]
     options = {
-        "kernel_path": str(host.assets.kernel),
-        "initrd_path": str(host.assets.initrd),
+        "kernel_path": str(lab.assets.kernel),
+        "initrd_path": str(lab.assets.initrd),
         "accelerator": "tcg",
         "state": "started",
-        **wish(host, tmp_path),
+        **wish(lab, tmp_path),
     }
     options = {key: value for key, value in options.items() if value is not None}
     for check_mode in (True, False):
         with pytest.raises(HypervisorError, match=words) as refused:
-            host.converge(check_mode, **options)
+            lab.run(check_mode=check_mode, **options)
         assert refused.value.option == option
-    host.ids.clear()
-    assert list(host.root.iterdir()) == [] and host.processes() == []
+    lab.ids.clear()
+    assert list(lab.root.iterdir()) == [] and lab.processes() == []
 
 
 @pytest.fixture
@@ -106,21 +107,21 @@ def full_disk(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
         subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-def test_a_full_disk_under_the_state_directory(host: Any, full_disk: pathlib.Path) -> None:
+def test_a_full_disk_under_the_state_directory(lab: QemuLab, full_disk: pathlib.Path) -> None:
     with pytest.raises(HypervisorError, match=r"No space left|disk is full"):
-        host.start(state_dir=str(full_disk / "state"), wait_for="running")
-    assert host.processes() == []
+        lab.start(state_dir=str(full_disk / "state"), wait_for="running")
+    assert lab.processes() == []
     assert [path for path in full_disk.rglob("*") if path.is_file()] == [full_disk / "filler"]
-    host.ids.clear()
+    lab.ids.clear()
 
 
-def test_a_sandbox_that_runs_survives_a_wish_that_cannot_be(host: Any) -> None:
-    host.start(wait_for="running")
-    before = host.facts()
+def test_a_sandbox_that_runs_survives_a_wish_that_cannot_be(lab: QemuLab) -> None:
+    lab.start(wait_for="running")
+    before = lab.facts()
     for wish in ({"memory_mb": 1 << 26}, {"vcpus": 300}, {"machine_type": "pc"}, {"kernel_path": "/nowhere"}):
         with pytest.raises(HypervisorError):
-            host.converge(**wish)
-    after = host.facts()
+            lab.run(**wish)
+    after = lab.facts()
     assert (after["pid"], after["state"], after["memory_mb"]) == (before["pid"], "started", before["memory_mb"])
 
 
@@ -131,7 +132,9 @@ def an_overlay(path: pathlib.Path, *words: str) -> str:
 
 
 @pytest.mark.parametrize("kind", ["backing file", "data file"])
-def test_an_image_that_names_another_file_is_refused_everywhere(host: Any, tmp_path: pathlib.Path, kind: str) -> None:
+def test_an_image_that_names_another_file_is_refused_everywhere(
+    lab: QemuLab, tmp_path: pathlib.Path, kind: str
+) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(b"secret of the host".ljust(8 << 20, b"\0"))
     words = (
@@ -139,8 +142,8 @@ def test_an_image_that_names_another_file_is_refused_everywhere(host: Any, tmp_p
     )
     bad = an_overlay(tmp_path / "bad.qcow2", *words)
     boot = {
-        "kernel_path": str(host.assets.kernel),
-        "initrd_path": str(host.assets.initrd),
+        "kernel_path": str(lab.assets.kernel),
+        "initrd_path": str(lab.assets.initrd),
         "accelerator": "tcg",
         "state": "started",
     }
@@ -148,44 +151,44 @@ def test_an_image_that_names_another_file_is_refused_everywhere(host: Any, tmp_p
     refused = rf"must not name other files.*it names the {kind} {tmp_path}"
     for check_mode in (True, False):
         with pytest.raises(HypervisorError, match=refused) as error:
-            host.converge(check_mode, **boot, devices=[disk])
+            lab.run(check_mode=check_mode, **boot, devices=[disk])
         assert error.value.option == "devices"
         with pytest.raises(HypervisorError, match=refused) as error:
-            host.converge(check_mode, **{**boot, "initrd_path": "", "image_path": bad, "image_format": "qcow2"})
+            lab.run(check_mode=check_mode, **{**boot, "initrd_path": "", "image_path": bad, "image_format": "qcow2"})
         assert error.value.option == "image_path"
-    assert list(host.root.iterdir()) == [] and host.processes() == []
+    assert list(lab.root.iterdir()) == [] and lab.processes() == []
 
-    host.start(kernel_params=["kata.shell=ttyS0"], wait_for=None)
+    lab.start(kernel_params=["kata.shell=ttyS0"], wait_for=None)
     good = {**disk, "file": an_overlay(tmp_path / "good.qcow2"), "driver": "virtio-blk"}
-    host.converge(devices=[good])
+    lab.run(devices=[good])
     for check_mode in (True, False):
         with pytest.raises(HypervisorError, match=refused):
-            host.converge(check_mode, devices=[good, {**disk, "id": "more"}])
+            lab.run(check_mode=check_mode, devices=[good, {**disk, "id": "more"}])
         with pytest.raises(HypervisorError, match=refused):
-            host.device(check_mode, **{**disk, "id": "more"})
+            lab.device(check_mode=check_mode, **{**disk, "id": "more"})
     # One that was exchanged while the sandbox was off.
-    host.converge(state="stopped", stop_timeout=0)
+    lab.run(state="stopped", stop_timeout=0)
     os.replace(bad, good["file"])
     for check_mode in (True, False):
         with pytest.raises(HypervisorError, match=refused):
-            host.converge(check_mode, state="started")
-    assert host.facts()["state"] == "stopped" and host.processes() == []
+            lab.run(check_mode=check_mode, state="started")
+    assert lab.facts()["state"] == "stopped" and lab.processes() == []
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "somebody's socket"])
-def test_a_socket_takes_nothing_of_the_hosts(host: Any, tmp_path: pathlib.Path, kind: str) -> None:
-    place = host.root / "place.sock"
+def test_a_socket_takes_nothing_of_the_hosts(lab: QemuLab, tmp_path: pathlib.Path, kind: str) -> None:
+    place = lab.root / "place.sock"
     theirs = socket.socket(socket.AF_UNIX)
     if kind == "file":
         place.write_text("data of the host")
     elif kind == "link":
-        place.symlink_to(host.root / "elsewhere")
+        place.symlink_to(lab.root / "elsewhere")
     else:
         theirs.bind(str(place))
     before = os.lstat(place)
     boot = {
-        "kernel_path": str(host.assets.kernel),
-        "initrd_path": str(host.assets.initrd),
+        "kernel_path": str(lab.assets.kernel),
+        "initrd_path": str(lab.assets.initrd),
         "accelerator": "tcg",
         "state": "started",
     }
@@ -193,36 +196,36 @@ def test_a_socket_takes_nothing_of_the_hosts(host: Any, tmp_path: pathlib.Path, 
     refused = "the path of a socket must be free, or a socket of this sandbox"
     for check_mode in (True, False):
         with pytest.raises(HypervisorError, match=refused):
-            host.converge(check_mode, **boot, devices=[port])
-    assert host.processes() == []
-    host.converge(**boot)
+            lab.run(check_mode=check_mode, **boot, devices=[port])
+    assert lab.processes() == []
+    lab.run(**boot)
     for check_mode in (True, False):
         with pytest.raises(HypervisorError, match=refused):
-            host.converge(check_mode, devices=[port])
-    host.converge(state="absent", stop_timeout=0)
+            lab.run(check_mode=check_mode, devices=[port])
+    lab.run(state="absent", stop_timeout=0)
     assert (before.st_ino, before.st_size) == (os.lstat(place).st_ino, os.lstat(place).st_size)
     theirs.close()
 
 
-def test_a_sandboxes_own_socket_is_replaced_and_no_other_ones(host: Any) -> None:
-    place = host.root / "place.sock"
+def test_a_sandboxes_own_socket_is_replaced_and_no_other_ones(lab: QemuLab) -> None:
+    place = lab.root / "place.sock"
     port = {"id": "port0", "type": "serial", "name": "org.example.port", "path": str(place)}
     boot = {
-        "kernel_path": str(host.assets.kernel),
-        "initrd_path": str(host.assets.initrd),
+        "kernel_path": str(lab.assets.kernel),
+        "initrd_path": str(lab.assets.initrd),
         "accelerator": "tcg",
         "state": "started",
     }
-    made = host.converge(**boot, devices=[port])["sandbox"]
+    made = lab.run(**boot, devices=[port])["sandbox"]
     with pytest.raises(HypervisorError, match="nothing must be at the path of a socket"):
-        host.converge(devices=[port, {**port, "id": "port1"}])
+        lab.run(devices=[port, {**port, "id": "port1"}])
     with pytest.raises(HypervisorError, match="nothing must be at the path of a socket"):
-        host.converge(devices=[port, {**port, "id": "port1", "path": str(host.run_path("qmp.sock"))}])
+        lab.run(devices=[port, {**port, "id": "port1", "path": str(lab.run_path("qmp.sock"))}])
     os.kill(made["pid"], 9)
-    host.converge(state="started")
+    lab.run(state="started")
     assert stat.S_ISSOCK(place.stat().st_mode)
-    os.kill(host.facts()["pid"], 9)
+    os.kill(lab.facts()["pid"], 9)
     place.unlink()
     place.write_text("put there since")
-    host.converge(state="absent")
+    lab.run(state="absent")
     assert place.read_text() == "put there since"

@@ -10,11 +10,11 @@ import pathlib
 import re
 import threading
 import time
-from typing import Any
 
 import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded
+from tests.support.qemu_lab import QemuLab
 
 PROGRAM = pathlib.Path(__file__).resolve().parents[3] / "plugins/module_utils/host/console_logs.py"
 LIMIT = 2 << 20
@@ -47,19 +47,19 @@ def numbers(log: pathlib.Path) -> list[int]:
     return [int(number) for number in re.findall(rb"(?m)^flood (\d{7}) \.{180}\r?$", log.read_bytes())]
 
 
-def flooded_log(host: Any) -> pathlib.Path:
+def flooded_log(lab: QemuLab) -> pathlib.Path:
     """The log of a new sandbox, too long, while its guest prints on."""
-    host.start()
-    guest = host.shell()
+    lab.start()
+    guest = lab.shell()
     guest.run(FLOOD + " true")
     guest.close()
-    log: pathlib.Path = host.run_path("console.log")
+    log: pathlib.Path = lab.run_path("console.log")
     grown_beyond(log, LIMIT)
     return log
 
 
-def test_a_log_is_cut_while_its_guest_prints_without_end(host: Any) -> None:
-    log = flooded_log(host)
+def test_a_log_is_cut_while_its_guest_prints_without_end(lab: QemuLab) -> None:
+    log = flooded_log(lab)
     inode = log.stat().st_ino
     assert cut(log)
     assert log.stat().st_size < LIMIT
@@ -78,7 +78,7 @@ def test_a_log_is_cut_while_its_guest_prints_without_end(host: Any) -> None:
     cutter.start()
     try:
         wanted = first[-1] + 15000
-        host.converge(wait_for={"console": f"flood {wanted // 1000}", "timeout": SECONDS})
+        lab.run(wait_for={"console": f"flood {wanted // 1000}", "timeout": SECONDS})
     finally:
         stop.set()
         cutter.join()
@@ -88,31 +88,29 @@ def test_a_log_is_cut_while_its_guest_prints_without_end(host: Any) -> None:
     assert later[-1] >= wanted // 1000 * 1000 and later[0] > first[0]
     assert all(after > before for before, after in zip(later, later[1:]))
 
-    guest = host.shell()
+    guest = lab.shell()
     guest.run("rm /flood")
     guest.close()
-    over = host.converge(wait_for={"console": "flood is over", "timeout": SECONDS})
+    over = lab.run(wait_for={"console": "flood is over", "timeout": SECONDS})
     assert over["changed"] is False and over["sandbox"]["state"] == "started"
     with pytest.raises(DeadlineExceeded) as late:
-        host.converge(wait_for={"console": "never printed", "timeout": 1})
+        lab.run(wait_for={"console": "never printed", "timeout": 1})
     assert "flood is over" in late.value.answer
 
 
-def test_a_sandbox_of_which_the_log_was_cut_goes_on_as_any_other(host: Any) -> None:
-    log = flooded_log(host)
+def test_a_sandbox_of_which_the_log_was_cut_goes_on_as_any_other(lab: QemuLab) -> None:
+    log = flooded_log(lab)
     assert cut(log)
 
     # Saved and restored in the midst of it: what is printed then is in a log of its own.
-    host.converge(state="saved")
-    restored = host.converge(state="started", wait_for={"console": r"flood \d{7} \.+", "timeout": SECONDS})
+    lab.run(state="saved")
+    restored = lab.run(state="started", wait_for={"console": r"flood \d{7} \.+", "timeout": SECONDS})
     assert "restore" in " ".join(restored["actions"])
     grown_beyond(log, LIMIT)
     assert cut(log)
-    assert host.facts()["state"] == "started"
+    assert lab.facts()["state"] == "started"
 
-    again = host.converge(
-        state="restarted", stop_timeout=1, wait_for={"console": "kata-guest: ready", "timeout": SECONDS}
-    )
+    again = lab.run(state="restarted", stop_timeout=1, wait_for={"console": "kata-guest: ready", "timeout": SECONDS})
     assert again["sandbox"]["state"] == "started"
     assert numbers(log) == []
     assert numbers(pathlib.Path(f"{log}.old"))

@@ -8,25 +8,25 @@ from __future__ import annotations
 import os
 import pathlib
 import signal
-import time
 from typing import Any
 
 import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import endings
+from tests.support.qemu_lab import QemuLab
+from tests.support.waiting import wait_until
 
 
 def wait_gone(pid: int) -> None:
     """Wait until a process has ended."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
+
+    def gone() -> bool:
         try:
-            if pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return
-        except FileNotFoundError:
-            return
-        time.sleep(0.02)
-    raise AssertionError("it still runs")
+            return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+
+    wait_until(gone, f"the end of process {pid}")
 
 
 @pytest.mark.parametrize(
@@ -39,24 +39,24 @@ def wait_gone(pid: int) -> None:
         (signal.SIGKILL, "crashed", "", "is gone"),
     ],
 )
-def test_how_it_ended_is_told(host: Any, what: Any, state: str, cause: str, words: str) -> None:
-    pid = host.start()["sandbox"]["pid"]
+def test_how_it_ended_is_told(lab: QemuLab, what: Any, state: str, cause: str, words: str) -> None:
+    pid = lab.start()["sandbox"]["pid"]
     if isinstance(what, str):
-        guest = host.shell()
+        guest = lab.shell()
         guest.run(f"(sleep 0.2; {what}) & true")
         wait_gone(pid)
         guest.close()
     else:
         os.kill(pid, what)
         wait_gone(pid)
-    facts = host.facts()
+    facts = lab.facts()
     assert facts["state"] == state and words in facts["reason"] and facts.get("exit_reason", "") == cause
-    predicted = host.converge(True, state="started")
-    done = host.converge(state="started")
+    predicted = lab.check(state="started")
+    done = lab.run(state="started")
     assert predicted["actions"] == done["actions"] and done["sandbox"]["state"] == "started"
     assert "exit_reason" not in done["sandbox"]
-    host.converge(state="stopped", stop_timeout=0)
-    assert host.facts()["state"] == "stopped" and "exit_reason" not in host.facts()
+    lab.run(state="stopped", stop_timeout=0)
+    assert lab.facts()["state"] == "stopped" and "exit_reason" not in lab.facts()
 
 
 def test_whatever_is_in_the_file_only_a_reason_comes_out(tmp_path: pathlib.Path) -> None:

@@ -7,52 +7,50 @@ from __future__ import annotations
 
 import socket
 import threading
-from typing import Any
 
 import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded, HypervisorError
+from tests.support.qemu_lab import QemuLab
 
 
-def test_the_agent_is_waited_for_and_asked(host: Any) -> None:
-    host.start(
-        initrd_path=str(host.assets.agent_initrd), vcpus=3, max_vcpus=4, wait_for={"agent": True, "timeout": 120}
-    )
-    guest = host.shell()
+def test_the_agent_is_waited_for_and_asked(lab: QemuLab) -> None:
+    lab.start(initrd_path=str(lab.assets.agent_initrd), vcpus=3, max_vcpus=4, wait_for={"agent": True, "timeout": 120})
+    guest = lab.shell()
     guest.run("ip link set lo up")
-    facts = host.facts()["guest"]
+    facts = lab.facts()["guest"]
     assert facts["os"]["kernel-release"] == guest.run("uname -r")
     assert facts["host_name"] == guest.run("hostname")
     loopback = next(interface for interface in facts["interfaces"] if interface["name"] == "lo")
     assert "127.0.0.1" in loopback["addresses"]
 
-    fewer = host.converge(vcpus=1)
+    fewer = lab.run(vcpus=1)
     assert fewer["sandbox"]["vcpus"] == 1
     assert fewer["resized"] == {"vcpus": "guest-offline"}
     assert guest.run("nproc") == "1"
-    assert host.converge(vcpus=1)["changed"] is False
-    assert host.converge(vcpus=4)["sandbox"]["vcpus"] == 4
+    assert lab.run(vcpus=1)["changed"] is False
+    assert lab.run(vcpus=4)["sandbox"]["vcpus"] == 4
     assert guest.run("nproc") == "4"
-    assert host.converge(vcpus=4)["changed"] is False
-    assert host.converge(True, vcpus=2)["changed"] is True
+    assert lab.run(vcpus=4)["changed"] is False
+    assert lab.check(vcpus=2)["changed"] is True
 
-    host.converge(state="paused")
-    assert "guest" not in host.facts(), "a paused guest answers nothing"
+    lab.run(state="paused")
+    assert "guest" not in lab.facts(), "a paused guest answers nothing"
 
 
-def test_without_an_agent_the_wait_fails_and_says_so(host: Any) -> None:
-    host.start()
+def test_without_an_agent_the_wait_fails_and_says_so(lab: QemuLab) -> None:
+    lab.start()
     with pytest.raises(DeadlineExceeded, match="agent"):
-        host.converge(wait_for={"agent": True, "timeout": 2})
+        lab.run(wait_for={"agent": True, "timeout": 2})
 
 
-def test_wait_for_a_port(host: Any) -> None:
-    host.start(wait_for="running")
+def test_wait_for_a_port(lab: QemuLab) -> None:
+    lab.start(wait_for="running")
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         threading.Thread(target=server.accept, daemon=True).start()
-        host.converge(wait_for={"port": f"127.0.0.1:{port}", "timeout": 10})
+        lab.run(wait_for={"port": f"127.0.0.1:{port}", "timeout": 10})
     with pytest.raises(HypervisorError, match="did not happen within"):
-        host.converge(wait_for={"port": f"127.0.0.1:{port}", "timeout": 1})
+        lab.run(wait_for={"port": f"127.0.0.1:{port}", "timeout": 1})
     with pytest.raises(HypervisorError, match="1 to 65535"):
-        host.converge(wait_for="port: ssh")
+        lab.run(wait_for="port: ssh")

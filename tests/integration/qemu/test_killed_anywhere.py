@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sandbox_lab import KILLED, run_killed
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.converge import converge
+from tests.support.killing import KILLED, run_killed
+from tests.support.qemu_lab import QemuLab
 
 EVERY = 3
 
@@ -27,11 +28,11 @@ CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_killed_anywhere_it_is_repaired(host: Any, case: str) -> None:
+def test_killed_anywhere_it_is_repaired(lab: QemuLab, case: str) -> None:
     preparation, wish = CASES[case]
     boot = {
-        "kernel_path": str(host.assets.kernel),
-        "initrd_path": str(host.assets.initrd),
+        "kernel_path": str(lab.assets.kernel),
+        "initrd_path": str(lab.assets.initrd),
         "memory_mb": 192,
         "accelerator": "tcg",
         "stop_timeout": 0,
@@ -40,14 +41,14 @@ def test_killed_anywhere_it_is_repaired(host: Any, case: str) -> None:
     kill, code = 1, KILLED
     while code == KILLED:
         for step in preparation:
-            host.converge(**boot, **step)
-        spec = host.spec(**wish)
-        code = run_killed(host.root, kill, lambda spec=spec: converge(spec))
+            lab.run(**boot, **step)
+        spec = lab.spec(**wish)
+        code = run_killed(lab.root, kill, lambda spec=spec: converge(spec))
         assert code in (0, KILLED)
-        foretold = host.converge(check_mode=True, **wish)["actions"]
-        assert host.converge(**wish)["actions"] == foretold, f"killed before change {kill}"
-        assert host.converge(**wish)["actions"] == []
-        assert host.facts()["state"] == wish["state"]
-        host.remove_all()
+        foretold = lab.check(**wish)["actions"]
+        assert lab.run(**wish)["actions"] == foretold, f"killed before change {kill}"
+        assert lab.run(**wish)["actions"] == []
+        assert lab.facts()["state"] == wish["state"]
+        lab.remove_all()
         kill += EVERY
     assert kill > 2 * EVERY

@@ -18,18 +18,19 @@ import pytest
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.host import id_mapped_mounts, users
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import jailer
+from tests.support.qemu_lab import QemuLab
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a VMM as another user")
 
 
-def a_disk(host: Any, name: str, image_format: str = "raw") -> dict[str, Any]:
+def a_disk(lab: QemuLab, name: str, image_format: str = "raw") -> dict[str, Any]:
     """A disk of root's alone."""
-    path = host.root / f"{name}.{image_format}"
+    path = lab.root / f"{name}.{image_format}"
     path.write_bytes(f"this is {name}".encode().ljust(1 << 20, b"\0"))
     if image_format == "qcow2":
-        shutil.move(path, host.root / "raw")
+        shutil.move(path, lab.root / "raw")
         subprocess.run(
-            ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(host.root / "raw"), str(path)], check=True
+            ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(lab.root / "raw"), str(path)], check=True
         )
     path.chmod(0o600)
     return {
@@ -53,66 +54,66 @@ def check_process(pid: int, uid: int) -> None:
     assert "Seccomp:\t2" in status and "NoNewPrivs:\t1" in status
 
 
-def owners(host: Any) -> dict[str, tuple[int, int, int]]:
+def owners(lab: QemuLab) -> dict[str, tuple[int, int, int]]:
     """Owner, group and mode of every file that a user has named."""
-    named = [path for path in host.root.iterdir() if path.is_file() and not path.is_symlink()]
+    named = [path for path in lab.root.iterdir() if path.is_file() and not path.is_symlink()]
     return {path.name: (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode) for path in named}
 
 
 @pytest.mark.parametrize("readable", [True, False], ids=["guest files that all can read", "guest files of root alone"])
-def test_it_lives_as_a_user_of_its_own(host: Any, readable: bool) -> None:
+def test_it_lives_as_a_user_of_its_own(lab: QemuLab, readable: bool) -> None:
     """It starts as that user where it may read what it takes by name only, and becomes it before the guest runs where not."""
-    host.root.chmod(0o711 if readable else 0o700)
+    lab.root.chmod(0o711 if readable else 0o700)
     files = {}
-    for option, source in (("kernel_path", host.assets.kernel), ("initrd_path", host.assets.initrd)):
-        files[option] = str(shutil.copyfile(source, host.root / option))
+    for option, source in (("kernel_path", lab.assets.kernel), ("initrd_path", lab.assets.initrd)):
+        files[option] = str(shutil.copyfile(source, lab.root / option))
         os.chmod(files[option], 0o644 if readable else 0o600)
-    shared = host.root / "shared"
+    shared = lab.root / "shared"
     shared.mkdir(mode=0o700)
     (shared / "greeting").write_text("hello")
     cold = [
-        a_disk(host, "cold"),
-        {**a_disk(host, "image", "qcow2"), "read_only": True},
+        a_disk(lab, "cold"),
+        {**a_disk(lab, "image", "qcow2"), "read_only": True},
         {"id": "port0", "type": "serial", "name": "org.example.cold"},
     ]
-    linked = host.root / "linked"
+    linked = lab.root / "linked"
     linked.symlink_to(shared)
     hot = [
-        a_disk(host, "hot"),
+        a_disk(lab, "hot"),
         {"id": "net0", "type": "net", "kind": "tap"},
         {"id": "share0", "type": "fs", "tag": "work", "path": str(linked)},
     ]
-    before = owners(host)
-    facts = host.start(shared_fs="virtio-fs", max_vcpus=2, max_memory_mb=512, devices=cold, **files)["sandbox"]
+    before = owners(lab)
+    facts = lab.start(shared_fs="virtio-fs", max_vcpus=2, max_memory_mb=512, devices=cold, **files)["sandbox"]
     uid = facts["vmm_uid"]
     assert users.is_own_uid(uid)
     check_process(facts["pid"], uid)
     words = pathlib.Path(f"/proc/{facts['pid']}/cmdline").read_text().split("\0")
     assert ("-runas" in words or "-run-with" in words) == (not readable)
-    assert host.converge(state="started")["changed"] is False
-    guest = host.shell()
+    assert lab.run(state="started")["changed"] is False
+    guest = lab.shell()
     assert guest.run("head -c 12 /dev/vda; head -c 13 /dev/vdb") == "this is coldthis is image"
-    host.converge(vcpus=2, memory_mb=320, devices=[*cold, *hot])
+    lab.run(vcpus=2, memory_mb=320, devices=[*cold, *hot])
     guest.eventually("cat /sys/block/vdc/serial", "hot")
     assert guest.run("head -c 11 /dev/vdc; printf written | dd of=/dev/vdc conv=fsync 2>/dev/null").startswith(
         "this is hot"
     )
-    assert (host.root / "hot.raw").read_bytes().startswith(b"written")
+    assert (lab.root / "hot.raw").read_bytes().startswith(b"written")
     guest.eventually("ls /sys/class/net", "eth0")
     guest.eventually("mkdir -p /mnt/w && mount -t virtiofs work /mnt/w && cat /mnt/w/greeting", "hello")
     guest.run("umount /mnt/w")
-    host.converge(devices=[*cold, hot[0]])
+    lab.run(devices=[*cold, hot[0]])
     guest.close()
 
-    host.converge(state="saved")
-    restored = host.converge(state="started")["sandbox"]
+    lab.run(state="saved")
+    restored = lab.run(state="started")["sandbox"]
     check_process(restored["pid"], uid)
-    guest = host.shell()
+    guest = lab.shell()
     guest.eventually("nproc; head -c 7 /dev/vdc", "^2\nwritten$")
-    assert host.device(**{**hot[0], "rate_limit": {"ops": 1000}})["actions"] and host.device(**hot[0])["actions"]
-    assert owners(host) == before
+    assert lab.device(**{**hot[0], "rate_limit": {"ops": 1000}})["actions"] and lab.device(**hot[0])["actions"]
+    assert owners(lab) == before
     # Nobody but root can make a name in its directory, and nobody else reads what is in it.
-    run = host.run_path("")
+    run = lab.run_path("")
     assert run.stat().st_uid == 0 and stat.S_IMODE(run.stat().st_mode) == 0o710
     assert {path.name for path in run.iterdir() if path.stat().st_uid} == {
         "console.log",
@@ -122,38 +123,38 @@ def test_it_lives_as_a_user_of_its_own(host: Any, readable: bool) -> None:
         "pid",
     }
     assert all(path.stat().st_mode & 0o077 == 0 for path in run.iterdir())
-    assert host.converge(devices=[])["sandbox"]["devices"] == []
-    host.converge(state="stopped", stop_timeout=0)
-    again = host.converge(state="started")["sandbox"]
+    assert lab.run(devices=[])["sandbox"]["devices"] == []
+    lab.run(state="stopped", stop_timeout=0)
+    again = lab.run(state="started")["sandbox"]
     assert again["vmm_uid"] == uid
-    assert host.converge(state="started", vmm_user="root", disruption="restart")["sandbox"]["vmm_uid"] == 0
+    assert lab.run(state="started", vmm_user="root", disruption="restart")["sandbox"]["vmm_uid"] == 0
 
 
-def test_each_has_another_user_and_one_disk_serves_one(host: Any) -> None:
-    disk = a_disk(host, "data")
-    one = host.start("one", wait_for=None, devices=[disk])["sandbox"]
-    two = host.start("two", wait_for=None)["sandbox"]
+def test_each_has_another_user_and_one_disk_serves_one(lab: QemuLab) -> None:
+    disk = a_disk(lab, "data")
+    one = lab.start("one", wait_for=None, devices=[disk])["sandbox"]
+    two = lab.start("two", wait_for=None)["sandbox"]
     assert len({one["vmm_uid"], two["vmm_uid"]} | {0}) == 3
-    (host.root / "link").symlink_to(disk["file"])
+    (lab.root / "link").symlink_to(disk["file"])
     for check_mode in (True, False):
-        for path in (disk["file"], str(host.root / "link")):
+        for path in (disk["file"], str(lab.root / "link")):
             with pytest.raises(
                 HypervisorError,
                 match=rf"{path} is in use: sandbox one .qemu-system-\w+, pid {one['pid']}. writes to it",
             ):
-                host.converge(check_mode, id="two", devices=[{**disk, "file": path}])
-        boot = {"kernel_path": str(host.assets.kernel), "initrd_path": str(host.assets.initrd), "accelerator": "tcg"}
-        free = a_disk(host, "free")
+                lab.run(check_mode=check_mode, id="two", devices=[{**disk, "file": path}])
+        boot = {"kernel_path": str(lab.assets.kernel), "initrd_path": str(lab.assets.initrd), "accelerator": "tcg"}
+        free = a_disk(lab, "free")
         with pytest.raises(HypervisorError, match="device copy and device free are the same file"):
-            host.converge(check_mode, id="three", state="started", devices=[free, {**free, "id": "copy"}], **boot)
-    host.converge(id="two", devices=[free])
+            lab.run(check_mode=check_mode, id="three", state="started", devices=[free, {**free, "id": "copy"}], **boot)
+    lab.run(id="two", devices=[free])
     with pytest.raises(HypervisorError, match="device copy and device free are the same file"):
-        host.converge(id="two", devices=[free, {**free, "id": "copy"}])
-    assert host.converge(id="two", devices=[free])["changed"] is False
+        lab.run(id="two", devices=[free, {**free, "id": "copy"}])
+    assert lab.run(id="two", devices=[free])["changed"] is False
     # What a VMM has started, or become, ends with it.
     child = subprocess.Popen(["/bin/sleep", "60"], user=two["vmm_uid"], group=two["vmm_uid"], extra_groups=[])
-    host.converge(id="two", state="absent", stop_timeout=0)
-    assert child.wait(10) == -9 and host.converge(id="one")["sandbox"]["pid"] == one["pid"]
+    lab.run(id="two", state="absent", stop_timeout=0)
+    assert child.wait(10) == -9 and lab.run(id="one")["sandbox"]["pid"] == one["pid"]
 
 
 def test_the_numbers(tmp_path: pathlib.Path) -> None:

@@ -21,25 +21,24 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.engine.template_bu
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import parse_template_spec
+from tests.support.guest_assets import Assets
+from tests.support.lab import removed_afterwards
+from tests.support.qemu_lab import QemuLab
 
 #: Printed by the guest's shell when it is told to; what happened before is in the template's memory.
 READY = {"console": "kata-guest: ready", "timeout": 120}
 
 
-def directories(host: Any) -> dict[str, str]:
-    return {"state_dir": str(host.root / "state"), "run_dir": str(host.root / "run")}
-
-
-def template(host: Any, check_mode: bool = False, **options: Any) -> dict[str, Any]:
+def template(lab: QemuLab, check_mode: bool = False, **options: Any) -> dict[str, Any]:
     """Run a kata_template task."""
-    return converge_template(parse_template_spec({"id": "base", **directories(host), **options}), check_mode)
+    return converge_template(parse_template_spec({"id": "base", **lab.directories(), **options}), check_mode)
 
 
-def wish(host: Any, **options: Any) -> dict[str, Any]:
+def wish(lab: QemuLab, **options: Any) -> dict[str, Any]:
     """What our template is made from."""
     return {
-        "kernel_path": str(host.root / "vmlinuz"),
-        "initrd_path": str(host.assets.initrd),
+        "kernel_path": str(lab.root / "vmlinuz"),
+        "initrd_path": str(lab.assets.initrd),
         "kernel_params": ["kata.shell=ttyS0"],
         "accelerator": "tcg",
         "memory_mb": 192,
@@ -55,19 +54,27 @@ def digest(path: str) -> str:
     return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
 
 
+class TemplateLab(QemuLab):
+    """Sandboxes, and a template for them."""
+
+    #: The template's facts.
+    base: dict[str, Any]
+
+
 @pytest.fixture(scope="module")
-def base(shared_host: Any) -> Iterator[Any]:
-    """A host with a template."""
-    shutil.copy(shared_host.assets.kernel, shared_host.root / "vmlinuz")
-    made = template(shared_host, **wish(shared_host))
-    assert made["actions"] == ["create", "start", "pause", "save", "stop the VMM"]
-    shared_host.base = made["template"]
-    yield shared_host
-    template(shared_host, state="absent", force=True)
-    assert not list((shared_host.root / "state/templates").iterdir())
+def base(assets: Assets) -> Iterator[TemplateLab]:
+    """Sandboxes and a template that all tests share."""
+    with removed_afterwards(TemplateLab(assets)) as lab:
+        shutil.copy(assets.kernel, lab.root / "vmlinuz")
+        made = template(lab, **wish(lab))
+        assert made["actions"] == ["create", "start", "pause", "save", "stop the VMM"]
+        lab.base = made["template"]
+        yield lab
+        template(lab, state="absent", force=True)
+        assert not list((lab.root / "state/templates").iterdir())
 
 
-def test_a_template_is_made_once(base: Any) -> None:
+def test_a_template_is_made_once(base: TemplateLab) -> None:
     facts = base.base
     assert facts["state"] == "ready" and facts["stale"] == []
     assert not template(base, **wish(base))["changed"]
@@ -91,13 +98,13 @@ def open_modes(pid: int, path: str) -> set[int]:
     }
 
 
-def test_clones_have_its_memory_and_keep_their_own(base: Any) -> None:
+def test_clones_have_its_memory_and_keep_their_own(base: TemplateLab) -> None:
     before = digest(base.base["memory_path"])
     for name in ("one", "two"):
-        started = base.converge(id=name, template="base")
+        started = base.run(id=name, template="base")
         assert started["actions"] == ["create", "start from template base"]
         assert started["sandbox"]["state"] == "started" and started["sandbox"]["memory_mb"] == 192
-        assert not base.converge(id=name, template="base")["changed"]
+        assert not base.run(id=name, template="base")["changed"]
     one, two = base.shell("one"), base.shell("two")
     # The guest does not boot again: what it printed then is in the template's console log, not in theirs.
     assert "Linux version" not in base.run_path("console.log", "one").read_text(errors="replace")
@@ -114,15 +121,15 @@ def test_clones_have_its_memory_and_keep_their_own(base: Any) -> None:
     with pytest.raises(HypervisorError, match="clones of this template run: one, two"):
         template(base, state="absent")
     for name in ("one", "two"):
-        base.converge(id=name, state="absent", stop_timeout=0)
+        base.run(id=name, state="absent", stop_timeout=0)
     assert template(base, **wish(base))["changed"] is False
 
 
-def test_a_clone_has_more_vcpus_memory_and_devices(base: Any) -> None:
+def test_a_clone_has_more_vcpus_memory_and_devices(base: TemplateLab) -> None:
     disk = base.root / "disk.raw"
     disk.write_bytes(b"from the host".ljust(1 << 20, b"\0"))
     devices = [{"id": "data0", "type": "block", "file": str(disk), "driver": "virtio-blk"}]
-    facts = base.converge(id="large", template="base", vcpus=3, memory_mb=512, devices=devices)["sandbox"]
+    facts = base.run(id="large", template="base", vcpus=3, memory_mb=512, devices=devices)["sandbox"]
     assert (facts["vcpus"], facts["memory_mb"], facts["devices"][0]["plugged"]) == (3, 512, True)
     guest = base.shell("large")
     guest.eventually("nproc", "^3$")
@@ -130,24 +137,24 @@ def test_a_clone_has_more_vcpus_memory_and_devices(base: Any) -> None:
     assert guest.eventually("head -c 13 /dev/vda", "from") == "from the host"
     guest.run("echo kept > /note")
     guest.close()
-    assert not base.converge(id="large", template="base", vcpus=3, memory_mb=512, devices=devices)["changed"]
+    assert not base.run(id="large", template="base", vcpus=3, memory_mb=512, devices=devices)["changed"]
     # A clone is saved and restored by itself: it has all of its memory then.
-    base.converge(id="large", state="saved")
-    assert base.converge(id="large", state="started")["actions"] == ["restore", "resume"]
+    base.run(id="large", state="saved")
+    assert base.run(id="large", state="started")["actions"] == ["restore", "resume"]
     guest = base.shell("large")
     assert guest.run("cat /note; nproc; head -c 13 /dev/vda") == "kept\n3\nfrom the host"
     guest.close()
     # And begins from the template again when it is started anew.
-    assert "start from template base" in base.converge(id="large", state="restarted", stop_timeout=0)["actions"]
+    assert "start from template base" in base.run(id="large", state="restarted", stop_timeout=0)["actions"]
     base.shell("large").run("test ! -e /note")
-    base.converge(id="large", state="absent", stop_timeout=0)
+    base.run(id="large", state="absent", stop_timeout=0)
 
 
-def test_a_pc_with_an_image_that_its_clones_share(shared_host: Any, root_image: pathlib.Path) -> None:
+def test_a_pc_with_an_image_that_its_clones_share(shared_lab: QemuLab, root_image: pathlib.Path) -> None:
     """The image is the template's and its clones' alike, read-only; vCPUs, memory and disks are each clone's own."""
     before = digest(str(root_image))
     wanted = wish(
-        shared_host, id="pc", kernel_path=str(shared_host.assets.kernel), machine_type="pc", image_path=str(root_image)
+        shared_lab, id="pc", kernel_path=str(shared_lab.assets.kernel), machine_type="pc", image_path=str(root_image)
     )
     wanted.update(
         initramfs_path=wanted.pop("initrd_path"),
@@ -155,14 +162,14 @@ def test_a_pc_with_an_image_that_its_clones_share(shared_host: Any, root_image: 
         wait_for={"console": "ready from image", "timeout": 120},
     )
     try:
-        assert "save" in template(shared_host, **wanted)["actions"]
-        disk = shared_host.root / "pc-disk.raw"
+        assert "save" in template(shared_lab, **wanted)["actions"]
+        disk = shared_lab.root / "pc-disk.raw"
         disk.write_bytes(b"its own".ljust(1 << 20, b"\0"))
         own = [{"id": "data0", "type": "block", "file": str(disk), "driver": "virtio-scsi"}]
-        shared_host.converge(id="small", template="pc")
-        facts = shared_host.converge(id="wide", template="pc", vcpus=2, memory_mb=384, devices=own)["sandbox"]
+        shared_lab.run(id="small", template="pc")
+        facts = shared_lab.run(id="wide", template="pc", vcpus=2, memory_mb=384, devices=own)["sandbox"]
         assert (facts["vcpus"], facts["memory_mb"]) == (2, 384)
-        small, wide = shared_host.shell("small"), shared_host.shell("wide")
+        small, wide = shared_lab.shell("small"), shared_lab.shell("wide")
         wide.eventually("cat /sys/devices/system/cpu/present", "^0-1$")
         assert small.run("cat /sys/devices/system/cpu/present") == "0"
         for guest in (small, wide):
@@ -171,33 +178,33 @@ def test_a_pc_with_an_image_that_its_clones_share(shared_host: Any, root_image: 
         assert wide.eventually("head -c 7 /dev/sda", "its") == "its own"
         assert small.attempt("head -c 7 /dev/sda")[0] != 0
         with pytest.raises(HypervisorError, match="made with image_path"):
-            shared_host.converge(id="other", template="pc", image_path="/bin/true")
+            shared_lab.run(id="other", template="pc", image_path="/bin/true")
     finally:
         for name in ("small", "wide"):
-            shared_host.converge(id=name, state="absent", stop_timeout=0)
-        template(shared_host, id="pc", state="absent", force=True)
+            shared_lab.run(id=name, state="absent", stop_timeout=0)
+        template(shared_lab, id="pc", state="absent", force=True)
     assert digest(str(root_image)) == before
 
 
-def test_a_clone_of_a_microvm_is_as_its_template_is(shared_host: Any) -> None:
+def test_a_clone_of_a_microvm_is_as_its_template_is(shared_lab: QemuLab) -> None:
     wanted = wish(
-        shared_host, id="micro", kernel_path=str(shared_host.assets.kernel), machine_type="microvm", max_memory_mb=192
+        shared_lab, id="micro", kernel_path=str(shared_lab.assets.kernel), machine_type="microvm", max_memory_mb=192
     )
     try:
-        template(shared_host, **wanted)
+        template(shared_lab, **wanted)
         for options, words in (
             ({"vcpus": 2}, "clone on machine type microvm"),
             ({"memory_mb": 256, "max_memory_mb": 256}, "max_memory_mb"),
             ({"devices": [{"id": "p", "type": "serial"}]}, "devices on machine type microvm"),
         ):
             with pytest.raises(HypervisorError, match=words):
-                shared_host.converge(id="m", template="micro", **options)
-        assert shared_host.facts("m")["state"] == "absent"
-        shared_host.converge(id="m", template="micro")
-        assert shared_host.shell("m").run("nproc") == "1"
+                shared_lab.run(id="m", template="micro", **options)
+        assert shared_lab.facts("m")["state"] == "absent"
+        shared_lab.run(id="m", template="micro")
+        assert shared_lab.shell("m").run("nproc") == "1"
     finally:
-        shared_host.converge(id="m", state="absent", stop_timeout=0)
-        template(shared_host, id="micro", state="absent", force=True)
+        shared_lab.run(id="m", state="absent", stop_timeout=0)
+        template(shared_lab, id="micro", state="absent", force=True)
 
 
 @pytest.mark.parametrize(
@@ -214,17 +221,17 @@ def test_a_clone_of_a_microvm_is_as_its_template_is(shared_host: Any) -> None:
     ],
 )
 def test_what_a_clone_cannot_be_is_refused_before_anything_is_made(
-    base: Any, options: dict[str, Any], words: str
+    base: TemplateLab, options: dict[str, Any], words: str
 ) -> None:
     for check_mode in (True, False):
         with pytest.raises(HypervisorError, match=words):
-            base.converge(check_mode, **{"id": "bad", "template": "base", **options})
+            base.run(check_mode=check_mode, **{"id": "bad", "template": "base", **options})
     assert base.facts("bad")["state"] == "absent" and base.processes() == []
 
 
-def test_another_kernel_is_noticed_refused_and_made_good(base: Any) -> None:
+def test_another_kernel_is_noticed_refused_and_made_good(base: TemplateLab) -> None:
     kernel = base.root / "vmlinuz"
-    base.converge(id="old", template="base")
+    base.run(id="old", template="base")
     # The same content is the same kernel.
     os.utime(kernel)
     assert not template(base, True, **wish(base))["changed"]
@@ -232,7 +239,7 @@ def test_another_kernel_is_noticed_refused_and_made_good(base: Any) -> None:
     try:
         kernel.write_bytes(content + b"\0")
         with pytest.raises(HypervisorError, match=r"kernel_path .*vmlinuz is another file"):
-            base.converge(id="new", template="base")
+            base.run(id="new", template="base")
         (found,) = list_templates(base.spec(id="old"))
         assert found["state"] == "stale" and "vmlinuz is another file" in found["stale"][0]
         foretold = template(base, True, **wish(base))
@@ -242,39 +249,39 @@ def test_another_kernel_is_noticed_refused_and_made_good(base: Any) -> None:
         assert not template(base, **wish(base))["changed"]
         # The clone of the old one has the memory that it began with.
         base.shell("old").run("cat /proc/uptime && ls /")
-        base.converge(id="new", template="base")
+        base.run(id="new", template="base")
         base.shell("new").run("true")
     finally:
         kernel.write_bytes(content)
         for name in ("old", "new"):
-            base.converge(id=name, state="absent", stop_timeout=0)
+            base.run(id=name, state="absent", stop_timeout=0)
 
 
-def test_a_template_that_never_gets_ready_leaves_nothing(host: Any) -> None:
-    shutil.copy(host.assets.kernel, host.root / "vmlinuz")
-    memory = host.root / "elsewhere"
+def test_a_template_that_never_gets_ready_leaves_nothing(lab: QemuLab) -> None:
+    shutil.copy(lab.assets.kernel, lab.root / "vmlinuz")
+    memory = lab.root / "elsewhere"
     memory.mkdir()
     with pytest.raises(HypervisorError, match="this never comes"):
-        template(host, memory_dir=str(memory), **wish(host, wait_for={"console": "this never comes", "timeout": 3}))
-    assert host.processes() == [] and list(memory.iterdir()) == []
-    assert list_templates(host.spec()) == []
-    assert not [path for part in ("state/templates", "run") for path in (host.root / part).glob("*") if path.is_dir()]
+        template(lab, memory_dir=str(memory), **wish(lab, wait_for={"console": "this never comes", "timeout": 3}))
+    assert lab.processes() == [] and list(memory.iterdir()) == []
+    assert list_templates(lab.spec()) == []
+    assert not [path for part in ("state/templates", "run") for path in (lab.root / part).glob("*") if path.is_dir()]
 
 
-def test_clones_whose_agent_listens_draw_their_own_randomness_and_know_the_time(host: Any) -> None:
-    shutil.copy(host.assets.kernel, host.root / "vmlinuz")
-    wanted = wish(host, initrd_path=str(host.assets.agent_initrd), wait_for={"agent": True, "timeout": 120})
+def test_clones_whose_agent_listens_draw_their_own_randomness_and_know_the_time(lab: QemuLab) -> None:
+    shutil.copy(lab.assets.kernel, lab.root / "vmlinuz")
+    wanted = wish(lab, initrd_path=str(lab.assets.agent_initrd), wait_for={"agent": True, "timeout": 120})
     try:
-        template(host, **wanted)
+        template(lab, **wanted)
         time.sleep(2.5)
         drawn, late = [], []
         for name in ("one", "two"):
-            host.converge(id=name, template="base")
-            guest = host.shell(name)
+            lab.run(id=name, template="base")
+            guest = lab.shell(name)
             drawn.append(guest.run("head -c 16 /dev/urandom | od -An -tx1"))
             late.append(time.time() - int(guest.run("date +%s")))
             assert guest.run("ls -d /run/kata-reseed* /tmp/kata-reseed* /kata-reseed* 2>/dev/null | wc -l") == "0"
         assert drawn[0] != drawn[1]
         assert all(abs(seconds) < 1.5 for seconds in late), late
     finally:
-        template(host, state="absent", force=True)
+        template(lab, state="absent", force=True)

@@ -18,6 +18,7 @@ import pytest
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.template_building import converge_template
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import parse_template_spec
+from tests.support.qemu_lab import QemuLab
 
 USER = "nobody"
 
@@ -25,18 +26,18 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a V
 
 
 @pytest.fixture
-def guest_files(host: Any) -> dict[str, str]:
+def guest_files(lab: QemuLab) -> dict[str, str]:
     """The guest's files where that user can read them, and a directory that it can reach."""
-    host.root.chmod(0o711)
+    lab.root.chmod(0o711)
     copies = {}
-    for option, source in (("kernel_path", host.assets.kernel), ("initrd_path", host.assets.initrd)):
-        copies[option] = shutil.copyfile(source, host.root / option)
+    for option, source in (("kernel_path", lab.assets.kernel), ("initrd_path", lab.assets.initrd)):
+        copies[option] = shutil.copyfile(source, lab.root / option)
         os.chmod(copies[option], 0o644)
     return {option: str(path) for option, path in copies.items()}
 
 
-def a_disk(host: Any, name: str, owner: str) -> dict[str, Any]:
-    path = host.root / f"{name}.raw"
+def a_disk(lab: QemuLab, name: str, owner: str) -> dict[str, Any]:
+    path = lab.root / f"{name}.raw"
     path.write_bytes(f"this is {name}".encode().ljust(1 << 20, b"\0"))
     path.chmod(0o600)
     os.chown(path, pwd.getpwnam(owner).pw_uid, -1)
@@ -55,27 +56,27 @@ def check_process(pid: int) -> None:
     assert "Seccomp:\t2" in status and "NoNewPrivs:\t1" in status
 
 
-def test_it_lives_as_that_user(host: Any, guest_files: dict[str, str]) -> None:
-    cold = [a_disk(host, "cold", USER), {"id": "port0", "type": "serial", "name": "org.example.cold"}]
-    facts = host.start(
+def test_it_lives_as_that_user(lab: QemuLab, guest_files: dict[str, str]) -> None:
+    cold = [a_disk(lab, "cold", USER), {"id": "port0", "type": "serial", "name": "org.example.cold"}]
+    facts = lab.start(
         vmm_user=USER, shared_fs="virtio-fs", max_vcpus=2, max_memory_mb=512, devices=cold, **guest_files
     )["sandbox"]
     check_process(facts["pid"])
-    assert host.converge(state="started")["changed"] is False
-    guest = host.shell()
+    assert lab.run(state="started")["changed"] is False
+    guest = lab.shell()
     assert guest.run("head -c 12 /dev/vda") == "this is cold"
 
-    shared = host.root / "shared"
+    shared = lab.root / "shared"
     shared.mkdir()
     (shared / "greeting").write_text("hello")
     hot = [
         *cold,
-        a_disk(host, "hot", USER),
+        a_disk(lab, "hot", USER),
         {"id": "net0", "type": "net", "kind": "tap"},
         {"id": "port1", "type": "serial", "name": "org.example.hot"},
     ]
     share = {"id": "share0", "type": "fs", "tag": "work", "path": str(shared)}
-    host.converge(vcpus=2, memory_mb=320, devices=[*hot, share])
+    lab.run(vcpus=2, memory_mb=320, devices=[*hot, share])
     guest.eventually("nproc", "^2$")
     guest.eventually("cat /sys/block/vdb/serial", "hot")
     assert guest.run("head -c 11 /dev/vdb") == "this is hot"
@@ -83,57 +84,57 @@ def test_it_lives_as_that_user(host: Any, guest_files: dict[str, str]) -> None:
     guest.eventually("cat /sys/class/virtio-ports/*/name", "org.example.hot")
     guest.eventually("mkdir -p /mnt/w && mount -t virtiofs work /mnt/w && cat /mnt/w/greeting", "hello")
     guest.run("umount /mnt/w")
-    check_process(host.converge()["sandbox"]["pid"])
+    check_process(lab.run()["sandbox"]["pid"])
 
     with pytest.raises(AssetError, match=f"the user {USER} may not read and write to this") as refused:
-        host.converge(devices=[*hot, share, a_disk(host, "secret", "root")])
+        lab.run(devices=[*hot, share, a_disk(lab, "secret", "root")])
     assert "secret.raw" in str(refused.value)
-    host.converge(devices=hot)
+    lab.run(devices=hot)
     guest.close()
 
-    host.converge(state="saved")
-    restored = host.converge(state="started")["sandbox"]
+    lab.run(state="saved")
+    restored = lab.run(state="started")["sandbox"]
     check_process(restored["pid"])
-    guest = host.shell()
+    guest = lab.shell()
     assert guest.run("nproc; head -c 11 /dev/vdb") == "2\nthis is hot"
-    assert os.stat(host.run_path("")).st_mode & 0o777 == 0o710
+    assert os.stat(lab.run_path("")).st_mode & 0o777 == 0o710
     # What it can write to in its directory are the files that were made for it.
-    assert {path.name for path in host.run_path("").iterdir() if path.owner() == USER} == {
+    assert {path.name for path in lab.run_path("").iterdir() if path.owner() == USER} == {
         "console.log",
         "console.log.old",
         "events.in",
         "events.out",
         "pid",
     }
-    assert host.converge(devices=[])["sandbox"]["devices"] == []
-    assert not list(host.run_path("").glob("port-*.sock"))
-    assert host.converge(state="stopped", stop_timeout=0)["sandbox"]["state"] == "stopped"
-    assert host.converge()["changed"] is False
+    assert lab.run(devices=[])["sandbox"]["devices"] == []
+    assert not list(lab.run_path("").glob("port-*.sock"))
+    assert lab.run(state="stopped", stop_timeout=0)["sandbox"]["state"] == "stopped"
+    assert lab.run()["changed"] is False
     # Back to the user of the task, with the same files.
-    root = host.converge(state="started", vmm_user="root")["sandbox"]
+    root = lab.run(state="started", vmm_user="root")["sandbox"]
     assert pathlib.Path(f"/proc/{root['pid']}").stat().st_uid == 0
-    assert os.stat(host.run_path("")).st_mode & 0o777 == 0o700
+    assert os.stat(lab.run_path("")).st_mode & 0o777 == 0o700
 
 
-def test_what_it_may_not_open_is_named_before_anything_starts(host: Any, guest_files: dict[str, str]) -> None:
+def test_what_it_may_not_open_is_named_before_anything_starts(lab: QemuLab, guest_files: dict[str, str]) -> None:
     os.chmod(guest_files["initrd_path"], 0o600)
     with pytest.raises(AssetError, match=f"the user {USER} may not read this") as refused:
-        host.start(vmm_user=USER, **guest_files)
-    assert "initrd_path" in str(refused.value) and not list(host.root.glob("run/*"))
+        lab.start(vmm_user=USER, **guest_files)
+    assert "initrd_path" in str(refused.value) and not list(lab.root.glob("run/*"))
     os.chmod(guest_files["initrd_path"], 0o644)
-    host.root.chmod(0o700)
+    lab.root.chmod(0o700)
     with pytest.raises(AssetError, match=f"the user {USER} may not"):
-        host.start(vmm_user=USER, **guest_files)
-    host.root.chmod(0o711)
+        lab.start(vmm_user=USER, **guest_files)
+    lab.root.chmod(0o711)
     with pytest.raises(ConfigError, match="user does not exist"):
-        host.start(vmm_user="nobody-at-all", **guest_files)
-    assert host.processes() == []
+        lab.start(vmm_user="nobody-at-all", **guest_files)
+    assert lab.processes() == []
 
 
-def test_a_template_and_its_clones_are_that_users(host: Any, guest_files: dict[str, str]) -> None:
-    memory = host.root / "memory"
+def test_a_template_and_its_clones_are_that_users(lab: QemuLab, guest_files: dict[str, str]) -> None:
+    memory = lab.root / "memory"
     memory.mkdir()
-    where = {"state_dir": str(host.root / "state"), "run_dir": str(host.root / "run")}
+    where = {"state_dir": str(lab.root / "state"), "run_dir": str(lab.root / "run")}
     wanted = {
         **where,
         **guest_files,
@@ -146,7 +147,7 @@ def test_a_template_and_its_clones_are_that_users(host: Any, guest_files: dict[s
     }
     try:
         with pytest.raises(AssetError, match=f"the user {USER} may not"):
-            (host.root / "state").mkdir(mode=0o700)
+            (lab.root / "state").mkdir(mode=0o700)
             converge_template(parse_template_spec({"id": "base", **wanted}), False)
         made = converge_template(parse_template_spec({"id": "base", "memory_dir": str(memory), **wanted}), False)[
             "template"
@@ -155,10 +156,10 @@ def test_a_template_and_its_clones_are_that_users(host: Any, guest_files: dict[s
         assert path.owner() == USER and path.stat().st_mode & 0o777 == 0o600
         assert path.parent.owner() == "root" and path.parent.stat().st_mode & 0o777 == 0o710
         before = hashlib.sha256(path.read_bytes()).digest()
-        facts = host.converge(id="one", template="base", memory_mb=320)["sandbox"]
+        facts = lab.run(id="one", template="base", memory_mb=320)["sandbox"]
         check_process(facts["pid"])
-        host.shell("one").run("dd if=/dev/urandom of=/noise bs=1M count=8 2>/dev/null")
+        lab.shell("one").run("dd if=/dev/urandom of=/noise bs=1M count=8 2>/dev/null")
         assert hashlib.sha256(path.read_bytes()).digest() == before
     finally:
-        host.converge(id="one", state="absent", stop_timeout=0)
+        lab.run(id="one", state="absent", stop_timeout=0)
         converge_template(parse_template_spec({"id": "base", "state": "absent", "force": True, **where}), False)

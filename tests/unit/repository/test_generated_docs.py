@@ -21,7 +21,8 @@ LAYERS = runpy.run_path(str(ROOT / "tools/layers.py"))["LAYERS"]
 @pytest.mark.parametrize("tool", ["capabilities", "diagrams"])
 def test_generated_files_are_current(tool: str) -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / f"tools/{tool}.py"), "--check"],
+        [sys.executable, "-m", f"tools.{tool}", "--check"],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=60,

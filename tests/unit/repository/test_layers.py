@@ -55,7 +55,7 @@ def imports(name: str, source: str) -> Imports:
         if isinstance(node, ast.Import):
             others |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            others.add(str(node.module).split(".")[0])
+            others.add(str(node.module).split(".", maxsplit=1)[0])
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] + (node.module.split(".") if node.module else [])
             for alias in node.names:

@@ -41,9 +41,3 @@ def test_a_role_documents_its_defaults(role: pathlib.Path) -> None:
     assert all(name.startswith(f"{role.name}_") for name in options)
     assert readme.startswith(f"# {role.name}\n")
     assert [name for name in options if f"`{name}`" not in readme] == []
-
-
-def test_each_test_file_has_a_name_of_its_own() -> None:
-    """Two of one name cannot be collected together."""
-    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
-    assert sorted(name for name in set(names) if names.count(name) > 1) == []

@@ -16,9 +16,9 @@ import sys
 from typing import Any
 
 import pytest
-from sandbox_lab import BOOT, Lab
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.waiting import SEARCHED, _printed
+from tests.support.mock_lab import BOOT, MockLab
 
 PROGRAM = pathlib.Path(__file__).resolve().parents[3] / "plugins/module_utils/host/console_logs.py"
 MIB = 1 << 20
@@ -179,7 +179,7 @@ def test_the_program_looks_at_every_sandbox_and_template(tmp_path: pathlib.Path)
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
 def test_one_guests_console_keeps_no_other_sandbox_from_starting(tmp_path: pathlib.Path) -> None:
-    lab = Lab(tmp_path)
+    lab = MockLab(tmp_path)
     (tmp_path / "run").mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m,mode=0700", "tmpfs", str(tmp_path / "run")], check=True)
     try:

@@ -285,7 +285,7 @@ class Play:
             raise StateError("the VM runs already: this is a hotplug")
         made = _device(arguments.table("device")) if "device" in arguments else _of_kind(arguments)
         if made is None:
-            raise AssetError("there is no such disk")
+            raise AssetError("the disk does not exist")
         if isinstance(made, (BlockDrive, NetworkDevice, Vsock)):
             self.devices.append(made)
         else:
@@ -340,7 +340,7 @@ class Play:
         )
         made = _device(given) if given.values else _of_kind(arguments)
         if made is None:
-            raise AssetError("there is no such disk")
+            raise AssetError("the disk does not exist")
         return made
 
 

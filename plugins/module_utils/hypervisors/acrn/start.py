@@ -143,7 +143,7 @@ def checked_device(vmm: Vmm, config: HypervisorConfig, device: Device) -> Device
     """The device with what nobody said filled in. Refuses what ACRN or the host does not have; changes nothing.
 
     :raises Unsupported: ACRN has no such device
-    :raises AssetError: there is no such disk
+    :raises AssetError: the disk does not exist
     :raises StateError: the host itself uses it
     """
     vmm.state.uuid = vmm.state.uuid or str(uuid.uuid4())

@@ -15,7 +15,6 @@ import time
 from typing import Any, Callable
 
 import pytest
-from sandbox_lab import BOOT, Lab, LabHypervisor
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.batch import converge_many, observe_many, summary
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.waiting import wait_for
@@ -33,11 +32,12 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import MemoryResize, Observed
 from ansible_collections.kata.hypervisor.plugins.module_utils.records.store import Store
+from tests.support.mock_lab import BOOT, LabHypervisor, MockLab
 
 
 @pytest.fixture
-def lab(tmp_path: pathlib.Path) -> Lab:
-    return Lab(tmp_path)
+def lab(tmp_path: pathlib.Path) -> MockLab:
+    return MockLab(tmp_path)
 
 
 # --- bad input ---------------------------------------------------------------------------------------------------------
@@ -61,7 +61,7 @@ def lab(tmp_path: pathlib.Path) -> Lab:
     ],
 )
 def test_bad_input_fails_the_same_in_check_mode_and_changes_nothing(
-    lab: Lab, wish: dict[str, Any], error: type[HypervisorError], option: str
+    lab: MockLab, wish: dict[str, Any], error: type[HypervisorError], option: str
 ) -> None:
     texts = []
     for run in (lab.check, lab.run):
@@ -73,7 +73,7 @@ def test_bad_input_fails_the_same_in_check_mode_and_changes_nothing(
     assert lab.files() == []
 
 
-def test_bad_input_to_a_running_sandbox_does_not_stop_it(lab: Lab) -> None:
+def test_bad_input_to_a_running_sandbox_does_not_stop_it(lab: MockLab) -> None:
     lab.run(**BOOT)
     files = lab.files()
     for wish in ({"kernel_path": ""}, {"initrd_path": ""}, {"vcpus": 500}, {"image_path": "/m"}):
@@ -82,7 +82,7 @@ def test_bad_input_to_a_running_sandbox_does_not_stop_it(lab: Lab) -> None:
         assert lab.files() == files
 
 
-def test_a_driver_that_refuses_leaves_nothing(lab: Lab) -> None:
+def test_a_driver_that_refuses_leaves_nothing(lab: MockLab) -> None:
     lab.faults = ("create_fails",)
     with pytest.raises(ConfigError, match="sandbox web"):
         lab.run(**BOOT)
@@ -100,7 +100,7 @@ def test_a_driver_that_refuses_leaves_nothing(lab: Lab) -> None:
         ("hangs_on_start", DeadlineExceeded),
     ],
 )
-def test_a_new_sandbox_that_cannot_start_leaves_nothing(lab: Lab, fault: str, error: type[HypervisorError]) -> None:
+def test_a_new_sandbox_that_cannot_start_leaves_nothing(lab: MockLab, fault: str, error: type[HypervisorError]) -> None:
     lab.faults = (fault,)
     with pytest.raises(error, match="sandbox web"):
         lab.run(**BOOT)
@@ -109,7 +109,7 @@ def test_a_new_sandbox_that_cannot_start_leaves_nothing(lab: Lab, fault: str, er
     assert lab.run(**BOOT)["actions"] == ["create", "start"]
 
 
-def test_an_error_names_no_log_that_is_gone(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_names_no_log_that_is_gone(lab: MockLab, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(driver: LabHypervisor, timeout: float) -> None:
         os.makedirs(driver.context.run_dir)
         pathlib.Path(driver.vmm_log()).write_text("no such machine")
@@ -122,7 +122,7 @@ def test_an_error_names_no_log_that_is_gone(lab: Lab, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("fault", ["fails_on_start", "fails_on_start_leaving_files", "hangs_on_start"])
-def test_a_sandbox_that_existed_survives_a_failed_start(lab: Lab, fault: str) -> None:
+def test_a_sandbox_that_existed_survives_a_failed_start(lab: MockLab, fault: str) -> None:
     lab.run(**BOOT, state="present", vcpus=3)
     lab.faults = (fault,)
     with pytest.raises(HypervisorError):
@@ -133,7 +133,7 @@ def test_a_sandbox_that_existed_survives_a_failed_start(lab: Lab, fault: str) ->
 
 
 @pytest.mark.parametrize(("fault", "word"), [("dies_after_start", "crashed"), ("guest_fails", "failed")])
-def test_a_vm_that_dies_after_its_start_is_not_called_started(lab: Lab, fault: str, word: str) -> None:
+def test_a_vm_that_dies_after_its_start_is_not_called_started(lab: MockLab, fault: str, word: str) -> None:
     lab.faults = (fault,)
     with pytest.raises(VmmError, match=f"after create, start it is {word} and should be started"):
         lab.run(**BOOT)
@@ -144,7 +144,7 @@ def test_a_vm_that_dies_after_its_start_is_not_called_started(lab: Lab, fault: s
     assert lab.remains() == []
 
 
-def test_the_error_about_a_vm_that_died_has_the_last_words(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_about_a_vm_that_died_has_the_last_words(lab: MockLab, monkeypatch: pytest.MonkeyPatch) -> None:
     start = LabHypervisor.start_sandbox
 
     def die(driver: LabHypervisor, timeout: float) -> None:
@@ -174,7 +174,7 @@ def test_the_error_about_a_vm_that_died_has_the_last_words(lab: Lab, monkeypatch
         ("cleanup_fails", {"state": "absent"}),
     ],
 )
-def test_what_failed_once_is_done_when_the_fault_is_gone(lab: Lab, fault: str, wish: dict[str, Any]) -> None:
+def test_what_failed_once_is_done_when_the_fault_is_gone(lab: MockLab, fault: str, wish: dict[str, Any]) -> None:
     lab.run(**BOOT, devices=[{"id": "d", "type": "net", "kind": "user"}])
     lab.faults = (fault,)
     with pytest.raises(HypervisorError, match="sandbox web"):
@@ -185,7 +185,7 @@ def test_what_failed_once_is_done_when_the_fault_is_gone(lab: Lab, fault: str, w
     assert lab.facts()["state"] == wish.get("state", "started")
 
 
-def test_a_guest_that_could_not_be_saved_runs_on(lab: Lab) -> None:
+def test_a_guest_that_could_not_be_saved_runs_on(lab: MockLab) -> None:
     lab.run(**BOOT)
     lab.faults = ("save_fails",)
     with pytest.raises(VmmError):
@@ -195,7 +195,7 @@ def test_a_guest_that_could_not_be_saved_runs_on(lab: Lab) -> None:
     assert lab.run()["actions"] == []
 
 
-def test_a_saved_state_that_cannot_be_restored_is_kept(lab: Lab) -> None:
+def test_a_saved_state_that_cannot_be_restored_is_kept(lab: MockLab) -> None:
     lab.run(**BOOT)
     lab.run(state="saved")
     lab.faults = ("restore_fails",)
@@ -207,7 +207,7 @@ def test_a_saved_state_that_cannot_be_restored_is_kept(lab: Lab) -> None:
     assert not (lab.root / "state/sandboxes/web/saved").exists()
 
 
-def test_memory_rounded_up_by_the_driver_is_reached(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_rounded_up_by_the_driver_is_reached(lab: MockLab, monkeypatch: pytest.MonkeyPatch) -> None:
     resize = LabHypervisor.resize_memory
 
     def round_up(driver: LabHypervisor, memory_mb: int, block_mb: int = 0, probe: bool = False) -> MemoryResize:
@@ -220,14 +220,14 @@ def test_memory_rounded_up_by_the_driver_is_reached(lab: Lab, monkeypatch: pytes
     assert lab.run(memory_mb=300)["actions"] == []
 
 
-def test_memory_the_guest_did_not_take_is_an_error_with_both_numbers(lab: Lab) -> None:
+def test_memory_the_guest_did_not_take_is_an_error_with_both_numbers(lab: MockLab) -> None:
     lab.run(**BOOT, memory_mb=256)
     lab.faults = ("gives_half_the_memory",)
     with pytest.raises(VmmError, match=r"the guest took 384 MiB.*Option memory_mb was 512"):
         lab.run(memory_mb=512)
 
 
-def test_a_full_disk_leaves_a_running_sandbox_and_its_record(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_a_running_sandbox_and_its_record(lab: MockLab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.run(**BOOT)
     record = (lab.root / "state/sandboxes/web/record.json").read_text()
 
@@ -241,7 +241,7 @@ def test_a_full_disk_leaves_a_running_sandbox_and_its_record(lab: Lab, monkeypat
     assert lab.facts()["state"] == "started"
 
 
-def test_a_full_disk_keeps_a_new_sandbox_from_being_made(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_keeps_a_new_sandbox_from_being_made(lab: MockLab, monkeypatch: pytest.MonkeyPatch) -> None:
     saves = []
     save = Store.save
 
@@ -257,7 +257,7 @@ def test_a_full_disk_keeps_a_new_sandbox_from_being_made(lab: Lab, monkeypatch: 
     assert lab.remains() == []
 
 
-def test_an_unreadable_record_stops_the_task_and_stays(lab: Lab) -> None:
+def test_an_unreadable_record_stops_the_task_and_stays(lab: MockLab) -> None:
     lab.run(**BOOT)
     path = lab.root / "state/sandboxes/web/record.json"
     path.write_text(path.read_text()[:50])
@@ -285,7 +285,7 @@ def test_an_unreadable_record_stops_the_task_and_stays(lab: Lab) -> None:
         lambda text: "\0" * 100,
     ],
 )
-def test_no_record_keeps_a_sandbox_from_being_removed(lab: Lab, damage: Callable[[str], str]) -> None:
+def test_no_record_keeps_a_sandbox_from_being_removed(lab: MockLab, damage: Callable[[str], str]) -> None:
     lab.run(vcpus=1, **BOOT)
     path = lab.root / "state/sandboxes/web/record.json"
     path.write_text(damage(path.read_text()))
@@ -300,7 +300,7 @@ def test_no_record_keeps_a_sandbox_from_being_removed(lab: Lab, damage: Callable
 
 
 @pytest.mark.parametrize("kind", ["directory", "link", "fifo"])
-def test_what_is_not_a_record_is_removed_with_the_sandbox(lab: Lab, kind: str, tmp_path: pathlib.Path) -> None:
+def test_what_is_not_a_record_is_removed_with_the_sandbox(lab: MockLab, kind: str, tmp_path: pathlib.Path) -> None:
     lab.run(**BOOT)
     path = lab.root / "state/sandboxes/web/record.json"
     outside = tmp_path / "outside"
@@ -315,7 +315,7 @@ def test_what_is_not_a_record_is_removed_with_the_sandbox(lab: Lab, kind: str, t
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give directories away")
 @pytest.mark.parametrize("place", ["", "state", "state/sandboxes", "state/sandboxes/web"])
-def test_a_state_directory_that_others_can_write_to_is_refused(lab: Lab, place: str) -> None:
+def test_a_state_directory_that_others_can_write_to_is_refused(lab: MockLab, place: str) -> None:
     lab.run(**BOOT)
     files = lab.files()
     for owner, mode, words in ((65534, 0o700, "belongs to user 65534"), (0, 0o777, "others can write to it")):
@@ -332,7 +332,7 @@ def test_a_state_directory_that_others_can_write_to_is_refused(lab: Lab, place: 
     lab.run(state="absent")
 
 
-def test_another_run_dir_is_refused_by_both_names(lab: Lab) -> None:
+def test_another_run_dir_is_refused_by_both_names(lab: MockLab) -> None:
     lab.run(**BOOT)
     files = lab.files()
     for state in (None, "started", "stopped", "absent"):
@@ -344,7 +344,7 @@ def test_another_run_dir_is_refused_by_both_names(lab: Lab) -> None:
     assert not lab.run(run_dir=f"{lab.root}//run/")["changed"]
 
 
-def test_a_vm_that_does_not_answer_is_not_ended_without_consent(lab: Lab) -> None:
+def test_a_vm_that_does_not_answer_is_not_ended_without_consent(lab: MockLab) -> None:
     lab.faults = ("hangs_after_start",)
     with pytest.raises(VmmError, match="unresponsive"):
         lab.run(**BOOT)
@@ -376,7 +376,7 @@ def test_a_vm_that_does_not_answer_is_not_ended_without_consent(lab: Lab) -> Non
         lab.run(**BOOT, state="started")
 
 
-def test_a_full_disk_does_not_keep_a_vm_running(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_does_not_keep_a_vm_running(lab: MockLab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.run(**BOOT)
     lab.run(id="old", **BOOT)
     os.unlink(lab.root / "state/sandboxes/old/spare")
@@ -401,7 +401,7 @@ def test_a_full_disk_does_not_keep_a_vm_running(lab: Lab, monkeypatch: pytest.Mo
     assert lab.remains() == []
 
 
-def test_a_sandbox_that_a_task_works_on_is_changing(lab: Lab) -> None:
+def test_a_sandbox_that_a_task_works_on_is_changing(lab: MockLab) -> None:
     lab.run(**BOOT)
     record = Store(lab.spec().layout()).load()
     assert record is not None
@@ -413,7 +413,7 @@ def test_a_sandbox_that_a_task_works_on_is_changing(lab: Lab) -> None:
     assert lab.facts()["state"] == "crashed"
 
 
-def test_check_mode_predicts_the_sizes_of_a_vm_that_ends(lab: Lab) -> None:
+def test_check_mode_predicts_the_sizes_of_a_vm_that_ends(lab: MockLab) -> None:
     lab.run(**BOOT)
     for state in ("saved", "stopped"):
         predicted = lab.check(state=state)["sandbox"]
@@ -433,7 +433,7 @@ def test_check_mode_predicts_the_sizes_of_a_vm_that_ends(lab: Lab) -> None:
         lab.run(state="started")
 
 
-def test_check_mode_predicts_the_facts_of_what_was_off_begins_or_goes(lab: Lab) -> None:
+def test_check_mode_predicts_the_facts_of_what_was_off_begins_or_goes(lab: MockLab) -> None:
     steps: list[dict[str, Any]] = [
         {"state": "stopped", **BOOT},
         {"state": "started"},
@@ -448,7 +448,7 @@ def test_check_mode_predicts_the_facts_of_what_was_off_begins_or_goes(lab: Lab) 
             assert predicted == real
 
 
-def test_a_run_directory_below_one_that_others_can_write_to_is_refused(lab: Lab) -> None:
+def test_a_run_directory_below_one_that_others_can_write_to_is_refused(lab: MockLab) -> None:
     (lab.root / "open").mkdir(parents=True)
     (lab.root / "open").chmod(0o777)
     for run in (lab.check, lab.run):
@@ -458,7 +458,7 @@ def test_a_run_directory_below_one_that_others_can_write_to_is_refused(lab: Lab)
     assert lab.remains() == ["open"]
 
 
-def test_a_path_that_an_earlier_version_recorded_as_it_was_spelled_is_no_change(lab: Lab) -> None:
+def test_a_path_that_an_earlier_version_recorded_as_it_was_spelled_is_no_change(lab: MockLab) -> None:
     lab.run(kernel_path="/a/k", initrd_path="/i", devices=[{"id": "d", "type": "block", "file": "/a/d"}])
     path = lab.root / "state/sandboxes/web/record.json"
     path.write_text(path.read_text().replace('"/a/k"', '"/a//k"').replace('"/a/d"', '"/b/..//a/d"'))
@@ -467,7 +467,7 @@ def test_a_path_that_an_earlier_version_recorded_as_it_was_spelled_is_no_change(
     assert lab.check(kernel_path="/a/other", disruption="restart")["changed"]
 
 
-def test_another_task_is_waited_for(lab: Lab) -> None:
+def test_another_task_is_waited_for(lab: MockLab) -> None:
     lab.run(**BOOT)
     entered, leave = threading.Event(), threading.Event()
 
@@ -490,7 +490,7 @@ def test_another_task_is_waited_for(lab: Lab) -> None:
 # --- results -----------------------------------------------------------------------------------------------------------
 
 
-def test_facts_of_a_running_sandbox(lab: Lab) -> None:
+def test_facts_of_a_running_sandbox(lab: MockLab) -> None:
     facts = lab.run(**BOOT, vcpus=2, devices=[{"id": "d", "type": "block", "file": "/d"}])["sandbox"]
     assert facts["state"] == facts["desired"] == "started"
     assert (facts["hypervisor"], facts["vcpus"], facts["pid"]) == ("mock", 2, os.getpid())
@@ -500,14 +500,14 @@ def test_facts_of_a_running_sandbox(lab: Lab) -> None:
     assert facts["run_dir"] == str(lab.root / "run/web")
 
 
-def test_check_mode_foretells_state_and_sizes(lab: Lab) -> None:
+def test_check_mode_foretells_state_and_sizes(lab: MockLab) -> None:
     assert lab.check(**BOOT)["sandbox"]["state"] == "started"
     lab.run(**BOOT)
     facts = lab.check(vcpus=3, state="paused")["sandbox"]
     assert (facts["state"], facts["vcpus"]) == ("paused", 3)
 
 
-def test_defaults_are_applied_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defaults_are_applied_once(lab: MockLab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.run(**BOOT)
     from ansible_collections.kata.hypervisor.plugins.module_utils.options import config
 
@@ -518,7 +518,7 @@ def test_defaults_are_applied_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) ->
     assert lab.facts("new")["memory_mb"] == 64
 
 
-def test_a_running_vm_without_a_record_is_removed_or_replaced(lab: Lab) -> None:
+def test_a_running_vm_without_a_record_is_removed_or_replaced(lab: MockLab) -> None:
     lab.run(**BOOT)
     for path in (lab.root / "state/sandboxes/web").iterdir():
         path.unlink()
@@ -528,7 +528,7 @@ def test_a_running_vm_without_a_record_is_removed_or_replaced(lab: Lab) -> None:
     assert lab.facts()["state"] == "started"
 
 
-def test_a_wrong_hypervisor_needs_recreate(lab: Lab) -> None:
+def test_a_wrong_hypervisor_needs_recreate(lab: MockLab) -> None:
     lab.run(**BOOT)
     with pytest.raises(DisruptionError, match="hypervisor mock -> qemu needs a new VM"):
         lab.check(hypervisor="qemu")
@@ -556,7 +556,7 @@ def speaking(monkeypatch: pytest.MonkeyPatch, text: str, after: float = 0.2) -> 
     monkeypatch.setattr(LabHypervisor, "start_sandbox", speak)
 
 
-def test_the_console_is_waited_for(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_console_is_waited_for(lab: MockLab, monkeypatch: pytest.MonkeyPatch) -> None:
     speaking(monkeypatch, "web login: ")
     started = time.monotonic()
     lab.run(**BOOT, wait_for=r"console: log[i]n:")
@@ -564,7 +564,7 @@ def test_the_console_is_waited_for(lab: Lab, monkeypatch: pytest.MonkeyPatch) ->
     assert not lab.run(wait_for={"console": "login", "timeout": 1})["changed"], "it has been printed since this start"
 
 
-def test_what_an_earlier_start_printed_does_not_count(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_an_earlier_start_printed_does_not_count(lab: MockLab, monkeypatch: pytest.MonkeyPatch) -> None:
     speaking(monkeypatch, "web login: ", after=0)
     lab.run(**BOOT, wait_for="console: login")
     monkeypatch.undo()
@@ -573,7 +573,7 @@ def test_what_an_earlier_start_printed_does_not_count(lab: Lab, monkeypatch: pyt
         lab.run(wait_for={"console": "login", "timeout": 0.3})
 
 
-def test_a_wait_that_is_too_long_shows_the_last_lines(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wait_that_is_too_long_shows_the_last_lines(lab: MockLab, monkeypatch: pytest.MonkeyPatch) -> None:
     speaking(monkeypatch, "mounting /dev/vda\n", after=0)
     with pytest.raises(DeadlineExceeded) as caught:
         lab.run(**BOOT, wait_for="console: login", wait_timeout=1)
@@ -581,7 +581,7 @@ def test_a_wait_that_is_too_long_shows_the_last_lines(lab: Lab, monkeypatch: pyt
     assert lab.facts()["state"] == "started", "the sandbox is left as it is"
 
 
-def test_a_vm_that_ends_is_not_waited_for(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_vm_that_ends_is_not_waited_for(lab: MockLab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.run(**BOOT)
     threading.Timer(0.3, lambda: lab.driver().crash()).start()
     started = time.monotonic()
@@ -590,7 +590,7 @@ def test_a_vm_that_ends_is_not_waited_for(lab: Lab, monkeypatch: pytest.MonkeyPa
     assert time.monotonic() - started < 10
 
 
-def test_a_vmm_that_is_too_busy_to_answer_is_waited_for(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_vmm_that_is_too_busy_to_answer_is_waited_for(lab: MockLab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.run(**BOOT)
     driver = lab.driver()
     silent = Observed("failed", pid=1, reason="QEMU does not answer: no reply within 15 s")
@@ -610,7 +610,9 @@ def test_a_vmm_that_is_too_busy_to_answer_is_waited_for(lab: Lab, monkeypatch: p
         wait_for({"kind": "console", "argument": "never", "timeout": 0.2}, driver, "web", 0)
 
 
-def test_a_vmm_that_says_that_its_guest_is_lost_is_not_waited_for(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_vmm_that_says_that_its_guest_is_lost_is_not_waited_for(
+    lab: MockLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lab.run(**BOOT)
     driver = lab.driver()
     lost = Observed("failed", "guest-panicked", pid=1, reason="QEMU reports guest-panicked")
@@ -619,14 +621,14 @@ def test_a_vmm_that_says_that_its_guest_is_lost_is_not_waited_for(lab: Lab, monk
         wait_for({"kind": "console", "argument": "login", "timeout": 30}, driver, "web", 0)
 
 
-def test_the_guest_boots_before_it_is_paused(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_guest_boots_before_it_is_paused(lab: MockLab, monkeypatch: pytest.MonkeyPatch) -> None:
     speaking(monkeypatch, "login", after=0.3)
     lab.run(**BOOT, state="paused", wait_for="console: login")
     assert "login" in (lab.root / "run/web/console.log").read_text()
     assert lab.facts()["state"] == "paused"
 
 
-def test_a_driver_without_a_console_cannot_be_waited_for(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_without_a_console_cannot_be_waited_for(lab: MockLab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LabHypervisor, "console_log", lambda driver: "")
     with pytest.raises(Unsupported, match="keeps no console log"):
         lab.run(**BOOT, wait_for="console: login")
@@ -635,7 +637,7 @@ def test_a_driver_without_a_console_cannot_be_waited_for(lab: Lab, monkeypatch: 
 # --- many --------------------------------------------------------------------------------------------------------------
 
 
-def test_one_that_fails_does_not_stop_the_others(lab: Lab) -> None:
+def test_one_that_fails_does_not_stop_the_others(lab: MockLab) -> None:
     specs = [lab.spec(id=f"s{number}", **BOOT) for number in range(6)]
     specs[2] = dataclasses.replace(specs[2], options={})
     results = converge_many(specs, factory=lab.factory)
@@ -648,7 +650,7 @@ def test_one_that_fails_does_not_stop_the_others(lab: Lab) -> None:
     assert not summary(again)["changed"]
 
 
-def test_a_bug_in_one_does_not_stop_the_others(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_in_one_does_not_stop_the_others(lab: MockLab, monkeypatch: pytest.MonkeyPatch) -> None:
     def buggy(name: str, context: Any) -> Any:
         if context.sandbox_id == "s1":
             raise RuntimeError("a bug")
@@ -659,13 +661,13 @@ def test_a_bug_in_one_does_not_stop_the_others(lab: Lab, monkeypatch: pytest.Mon
     assert "unexpected RuntimeError: a bug" in results[1]["msg"] and "buggy" in results[1]["traceback"]
 
 
-def test_the_same_sandbox_twice_is_refused(lab: Lab) -> None:
+def test_the_same_sandbox_twice_is_refused(lab: MockLab) -> None:
     with pytest.raises(ConfigError, match="must not be listed twice"):
         converge_many([lab.spec(**BOOT), lab.spec(state="absent")], factory=lab.factory)
     assert lab.files() == []
 
 
-def test_sandboxes_are_worked_on_side_by_side(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sandboxes_are_worked_on_side_by_side(lab: MockLab, monkeypatch: pytest.MonkeyPatch) -> None:
     start = LabHypervisor.start_sandbox
     together = threading.Barrier(4, timeout=20)
 
@@ -678,7 +680,7 @@ def test_sandboxes_are_worked_on_side_by_side(lab: Lab, monkeypatch: pytest.Monk
     assert not summary(results)["failed_ids"]
 
 
-def test_info_lists_everything_and_changes_nothing(lab: Lab) -> None:
+def test_info_lists_everything_and_changes_nothing(lab: MockLab) -> None:
     for identity in ("running", "off", "crashed", "broken", "lost"):
         lab.run(id=identity, **BOOT)
     lab.run(id="off", state="stopped")
@@ -709,7 +711,7 @@ def test_info_lists_everything_and_changes_nothing(lab: Lab) -> None:
 # --- what is shown -----------------------------------------------------------------------------------------------------------
 
 
-def test_hidden_contents_are_in_no_result_of_any_task(lab: Lab) -> None:
+def test_hidden_contents_are_in_no_result_of_any_task(lab: MockLab) -> None:
     nic = {"id": "eth0", "type": "net", "kind": "tap"}
     service = {
         "id": "md",
@@ -739,7 +741,7 @@ def test_hidden_contents_are_in_no_result_of_any_task(lab: Lab) -> None:
         assert "hunter2" not in str(caught.value) and "hunter2" not in repr(caught.value.as_result())
 
 
-def test_contents_can_be_hidden_while_the_vm_runs(lab: Lab) -> None:
+def test_contents_can_be_hidden_while_the_vm_runs(lab: MockLab) -> None:
     nic = {"id": "eth0", "type": "net", "kind": "tap"}
     service = {"id": "md", "type": "mmds", "interfaces": ["eth0"], "contents": {"token": "hunter2"}}
     lab.run(devices=[nic, service], **BOOT)
@@ -749,7 +751,7 @@ def test_contents_can_be_hidden_while_the_vm_runs(lab: Lab) -> None:
     assert "hunter2" not in repr(lab.facts())
 
 
-def test_what_a_guest_prints_reaches_no_terminal_raw(lab: Lab) -> None:
+def test_what_a_guest_prints_reaches_no_terminal_raw(lab: MockLab) -> None:
     lab.run(**BOOT)
     (lab.root / "run/web/console.log").write_bytes(b"\x1b[2J\x1b]0;owned\x07login \x9b31m\xe2\x80\xae\n")
     with pytest.raises(DeadlineExceeded) as caught:
@@ -761,7 +763,7 @@ def test_what_a_guest_prints_reaches_no_terminal_raw(lab: Lab) -> None:
 # --- the same file, and a directory that cannot be written ----------------------------------------------------------------
 
 
-def test_another_spelling_of_a_path_is_no_change(lab: Lab) -> None:
+def test_another_spelling_of_a_path_is_no_change(lab: MockLab) -> None:
     share = {"id": "s", "type": "fs", "tag": "t", "path": "/srv/share"}
     lab.run(devices=[share], **BOOT)
     other = {"kernel_path": "//k", "initrd_path": "/./i/", "devices": [{**share, "path": "/srv//share/"}]}
@@ -775,7 +777,7 @@ def test_another_spelling_of_a_path_is_no_change(lab: Lab) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 @pytest.mark.parametrize("made", [False, True])
-def test_check_mode_fails_where_the_run_cannot_lock(lab: Lab, tmp_path: pathlib.Path, made: bool) -> None:
+def test_check_mode_fails_where_the_run_cannot_lock(lab: MockLab, tmp_path: pathlib.Path, made: bool) -> None:
     state = tmp_path / "state"
     state.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs", str(state)], check=True)
@@ -795,7 +797,7 @@ def test_check_mode_fails_where_the_run_cannot_lock(lab: Lab, tmp_path: pathlib.
 
 
 @pytest.mark.parametrize("phase", ["starting", "restoring", "stopping"])
-def test_a_vm_that_a_killed_task_left_half_way_is_made_again(lab: Lab, phase: str) -> None:
+def test_a_vm_that_a_killed_task_left_half_way_is_made_again(lab: MockLab, phase: str) -> None:
     """The VMM of such a task does not answer yet, or any more; no guest is lost with it."""
     lab.run(**BOOT)
     vm = lab.driver()._running_vm("hang")

@@ -11,7 +11,6 @@ import pathlib
 from typing import Any
 
 import pytest
-from sandbox_lab import KILLED, Lab, run_killed
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.template_building import (
     converge_template,
@@ -28,11 +27,13 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments 
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.spec import TemplateSpec
 from ansible_collections.kata.hypervisor.plugins.module_utils.records.layout import TemplateLayout
 from ansible_collections.kata.hypervisor.plugins.module_utils.records.store import Store
+from tests.support.killing import KILLED, run_killed
+from tests.support.mock_lab import MockLab
 
 MADE = ["create", "start", "pause", "save", "stop the VMM"]
 
 
-class TemplateLab(Lab):
+class TemplateLab(MockLab):
     """A laboratory with a kernel and an initrd to make templates from."""
 
     def __init__(self, root: pathlib.Path) -> None:

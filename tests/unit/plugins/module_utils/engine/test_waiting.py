@@ -13,11 +13,11 @@ import time
 from typing import Any, ClassVar
 
 import pytest
-from sandbox_lab import BOOT, Lab, LabHypervisor
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine import waiting
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded, Unsupported
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Capabilities, Context, Hypervisor
+from tests.support.mock_lab import BOOT, LabHypervisor, MockLab
 
 
 class Guest(LabHypervisor):
@@ -35,22 +35,22 @@ class Guest(LabHypervisor):
         return dataclasses.replace(super().capabilities(), guest_agent=self.has_agent)
 
 
-class GuestLab(Lab):
+class GuestLab(MockLab):
     def factory(self, name: str, context: Context) -> Hypervisor:
         return Guest(context, self.faults)
 
 
 @pytest.fixture
-def lab(tmp_path: pathlib.Path) -> Lab:
+def lab(tmp_path: pathlib.Path) -> MockLab:
     return GuestLab(tmp_path)
 
 
-def print_on_console(lab: Lab, data: bytes) -> None:
+def print_on_console(lab: MockLab, data: bytes) -> None:
     with open(lab.root / "run/web/console.log", "ab") as stream:
         stream.write(data)
 
 
-def test_a_pattern_that_takes_for_ever_keeps_the_limit(lab: Lab) -> None:
+def test_a_pattern_that_takes_for_ever_keeps_the_limit(lab: MockLab) -> None:
     lab.run(**BOOT)
     print_on_console(lab, b"kata" * 150_000)
     started = time.monotonic()
@@ -61,7 +61,7 @@ def test_a_pattern_that_takes_for_ever_keeps_the_limit(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["ready to serve", "^ready .* (serve|go)$", "(?m)^ready to"])
-def test_text_and_patterns_are_found_when_they_come(lab: Lab, pattern: str) -> None:
+def test_text_and_patterns_are_found_when_they_come(lab: MockLab, pattern: str) -> None:
     lab.run(**BOOT)
     threading.Timer(0.3, print_on_console, (lab, b"ready to serve")).start()
     assert not lab.run(wait_for={"console": pattern, "timeout": 60})["changed"]
@@ -69,7 +69,7 @@ def test_text_and_patterns_are_found_when_they_come(lab: Lab, pattern: str) -> N
 
 @pytest.mark.parametrize("pattern", ["text", "p.ttern"])
 @pytest.mark.parametrize("kind", ["link", "fifo", "directory"])
-def test_a_console_that_was_exchanged_is_not_read(lab: Lab, pattern: str, kind: str) -> None:
+def test_a_console_that_was_exchanged_is_not_read(lab: MockLab, pattern: str, kind: str) -> None:
     lab.run(**BOOT)
     console = lab.root / "run/web/console.log"
     outside = lab.root / "outside"
@@ -82,7 +82,7 @@ def test_a_console_that_was_exchanged_is_not_read(lab: Lab, pattern: str, kind: 
 
 
 def test_a_wait_for_an_agent_that_cannot_be_is_refused_before_anything_changes(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
+    lab: MockLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Guest, "has_agent", False)
     for wanted in ("agent", "port: 22"):
@@ -93,7 +93,7 @@ def test_a_wait_for_an_agent_that_cannot_be_is_refused_before_anything_changes(
     assert lab.files() == []
 
 
-def test_the_hosts_own_ports_are_not_the_guests(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hosts_own_ports_are_not_the_guests(lab: MockLab, monkeypatch: pytest.MonkeyPatch) -> None:
     """A guest reports addresses of the host, on which somebody listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

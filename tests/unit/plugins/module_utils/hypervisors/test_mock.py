@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 
-import checkout
 import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
@@ -26,6 +25,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.mock i
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import BlockDrive, CpuDevice, MemoryDevice
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.kernel_params import Param
+from tests.support.checkout import ROOT
 
 DISK = BlockDrive("/disk", id="data0")
 
@@ -65,7 +65,7 @@ def test_another_driver_object_finds_the_vm(context):
 def test_another_process_finds_the_vm(context):
     driver = _running(context)
     code = (
-        "import checkout, sys\n"
+        "import sys, tests\n"
         "from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor\n"
         "from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context\n"
         "driver = new_hypervisor('mock', Context('web', sys.argv[1], sys.argv[2]))\n"
@@ -73,8 +73,7 @@ def test_another_process_finds_the_vm(context):
         "print(driver.observe().power, driver.pid())\n"
     )
     command = [sys.executable, "-c", code, context.run_dir, context.state_dir]
-    environment = {**os.environ, "PYTHONPATH": str(checkout.ROOT / "tests")}
-    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=30)
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=30)
     assert answer.stdout.split() == ["paused", str(os.getpid())]
     assert driver.observe().power == "paused"
 

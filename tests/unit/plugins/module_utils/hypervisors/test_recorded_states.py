@@ -10,7 +10,6 @@ import random
 from typing import Any
 
 import pytest
-from wrong_answers import junk
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor
@@ -20,6 +19,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.bridges import make_bridges
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.state import QemuState
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
+from tests.support.wrong_answers import junk
 
 PROCESS = {"pid": 1, "start_time": 2, "executable": "/bin/x", "boot": ""}
 STATES: dict[str, dict[str, Any]] = {

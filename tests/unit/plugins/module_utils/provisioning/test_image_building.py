@@ -16,7 +16,6 @@ import subprocess
 from typing import Any
 
 import pytest
-import wrong_answers
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     AssetError,
@@ -31,6 +30,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.host.qcow2 import 
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning import built_files, disk_image
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.built_files import BuiltFile
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.root_image import Recipe, User
+from tests.support import wrong_answers
 
 needs_qemu_img = pytest.mark.skipif(
     not shutil.which("qemu-img") or not shutil.which("mke2fs"), reason="needs qemu-img and mke2fs"

@@ -10,7 +10,6 @@ import os
 import pathlib
 
 import pytest
-from elf_modules import elf_module
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.initrd import (
@@ -19,6 +18,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.initr
     build_initrd,
     install_initrd,
 )
+from tests.support.elf_modules import elf_module
 
 
 @pytest.fixture

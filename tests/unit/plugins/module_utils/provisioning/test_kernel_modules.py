@@ -11,11 +11,11 @@ import pathlib
 import random
 
 import pytest
-from elf_modules import elf_module
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.elf import needs_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.kernel_modules import ModuleTree, modinfo
+from tests.support.elf_modules import elf_module
 
 
 @pytest.fixture

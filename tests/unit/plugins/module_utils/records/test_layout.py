@@ -19,6 +19,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.records.layout imp
     clean_path,
     same_path,
     socket_path,
+    unit_stem,
     validate_id,
 )
 
@@ -113,3 +114,9 @@ def test_sandboxes_of_other_directories_have_other_names_on_the_host() -> None:
     }
     assert len(names) == 3 and "web" in names
     assert len({tap_name(name, "eth0") for name in names}) == 3
+
+
+def test_sandboxes_of_other_directories_do_not_share_a_unit() -> None:
+    names = {unit_stem(SandboxLayout("web", root, "/run/x")) for root in ("/a", "/b", "/var/lib/kata-hypervisor")}
+    assert len(names) == 3
+    assert "kata-sandbox-web" not in names

@@ -9,7 +9,6 @@ import random
 from typing import Any
 
 import pytest
-from wrong_answers import nested, right, wrong
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted.answers import (
     AnswerError,
@@ -26,6 +25,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted.answers 
     parsed,
     printable,
 )
+from tests.support.wrong_answers import nested, right, wrong
 
 SHAPE = Record(
     {"status": Text(choices=("running", "paused")), "cpus": ListOf(Record({"id": Number(0, 255)}), most=3)},

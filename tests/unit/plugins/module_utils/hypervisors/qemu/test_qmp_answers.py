@@ -16,7 +16,6 @@ import threading
 from typing import Any, Callable
 
 import pytest
-from wrong_answers import junk, right, wrong
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError, VmmError
 from ansible_collections.kata.hypervisor.plugins.module_utils.guest.agent import ANSWERS as AGENT_ANSWERS
@@ -36,6 +35,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu i
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.state import QemuState
 from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted.answers import Anything
+from tests.support.wrong_answers import junk, right, wrong
 
 DRIVER = pathlib.Path(vmm.__file__).parent
 ROUNDS = int(os.environ.get("KATA_WRONG_ANSWERS", "20000"))

@@ -10,8 +10,9 @@ import pathlib
 import subprocess
 import sys
 
+from tests.support.checkout import ROOT
+
 HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
 
 
 class Assets:

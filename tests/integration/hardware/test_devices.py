@@ -14,9 +14,11 @@ import time
 from typing import Any, Callable, Iterator
 
 import pytest
-from hardware_host import CARD, CARD_ADDRESS, DISK, DISK_CONTENT, LAN, NEIGHBOURS
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from tests.support.guest_shell import GuestShell
+from tests.support.hardware_host import CARD, CARD_ADDRESS, DISK, DISK_CONTENT, LAN, NEIGHBOURS
+from tests.support.qemu_lab import QemuLab
 
 PCI = pathlib.Path("/sys/bus/pci/devices")
 PATIENCE = 300
@@ -35,22 +37,21 @@ UNBOOTED = {**KVM, "wait_for": "running"}
 
 
 @pytest.fixture(scope="module")
-def vm(shared_host: Any) -> Iterator[Any]:
+def vm(shared_lab: QemuLab) -> Iterator[QemuLab]:
     """One VM under KVM for all devices that are plugged in; and the host's own card has its address."""
     network = interface_of(LAN)
     subprocess.run(["ip", "address", "add", f"{HOST_IP}/24", "dev", network], check=True)
     subprocess.run(["ip", "link", "set", network, "up"], check=True)
-    result = shared_host.start(max_vcpus=3, max_memory_mb=768, bridges=1, root_ports=2, **KVM)
-    shared_host.accelerator = result["sandbox"]["accelerator"]
-    shared_host.guest = shared_host.shell()
-    yield shared_host
+    shared_lab.start(max_vcpus=3, max_memory_mb=768, bridges=1, root_ports=2, **KVM)
+    shared_lab.guest = shared_lab.shell()
+    yield shared_lab
 
 
 @pytest.fixture(autouse=True)
-def nothing_plugged_in(vm: Any) -> Iterator[None]:
+def nothing_plugged_in(vm: QemuLab) -> Iterator[None]:
     """Each test ends without devices, also one that failed."""
     yield
-    vm.converge(devices=[])
+    vm.run(devices=[])
 
 
 def eventually(what: Callable[[], Any], seconds: float = PATIENCE / 5) -> Any:
@@ -104,16 +105,16 @@ def vfio(identity: str, address: str) -> dict[str, str]:
     return {"id": identity, "type": "vfio", "address": address}
 
 
-def devices(vm: Any, *wanted: dict[str, Any]) -> list[str]:
+def devices(vm: QemuLab, *wanted: dict[str, Any]) -> list[str]:
     """Converge the list of devices twice, the second time for nothing; the actions of the first."""
-    result = vm.converge(devices=list(wanted))
-    again = vm.converge(devices=list(wanted))
+    result = vm.run(devices=list(wanted))
+    again = vm.run(devices=list(wanted))
     assert again["changed"] is False and again["actions"] == []
     actions: list[str] = result["actions"]
     return actions
 
 
-def reaches_the_host(guest: Any, interface: str = "eth0", host: str = HOST_IP, address: str = GUEST_IP) -> None:
+def reaches_the_host(guest: GuestShell, interface: str = "eth0", host: str = HOST_IP, address: str = GUEST_IP) -> None:
     """Packets of more than one page go both ways over an interface of the guest's."""
     guest.run(f"ip address add {address}/24 dev {interface}; ip link set {interface} up")
     guest.eventually(f"ping -c 2 -s 1400 -W 2 {host}", " 0% packet loss", PATIENCE)
@@ -126,25 +127,25 @@ def neighbour_at(address: str, interface: str) -> str:
     ).stdout
 
 
-def test_kvm_runs_the_guest_and_takes_vcpus_out_of_it(vm: Any) -> None:
-    assert vm.accelerator == "kvm"
+def test_kvm_runs_the_guest_and_takes_vcpus_out_of_it(vm: QemuLab) -> None:
+    assert vm.made["sandbox"]["accelerator"] == "kvm"
     assert "Hypervisor detected: KVM" in vm.guest.run("dmesg")
-    assert vm.converge(vcpus=3)["sandbox"]["vcpus"] == 3
+    assert vm.run(vcpus=3)["sandbox"]["vcpus"] == 3
     vm.guest.eventually("nproc", "^3$", PATIENCE)
-    assert vm.converge(vcpus=1)["sandbox"]["vcpus"] == 1
+    assert vm.run(vcpus=1)["sandbox"]["vcpus"] == 1
     vm.guest.eventually("ls -d /sys/devices/system/cpu/cpu[0-9]", r"^\S+cpu0$", PATIENCE)
 
 
-def test_a_card_that_the_host_uses_is_refused(vm: Any) -> None:
+def test_a_card_that_the_host_uses_is_refused(vm: QemuLab) -> None:
     for check_mode in (True, False):
         with pytest.raises(
             HypervisorError, match=rf"bound to e1000e, not to vfio-pci.*{CARD}.*Bind it to vfio-pci first"
         ):
-            vm.converge(check_mode, devices=[vfio("card0", CARD)])
+            vm.run(check_mode=check_mode, devices=[vfio("card0", CARD)])
     assert driver_of(CARD) == "e1000e"
 
 
-def test_a_card_is_the_guests_and_the_hosts_again(vm: Any) -> None:
+def test_a_card_is_the_guests_and_the_hosts_again(vm: QemuLab) -> None:
     with given_away(CARD):
         assert devices(vm, vfio("card0", CARD)) == ["plug vfio card0"]
         identity = "cd /sys/class/net/eth0/device && cat vendor device && readlink driver && cat ../../net/eth0/address /sys/class/net/eth0/address"
@@ -153,14 +154,14 @@ def test_a_card_is_the_guests_and_the_hosts_again(vm: Any) -> None:
         reaches_the_host(vm.guest)
         assert CARD_ADDRESS in neighbour_at(GUEST_IP, interface_of(LAN))
         # Memory that comes later is mapped for the card too, or QEMU would refuse it.
-        assert vm.converge(memory_mb=512)["sandbox"]["memory_mb"] == 512
+        assert vm.run(memory_mb=512)["sandbox"]["memory_mb"] == 512
         vm.guest.eventually(f"ping -c 2 -s 1400 -W 2 {HOST_IP}", " 0% packet loss", PATIENCE)
         with pytest.raises(HypervisorError, match="QEMU cannot save this VM as it is"):
-            vm.converge(state="saved")
+            vm.run(state="saved")
         assert vm.facts()["state"] == "started"
         assert devices(vm) == ["unplug vfio card0"]
         vm.guest.eventually("ls /sys/class/net", "^lo$", PATIENCE)
-    assert vm.converge(memory_mb=256)["sandbox"]["memory_mb"] == 256
+    assert vm.run(memory_mb=256)["sandbox"]["memory_mb"] == 256
     # In a network namespace, or the packets would not leave the host.
     name = interface_of(CARD)
     for words in (
@@ -175,7 +176,7 @@ def test_a_card_is_the_guests_and_the_hosts_again(vm: Any) -> None:
         subprocess.run(["ip", "netns", "delete", "own"], check=True)
 
 
-def test_a_disk_named_by_its_place_in_sysfs(vm: Any) -> None:
+def test_a_disk_named_by_its_place_in_sysfs(vm: QemuLab) -> None:
     """As a mediated device is named. What guest and host write, the other reads."""
     with given_away(DISK):
         assert devices(vm, {"id": "disk0", "type": "vfio", "path": str(PCI / DISK)}) == ["plug vfio disk0"]
@@ -189,7 +190,7 @@ def test_a_disk_named_by_its_place_in_sysfs(vm: Any) -> None:
         assert disk.read(1024)[512:524] == b"by the guest"
 
 
-def test_devices_of_a_group_go_together(vm: Any) -> None:
+def test_devices_of_a_group_go_together(vm: QemuLab) -> None:
     first, second = NEIGHBOURS
     assert (PCI / first / "iommu_group").resolve() == (PCI / second / "iommu_group").resolve()
     with given_away(first):
@@ -197,7 +198,7 @@ def test_devices_of_a_group_go_together(vm: Any) -> None:
             with pytest.raises(
                 HypervisorError, match=rf"the host uses other devices of its IOMMU group: {second} \(e1000\)"
             ):
-                vm.converge(check_mode, devices=[vfio("first", first)])
+                vm.run(check_mode=check_mode, devices=[vfio("first", first)])
     with given_away(*NEIGHBOURS):
         assert devices(vm, vfio("first", first), vfio("second", second)) == ["plug vfio first", "plug vfio second"]
         vm.guest.eventually("cat /sys/class/net/*/device/device", "^0x100e\n0x100e$", PATIENCE)
@@ -207,7 +208,7 @@ def test_devices_of_a_group_go_together(vm: Any) -> None:
         assert devices(vm) == ["unplug vfio first", "unplug vfio second"]
 
 
-def test_a_vsock_is_reached_both_ways_and_its_cid_is_taken_once(vm: Any) -> None:
+def test_a_vsock_is_reached_both_ways_and_its_cid_is_taken_once(vm: QemuLab) -> None:
     vsock = {"id": "vsock0", "type": "vsock", "cid": CID}
     assert devices(vm, vsock) == ["plug vsock vsock0"]
     vm.guest.eventually("ls /sys/bus/virtio/drivers/vmw_vsock_virtio_transport", "virtio[0-9]", PATIENCE)
@@ -218,8 +219,8 @@ def test_a_vsock_is_reached_both_ways_and_its_cid_is_taken_once(vm: Any) -> None
     assert devices(vm) == ["unplug vsock vsock0"]
     assert vm.start("other", devices=[others], **UNBOOTED)["sandbox"]["state"] == "started"
     with pytest.raises(HypervisorError, match=r"CID cannot be had.*77.*[Aa]ddress already in use.*Choose another cid"):
-        vm.converge(devices=[vsock])
-    vm.converge(id="other", state="absent", stop_timeout=0)
+        vm.run(devices=[vsock])
+    vm.run(id="other", state="absent", stop_timeout=0)
     assert devices(vm, vsock) == ["plug vsock vsock0"]
     assert devices(vm) == ["unplug vsock vsock0"]
 
@@ -236,7 +237,7 @@ def call_the_guest() -> socket.socket:
     return connection
 
 
-def talk_over_vsock(guest: Any) -> None:
+def talk_over_vsock(guest: GuestShell) -> None:
     """The guest calls the host, and the host the guest; each knows the other by its CID."""
     with socket.socket(socket.AF_VSOCK) as listener:
         listener.settimeout(PATIENCE)
@@ -289,7 +290,7 @@ def tap_of_card() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("queues", [1, 2])
-def test_the_kernel_serves_the_queues_of_a_tap(vm: Any, bridge: str, queues: int) -> None:
+def test_the_kernel_serves_the_queues_of_a_tap(vm: QemuLab, bridge: str, queues: int) -> None:
     pid = vm.facts()["pid"]
     wanted = {"id": "net0", "type": "net", "kind": "tap", "bridge": bridge, "vhost": True, "queues": queues}
     assert devices(vm, wanted) == ["plug net net0"]
@@ -311,7 +312,7 @@ def open_taps(pid: int) -> list[str]:
     return [path for path in found if path.startswith("/dev/tap")]
 
 
-def test_macvtap_on_a_card_is_let_go_again(vm: Any, tap_of_card: str) -> None:
+def test_macvtap_on_a_card_is_let_go_again(vm: QemuLab, tap_of_card: str) -> None:
     pid = vm.facts()["pid"]
     found = pathlib.Path(f"/sys/class/net/{tap_of_card}/address").read_text()
     wanted = {"id": "net0", "type": "net", "kind": "macvtap", "tap_name": tap_of_card, "vhost": True}
@@ -326,7 +327,7 @@ def test_macvtap_on_a_card_is_let_go_again(vm: Any, tap_of_card: str) -> None:
 
 
 @pytest.mark.parametrize("user", ["", "nobody"])
-def test_all_from_the_start(vm: Any, bridge: str, tap_of_card: str, user: str) -> None:
+def test_all_from_the_start(vm: QemuLab, bridge: str, tap_of_card: str, user: str) -> None:
     wanted = [
         vfio("card0", CARD),
         vfio("disk0", DISK),
@@ -336,7 +337,7 @@ def test_all_from_the_start(vm: Any, bridge: str, tap_of_card: str, user: str) -
     ]
     os.chmod("/dev/kvm", 0o666)
     vm.root.chmod(0o711)
-    vm.converge(state="paused")
+    vm.run(state="paused")
     with given_away(CARD, DISK):
         options = {"vmm_user": user or None, "root_ports": 2, "max_memory_mb": 512, "devices": wanted, **KVM}
         if user:
@@ -366,6 +367,6 @@ def test_all_from_the_start(vm: Any, bridge: str, tap_of_card: str, user: str) -
         )
         reaches_the_host(guest, tap, host="198.18.5.1", address="198.18.5.2")
         talk_over_vsock(guest)
-        assert vm.converge(id="cold", memory_mb=512)["sandbox"]["memory_mb"] == 512
-        vm.converge(id="cold", state="absent", stop_timeout=0)
-    vm.converge(state="started")
+        assert vm.run(id="cold", memory_mb=512)["sandbox"]["memory_mb"] == 512
+        vm.run(id="cold", state="absent", stop_timeout=0)
+    vm.run(state="started")

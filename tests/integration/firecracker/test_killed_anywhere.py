@@ -5,43 +5,36 @@
 
 from __future__ import annotations
 
-import pathlib
-import sys
 from typing import Any, Iterator
 
 import pytest
-from vmm_lab import IS_ROOT, VmmLab, firecracker_lab
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
-
-from sandbox_lab import KILLED, run_killed
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.converge import converge
+from tests.support.firecracker_lab import FirecrackerLab
+from tests.support.killing import KILLED, run_killed
+from tests.support.lab import removed_afterwards
+from tests.support.stand_ins import IS_ROOT
 
 #: Every so many changes a task is killed; one that is prime meets different places in each task.
 STRIDE = 5
 
 
 @pytest.fixture(params=["plain", "jailed"])
-def lab(request: pytest.FixtureRequest) -> Iterator[VmmLab]:
+def lab(request: pytest.FixtureRequest) -> Iterator[FirecrackerLab]:
     """Firecrackers in a jail, and without one."""
     if request.param == "jailed" and not IS_ROOT:
         pytest.skip("only root can make a jail")
-    made = firecracker_lab(request.param == "jailed")
-    try:
+    with removed_afterwards(FirecrackerLab(request.param == "jailed")) as made:
         yield made
-        made.remove_all()
-    finally:
-        made.destroy()
 
 
-def kill_before(lab: VmmLab, change: int, **wish: Any) -> bool:
+def kill_before(lab: FirecrackerLab, change: int, **wish: Any) -> bool:
     """Run a task that is killed right before a change; whether it got that far."""
     spec = lab.spec(**wish)
     return run_killed(lab.root, change, lambda: converge(spec)) == KILLED
 
 
-def test_killed_while_it_starts(lab: VmmLab) -> None:
+def test_killed_while_it_starts(lab: FirecrackerLab) -> None:
     wish = {"state": "started", **lab.options, "devices": [{"id": "d", "type": "block", "file": lab.file("d")}]}
     change = 1
     while kill_before(lab, change, **wish):
@@ -53,7 +46,7 @@ def test_killed_while_it_starts(lab: VmmLab) -> None:
     assert lab.facts()["state"] == "started"
 
 
-def test_killed_while_it_is_saved_and_brought_back(lab: VmmLab) -> None:
+def test_killed_while_it_is_saved_and_brought_back(lab: FirecrackerLab) -> None:
     lab.start()
     for state in ("saved", "started"):
         change = 1
@@ -64,7 +57,7 @@ def test_killed_while_it_is_saved_and_brought_back(lab: VmmLab) -> None:
         assert lab.facts()["state"] == state and change > STRIDE
 
 
-def test_killed_while_it_is_removed(lab: VmmLab) -> None:
+def test_killed_while_it_is_removed(lab: FirecrackerLab) -> None:
     lab.start()
     change = 1
     while kill_before(lab, change, state="absent", stop_timeout=0):

@@ -13,7 +13,6 @@ import time
 from typing import Callable, Iterator
 
 import pytest
-from wrong_answers import wrong_text
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, VmmError
 from ansible_collections.kata.hypervisor.plugins.module_utils.host.processes import identify
@@ -21,6 +20,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn i
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.driver import AcrnHypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted.answers import AnswerError
+from tests.support.wrong_answers import wrong_text
 
 #: How many wrong answers; make soak has more.
 ANSWERS = int(os.environ.get("KATA_WRONG_ANSWERS", "20000"))

@@ -18,9 +18,9 @@ import shutil
 import subprocess
 from typing import Mapping
 
-from guest_assets import ROOT, guest_assets
-
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.initrd import Program, build_initrd
+from tests.support.checkout import ROOT
+from tests.support.guest_assets import guest_assets
 
 HERE = pathlib.Path(__file__).resolve().parent
 KERNEL_PACKAGE = "linux-image-amd64"

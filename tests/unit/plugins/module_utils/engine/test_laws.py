@@ -14,9 +14,10 @@ from typing import Any, Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sandbox_lab import BOOT, KILLED, Lab
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
+from tests.support.killing import KILLED
+from tests.support.mock_lab import BOOT, MockLab
 
 NETS = [{"id": name, "type": "net", "kind": "user"} for name in ("eth0", "eth1")]
 DISKS = [
@@ -44,7 +45,7 @@ wishes = st.fixed_dictionaries(
 accidents = st.sampled_from(["none", "none", "none", "crash", "reboot", "pause", "panic", "grow"])
 
 
-def cause(lab: Lab, accident: str) -> None:
+def cause(lab: MockLab, accident: str) -> None:
     """Something happens to the VM behind the engine's back."""
     if accident == "reboot":
         lab.reboot()
@@ -78,7 +79,7 @@ def outcome(run: Callable[..., dict[str, Any]], wish: dict[str, Any]) -> tuple[A
 @given(first=wishes, steps=st.lists(st.tuples(accidents, wishes), min_size=1, max_size=4))
 def test_laws(first: dict[str, Any], steps: list[tuple[str, dict[str, Any]]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        lab = Lab(pathlib.Path(directory))
+        lab = MockLab(pathlib.Path(directory))
         for accident, wish in [("none", {**BOOT, **first}), *steps]:
             cause(lab, accident)
             before = lab.facts()
@@ -152,7 +153,7 @@ KILL_CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
 def test_killed_anywhere_it_is_repaired(case: str, tmp_path: pathlib.Path) -> None:
     """A task that is killed before any of its changes to the disk is made good by the next one, and nothing is left over."""
     preparation, wish = KILL_CASES[case]
-    lab, master = Lab(tmp_path / "lab"), tmp_path / "master"
+    lab, master = MockLab(tmp_path / "lab"), tmp_path / "master"
     for step in preparation:
         lab.run(**step)
     lab.copy(master)
@@ -186,7 +187,7 @@ def test_killed_anywhere_it_is_repaired(case: str, tmp_path: pathlib.Path) -> No
 def test_killed_anywhere_it_can_be_removed(case: str, tmp_path: pathlib.Path) -> None:
     """Whatever a killed task left, state=absent removes."""
     preparation, wish = KILL_CASES[case]
-    lab, master = Lab(tmp_path / "lab"), tmp_path / "master"
+    lab, master = MockLab(tmp_path / "lab"), tmp_path / "master"
     for step in preparation:
         lab.run(**step)
     lab.copy(master)

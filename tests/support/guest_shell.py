@@ -11,8 +11,7 @@ import select
 import socket
 import time
 
-#: Seconds a guest under TCG on a busy machine may take for anything.
-PATIENCE = 60.0
+from tests.support.waiting import PATIENCE
 
 
 class GuestShell:

@@ -5,18 +5,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
 import shutil
 import signal
 import time
-from typing import Any
+from typing import Any, Callable
 
 import pytest
-from cgroup_orders import ORDERS, check_order
-from vmm_lab import FIRECRACKER, JAILER, VmmLab, double_only, needs_guest, needs_root, needs_tun, nothing_ran
-from vmm_lab import firecracker_driver as driver
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     ConfigError,
@@ -30,6 +28,11 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api.client import (
     ApiConnectionError,
 )
+from tests.support.cgroup_orders import ORDERS, check_order
+from tests.support.firecracker_lab import FirecrackerLab
+from tests.support.lab import nothing_ran
+from tests.support.stand_ins import FIRECRACKER, JAILER, double_only, needs_guest, needs_root, needs_tun
+from tests.support.waiting import PATIENCE, wait_until
 
 
 def block(path: str, name: str = "data", **more: Any) -> dict[str, Any]:
@@ -39,7 +42,7 @@ def block(path: str, name: str = "data", **more: Any) -> dict[str, Any]:
 # --- one file for two ----------------------------------------------------------------------------------------------------
 
 
-def other_name(lab: VmmLab, path: str, how: str) -> str:
+def other_name(lab: FirecrackerLab, path: str, how: str) -> str:
     name = str(lab.root / how)
     if how == "symlink":
         os.symlink(path, name)
@@ -51,7 +54,7 @@ def other_name(lab: VmmLab, path: str, how: str) -> str:
 
 
 @pytest.mark.parametrize("how", ["same", "symlink", "hardlink"])
-def test_two_sandboxes_with_one_writable_disk(lab: VmmLab, how: str) -> None:
+def test_two_sandboxes_with_one_writable_disk(lab: FirecrackerLab, how: str) -> None:
     path = lab.file("data")
     lab.start("one", devices=[block(path)])
     again = [block(other_name(lab, path, how))]
@@ -73,7 +76,7 @@ def test_two_sandboxes_with_one_writable_disk(lab: VmmLab, how: str) -> None:
             lab.start("three", devices=[block(path)])
 
 
-def test_a_disk_that_another_sandbox_boots_from(lab: VmmLab) -> None:
+def test_a_disk_that_another_sandbox_boots_from(lab: FirecrackerLab) -> None:
     lab.start("one")
     os.chmod(lab.options["image_path"], 0o666)
     with pytest.raises((StateError, ConfigError)):
@@ -82,7 +85,7 @@ def test_a_disk_that_another_sandbox_boots_from(lab: VmmLab) -> None:
 
 @pytest.mark.parametrize("second", ["block", "pmem"])
 @pytest.mark.parametrize("how", ["same", "symlink", "hardlink"])
-def test_two_devices_with_one_writable_file(lab: VmmLab, how: str, second: str) -> None:
+def test_two_devices_with_one_writable_file(lab: FirecrackerLab, how: str, second: str) -> None:
     path = lab.file("data", 2 << 20)
     devices = [block(path), {"id": "again", "type": second, "file": other_name(lab, path, how)}]
     for run in (lab.check, lab.run):
@@ -94,7 +97,7 @@ def test_two_devices_with_one_writable_file(lab: VmmLab, how: str, second: str) 
         lab.start(devices=[block(lab.options["image_path"])])
 
 
-def test_a_disk_that_is_plugged_twice(lab: VmmLab) -> None:
+def test_a_disk_that_is_plugged_twice(lab: FirecrackerLab) -> None:
     disk = block(lab.file("data"))
     lab.start(placeholder_drives=2, devices=[disk])
     with pytest.raises(ConfigError, match="are the same file"):
@@ -112,32 +115,32 @@ def test_a_disk_that_is_plugged_twice(lab: VmmLab) -> None:
 # --- what changes while nobody looks -------------------------------------------------------------------------------------
 
 
-def test_limits_that_were_changed_behind_our_back_are_set_again(lab: VmmLab) -> None:
+def test_limits_that_were_changed_behind_our_back_are_set_again(lab: FirecrackerLab) -> None:
     disk = block(lab.file("data"), rate_limit={"ops": 100, "bandwidth": 4096, "bandwidth_burst": 512})
     lab.start(devices=[disk])
     assert not lab.run(devices=[disk])["changed"]
-    driver(lab).vmm.api().patch(
+    lab.driver().vmm.api().patch(
         "/drives/data", {"drive_id": "data", "rate_limiter": {"ops": {"size": 7, "refill_time": 1000}}}
     )
     assert not lab.run()["changed"]
     assert lab.check(devices=[disk])["actions"] == ["change block data"]
     assert lab.run(devices=[disk])["actions"] == ["change block data"]
     assert not lab.run(devices=[disk])["changed"]
-    machine = driver(lab).vmm
+    machine = lab.driver().vmm
     (found,) = [drive for drive in machine.config(machine.api())["drives"] if drive["drive_id"] == "data"]
     assert found["rate_limiter"]["ops"]["size"] == 100
 
 
 @needs_tun
 @needs_root
-def test_metadata_and_interfaces_that_were_changed_behind_our_back(lab: VmmLab) -> None:
+def test_metadata_and_interfaces_that_were_changed_behind_our_back(lab: FirecrackerLab) -> None:
     devices = [
         {"id": "eth0", "type": "net", "kind": "tap", "tx_rate_limit": {"bandwidth": 1000}},
         {"id": "md", "type": "mmds", "interfaces": ["eth0"], "contents": {"a": {"b": "c"}}},
     ]
     lab.start(devices=devices)
     assert not lab.run(devices=devices)["changed"]
-    api = driver(lab).vmm.api()
+    api = lab.driver().vmm.api()
     api.patch("/mmds", {"a": {"b": "other"}})
     api.patch(
         "/network-interfaces/eth0",
@@ -145,10 +148,10 @@ def test_metadata_and_interfaces_that_were_changed_behind_our_back(lab: VmmLab) 
     )
     assert lab.run(devices=devices)["actions"] == ["change net eth0", "change mmds md"]
     assert not lab.run(devices=devices)["changed"]
-    assert driver(lab).vmm.api().get("/mmds") == {"a": {"b": "c"}}
+    assert lab.driver().vmm.api().get("/mmds") == {"a": {"b": "c"}}
 
 
-def test_limits_alone_do_not_touch_the_file(jailed: VmmLab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limits_alone_do_not_touch_the_file(jailed: FirecrackerLab, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = block(jailed.file("data"))
     jailed.start(devices=[disk])
 
@@ -162,11 +165,11 @@ def test_limits_alone_do_not_touch_the_file(jailed: VmmLab, monkeypatch: pytest.
         assert jailed.run(devices=[disk])["changed"]
 
 
-def test_a_disk_that_is_refused_leaves_the_old_one(jailed: VmmLab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_refused_leaves_the_old_one(jailed: FirecrackerLab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another file system, and mounts that a jail does not see: what was there stays there."""
     disk = block(jailed.file("data"))
     jailed.start(devices=[disk])
-    found = driver(jailed)
+    found = jailed.driver()
     monkeypatch.setattr(jail_files, "_bring_draft", lambda *_arguments: False)
     monkeypatch.setattr(jail_files, "_sees", lambda *_arguments: False)
     with pytest.raises(HostError, match="not seen in a jail"):
@@ -175,15 +178,15 @@ def test_a_disk_that_is_refused_leaves_the_old_one(jailed: VmmLab, monkeypatch: 
 
 
 @pytest.mark.parametrize("options", [{"enable_pci": True}, {"placeholder_drives": 1}])
-def test_a_plug_and_an_unplug_that_were_killed_half_way_converge(lab: VmmLab, options: dict[str, Any]) -> None:
+def test_a_plug_and_an_unplug_that_were_killed_half_way_converge(lab: FirecrackerLab, options: dict[str, Any]) -> None:
     lab.start(**options)
     disk = block(lab.file("data"))
-    found = driver(lab)
+    found = lab.driver()
     jail = found.vmm.state.jail
     if jail is not None:
         os.link(lab.file("data"), jail.path("disk_data"))  # Between the link and the request.
     assert lab.run(devices=[disk])["actions"] == ["plug block data"]
-    found = driver(lab)
+    found = lab.driver()
     # Between the request and the removal of the link.
     drive = "drive_0" if "placeholder_drives" in options else "data"
     if drive == "data":
@@ -201,25 +204,24 @@ def test_a_plug_and_an_unplug_that_were_killed_half_way_converge(lab: VmmLab, op
 
 def opened_soon(tap: str) -> list[int]:
     """A tap, once the process that has just been killed has let go of it."""
-    deadline = time.monotonic() + 5
-    while True:
-        try:
-            return network.open_tap(tap)
-        except HostError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
+    opened: list[list[int]] = []
+
+    def can_be_opened() -> bool:
+        with contextlib.suppress(HostError):
+            opened.append(network.open_tap(tap))
+        return bool(opened)
+
+    wait_until(can_be_opened, f"the release of {tap}")
+    return opened[0]
 
 
 @needs_tun
 @needs_root
-def test_a_tap_that_another_vm_took_is_left_to_it(lab: VmmLab) -> None:
+def test_a_tap_that_another_vm_took_is_left_to_it(lab: FirecrackerLab) -> None:
     net = {"id": "eth0", "type": "net", "kind": "tap", "tap_name": f"kt{os.getpid() % 100000}"}
     lab.start("one", devices=[net])
-    os.kill(driver(lab, "one").pid(), signal.SIGKILL)
-    deadline = time.monotonic() + 5
-    while driver(lab, "one").pid() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    os.kill(lab.driver("one").pid(), signal.SIGKILL)
+    wait_until(lambda: not lab.driver("one").pid(), "the end of the VMM")
     if lab.options.get("jailer_path"):
         # A tap belongs to the user it was made for.
         descriptor = opened_soon(net["tap_name"])
@@ -231,11 +233,11 @@ def test_a_tap_that_another_vm_took_is_left_to_it(lab: VmmLab) -> None:
         if descriptor:
             child = os.fork()
             if child == 0:
-                time.sleep(30)
+                time.sleep(300)
                 os._exit(0)
         begun = time.monotonic()
         assert lab.run("one", state="absent")["sandbox"]["state"] == "absent"
-        assert time.monotonic() - begun < 5 and network.exists(net["tap_name"])
+        assert time.monotonic() - begun < PATIENCE and network.exists(net["tap_name"])
         if not descriptor:
             assert lab.facts("two")["state"] == "started"
     finally:
@@ -251,7 +253,7 @@ def test_a_tap_that_another_vm_took_is_left_to_it(lab: VmmLab) -> None:
 
 
 @pytest.mark.parametrize("change", ["replaced", "written", "grown", "image", "missing"])
-def test_a_file_that_changed_while_its_sandbox_was_saved(lab: VmmLab, change: str) -> None:
+def test_a_file_that_changed_while_its_sandbox_was_saved(lab: FirecrackerLab, change: str) -> None:
     path = pathlib.Path(lab.options["image_path"] if change == "image" else lab.file("data"))
     lab.start(devices=[block(lab.file("data"))])
     lab.run(state="saved")
@@ -281,13 +283,13 @@ def test_a_file_that_changed_while_its_sandbox_was_saved(lab: VmmLab, change: st
 @double_only
 @pytest.mark.parametrize("lacking", [False, True])
 def test_the_clock_of_a_restored_guest_is_moved_on_where_that_can_be(
-    plain: VmmLab, told: Any, monkeypatch: pytest.MonkeyPatch, lacking: bool
+    plain: FirecrackerLab, misbehave: Callable[..., None], monkeypatch: pytest.MonkeyPatch, lacking: bool
 ) -> None:
     monkeypatch.setenv("FIRECRACKER_DOUBLE_REQUESTS", str(plain.root / "requests"))
     plain.start()
     plain.run(state="saved")
     if lacking:
-        told("no_realtime")
+        misbehave("no_realtime")
     assert plain.run(state="started")["sandbox"]["state"] == "started"
     seen = [json.loads(line) for line in (plain.root / "requests").read_text().splitlines()]
     assert [request["body"].get("clock_realtime") for request in seen if request["path"] == "/snapshot/load"] == (
@@ -299,8 +301,10 @@ def test_the_clock_of_a_restored_guest_is_moved_on_where_that_can_be(
 
 
 @double_only
-def test_a_firecracker_that_a_limit_ended_during_a_save_says_so(lab: VmmLab, told: Any) -> None:
-    told("file_limit")
+def test_a_firecracker_that_a_limit_ended_during_a_save_says_so(
+    lab: FirecrackerLab, misbehave: Callable[..., None]
+) -> None:
+    misbehave("file_limit")
     lab.start()
     with pytest.raises(ApiConnectionError, match="Firecracker ended by a file grew beyond its limit") as caught:
         lab.run(state="saved")
@@ -308,7 +312,7 @@ def test_a_firecracker_that_a_limit_ended_during_a_save_says_so(lab: VmmLab, tol
     assert "beyond its limit" in lab.facts()["reason"]
 
 
-def test_a_real_limit_of_a_jail(jailed: VmmLab) -> None:
+def test_a_real_limit_of_a_jail(jailed: FirecrackerLab) -> None:
     """The memory of a VM is larger than its files may become."""
     jailed.start(jailer_limits=["fsize=8388608"])
     with pytest.raises(VmmError):
@@ -317,15 +321,17 @@ def test_a_real_limit_of_a_jail(jailed: VmmLab) -> None:
 
 
 @double_only
-def test_absent_removes_a_sandbox_whatever_its_firecracker_answers(lab: VmmLab, told: Any) -> None:
-    told("nonsense")
+def test_absent_removes_a_sandbox_whatever_its_firecracker_answers(
+    lab: FirecrackerLab, misbehave: Callable[..., None]
+) -> None:
+    misbehave("nonsense")
     with pytest.raises(VmmError):
         lab.start()
     nothing_ran(lab)
     os.environ.pop("FIRECRACKER_DOUBLE_FAULTS", None)
     lab.start()
     for _turn in range(3):
-        told("nonsense")
+        misbehave("nonsense")
         try:
             lab.run("odd", state="started", **lab.options)
         except VmmError:
@@ -333,7 +339,7 @@ def test_absent_removes_a_sandbox_whatever_its_firecracker_answers(lab: VmmLab, 
         assert lab.run("odd", state="absent", stop_timeout=1)["sandbox"]["state"] == "absent"
 
 
-def test_the_guests_console_has_nothing_of_firecrackers(lab: VmmLab) -> None:
+def test_the_guests_console_has_nothing_of_firecrackers(lab: FirecrackerLab) -> None:
     made = lab.start(wait_for={"console": "stub: running|guest: ready", "timeout": 20})
     for _look in range(20):
         lab.facts()
@@ -344,7 +350,7 @@ def test_the_guests_console_has_nothing_of_firecrackers(lab: VmmLab) -> None:
     assert "Running Firecracker" in log.read_text() and "Running Firecracker" not in lab.console()
 
 
-def test_the_socket_of_a_vsock_is_in_the_facts(lab: VmmLab) -> None:
+def test_the_socket_of_a_vsock_is_in_the_facts(lab: FirecrackerLab) -> None:
     lab.start(devices=[{"id": "vs", "type": "vsock", "cid": 7}])
     assert pathlib.Path(lab.facts()["vsock_socket"]).is_socket()
     lab.run(state="stopped", stop_timeout=0)
@@ -356,7 +362,7 @@ def test_the_socket_of_a_vsock_is_in_the_facts(lab: VmmLab) -> None:
 @needs_tun
 @needs_root
 @needs_guest
-def test_more_metadata_than_usual(lab: VmmLab) -> None:
+def test_more_metadata_than_usual(lab: FirecrackerLab) -> None:
     contents = {"x": "y" * 60_000}
     devices = [
         {"id": "eth0", "type": "net", "kind": "tap"},
@@ -365,14 +371,14 @@ def test_more_metadata_than_usual(lab: VmmLab) -> None:
     with pytest.raises(ConfigError, match="keeps 51200 bytes"):
         lab.start(devices=devices)
     lab.start(devices=devices, mmds_size_limit=100_000)
-    assert driver(lab).vmm.api().get("/mmds") == contents
+    assert lab.driver().vmm.api().get("/mmds") == contents
 
 
 # --- cgroups -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_sandboxes_with_and_without_cgroup_settings(jailed: VmmLab, order: tuple[bool, bool]) -> None:
+def test_sandboxes_with_and_without_cgroup_settings(jailed: FirecrackerLab, order: tuple[bool, bool]) -> None:
     check_order(jailed, order)
 
 
@@ -381,7 +387,7 @@ def test_sandboxes_with_and_without_cgroup_settings(jailed: VmmLab, order: tuple
 
 @needs_root
 @pytest.mark.parametrize("names", [("firecracker", "jailer"), ("firecracker-v1.16.1-x86_64", "jailer-v1.16.1-x86_64")])
-def test_the_jailer_beside_firecracker_is_used(jailed: VmmLab, names: tuple[str, str]) -> None:
+def test_the_jailer_beside_firecracker_is_used(jailed: FirecrackerLab, names: tuple[str, str]) -> None:
     for name, program in zip(names, (FIRECRACKER, JAILER)):
         shutil.copy(program, jailed.root / name)
     options = {name: value for name, value in jailed.options.items() if name != "jailer_path"}
@@ -396,7 +402,7 @@ def test_the_jailer_beside_firecracker_is_used(jailed: VmmLab, names: tuple[str,
 
 
 @needs_root
-def test_root_does_not_run_firecracker_without_a_jail_unless_the_task_says_so(plain: VmmLab) -> None:
+def test_root_does_not_run_firecracker_without_a_jail_unless_the_task_says_so(plain: FirecrackerLab) -> None:
     shutil.copy(FIRECRACKER, plain.root / "firecracker")
     options = {name: value for name, value in plain.options.items() if name != "jailer"} | {
         "hypervisor_path": str(plain.root / "firecracker")
@@ -415,18 +421,18 @@ def test_root_does_not_run_firecracker_without_a_jail_unless_the_task_says_so(pl
 
 
 @needs_guest
-def test_plugged_memory_goes_where_it_can_be_given_back(plain: VmmLab) -> None:
+def test_plugged_memory_goes_where_it_can_be_given_back(plain: FirecrackerLab) -> None:
     plain.start(max_memory_mb=512)
-    machine = driver(plain).vmm
+    machine = plain.driver().vmm
     assert "memhp_default_state=online_movable" in machine.config(machine.api())["boot-source"]["boot_args"]
     plain.start("other")
-    other = driver(plain, "other").vmm
+    other = plain.driver("other").vmm
     assert "memhp" not in other.config(other.api())["boot-source"]["boot_args"]
 
 
 @needs_tun
 @needs_root
-def test_taps_that_cannot_be_had_are_refused_before_the_vm_is_stopped(lab: VmmLab) -> None:
+def test_taps_that_cannot_be_had_are_refused_before_the_vm_is_stopped(lab: FirecrackerLab) -> None:
     net = {"id": "eth0", "type": "net", "kind": "tap", "tap_name": f"kt{os.getpid() % 100000}"}
     one = lab.start("one", devices=[net])["sandbox"]["pid"]
     two = lab.start("two")["sandbox"]["pid"]
@@ -449,7 +455,7 @@ def test_taps_that_cannot_be_had_are_refused_before_the_vm_is_stopped(lab: VmmLa
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077, 0o777])
-def test_nothing_depends_on_the_umask(lab: VmmLab, umask: int) -> None:
+def test_nothing_depends_on_the_umask(lab: FirecrackerLab, umask: int) -> None:
     def modes() -> dict[str, int]:
         found = [path for part in ("state", "run") for path in (lab.root / part).rglob("*")]
         return {str(path.relative_to(lab.root)): path.lstat().st_mode for path in found if not path.is_symlink()}

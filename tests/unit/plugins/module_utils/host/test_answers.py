@@ -11,13 +11,13 @@ import random
 from typing import Any, Callable
 
 import pytest
-from wrong_answers import wrong_text
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError, HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.host import block_devices, facts, mounts, proc
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import endings, threads
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import dialect
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import binary
+from tests.support.wrong_answers import wrong_text
 
 #: How many wrong texts all readers get together; make soak has more.
 TEXTS = int(os.environ.get("KATA_WRONG_ANSWERS", "20000"))

@@ -9,11 +9,9 @@ import json
 import os
 import pathlib
 import socket
-from typing import Any
+from typing import Any, Callable
 
 import pytest
-from vmm_lab import VmmLab, double_only, needs_guest, needs_root, needs_tun, nothing_ran
-from vmm_lab import firecracker_driver as driver
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     AssetError,
@@ -23,6 +21,9 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     VmmError,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api.client import ApiError
+from tests.support.firecracker_lab import FirecrackerLab
+from tests.support.lab import nothing_ran
+from tests.support.stand_ins import double_only, needs_guest, needs_root, needs_tun
 
 BALLOON = {"id": "memory", "type": "balloon", "size_mb": 16, "deflate_on_oom": True}
 NET = {"id": "eth-0", "type": "net", "kind": "tap"}
@@ -34,13 +35,13 @@ METADATA = {
 }
 
 
-def config_of(lab: VmmLab) -> dict[str, Any]:
+def config_of(lab: FirecrackerLab) -> dict[str, Any]:
     """What Firecracker says the VM is made of."""
-    machine = driver(lab).vmm
+    machine = lab.driver().vmm
     return machine.config(machine.api())
 
 
-def plugged(lab: VmmLab) -> list[str]:
+def plugged(lab: FirecrackerLab) -> list[str]:
     """The devices that are there."""
     return [device["id"] for device in lab.facts()["devices"] if device["plugged"]]
 
@@ -48,7 +49,7 @@ def plugged(lab: VmmLab) -> list[str]:
 # --- balloon -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_balloon_is_what_was_asked_for_and_survives_a_save(lab: VmmLab) -> None:
+def test_a_balloon_is_what_was_asked_for_and_survives_a_save(lab: FirecrackerLab) -> None:
     lab.start(devices=[{**BALLOON, "free_page_hinting": True, "free_page_reporting": True}])
     for _twice in range(2):
         found = config_of(lab)["balloon"]
@@ -63,7 +64,7 @@ def test_a_balloon_is_what_was_asked_for_and_survives_a_save(lab: VmmLab) -> Non
 
 
 @needs_guest
-def test_a_balloon_up_and_down(lab: VmmLab) -> None:
+def test_a_balloon_up_and_down(lab: FirecrackerLab) -> None:
     lab.start(devices=[BALLOON])
     for size in (64, 0):
         changed = lab.run(devices=[{**BALLOON, "size_mb": size}])
@@ -74,20 +75,22 @@ def test_a_balloon_up_and_down(lab: VmmLab) -> None:
 
 
 @double_only
-def test_what_the_guest_does_not_give_is_told(plain: VmmLab, told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_guest_does_not_give_is_told(
+    plain: FirecrackerLab, misbehave: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import memory
 
     monkeypatch.setattr(memory, "PATIENCE_SECONDS", 0.5)
-    told("takes_half")
+    misbehave("takes_half")
     plain.start(devices=[BALLOON])
     with pytest.raises(VmmError, match="the balloon holds 32 MiB") as caught:
         plain.run(devices=[{**BALLOON, "size_mb": 64}])
     assert caught.value.option == "size_mb"
 
 
-def test_a_guest_without_a_balloon_driver_is_told(plain: VmmLab, told: Any) -> None:
+def test_a_guest_without_a_balloon_driver_is_told(plain: FirecrackerLab, misbehave: Callable[..., None]) -> None:
     """The smallest guest kernel has none; the stand-in can be told to have none."""
-    told("no_memory_driver")
+    misbehave("no_memory_driver")
     plain.start(devices=[BALLOON])
     with pytest.raises(ApiError) as caught:
         plain.run(devices=[{**BALLOON, "size_mb": 64}])
@@ -95,20 +98,20 @@ def test_a_guest_without_a_balloon_driver_is_told(plain: VmmLab, told: Any) -> N
     assert "virtio-balloon" in caught.value.fix
 
 
-def test_statistics_are_not_switched_on_while_it_runs(plain: VmmLab) -> None:
+def test_statistics_are_not_switched_on_while_it_runs(plain: FirecrackerLab) -> None:
     plain.start(devices=[{**BALLOON, "stats_seconds": 0}])
     assert plain.facts()["balloon"]["actual_mb"] is None
     with pytest.raises(Unsupported, match="cannot be switched on or off"):
         plain.run(devices=[BALLOON])
 
 
-def test_a_balloon_larger_than_the_memory_is_refused(plain: VmmLab) -> None:
+def test_a_balloon_larger_than_the_memory_is_refused(plain: FirecrackerLab) -> None:
     with pytest.raises(ConfigError, match="cannot hold more than the 128 MiB"):
         plain.start(devices=[{**BALLOON, "size_mb": 256}])
     nothing_ran(plain)
 
 
-def test_what_there_is_one_of_is_not_given_twice(plain: VmmLab) -> None:
+def test_what_there_is_one_of_is_not_given_twice(plain: FirecrackerLab) -> None:
     for extra, options in (
         ([{"id": "other", "type": "balloon"}], {}),
         ([{"id": "random", "type": "entropy"}], {"entropy_device": True}),
@@ -121,7 +124,7 @@ def test_what_there_is_one_of_is_not_given_twice(plain: VmmLab) -> None:
 # --- persistent memory, randomness -------------------------------------------------------------------------------------
 
 
-def test_persistent_memory_and_its_limits(lab: VmmLab) -> None:
+def test_persistent_memory_and_its_limits(lab: FirecrackerLab) -> None:
     drive = {"id": "store.1", "type": "pmem", "file": lab.file("store", 2 << 20), "rate_limit": {"ops": 7}}
     lab.start(devices=[drive, {"id": "ro", "type": "pmem", "file": lab.file("ro", 2 << 20, 0o644), "read_only": True}])
     found = {one["id"]: one for one in config_of(lab)["pmem"]}
@@ -138,7 +141,7 @@ def test_persistent_memory_and_its_limits(lab: VmmLab) -> None:
     assert lab.run(state="started")["sandbox"]["devices"][0]["plugged"]
 
 
-def test_persistent_memory_is_plugged_by_pci(lab: VmmLab) -> None:
+def test_persistent_memory_is_plugged_by_pci(lab: FirecrackerLab) -> None:
     lab.start(enable_pci=True)
     drive = {"id": "store", "type": "pmem", "file": lab.file("store", 2 << 20)}
     assert lab.run(devices=[drive])["actions"] == ["plug pmem store"]
@@ -149,16 +152,16 @@ def test_persistent_memory_is_plugged_by_pci(lab: VmmLab) -> None:
 
 @needs_root
 @needs_tun
-def test_an_interface_is_plugged_by_pci(lab: VmmLab) -> None:
+def test_an_interface_is_plugged_by_pci(lab: FirecrackerLab) -> None:
     lab.start(enable_pci=True)
     assert lab.run(devices=[NET])["actions"] == ["plug net eth-0"]
     assert [one["iface_id"] for one in config_of(lab)["network-interfaces"]] == ["eth_d0"]
     assert lab.run(devices=[{**NET, "tx_rate_limit": {"bandwidth": 1000}}])["actions"] == ["change net eth-0"]
     assert lab.run(devices=[])["actions"] == ["unplug net eth-0"]
-    assert driver(lab).vmm.state.taps == []
+    assert lab.driver().vmm.state.taps == []
 
 
-def test_randomness_with_a_limit(lab: VmmLab) -> None:
+def test_randomness_with_a_limit(lab: FirecrackerLab) -> None:
     lab.start(devices=[{"id": "random", "type": "entropy", "rate_limit": {"bandwidth": 1000, "bandwidth_burst": 64}}])
     assert config_of(lab)["entropy"]["rate_limiter"]["bandwidth"] == {
         "size": 1000,
@@ -173,7 +176,7 @@ def test_randomness_with_a_limit(lab: VmmLab) -> None:
 
 @needs_root
 @needs_tun
-def test_what_the_metadata_service_tells(lab: VmmLab) -> None:
+def test_what_the_metadata_service_tells(lab: FirecrackerLab) -> None:
     lab.start(devices=[METADATA, NET])
     assert config_of(lab)["mmds-config"] == {
         "version": "V2",
@@ -181,7 +184,7 @@ def test_what_the_metadata_service_tells(lab: VmmLab) -> None:
         "ipv4_address": "169.254.169.254",
         "imds_compat": False,
     }
-    machine = driver(lab).vmm
+    machine = lab.driver().vmm
     assert machine.api().get("/mmds") == METADATA["contents"]
     contents = {"name": "web-2", "keys": {"b": "2", "c": ["x", {"y": True}]}}
     changed = lab.run(devices=[{**METADATA, "contents": contents}, NET])
@@ -190,7 +193,7 @@ def test_what_the_metadata_service_tells(lab: VmmLab) -> None:
     # No snapshot keeps it: a restored VM is told again.
     lab.run(state="saved")
     lab.run(state="started")
-    assert driver(lab).vmm.api().get("/mmds") == contents
+    assert lab.driver().vmm.api().get("/mmds") == contents
     with pytest.raises(DisruptionError, match="needs a restart"):
         lab.run(devices=[{**METADATA, "contents": contents, "version": "V1"}, NET])
 
@@ -204,7 +207,7 @@ def test_what_the_metadata_service_tells(lab: VmmLab) -> None:
         ({"contents": {"a": "x" * 60000}}, "the metadata service keeps 51200"),
     ],
 )
-def test_metadata_that_cannot_be_served_is_refused(plain: VmmLab, wrong: dict[str, Any], words: str) -> None:
+def test_metadata_that_cannot_be_served_is_refused(plain: FirecrackerLab, wrong: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         plain.start(devices=[{**METADATA, **wrong}, NET])
     nothing_ran(plain)
@@ -213,7 +216,7 @@ def test_metadata_that_cannot_be_served_is_refused(plain: VmmLab, wrong: dict[st
 # --- CPU, console, metrics ---------------------------------------------------------------------------------------------
 
 
-def test_a_cpu_configuration_of_ones_own(lab: VmmLab) -> None:
+def test_a_cpu_configuration_of_ones_own(lab: FirecrackerLab) -> None:
     path = lab.file("cpu.json", content=json.dumps({"kvm_capabilities": []}).encode())
     lab.start(cpu_config_path=path)
     assert lab.facts()["options"]["cpu_config_path"] == path
@@ -228,7 +231,7 @@ def test_a_cpu_configuration_of_ones_own(lab: VmmLab) -> None:
         (b"[" * 5000, "must be readable"),
     ],
 )
-def test_what_is_no_cpu_configuration_is_refused(plain: VmmLab, content: bytes, words: str) -> None:
+def test_what_is_no_cpu_configuration_is_refused(plain: FirecrackerLab, content: bytes, words: str) -> None:
     with pytest.raises(AssetError, match=words):
         plain.start(cpu_config_path=plain.file("cpu.json", content=content))
     with pytest.raises(ConfigError, match="one of the two"):
@@ -236,18 +239,18 @@ def test_what_is_no_cpu_configuration_is_refused(plain: VmmLab, content: bytes, 
     nothing_ran(plain)
 
 
-def test_firecrackers_own_words_about_a_cpu_configuration(plain: VmmLab) -> None:
+def test_firecrackers_own_words_about_a_cpu_configuration(plain: FirecrackerLab) -> None:
     with pytest.raises(ApiError, match="refused PUT /cpu-config") as caught:
         plain.start(cpu_config_path=plain.file("cpu.json", content=b'{"nosuch": 1}'))
     assert "unknown field `nosuch`" in caught.value.answer
     nothing_ran(plain)
 
 
-def test_metrics_and_log_go_on_after_a_restore(lab: VmmLab) -> None:
+def test_metrics_and_log_go_on_after_a_restore(lab: FirecrackerLab) -> None:
     lab.start(vmm_metrics=True, console_rate_limit=4096, vmm_log_level="info")
     for _twice in range(2):
         facts = lab.facts()
-        machine = driver(lab).vmm
+        machine = lab.driver().vmm
         machine.api().put("/actions", {"action_type": "FlushMetrics"})
         assert facts["metrics_log"].endswith("metrics.log")
         assert pathlib.Path(facts["metrics_log"]).read_text().startswith("{")
@@ -275,7 +278,12 @@ def test_metrics_and_log_go_on_after_a_restore(lab: VmmLab) -> None:
     ],
 )
 def test_what_a_version_lacks_is_refused_with_the_one_that_has_it(
-    plain: VmmLab, version: Any, number: str, devices: list[dict[str, Any]], options: dict[str, Any], since: str
+    plain: FirecrackerLab,
+    version: Callable[[str], None],
+    number: str,
+    devices: list[dict[str, Any]],
+    options: dict[str, Any],
+    since: str,
 ) -> None:
     version(number)
 
@@ -290,7 +298,9 @@ def test_what_a_version_lacks_is_refused_with_the_one_that_has_it(
 
 @double_only
 @pytest.mark.parametrize("number", ["0.24.2", "0.24.6", "0.25.2", "1.0.0", "1.13.2"])
-def test_a_balloon_in_the_words_of_each_version(plain: VmmLab, version: Any, number: str) -> None:
+def test_a_balloon_in_the_words_of_each_version(
+    plain: FirecrackerLab, version: Callable[[str], None], number: str
+) -> None:
     version(number)
     plain.start(devices=[BALLOON], allow_vulnerable_vmm=True)
     plain.run(devices=[{**BALLOON, "size_mb": 32}])
@@ -303,7 +313,7 @@ def test_a_balloon_in_the_words_of_each_version(plain: VmmLab, version: Any, num
 
 @pytest.mark.parametrize("kind", ["block", "pmem"])
 @pytest.mark.parametrize("what", ["fifo", "character device", "socket", "directory", "missing"])
-def test_a_disk_that_is_none_is_refused_before_the_vm_is_stopped(lab: VmmLab, kind: str, what: str) -> None:
+def test_a_disk_that_is_none_is_refused_before_the_vm_is_stopped(lab: FirecrackerLab, kind: str, what: str) -> None:
     pid = lab.start()["sandbox"]["pid"]
     path = str(lab.root / "odd")
     if what == "fifo":
@@ -320,7 +330,7 @@ def test_a_disk_that_is_none_is_refused_before_the_vm_is_stopped(lab: VmmLab, ki
     assert lab.run()["sandbox"]["pid"] == pid
 
 
-def test_a_vhost_user_disk_that_nobody_serves_is_refused_before_the_vm_is_stopped(plain: VmmLab) -> None:
+def test_a_vhost_user_disk_that_nobody_serves_is_refused_before_the_vm_is_stopped(plain: FirecrackerLab) -> None:
     pid = plain.start()["sandbox"]["pid"]
     disk = {"id": "v", "type": "vhost_user", "model": "vhost-user-blk-pci", "path": plain.file("disk")}
     for run in (plain.check, plain.run):
@@ -329,14 +339,14 @@ def test_a_vhost_user_disk_that_nobody_serves_is_refused_before_the_vm_is_stoppe
     assert plain.run()["sandbox"]["pid"] == pid
 
 
-def test_files_that_would_block_or_never_end_are_refused(plain: VmmLab) -> None:
+def test_files_that_would_block_or_never_end_are_refused(plain: FirecrackerLab) -> None:
     os.mkfifo(plain.root / "fifo")
     for path in (str(plain.root / "fifo"), "/dev/zero"):
         with pytest.raises(AssetError, match="cannot be read"):
             plain.check(state="started", **plain.options, cpu_config_path=path)
 
 
-def test_more_memory_than_firecrackers_answers_can_have_is_refused(plain: VmmLab) -> None:
+def test_more_memory_than_firecrackers_answers_can_have_is_refused(plain: FirecrackerLab) -> None:
     for run in (plain.check, plain.run):
         with pytest.raises(ConfigError, match="at most 16777216"):
             run(state="started", **plain.options, max_memory_mb=10**8)

@@ -15,7 +15,6 @@ import time
 from typing import Any, Callable, Iterator
 
 import pytest
-from wrong_answers import junk, nested, wrong
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded, HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.host.processes import identify
@@ -32,6 +31,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vmm import Vmm
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import Balloon, MetadataService
 from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted.answers import AnswerError
+from tests.support.wrong_answers import junk, nested, wrong
 
 #: How many wrong answers; make soak has more.
 ANSWERS = int(os.environ.get("KATA_WRONG_ANSWERS", "20000"))

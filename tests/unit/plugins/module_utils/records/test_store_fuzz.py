@@ -13,12 +13,12 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sandbox_lab import Lab
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError, StoreError
 from ansible_collections.kata.hypervisor.plugins.module_utils.records.layout import SandboxLayout
 from ansible_collections.kata.hypervisor.plugins.module_utils.records.record import SandboxRecord
 from ansible_collections.kata.hypervisor.plugins.module_utils.records.store import Store
+from tests.support.mock_lab import MockLab
 
 FIELDS = [field.name for field in dataclasses.fields(SandboxRecord)]
 
@@ -74,7 +74,7 @@ def test_a_file_is_a_record_or_a_typed_error(content: bytes) -> None:
 @given(nearly)
 def test_looking_at_it_never_crashes(value: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        lab = Lab(pathlib.Path(directory))
+        lab = MockLab(pathlib.Path(directory))
         path = pathlib.Path(lab.spec().layout().record_path)
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(value))

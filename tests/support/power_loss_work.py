@@ -5,7 +5,7 @@
 
 After each step that has succeeded, a line with it goes to the standard output: from then on the step must survive.
 
-Usage: power_loss_work.py DIRECTORY SEED
+    python -m tests.support.power_loss_work DIRECTORY SEED
 """
 
 from __future__ import annotations
@@ -18,22 +18,15 @@ import random
 import sys
 from typing import Any
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
-
-import checkout
-
-checkout.make_importable()
-
-from sandbox_lab import BOOT, Lab  # noqa: E402
-
-from ansible_collections.kata.hypervisor.plugins.module_utils.delivery.engine_copy import (  # noqa: E402
+from ansible_collections.kata.hypervisor.plugins.module_utils.delivery.engine_copy import (
     EngineCopy,
     archive_of,
     digest_of,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import AssetStore, Wanted  # noqa: E402
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.built_files import BuiltFile  # noqa: E402
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.sources import Checksum, fetch_from  # noqa: E402
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import AssetStore, Wanted
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.built_files import BuiltFile
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.sources import Checksum, fetch_from
+from tests.support.mock_lab import BOOT, MockLab
 
 
 def install_asset(root: pathlib.Path, number: int, chance: random.Random) -> dict[str, Any]:
@@ -80,7 +73,7 @@ def build_file(root: pathlib.Path, number: int, chance: random.Random) -> dict[s
 
 def save_sandbox(root: pathlib.Path, number: int, _chance: random.Random) -> dict[str, Any]:
     """A sandbox that is started and saved."""
-    lab = Lab(root / "lab")
+    lab = MockLab(root / "lab")
     name = f"s{number % 4}"
     lab.run(id=name, state="started", **BOOT)
     lab.run(id=name, state="saved")

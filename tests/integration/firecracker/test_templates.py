@@ -9,11 +9,9 @@ import os
 import pathlib
 import shutil
 import stat
-from typing import Any
+from typing import Any, Callable
 
 import pytest
-from vmm_lab import VmmLab, double_only, needs_root, needs_tun, nothing_ran
-from vmm_lab import firecracker_driver as driver
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.template_building import converge_template
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, StateError, Unsupported
@@ -24,39 +22,42 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import parse_template_spec
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import NetworkDevice
+from tests.support.firecracker_lab import FirecrackerLab
+from tests.support.lab import nothing_ran
+from tests.support.stand_ins import double_only, needs_root, needs_tun
 
 NET = {"id": "eth0", "type": "net", "kind": "tap"}
 VSOCK = {"id": "vs", "type": "vsock", "cid": 7}
 BOOTED = "console: stub: running|guest: ready"
 
 
-def template(lab: VmmLab, **options: Any) -> dict[str, Any]:
+def template(lab: FirecrackerLab, **options: Any) -> dict[str, Any]:
     """Make a template, or remove it."""
     paths = {"state_dir": str(lab.root / "state"), "run_dir": str(lab.root / "run")}
     wish = {"id": "base", "hypervisor": "firecracker", "wait_for": BOOTED, **lab.options, **paths, **options}
     return converge_template(parse_template_spec(wish))
 
 
-def remove(lab: VmmLab) -> None:
+def remove(lab: FirecrackerLab) -> None:
     """Remove the template, and look for leftovers of it."""
     paths = {"state_dir": str(lab.root / "state"), "run_dir": str(lab.root / "run")}
     converge_template(parse_template_spec({"id": "base", "state": "absent", "force": True, **paths}))
     assert not (lab.root / "state/templates/base").exists()
 
 
-def clone(lab: VmmLab, sandbox: str, **options: Any) -> dict[str, Any]:
+def clone(lab: FirecrackerLab, sandbox: str, **options: Any) -> dict[str, Any]:
     """A sandbox that begins from the template."""
     return lab.run(sandbox, state="started", template="base", **options)
 
 
-def config_of(lab: VmmLab, sandbox: str) -> dict[str, Any]:
-    machine = driver(lab, sandbox).vmm
+def config_of(lab: FirecrackerLab, sandbox: str) -> dict[str, Any]:
+    machine = lab.driver(sandbox).vmm
     return machine.config(machine.api())
 
 
 @needs_root
 @needs_tun
-def test_clones_have_taps_and_sockets_of_their_own(lab: VmmLab) -> None:
+def test_clones_have_taps_and_sockets_of_their_own(lab: FirecrackerLab) -> None:
     made = template(lab, devices=[NET, VSOCK, {"id": "mem", "type": "balloon", "size_mb": 8}], vmm_metrics=True)
     assert made["actions"][-3:] == ["pause", "save", "stop the VMM"] and made["template"]["state"] == "ready"
     assert not template(lab, devices=[NET, VSOCK, {"id": "mem", "type": "balloon", "size_mb": 8}], vmm_metrics=True)[
@@ -75,7 +76,7 @@ def test_clones_have_taps_and_sockets_of_their_own(lab: VmmLab) -> None:
             lab.spec(sandbox).layout().host_name, "eth0"
         ) and network.exists(interface["host_dev_name"])
         macs.add(interface["guest_mac"])
-        root = driver(lab, sandbox).vmm.state.jail
+        root = lab.driver(sandbox).vmm.state.jail
         socket = root.path(found["vsock"]["uds_path"].lstrip("/")) if root else found["vsock"]["uds_path"]
         assert stat.S_ISSOCK(os.stat(socket).st_mode)
         sockets.add(socket)
@@ -101,7 +102,7 @@ def test_clones_have_taps_and_sockets_of_their_own(lab: VmmLab) -> None:
 
 @needs_root
 @needs_tun
-def test_a_clone_may_say_what_its_devices_are_called_on_the_host(lab: VmmLab) -> None:
+def test_a_clone_may_say_what_its_devices_are_called_on_the_host(lab: FirecrackerLab) -> None:
     metadata = {"id": "facts", "type": "mmds", "interfaces": ["eth0"], "contents": {"name": "base"}}
     template(lab, devices=[NET, metadata])
     own = [{**NET, "tap_name": "kttap7", "rx_rate_limit": {"ops": 9}}, {**metadata, "contents": {"name": "web"}}]
@@ -109,7 +110,7 @@ def test_a_clone_may_say_what_its_devices_are_called_on_the_host(lab: VmmLab) ->
     assert [device["plugged"] for device in facts["devices"]] == [True, True]
     (interface,) = config_of(lab, "web")["network-interfaces"]
     assert interface["host_dev_name"] == "kttap7" and interface["rx_rate_limiter"]["ops"]["size"] == 9
-    assert driver(lab, "web").vmm.api().get("/mmds") == {"name": "web"}
+    assert lab.driver("web").vmm.api().get("/mmds") == {"name": "web"}
     for wrong, words in (
         ({"mac": "02:00:00:00:00:01"}, "has mac"),
         ({"type": "vsock", "kind": None, "cid": 3}, "is a NetworkDevice"),
@@ -119,7 +120,7 @@ def test_a_clone_may_say_what_its_devices_are_called_on_the_host(lab: VmmLab) ->
     remove(lab)
 
 
-def test_a_clone_gets_more_devices_plugged_in(lab: VmmLab) -> None:
+def test_a_clone_gets_more_devices_plugged_in(lab: FirecrackerLab) -> None:
     template(lab, enable_pci=True)
     disk = {"id": "data", "type": "block", "file": lab.file("data")}
     assert clone(lab, "web", devices=[disk])["sandbox"]["devices"][0]["plugged"]
@@ -128,7 +129,7 @@ def test_a_clone_gets_more_devices_plugged_in(lab: VmmLab) -> None:
     remove(lab)
 
 
-def test_what_a_clone_cannot_have_is_refused_by_name(plain: VmmLab) -> None:
+def test_what_a_clone_cannot_have_is_refused_by_name(plain: FirecrackerLab) -> None:
     template(plain)
     plain.file("other-kernel", content=b"another")
     for options, kind, option in (
@@ -153,7 +154,9 @@ def test_what_a_clone_cannot_have_is_refused_by_name(plain: VmmLab) -> None:
         ({"devices": [{"id": "d", "type": "block", "file": "FILE"}]}, "devices"),
     ],
 )
-def test_what_cannot_be_a_template_is_refused_by_name(plain: VmmLab, options: dict[str, Any], option: str) -> None:
+def test_what_cannot_be_a_template_is_refused_by_name(
+    plain: FirecrackerLab, options: dict[str, Any], option: str
+) -> None:
     devices = [
         {**device, **({"file": plain.file("d")} if "file" in device else {})} for device in options.get("devices", [])
     ]
@@ -163,7 +166,7 @@ def test_what_cannot_be_a_template_is_refused_by_name(plain: VmmLab, options: di
     assert not (plain.root / "state/templates/base").exists() and plain.processes() == []
 
 
-def test_clones_do_not_share_a_bridge(plain: VmmLab) -> None:
+def test_clones_do_not_share_a_bridge(plain: FirecrackerLab) -> None:
     machine = Vmm(Context("base", str(plain.root), str(plain.root)))
     with pytest.raises(Unsupported, match="the same MAC address"):
         cloning.checked_device(
@@ -172,7 +175,9 @@ def test_clones_do_not_share_a_bridge(plain: VmmLab) -> None:
 
 
 @double_only
-def test_another_version_or_place_does_not_get_the_template(plain: VmmLab, version: Any) -> None:
+def test_another_version_or_place_does_not_get_the_template(
+    plain: FirecrackerLab, version: Callable[[str], None]
+) -> None:
     template(plain)
     version("1.15.1")
     with pytest.raises(StateError, match=r"made by Firecracker 1\.16\.1, and this is 1\.15\.1"):
@@ -188,7 +193,7 @@ def test_another_version_or_place_does_not_get_the_template(plain: VmmLab, versi
 @needs_tun
 @pytest.mark.parametrize(("number", "device", "since"), [("1.11.0", NET, "1.12"), ("1.15.1", VSOCK, "1.16")])
 def test_overrides_that_a_version_lacks_are_refused(
-    plain: VmmLab, version: Any, number: str, device: dict[str, Any], since: str
+    plain: FirecrackerLab, version: Callable[[str], None], number: str, device: dict[str, Any], since: str
 ) -> None:
     version(number)
     template(plain, devices=[device])
@@ -201,7 +206,7 @@ def test_overrides_that_a_version_lacks_are_refused(
 
 @double_only
 @needs_root
-def test_in_a_jail_a_socket_needs_no_override(jailed: VmmLab, version: Any) -> None:
+def test_in_a_jail_a_socket_needs_no_override(jailed: FirecrackerLab, version: Callable[[str], None]) -> None:
     version("1.15.1")
     template(jailed, devices=[VSOCK])
     assert clone(jailed, "web")["sandbox"]["state"] == "started"
@@ -209,7 +214,7 @@ def test_in_a_jail_a_socket_needs_no_override(jailed: VmmLab, version: Any) -> N
 
 
 @needs_root
-def test_a_template_and_a_sandbox_of_one_name_leave_each_other_alone(jailed: VmmLab) -> None:
+def test_a_template_and_a_sandbox_of_one_name_leave_each_other_alone(jailed: FirecrackerLab) -> None:
     pid = jailed.start("base")["sandbox"]["pid"]
     template(jailed)
     assert jailed.facts("base")["pid"] == pid
@@ -218,7 +223,7 @@ def test_a_template_and_a_sandbox_of_one_name_leave_each_other_alone(jailed: Vmm
 
 
 @needs_root
-def test_a_template_on_another_file_system_is_shared_all_the_same(jailed: VmmLab) -> None:
+def test_a_template_on_another_file_system_is_shared_all_the_same(jailed: FirecrackerLab) -> None:
     """Bind-mounted into the jail for the time of the load, and not copied."""
     directory = pathlib.Path("/dev/shm") / jailed.root.name
     directory.mkdir(mode=0o700)
@@ -239,7 +244,7 @@ def test_a_template_on_another_file_system_is_shared_all_the_same(jailed: VmmLab
 # --- diff snapshots ----------------------------------------------------------------------------------------------------
 
 
-def test_of_a_clone_only_what_is_different_is_saved(lab: VmmLab) -> None:
+def test_of_a_clone_only_what_is_different_is_saved(lab: FirecrackerLab) -> None:
     template(lab)
     clone(lab, "web", track_dirty_pages=True)
     lab.run("web", state="saved")
@@ -249,14 +254,14 @@ def test_of_a_clone_only_what_is_different_is_saved(lab: VmmLab) -> None:
     # It needs its template no more.
     remove(lab)
     assert lab.run("web", state="started")["sandbox"]["state"] == "started"
-    assert driver(lab, "web").vmm.state.base == []
+    assert lab.driver("web").vmm.state.base == []
     # What it began from is gone: the next time all of it is saved.
     lab.run("web", state="saved")
     assert not (saved / "base").exists()
     assert lab.run("web", state="started")["sandbox"]["state"] == "started"
 
 
-def test_without_account_of_its_pages_all_of_a_clone_is_saved(plain: VmmLab) -> None:
+def test_without_account_of_its_pages_all_of_a_clone_is_saved(plain: FirecrackerLab) -> None:
     template(plain)
     clone(plain, "web")
     plain.run("web", state="saved")

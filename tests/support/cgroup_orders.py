@@ -8,15 +8,15 @@ from __future__ import annotations
 import pathlib
 
 import pytest
-from vmm_lab import VmmLab, firecracker_driver
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import jailer
+from tests.support.firecracker_lab import FirecrackerLab
 
 #: Which of two has settings.
 ORDERS = [(True, False), (False, True)]
 
 
-def check_order(lab: VmmLab, order: tuple[bool, bool]) -> None:
+def check_order(lab: FirecrackerLab, order: tuple[bool, bool]) -> None:
     """Start both, restart both, remove both; each time the other one goes on, and no cgroup is left."""
     old = jailer.cgroup_version() == 1
     base = pathlib.Path("/sys/fs/cgroup") / ("cpu" if old else "")
@@ -29,7 +29,7 @@ def check_order(lab: VmmLab, order: tuple[bool, bool]) -> None:
     parents = []
     for number, with_settings in enumerate(order):
         lab.start(f"s{number}", **({"jailer_cgroups": [setting]} if with_settings else {}))
-        jail = firecracker_driver(lab, f"s{number}").vmm.state.jail
+        jail = lab.driver(f"s{number}").vmm.state.jail
         assert jail is not None and bool(jailer.cgroups(jail)) == with_settings
         parents.append(base / jail.cgroup_parent)
     for number in (0, 1):

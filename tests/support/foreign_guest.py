@@ -14,9 +14,9 @@ import re
 import shutil
 import subprocess
 
-from guest_assets import ROOT, cache_directory
-
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.initrd import build_initrd
+from tests.support.checkout import ROOT
+from tests.support.guest_assets import cache_directory
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 #: Debian's name of an architecture, and the package that depends on its newest kernel.

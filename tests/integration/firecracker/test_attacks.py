@@ -8,22 +8,23 @@ from __future__ import annotations
 import os
 import time
 
-from jail_adversary import attacked
-from vmm_lab import VmmLab, needs_root
-from vmm_lab import firecracker_driver as driver
+from tests.support.firecracker_lab import FirecrackerLab
+from tests.support.jail_adversary import attacked
+from tests.support.stand_ins import needs_root
+from tests.support.waiting import PATIENCE, wait_until
 
 
 @needs_root
-def test_nothing_outside_of_a_jail_changes_while_its_user_attacks(jailed: VmmLab) -> None:
+def test_nothing_outside_of_a_jail_changes_while_its_user_attacks(jailed: FirecrackerLab) -> None:
     """make soak has a thousand rounds."""
     count = attacked(jailed, int(os.environ.get("KATA_ATTACK_ROUNDS", "8")))
     assert count.get("start done", 0) > 0, count
 
 
 @needs_root
-def test_a_fifo_for_a_pid_file_and_a_log_stops_nothing(jailed: VmmLab) -> None:
+def test_a_fifo_for_a_pid_file_and_a_log_stops_nothing(jailed: FirecrackerLab) -> None:
     jailed.start()
-    found = driver(jailed)
+    found = jailed.driver()
     jail, pid = found.vmm.state.jail, found.pid()
     assert jail is not None
     for name in (f"{jail.program}.pid", "vmm.log"):
@@ -36,24 +37,23 @@ def test_a_fifo_for_a_pid_file_and_a_log_stops_nothing(jailed: VmmLab) -> None:
     begun = time.monotonic()
     assert jailed.facts()["pid"] == pid
     os.kill(pid, 9)
-    while driver(jailed).pid() and time.monotonic() < begun + 5:
-        time.sleep(0.01)
+    wait_until(lambda: not jailed.driver().pid(), "the end of the VMM")
     assert jailed.facts()["state"] == "crashed"
     assert jailed.run(state="stopped", stop_timeout=0)["sandbox"]["state"] == "stopped"
     jailed.start()
-    jail = driver(jailed).vmm.state.jail
+    jail = jailed.driver().vmm.state.jail
     assert jail is not None
     os.unlink(jail.path(f"{jail.program}.pid"))
     os.mkfifo(jail.path(f"{jail.program}.pid"))
     jailed.run(state="absent", stop_timeout=0)
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < PATIENCE
 
 
 @needs_root
-def test_a_link_to_another_sandboxs_socket_is_not_spoken_to(jailed: VmmLab) -> None:
+def test_a_link_to_another_sandboxs_socket_is_not_spoken_to(jailed: FirecrackerLab) -> None:
     for name in ("one", "two"):
         jailed.start(name)
-    one, two = (driver(jailed, name).vmm.state.jail for name in ("one", "two"))
+    one, two = (jailed.driver(name).vmm.state.jail for name in ("one", "two"))
     assert one is not None and two is not None
     for replace in (
         lambda: os.symlink(two.path("api.sock"), one.path("api.sock")),

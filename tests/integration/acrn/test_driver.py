@@ -11,10 +11,9 @@ import pathlib
 import signal
 import subprocess
 import time
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 import pytest
-from vmm_lab import DOUBLES, VmmLab, acrn_lab
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     AssetError,
@@ -28,7 +27,6 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     VmmError,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import command_line, start, vmm
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.driver import AcrnHypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import (
     BlockDrive,
@@ -36,37 +34,34 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices im
     SerialPort,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.kernel_params import Param
+from tests.support.acrn_lab import AcrnLab
+from tests.support.lab import removed_afterwards
+from tests.support.stand_ins import DOUBLES
+from tests.support.waiting import PATIENCE
+
+#: Runs an acrn-dm with arguments; returns its exit code and what it printed.
+RunDm = Callable[["list[str]"], "tuple[int, str]"]
 
 REAL_DM = os.environ.get("KATA_TEST_ACRN_DM", "")
 
 
 @pytest.fixture
-def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[VmmLab]:
+def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[AcrnLab]:
     """A host that runs on ACRN, as far as a device's name shows it."""
     monkeypatch.setattr(start, "HSM_DEVICES", ("/dev/null",))
     monkeypatch.setenv("ACRN_DOUBLE_MANAGER", "")
-    made = acrn_lab()
-    try:
+    with removed_afterwards(AcrnLab()) as made:
         yield made
         monkeypatch.delenv("ACRN_DOUBLE_FAULTS", raising=False)
-        made.remove_all()
-    finally:
-        made.destroy()
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Tell the stand-in to misbehave."""
+def misbehave(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let the stand-in fail in a way that its source names."""
     return lambda *faults: monkeypatch.setenv("ACRN_DOUBLE_FAULTS", ",".join(faults))
 
 
-def driver(lab: VmmLab) -> AcrnHypervisor:
-    found = lab.driver()
-    assert isinstance(found, AcrnHypervisor)
-    return found
-
-
-def test_a_host_without_acrn_is_refused(lab: VmmLab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_without_acrn_is_refused(lab: AcrnLab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kata 1.x calls every part of its host check optional."""
     monkeypatch.setattr(start, "HSM_DEVICES", ("/dev/acrn_hsm_none", "/dev/acrn_vhm_none"))
     with pytest.raises(HostError, match="does not run on ACRN"):
@@ -74,32 +69,32 @@ def test_a_host_without_acrn_is_refused(lab: VmmLab, monkeypatch: pytest.MonkeyP
     assert lab.facts()["state"] == "absent"
 
 
-def test_start_ends_when_the_vm_is_up(lab: VmmLab, told: Any) -> None:
+def test_start_ends_when_the_vm_is_up(lab: AcrnLab, misbehave: Callable[..., None]) -> None:
     """Trap T15: Kata 1.x sleeps its whole limit of time."""
-    told("slow")
+    misbehave("slow")
     begun = time.monotonic()
-    assert lab.start(start_timeout=60)["sandbox"]["state"] == "started"
-    assert 0.9 < time.monotonic() - begun < 20
+    assert lab.start(start_timeout=3 * PATIENCE)["sandbox"]["state"] == "started"
+    assert 0.9 < time.monotonic() - begun < PATIENCE
 
 
-def test_start_ends_when_the_process_is_dead(lab: VmmLab, told: Any) -> None:
-    told("no_hsm")
+def test_start_ends_when_the_process_is_dead(lab: AcrnLab, misbehave: Callable[..., None]) -> None:
+    misbehave("no_hsm")
     begun = time.monotonic()
     with pytest.raises(LaunchError, match="exit code 1") as caught:
-        lab.start(start_timeout=60)
-    assert time.monotonic() - begun < 20 and "Could not open /dev/acrn_vhm" in caught.value.answer
+        lab.start(start_timeout=3 * PATIENCE)
+    assert time.monotonic() - begun < PATIENCE and "Could not open /dev/acrn_vhm" in caught.value.answer
     assert lab.processes() == [] and lab.facts()["state"] == "absent"
 
 
-def test_a_vm_that_never_comes_up_is_ended(lab: VmmLab, told: Any) -> None:
+def test_a_vm_that_never_comes_up_is_ended(lab: AcrnLab, misbehave: Callable[..., None]) -> None:
     """acrnctl answers 0 and "There are no VMs" then; that is no success."""
-    told("never_up")
+    misbehave("never_up")
     with pytest.raises(DeadlineExceeded, match="acrnctl does not know its VM"):
         lab.start(start_timeout=1)
     assert lab.processes() == [] and lab.facts()["state"] == "absent"
 
 
-def test_a_missing_program_is_an_error_and_no_crash(lab: VmmLab) -> None:
+def test_a_missing_program_is_an_error_and_no_crash(lab: AcrnLab) -> None:
     """Trap T15 again."""
     for option in ("hypervisor_path", "hypervisor_ctl_path"):
         with pytest.raises(AssetError):
@@ -116,7 +111,7 @@ def test_a_missing_program_is_an_error_and_no_crash(lab: VmmLab) -> None:
     ids=["endless", "binary", "silent", "deaf", "another state", "killed"],
 )
 def test_a_sandbox_ends_whatever_acrnctl_does(
-    lab: VmmLab, monkeypatch: pytest.MonkeyPatch, script: str, state: str
+    lab: AcrnLab, monkeypatch: pytest.MonkeyPatch, script: str, state: str
 ) -> None:
     control = pathlib.Path(lab.file("acrnctl", mode=0o755))
     control.write_text(f'#!/bin/sh\n[ -e {lab.root}/odd ] || exec {DOUBLES}/acrnctl "$@"\n{script}\n')
@@ -128,7 +123,7 @@ def test_a_sandbox_ends_whatever_acrnctl_does(
     assert lab.facts()["state"] == state
 
 
-def test_disks_take_the_place_of_placeholders(lab: VmmLab) -> None:
+def test_disks_take_the_place_of_placeholders(lab: AcrnLab) -> None:
     lab.start()
     disks = [{"id": f"d{number}", "type": "block", "file": lab.file(f"disk{number}")} for number in range(9)]
     assert lab.run(devices=disks[:8])["changed"] and not lab.run(devices=disks[:8])["changed"]
@@ -138,7 +133,7 @@ def test_disks_take_the_place_of_placeholders(lab: VmmLab) -> None:
         lab.run(devices=disks[:7])
 
 
-def test_slots_belong_to_a_sandbox(lab: VmmLab) -> None:
+def test_slots_belong_to_a_sandbox(lab: AcrnLab) -> None:
     """Trap T15: Kata 1.x's table of slots belongs to the process, and a second VM overwrites it."""
     lab.start("one", devices=[{"id": "first", "type": "block", "file": lab.file("first")}])
     lab.start("two")
@@ -155,54 +150,56 @@ def test_slots_belong_to_a_sandbox(lab: VmmLab) -> None:
         assert state["slots"] == [5, 6, 7, 8, 9, 10, 11, 12] and state["placeholders"][0] == "hot"
 
 
-def test_what_acrnctl_refuses_is_no_success(lab: VmmLab) -> None:
+def test_what_acrnctl_refuses_is_no_success(lab: AcrnLab) -> None:
     """Trap T15: Kata 1.x logs the failure and says success."""
     lab.start()
-    (lab.root / "mngr/sandbox-web.json").write_text(json.dumps({"pid": driver(lab).pid(), "disks": {}}))
+    (lab.root / "mngr/sandbox-web.json").write_text(json.dumps({"pid": lab.driver().pid(), "disks": {}}))
     with pytest.raises(VmmError, match=r"failed \(exit code 0\)") as caught:
         lab.run(devices=[{"id": "d", "type": "block", "file": lab.file("d")}])
     assert "Unable to rescan" in caught.value.answer
     (lab.root / "mngr/sandbox-web.json").rename(lab.root / "mngr/another.json")
     with pytest.raises(VmmError, match=r"failed \(exit code 255\)"):
-        driver(lab).hotplug_add_device(BlockDrive(lab.file("e"), id="e"))
+        lab.driver().hotplug_add_device(BlockDrive(lab.file("e"), id="e"))
     (lab.root / "mngr/another.json").rename(lab.root / "mngr/sandbox-web.json")
-    assert driver(lab).save()["placeholders"] == [""] * 8 and lab.facts()["devices"] == []
+    assert lab.driver().save()["placeholders"] == [""] * 8 and lab.facts()["devices"] == []
 
 
-def test_stop_by_sigint_then_sigkill(lab: VmmLab, told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stop_by_sigint_then_sigkill(
+    lab: AcrnLab, misbehave: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     lab.start()
     begun = time.monotonic()
-    lab.run(state="stopped", stop_timeout=15)
-    assert time.monotonic() - begun < 10
-    told("ignores_sigint")
+    lab.run(state="stopped", stop_timeout=3 * PATIENCE)
+    assert time.monotonic() - begun < PATIENCE
+    misbehave("ignores_sigint")
     lab.run(state="started")
     lab.run(state="stopped", stop_timeout=1)
     assert lab.processes() == []
 
 
-def test_nobody_is_signalled_for_a_vm_that_never_ran(lab: VmmLab) -> None:
+def test_nobody_is_signalled_for_a_vm_that_never_ran(lab: AcrnLab) -> None:
     """Trap T3: Kata 1.x sends SIGINT to pid 0, its caller's process group."""
     caught: list[int] = []
     previous = signal.signal(signal.SIGINT, lambda *_: caught.append(1))
     try:
         lab.run(state="present", **lab.options)
-        driver(lab).stop_sandbox(1)
+        lab.driver().stop_sandbox(1)
         with pytest.raises(StateError):
-            driver(lab).check()
+            lab.driver().check()
     finally:
         signal.signal(signal.SIGINT, previous)
-    assert caught == [] and driver(lab).pid() == 0
+    assert caught == [] and lab.driver().pid() == 0
 
 
 @pytest.mark.parametrize("wish", [{"state": "paused"}, {"state": "saved"}])
-def test_what_acrn_lacks_names_the_version(lab: VmmLab, wish: dict[str, Any]) -> None:
+def test_what_acrn_lacks_names_the_version(lab: AcrnLab, wish: dict[str, Any]) -> None:
     lab.start()
     with pytest.raises(Unsupported, match=r"ACRN 3\.4"):
         lab.run(**wish)
     for call in (
-        driver(lab).resume_sandbox,
-        lambda: driver(lab).resize_memory(256),
-        lambda: driver(lab).resize_vcpus(2),
+        lab.driver().resume_sandbox,
+        lambda: lab.driver().resize_memory(256),
+        lambda: lab.driver().resize_vcpus(2),
     ):
         with pytest.raises(Unsupported, match=r"ACRN 3\.4"):
             call()
@@ -211,7 +208,7 @@ def test_what_acrn_lacks_names_the_version(lab: VmmLab, wish: dict[str, Any]) ->
 # --- dialects ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_dialect_follows_the_version(lab: VmmLab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_dialect_follows_the_version(lab: AcrnLab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACRN_DOUBLE_VERSION", "2.5")
     assert lab.start("by-uuid", vm_uuid="495ae2e5-2603-4d64-af76-d4bc5a8ec0e5")["sandbox"]["state"] == "started"
     assert "-U 495ae2e5" in " ".join(lab.processes())
@@ -233,7 +230,7 @@ def test_the_dialect_follows_the_version(lab: VmmLab, monkeypatch: pytest.Monkey
     ],
 )
 def test_identities_of_the_other_dialect_are_refused(
-    lab: VmmLab,
+    lab: AcrnLab,
     monkeypatch: pytest.MonkeyPatch,
     version: str,
     options: dict[str, Any],
@@ -250,7 +247,7 @@ def test_identities_of_the_other_dialect_are_refused(
 
 
 @pytest.fixture(params=["double", "real"])
-def run_dm(request: pytest.FixtureRequest, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def run_dm(request: pytest.FixtureRequest, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> RunDm:
     """Run an acrn-dm that cannot start a VM, and return its exit code and words."""
     if request.param == "real" and not REAL_DM:
         pytest.skip("KATA_TEST_ACRN_DM names no real acrn-dm")
@@ -260,7 +257,7 @@ def run_dm(request: pytest.FixtureRequest, tmp_path: pathlib.Path, monkeypatch: 
 
     def run(words: list[str]) -> tuple[int, str]:
         done = subprocess.run(
-            [program, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=False
+            [program, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False
         )
         return done.returncode, done.stdout + done.stderr
 
@@ -276,12 +273,12 @@ def line(tmp_path: pathlib.Path, dialect: command_line.Dialect) -> list[str]:
     return command_line.command_line(config, "VM1", str(tmp_path / "c.sock"), dialect=dialect).words
 
 
-def test_todays_line_gets_as_far_as_the_hypervisor(run_dm: Any, tmp_path: pathlib.Path) -> None:
+def test_todays_line_gets_as_far_as_the_hypervisor(run_dm: RunDm, tmp_path: pathlib.Path) -> None:
     code, words = run_dm(line(tmp_path, command_line.NAME))
     assert code != 0 and "acrn_vhm" in words and "usage" not in words.lower()
 
 
-def test_a_line_with_every_device_gets_as_far(run_dm: Any, tmp_path: pathlib.Path) -> None:
+def test_a_line_with_every_device_gets_as_far(run_dm: RunDm, tmp_path: pathlib.Path) -> None:
     config = HypervisorConfig(
         kernel_path=str(tmp_path / "kernel"),
         image_path=str(tmp_path / "image"),
@@ -301,7 +298,7 @@ def test_a_line_with_every_device_gets_as_far(run_dm: Any, tmp_path: pathlib.Pat
     assert code != 0 and "acrn_vhm" in answer and "usage" not in answer.lower()
 
 
-def test_the_version_that_it_reports_is_understood(run_dm: Any) -> None:
+def test_the_version_that_it_reports_is_understood(run_dm: RunDm) -> None:
     """From 3.2 on in other words than before."""
     assert command_line.parse_version(run_dm(["-v"])[1]) == (3, 4)
 
@@ -318,7 +315,9 @@ def test_versions(words: str, version: tuple[int, ...]) -> None:
     assert command_line.parse_version(words) == version
 
 
-@pytest.mark.parametrize("program", [str(DOUBLES / "acrnctl"), os.environ.get("KATA_TEST_ACRNCTL", "")])
+@pytest.mark.parametrize(
+    "program", [str(DOUBLES / "acrnctl"), os.environ.get("KATA_TEST_ACRNCTL", "")], ids=["double", "real"]
+)
 def test_acrnctls_words_and_codes(program: str, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
     """What the driver relies on: no VMs and no manager are told alike, with code 0; an unknown VM is code 255."""
     if not program:
@@ -327,7 +326,7 @@ def test_acrnctls_words_and_codes(program: str, monkeypatch: pytest.MonkeyPatch,
 
     def run(*words: str) -> tuple[int, str]:
         done = subprocess.run(
-            [program, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=False
+            [program, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False
         )
         return done.returncode, done.stdout + done.stderr
 
@@ -338,13 +337,13 @@ def test_acrnctls_words_and_codes(program: str, monkeypatch: pytest.MonkeyPatch,
     assert run("pause", "VM1")[0] == 255  # Gone since 2.0.
 
 
-def test_the_originals_line_is_not_taken_any_more(run_dm: Any, tmp_path: pathlib.Path) -> None:
+def test_the_originals_line_is_not_taken_any_more(run_dm: RunDm, tmp_path: pathlib.Path) -> None:
     words = line(tmp_path, command_line.UUID)
     code, answer = run_dm([*words[:1], "-U", "495ae2e5-2603-4d64-af76-d4bc5a8ec0e5", *words[1:]])
     assert code == 1 and "usage" in answer.lower()
 
 
-def test_exit_codes_of_bad_arguments(run_dm: Any, tmp_path: pathlib.Path) -> None:
+def test_exit_codes_of_bad_arguments(run_dm: RunDm, tmp_path: pathlib.Path) -> None:
     good = line(tmp_path, command_line.NAME)
     size = good.index("256M")
     assert run_dm([*good[:size], "lots", *good[size + 1 :]])[0] == 64
