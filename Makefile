@@ -38,9 +38,8 @@ lint: venv  ## ruff, mypy, ansible-test sanity, ansible-lint, antsibull, reuse, 
 unit: venv  ## Unit tests: seconds, nothing but Python
 	@$(PYTEST) -n 2 tests/unit
 
-vectors: venv  ## What the original returned, compared with what the port returns
+vectors: venv  ## Compare what Kata 1.x did with what the drivers do
 	@$(PY) tests/vectors/run.py tests/vectors
-	@$(PY) tests/vectors/todays_qemu.py tests/vectors
 
 integration: venv packages  ## Real QEMU on this host; WORKERS=2 runs two tests at a time
 	@$(PYTEST) $(if $(WORKERS),-n $(WORKERS) --dist loadgroup) tests/integration --ignore=tests/integration/hardware

@@ -143,6 +143,48 @@ class ModuleDocFragment:
       - The guest's firmware, a file on the host (QEMU).
     type: path
     aliases: [firmware]
+  kernel_digest:
+    description:
+      - The digest that the file O(kernel_path) must have, as C(ALGORITHM:DIGITS) with the algorithm C(sha256), C(sha384) or C(sha512). Digits
+        without an algorithm are a SHA-512, as in the annotations of Kata Containers.
+      - The file is checked before each start, also by O(autostart), when a saved VM is restored, and when a template is cloned. With another digest, the
+        task fails with both digests before it changes anything, in check mode too. An empty string removes the check.
+    type: str
+    aliases: [kernel_hash]
+  image_digest:
+    description:
+      - The digest that the file O(image_path) must have. See O(kernel_digest).
+    type: str
+    aliases: [image_hash]
+  initrd_digest:
+    description:
+      - The digest that the file O(initrd_path) must have (QEMU and Firecracker). See O(kernel_digest).
+    type: str
+    aliases: [initrd_hash]
+  initramfs_digest:
+    description:
+      - The digest that the file O(initramfs_path) must have (QEMU). See O(kernel_digest).
+    type: str
+  firmware_digest:
+    description:
+      - The digest that the file O(firmware_path) must have (QEMU). See O(kernel_digest).
+    type: str
+    aliases: [firmware_hash]
+  hypervisor_digest:
+    description:
+      - The digest that the VMM's program must have, with or without O(hypervisor_path). See O(kernel_digest).
+    type: str
+    aliases: [hypervisor_hash]
+  hypervisor_ctl_digest:
+    description:
+      - The digest that the VMM's control program must have, with or without O(hypervisor_ctl_path) (ACRN). See O(kernel_digest).
+    type: str
+    aliases: [hypervisorctl_hash]
+  jailer_digest:
+    description:
+      - The digest that the jailer must have, with or without O(jailer_path) (Firecracker). See O(kernel_digest).
+    type: str
+    aliases: [jailer_hash]
   machine_accelerators:
     description:
       - Further machine properties, such as V(nvdimm=on), separated by commas (QEMU).

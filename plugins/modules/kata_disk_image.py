@@ -95,6 +95,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, fail_on_error
+from ansible_collections.kata.hypervisor.plugins.module_utils.host.digests import file_digest
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.built_files import IMAGE_SPEC, BuiltFile
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.dax import with_header
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.disk_image import (
@@ -104,7 +105,6 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.disk_
     private_source,
     refuse_other_files,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.sources import file_digest
 
 
 def converge(options: dict[str, Any], check_mode: bool) -> dict[str, Any]:

@@ -881,7 +881,7 @@ class Machine:
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """One connection; the server takes them one at a time, as the original's API thread does."""
+    """One connection; the server takes them one at a time, as the real API thread does."""
 
     protocol_version = "HTTP/1.1"
     machine: Machine
@@ -954,7 +954,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 class Server(socketserver.UnixStreamServer):
-    """The API's socket. It is never unlinked, as the original never does."""
+    """The API's socket. It is never unlinked, as the real one never does."""
 
     request_queue_size = 10
     allow_reuse_address = False

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A stand-in for Firecracker's jailer, which jails the stand-in for Firecracker beside it: chroot, user, cgroups, limits, PID namespace.
 
-It keeps the original's arguments, words and pitfalls: a jail is never removed and cannot be entered twice. Only root can run it.
+It keeps the real jailer's arguments, words and pitfalls: a jail is never removed and cannot be entered twice. Only root can run it.
 
 FIRECRACKER_DOUBLE_VERSION  the version to be, 1.16.1 when not given
 JAILER_DOUBLE_FAULTS        `vanishes`: ends with exit code 0 and leaves nothing behind, as with a binary that is linked dynamically

@@ -359,7 +359,7 @@ def test_every_operation_acts_or_is_refused(lab: SandboxLab) -> None:
 
 
 def test_no_device_is_dropped_without_a_word(lab: SandboxLab) -> None:
-    """Every kind of device is taken, and then is among those that the VM starts with, or is refused by name (the original logs it and goes on)."""
+    """Every kind of device is taken, and then is among those that the VM starts with, or is refused by name (Kata 1.x logs it and goes on)."""
     lab.run(state="present", **lab.options)
     driver = lab.driver()
     driver.create_sandbox(driver.hypervisor_config())
@@ -398,7 +398,7 @@ def test_no_device_is_dropped_without_a_word(lab: SandboxLab) -> None:
 
 
 def _refused_check(driver: Hypervisor) -> bool:
-    """A VM that is off is not healthy (trap T3: with pid 0 the original said that it is)."""
+    """A VM that is off is not healthy (trap T3: with pid 0 Kata 1.x said that it is)."""
     with pytest.raises(StateError):
         driver.check()
     return driver.pid() == 0

@@ -32,7 +32,7 @@ FAILS_WITHOUT_HARDWARE = "# fails without the hardware\n"
 #: What a host lacks for the tasks that say so, by the type of their device.
 HARDWARE = {"vsock": "/dev/vhost-vsock", "vfio": "/sys/bus/pci/devices/0000:ff:1f.7"}
 #: Modules that only read.
-READERS = ("_info", "debug", "slurp", "assert")
+READERS = ("_info", "debug", "slurp", "stat", "assert")
 
 
 class Task(NamedTuple):
@@ -179,7 +179,7 @@ def test_the_pages_about_one_sandbox(lab: QemuLab) -> None:
     assert lab.facts("web-1")["state"] == "absent"
 
 
-@pytest.mark.parametrize("page", ["many-sandboxes", "templates", "kata-configuration"])
+@pytest.mark.parametrize("page", ["many-sandboxes", "templates", "kata-configuration", "digests"])
 def test_a_page_with_sandboxes_of_its_own(page: str, lab: QemuLab) -> None:
     lab.ids.update({"small", "large", "web-1"})
     path = f"docs/{page}.md"

@@ -2,7 +2,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs the golden vectors against the port: `run.py PATH...`, each a .jsonl file or a folder of them.
+"""Compares what the drivers do with what Kata 1.x did: `run.py PATH...`, each a .jsonl file of recorded answers or a folder of them.
 
 Prints one line per file and ends with 1 when a line failed that is no listed deviation, or when a file that was named has no adapter.
 """
@@ -30,7 +30,7 @@ from adapters.answer import Answer, differences  # noqa: E402
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError  # noqa: E402
 
-#: How a difference begins that is a crash of the port or of an adapter.
+#: How a difference begins that is a crash of a driver or of an adapter.
 CRASH = "crash: "
 
 Adapter = Callable[[dict[str, Any]], Answer]
@@ -38,7 +38,7 @@ Adapter = Callable[[dict[str, Any]], Answer]
 
 @dataclasses.dataclass
 class Deviation:
-    """A difference from the original that is wanted.
+    """A difference from Kata 1.x that is wanted.
 
     :param id: shell pattern of the ids of lines
     :param part: where in the line, such as `output.steps`; empty for all of it
@@ -104,7 +104,7 @@ def find_files(paths: list[pathlib.Path]) -> Iterator[tuple[pathlib.Path, bool]]
 
 
 def check_line(adapter: Adapter, line: dict[str, Any]) -> list[str]:
-    """What differs between a line and the port's answer to it. Any crash counts as a difference."""
+    """What differs between a line and the answer to it. Any crash counts as a difference."""
     try:
         try:
             answer = adapter(line["input"])
@@ -134,7 +134,7 @@ def check_file(path: pathlib.Path, adapter: Adapter, deviations: list[Deviation]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Run golden vectors against the port.")
+    parser = argparse.ArgumentParser(description="Compare the drivers with the recorded answers of Kata 1.x.")
     parser.add_argument(
         "paths", nargs="+", type=pathlib.Path, metavar="PATH", help="a .jsonl file, or a folder of them"
     )

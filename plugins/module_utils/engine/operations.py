@@ -162,9 +162,11 @@ def _start(sandbox: Sandbox, step: Step) -> None:
 
 
 def _make_room(sandbox: Sandbox) -> None:
+    """What is done before a VM starts: cut console logs that are too long, and cache the digests that were computed."""
     from ..host.console_logs import make_room
 
     make_room(sandbox.layout.run_root)
+    sandbox.keep_digests()
 
 
 def _restore(sandbox: Sandbox, step: Step) -> None:

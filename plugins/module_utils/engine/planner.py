@@ -13,6 +13,7 @@ from typing import Any, Callable, Mapping
 
 from ..errors import ConfigError, DisruptionError, StateError, Unsupported
 from ..hypervisors.base import Capabilities, Observed
+from ..options.config import DIGESTS
 from ..options.declarations import Cost
 from ..options.shown import shown_device
 from ..options.spec import DEFAULT_HYPERVISOR, DISRUPTIONS, SandboxSpec, creation_defaults, declared_options, zero_of
@@ -22,7 +23,7 @@ from .states import as_saved, situation, state_of
 from .steps import Plan, Step, brief
 
 #: Options that are about the host and not about the VM: a change does not involve the guest.
-HOST_SIDE = ("autostart",)
+HOST_SIDE = ("autostart", *DIGESTS)
 
 #: The capability that adding and removing a device of a type to a running VM takes. Other types need a restart.
 HOTPLUG = {

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from ..errors import ConfigError, HypervisorError, NeedsRestart, StoreError, VmmError, printable
 from ..hypervisors import HYPERVISORS, new_hypervisor
 from ..hypervisors.base import Capabilities, Context, Hypervisor, Observed
+from ..options.config import DIGESTS
 from ..options.shown import shown_device
 from ..options.spec import DEFAULT_HYPERVISOR, SandboxSpec, make_config
 from ..records.record import SETTLED, SandboxRecord, unusable_record
@@ -46,6 +47,8 @@ class Sandbox:
         self.observed = Observed()
         self.plan = Plan()
         self.prepared: Hypervisor | None = None
+        #: Digests of files that were found and are not in the cache yet.
+        self.digests: dict[str, str] = {}
         #: How each resize was done, by option.
         self.resized: dict[str, str] = {}
         #: What a clone is about to begin from.
@@ -243,10 +246,32 @@ class Sandbox:
         elif self.observed.pid:
             driver.context.ending = (self.observed.pid,)
         driver.create_sandbox(config)
+        self._check_digests(driver.hypervisor_config())
         add_devices(driver, self.plan.devices)
         if self.plan.has("start"):
             driver.check_start()
         return driver
+
+    def _check_digests(self, config: HypervisorConfig) -> None:
+        """Refuse a start from files that are not those that the task names digests of."""
+        if any(getattr(config, option) for option in DIGESTS):
+            from ..hypervisors.common.boot_files import check_digests
+
+            self.digests.update(check_digests(config, self.digests_path))
+
+    @property
+    def digests_path(self) -> str:
+        """File of the digests that were found since the last boot."""
+        return os.path.join(self.layout.run_root, "asset-digests.json")
+
+    def keep_digests(self) -> None:
+        """Cache the digests that were found."""
+        if self.digests:
+            from ..host.boot_cache import cache_put
+
+            for question, digest in self.digests.items():
+                cache_put(self.digests_path, question, digest)
+            self.digests = {}
 
     def _configuration_to_start(self) -> HypervisorConfig:
         """The configuration of a VM that is about to be made; a clone has its template's wherever nobody says otherwise."""
@@ -408,6 +433,7 @@ class Sandbox:
                 # With a driver of its own: the one that restores gets the devices then.
                 driver = self._loaded_driver(self.record)
                 driver.check_restore(self.record.saved_state)
+                self._check_digests(self.configuration({**self.plan.defaults, **self.plan.options}))
                 add_devices(driver, self.record.devices)
             elif step.name == "save" and not self.plan.has("restore", "unplug"):
                 self.driver.check_save()

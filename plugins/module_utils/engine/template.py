@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import ConfigError, StateError
 from ..host.boot_cache import fingerprint
-from ..options.assets import hash_file
+from ..host.digests import file_digest
 from ..options.config import HypervisorConfig
 from ..options.declarations import options_of
 from ..options.spec import SandboxSpec, make_config
@@ -126,7 +126,7 @@ class Template:
         """Whether a file under another name has the content that the template was made from."""
         for file in self.record.template.get("files", []):
             if file["option"] == option and isinstance(path, str) and os.path.isfile(path):
-                return bool(hash_file(path) == file["sha512"])
+                return bool(file_digest(path, "sha512") == file["sha512"])
         return False
 
     @contextlib.contextmanager
@@ -150,7 +150,7 @@ def describe_files(options: Mapping[str, Any]) -> list[dict[str, str]]:
             "option": option,
             "path": options[option],
             "is": fingerprint(options[option]),
-            "sha512": hash_file(options[option]),
+            "sha512": file_digest(options[option], "sha512"),
         }
         for option in FILES
         if options.get(option) and os.path.isfile(options[option])
@@ -164,4 +164,8 @@ def _why_another_file(file: Mapping[str, str]) -> list[str]:
         return []
     if not os.path.isfile(path):
         return [f"{option} {path} is gone"]
-    return [] if hash_file(path) == file["sha512"] else [f"{option} {path} is another file than it was made with"]
+    return (
+        []
+        if file_digest(path, "sha512") == file["sha512"]
+        else [f"{option} {path} is another file than it was made with"]
+    )

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How disks are numbered and named: in the guest, and on a SCSI bus."""
+"""Where disks sit on a SCSI bus, and what an image is."""
 
 from __future__ import annotations
 
@@ -17,21 +17,6 @@ DAX_SIGNATURE = b"NVDIMM_PFN_INFO\0"
 DAX_BLOCK, DAX_OFFSET = 4096, 2 << 20
 
 
-def virtio_disk_name(index: int) -> str:
-    """The guest's name of the virtio disk of that index: 0 is vda, 25 vdz, 26 vdaa.
-
-    :raises ConfigError: the index is negative
-    """
-    if index < 0:
-        raise ConfigError("a disk's index must be at least 0", option="index", wanted=index)
-    letters = ""
-    number = index + 1
-    while number:
-        number, letter = divmod(number - 1, 26)
-        letters = chr(ord("a") + letter) + letters
-    return "vd" + letters
-
-
 def scsi_id_lun(index: int) -> tuple[int, int]:
     """The SCSI id and the LUN of the disk of that index.
 
@@ -40,15 +25,6 @@ def scsi_id_lun(index: int) -> tuple[int, int]:
     if not 0 <= index <= MAX_SCSI_INDEX:
         raise ConfigError(f"a SCSI disk's index must be from 0 to {MAX_SCSI_INDEX}", option="index", wanted=index)
     return divmod(index, LUNS_PER_SCSI_ID)
-
-
-def scsi_address(index: int) -> str:
-    """The address `id:lun` of the disk of that index.
-
-    :raises ConfigError: as `scsi_id_lun`
-    """
-    scsi_id, lun = scsi_id_lun(index)
-    return f"{scsi_id}:{lun}"
 
 
 def dax_offset(image: str) -> int:

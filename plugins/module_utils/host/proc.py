@@ -102,14 +102,6 @@ def meminfo_kb(text: str, name: str, path: str = MEMINFO) -> int | None:
     return None
 
 
-def read_mem_total_kb(path: str = MEMINFO) -> int:
-    """The host's memory in KiB.
-
-    :raises HostError: meminfo cannot be read or does not tell
-    """
-    return parse_mem_total_kb(_read(path), path)
-
-
 def read_host_memory_mb(path: str = MEMINFO) -> int:
     """The host's memory in whole MiB.
 

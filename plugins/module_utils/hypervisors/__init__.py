@@ -73,27 +73,3 @@ def new_hypervisor(name: str, context: Context) -> Hypervisor:
     :raises ConfigError: no driver has that name
     """
     return driver_class(name)(context)
-
-
-class HypervisorType:
-    """A hypervisor's name: set to a known one or not at all, and shown only when it is known."""
-
-    def __init__(self, value: str = "") -> None:
-        self.value = value
-
-    def __str__(self) -> str:
-        return self.value if self.value in HYPERVISORS else ""
-
-    def set(self, name: str) -> None:
-        """Take over a name, exactly as it is written.
-
-        :raises ConfigError: no hypervisor has that name; the old value stays
-        """
-        if name not in HYPERVISORS:
-            raise ConfigError(
-                "the hypervisor does not exist",
-                option="hypervisor",
-                wanted=name,
-                fix=f"Choose one of {', '.join(HYPERVISORS)}.",
-            )
-        self.value = name

@@ -55,16 +55,12 @@ class Context:
         """A path in the run directory."""
         return os.path.join(self.run_dir, name)
 
-    def state_path(self, name: str) -> str:
-        """A path in the state directory."""
-        return os.path.join(self.state_dir, name)
-
 
 @dataclasses.dataclass(frozen=True)
 class Capabilities:
     """What a driver can do with the VMM it found; one source for code, errors, facts and docs.
 
-    The first four are the original's. `fs_sharing` is positive here (the original keeps its negation).
+    The first four are Kata 1.x's. `fs_sharing` is positive here (Kata 1.x keeps its negation).
     """
 
     block_device: bool = False

@@ -12,8 +12,8 @@ import dataclasses
 from typing import Any
 
 from ..errors import ConfigError
+from ..host.digests import named_digest
 from ..records.layout import clean_path
-from .assets import Asset
 from .declarations import Cost, Option, option, options_of
 from .kernel_params import Param, split_quoted_words
 
@@ -46,15 +46,16 @@ ID_OPTIONS = ("jailer_uid", "jailer_gid")
 #: QEMU's own limit; Kata 1.x takes the number modulo 256.
 MAX_MEMORY_SLOTS = 255
 
-#: The field behind each kind of asset.
-ASSET_FIELDS = {
-    "kernel": "kernel_path",
-    "image": "image_path",
-    "initrd": "initrd_path",
-    "hypervisor": "hypervisor_path",
-    "hypervisorctl": "hypervisor_ctl_path",
-    "jailer": "jailer_path",
-    "firmware": "firmware_path",
+#: The option that names the digest of a file, and the one that names the file; fields have the same names.
+DIGESTS = {
+    "kernel_digest": "kernel_path",
+    "image_digest": "image_path",
+    "initrd_digest": "initrd_path",
+    "initramfs_digest": "initramfs_path",
+    "firmware_digest": "firmware_path",
+    "hypervisor_digest": "hypervisor_path",
+    "hypervisor_ctl_digest": "hypervisor_ctl_path",
+    "jailer_digest": "jailer_path",
 }
 
 
@@ -104,6 +105,7 @@ class HypervisorConfig:
     block_device_cache_set: bool = option(False, "block_device_cache_set", type="bool", only=QEMU)
     block_device_cache_direct: bool = option(False, "block_device_cache_direct", type="bool", only=QEMU)
     block_device_cache_noflush: bool = option(False, "block_device_cache_noflush", type="bool", only=QEMU)
+    #: Carried as Kata 1.x has it; no driver reads it. So are `guest_hook_path` and `vm_id`.
     disable_block_device_use: bool = option(False)
     enable_iothreads: bool = option(False, "enable_iothreads", type="bool", only=QEMU)
     debug: bool = option(False, "debug", "enable_debug", type="bool")
@@ -140,6 +142,15 @@ class HypervisorConfig:
     image_format: str = option("", "image_format", choices=("raw", "qcow2"), only=QEMU)
     #: A first stage that loads what the kernel needs to find the image's root file system; goes with image_path, unlike initrd_path.
     initramfs_path: str = option("", "initramfs_path", "initramfs", type="path", only=QEMU)
+    #: What files must contain, see `boot_files.check_digests`; the other names are those of Kata's annotations.
+    kernel_digest: str = option("", "kernel_digest", "kernel_hash", cost=Cost.LIVE)
+    image_digest: str = option("", "image_digest", "image_hash", cost=Cost.LIVE)
+    initrd_digest: str = option("", "initrd_digest", "initrd_hash", cost=Cost.LIVE, only=QEMU_FIRECRACKER)
+    initramfs_digest: str = option("", "initramfs_digest", cost=Cost.LIVE, only=QEMU)
+    firmware_digest: str = option("", "firmware_digest", "firmware_hash", cost=Cost.LIVE, only=QEMU)
+    hypervisor_digest: str = option("", "hypervisor_digest", "hypervisor_hash", cost=Cost.LIVE)
+    hypervisor_ctl_digest: str = option("", "hypervisor_ctl_digest", "hypervisorctl_hash", cost=Cost.LIVE, only=ACRN)
+    jailer_digest: str = option("", "jailer_digest", "jailer_hash", cost=Cost.LIVE, only=FIRECRACKER)
     enable_pci: bool = option(False, "enable_pci", type="bool", only=FIRECRACKER)
     smt: bool = option(False, "smt", type="bool", only=FIRECRACKER)
     cpu_template: str = option("", "cpu_template", choices=("C3", "T2", "T2A", "T2CL", "T2S", "V1N1"), only=FIRECRACKER)
@@ -170,15 +181,13 @@ class HypervisorConfig:
     vm_name: str = option("", "vm_name", only=ACRN)
     vm_uuid: str = option("", "vm_uuid", only=ACRN)
     cpu_affinity: list[Param] = option(list, "cpu_affinity", type="list", elements="str", only=ACRN)  # noqa: RUF009
-    #: Paths by kind that take the place of the fields above; see `add_custom_asset`.
-    custom_assets: dict[str, str] = option(dict)  # noqa: RUF009
 
     # --- the validation of Kata 1.x -----------------------------------------------------------------------------------
 
     def valid(self, max_vcpus: int = MAX_VCPUS) -> None:
         """Check what Kata 1.x checks, in its order, and fill in its defaults once everything has passed.
 
-        Custom assets do not count here, and no file is looked at.
+        No file is looked at.
 
         :param max_vcpus: what the architecture can have, the default of `default_max_vcpus`
         :raises ConfigError: a path is missing, or the template settings contradict each other
@@ -228,9 +237,9 @@ class HypervisorConfig:
         :raises ConfigError: an option is missing, contradictory, out of its range, or could smuggle in something else
         """
         self.check_values()
-        if not self.kernel_asset_path():
+        if not self.kernel_path:
             raise ConfigError("a sandbox needs a guest kernel", option="kernel_path", fix="Give kernel_path.")
-        image, initrd = self.image_asset_path(), self.initrd_asset_path()
+        image, initrd = self.image_path, self.initrd_path
         if image and initrd:
             raise ConfigError(
                 "a sandbox boots from an image or from an initrd, not both", option="image_path", wanted=image
@@ -256,61 +265,6 @@ class HypervisorConfig:
         if self.mem_slots > MAX_MEMORY_SLOTS:
             raise ConfigError(f"there are at most {MAX_MEMORY_SLOTS}", option="memory_slots", wanted=self.mem_slots)
         self.check_template_config()
-
-    # --- assets ------------------------------------------------------------------------------------------------------
-
-    def add_custom_asset(self, asset: Asset | None) -> None:
-        """Let an asset take the place of the configured path of its kind; the last one counts. No asset changes nothing.
-
-        :raises ConfigError: its path is relative, or its kind cannot be replaced
-        """
-        if asset is None or not asset.path:
-            return
-        if not asset.valid:
-            raise ConfigError(f"{asset.path!r} cannot be used as {asset.kind or 'an asset without a kind'}")
-        self.custom_assets[asset.kind] = asset.path
-
-    def asset_path(self, kind: str) -> str:
-        """The path of an asset: the custom one first, else the configured one, empty when there is none.
-
-        :raises ConfigError: there is no such kind
-        """
-        field = ASSET_FIELDS.get(kind)
-        if field is None:
-            raise ConfigError(f"there is no asset of kind {kind!r}", fix=f"The kinds are {', '.join(ASSET_FIELDS)}.")
-        return self.custom_assets.get(kind) or str(getattr(self, field))
-
-    def is_custom_asset(self, kind: str) -> bool:
-        """Whether a custom asset takes the place of this kind."""
-        return kind in self.custom_assets
-
-    def kernel_asset_path(self) -> str:
-        """The guest kernel."""
-        return self.asset_path("kernel")
-
-    def image_asset_path(self) -> str:
-        """The guest's root disk image."""
-        return self.asset_path("image")
-
-    def initrd_asset_path(self) -> str:
-        """The guest's initrd."""
-        return self.asset_path("initrd")
-
-    def hypervisor_asset_path(self) -> str:
-        """The VMM's binary."""
-        return self.asset_path("hypervisor")
-
-    def hypervisor_ctl_asset_path(self) -> str:
-        """The VMM's control tool."""
-        return self.asset_path("hypervisorctl")
-
-    def jailer_asset_path(self) -> str:
-        """The jailer's binary."""
-        return self.asset_path("jailer")
-
-    def firmware_asset_path(self) -> str:
-        """The guest's firmware."""
-        return self.asset_path("firmware")
 
 
 def checked_value(declared: Option, value: Any, least: int = 0) -> Any:
@@ -338,6 +292,8 @@ def checked_value(declared: Option, value: Any, least: int = 0) -> Any:
         return value
     elif declared.type == "path":
         return clean_path(value, declared.name)
+    elif declared.name in DIGESTS:
+        return named_digest(value, declared.name)
     elif declared.choices and value not in declared.choices:
         problem = f"this must be one of {', '.join(declared.choices)}"
     elif not value.isprintable():

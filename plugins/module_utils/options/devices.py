@@ -13,7 +13,7 @@ from ..errors import ConfigError
 
 
 class DeviceKind(enum.IntEnum):
-    """Kinds of devices, up to memory with the numbers of the original (they show up in its error texts)."""
+    """Kinds of devices, up to memory with the numbers of Kata 1.x (they show up in its error texts)."""
 
     IMAGE = 0
     FS = 1
@@ -62,13 +62,10 @@ class Vsock:
     """A vsock device.
 
     :param context_id: guest CID, 3 to 2^32-1
-    :param vhost_fd: an open /dev/vhost-vsock that holds the CID, or None
     :param uds_path: host end of the hybrid vsock (Firecracker)
     """
 
     context_id: int
-    vhost_fd: int | None = None
-    port: int = 0
     uds_path: str = ""
     id: str = "vsock0"
 
@@ -95,7 +92,7 @@ class BlockDrive:
 
     :param file: path on the host
     :param format: raw or qcow2; never probed
-    :param index: position that names the SCSI address and the virtio disk name
+    :param index: position that names the SCSI address
     :param driver: virtio-blk, virtio-scsi, nvdimm; empty takes the configuration's
     :param cache: none, writeback, writethrough or unsafe; empty takes the configuration's
     :param serial: what the guest sees as the disk's serial number, at most 20 bytes
@@ -110,10 +107,6 @@ class BlockDrive:
     cache: str = ""
     discard: bool = False
     serial: str = ""
-    pci_addr: str = ""
-    scsi_addr: str = ""
-    nvdimm_id: str = ""
-    virt_path: str = ""
     io_engine: str = ""
     rate_limit: RateLimit | None = None
 
@@ -133,8 +126,6 @@ class VfioDevice:
     type: int = VfioType.NORMAL
     bdf: str = ""
     sysfs_dev: str = ""
-    vendor_id: str = ""
-    device_id: str = ""
 
 
 @dataclasses.dataclass
@@ -149,7 +140,6 @@ class VhostUserDevice:
     type: str
     mac_address: str = ""
     tag: str = ""
-    cache_size: int = 0
     queues: int = 1
 
 
@@ -157,27 +147,19 @@ class VhostUserDevice:
 class NetworkDevice:
     """A network interface of the guest.
 
-    :param kind: veth, bridged_macvlan, ipvlan, macvtap, tap or user (the last two are what tasks ask for)
+    :param kind: tap, macvtap or user
     :param tap_name: name of the tap on the host
-    :param model: the original's internetworking model (bridged, macvtap, tcfilter, none)
-    :param vm_fds: open tap descriptors, one a queue
-    :param vhost_fds: open /dev/vhost-net descriptors, one a queue
     """
 
     kind: str
     name: str = ""
     mac: str = ""
     tap_name: str = ""
-    tap_id: str = ""
-    model: str = ""
-    vm_fds: list[int] = dataclasses.field(default_factory=list)
-    vhost_fds: list[int] = dataclasses.field(default_factory=list)
     queues: int = 1
     vhost: bool = False
     bridge: str = ""
     mtu: int = 0
     id: str = ""
-    pci_addr: str = ""
     rx_rate_limit: RateLimit | None = None
     tx_rate_limit: RateLimit | None = None
 
@@ -339,17 +321,8 @@ def _check_number(what: str, value: Any) -> None:
         raise ConfigError(f"{what} must be a whole number", wanted=value)
 
 
-#: The longest id that a VMM is given.
-MAX_NAME_ID = 31
-
-
-def make_name_id(kind: str, id: str, limit: int = MAX_NAME_ID) -> str:
-    """`kind-id`, cut to `limit` characters. Ids that differ only beyond that collide."""
-    return f"{kind}-{id}"[:limit]
-
-
 def align_memory(memory_mb: int, block_mb: int) -> int:
-    """`memory_mb` rounded up to whole blocks of `block_mb` MiB (0: as it is), in unsigned 32-bit arithmetic as the original."""
+    """`memory_mb` rounded up to whole blocks of `block_mb` MiB (0: as it is), in unsigned 32-bit arithmetic."""
     if block_mb:
         memory_mb = -(-memory_mb // block_mb) * block_mb
     return memory_mb % (1 << 32)

@@ -30,9 +30,10 @@ from ..host.atomic_files import (
     sync_tree,
     write_problem,
 )
+from ..host.digests import file_digest
 from ..untrusted.answers import AnswerError, Anything, MapOf, Number, Record, Text, checked, parsed
 from ..untrusted.files import check_parents
-from .sources import Checksum, Fetch, copy_file, file_digest
+from .sources import Checksum, Fetch, copy_file
 
 MANIFEST = ".asset.json"
 CURRENT = "current"

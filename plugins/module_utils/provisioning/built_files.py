@@ -19,7 +19,7 @@ import stat
 from typing import Any, Callable, Iterator
 
 from ..host.atomic_files import draft_directory, locked, make_directories, put_in_place, replace_file, write_problem
-from .sources import file_digest
+from ..host.digests import file_digest
 
 #: The options that say where an image is; doc_fragments/built_files.py describes them.
 IMAGE_SPEC: dict[str, dict[str, Any]] = {

@@ -14,8 +14,8 @@ import os
 import struct
 
 from ..guest.disks import DAX_BLOCK, DAX_OFFSET, DAX_SIGNATURE
+from ..host.digests import file_digest
 from ..host.sparse_files import Writer
-from .sources import file_digest
 
 #: The block's version, and the sizes that it names, bytes.
 VERSION = (1, 4)

@@ -14,13 +14,14 @@ import shutil
 from typing import Any
 
 from ..errors import AssetError, ConfigError, HostError
+from ..host.digests import file_digest
 from ..host.programs import check_program, run
 from ..host.qcow2 import NotQcow2
 from ..host.units import MIB
 from ..untrusted.answers import AnswerError, ListOf, Maybe, Number, Record, Text, checked, parsed
 from ..untrusted.files import check_parents
 from .image_headers import other_file
-from .sources import copy_file, file_digest
+from .sources import copy_file
 
 #: What images come in, and what VMs take.
 SOURCE_FORMATS = ("qcow2", "raw", "vdi", "vhdx", "vmdk", "vpc")

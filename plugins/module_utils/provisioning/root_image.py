@@ -19,11 +19,12 @@ from typing import Any, Mapping
 
 from ..errors import AssetError, ConfigError, HostError
 from ..host.atomic_files import make_directories
+from ..host.digests import file_digest
 from ..host.programs import run
 from ..host.units import MIB
 from ..untrusted.answers import brief
 from .initrd import ExtraFile
-from .sources import copy_file, file_digest
+from .sources import copy_file
 
 #: No file is newer than this (2026-01-01, UTC), and the file system was made then.
 EPOCH = 1767225600

@@ -14,11 +14,11 @@ import stat
 from typing import Callable
 
 from ..errors import AssetError, ConfigError
+from ..host.digests import ALGORITHMS, file_digest
 from ..host.sparse_files import Writer
 from .urls import Access, shown
 
 CHUNK = 1 << 20
-_LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128}
 #: ioctl_ficlone(2): a copy that shares the blocks, where the file system can.
 _FICLONE = 0x40049409
 
@@ -43,8 +43,8 @@ class Checksum:
         """
         algorithm, _colon, digest = text.strip().partition(":")
         algorithm = algorithm.lower()
-        fix = f"Give {', '.join(f'{name}:' for name in _LENGTHS)} and the digits, or the URL of a list."
-        if algorithm in _LENGTHS and re.match("https?://", digest, re.IGNORECASE):
+        fix = f"Give {', '.join(f'{name}:' for name in ALGORITHMS)} and the digits, or the URL of a list."
+        if algorithm in ALGORITHMS and re.match("https?://", digest, re.IGNORECASE):
             if not url:
                 raise ConfigError(
                     "a list of digests must be given with url, whose file is looked up in it",
@@ -52,7 +52,7 @@ class Checksum:
                     wanted=shown(text),
                 )
             return ListedChecksum(algorithm, digest, url, access or Access())
-        if len(digest) != _LENGTHS.get(algorithm, -1) or not re.fullmatch(r"[0-9a-fA-F]+", digest):
+        if len(digest) != ALGORITHMS.get(algorithm, -1) or not re.fullmatch(r"[0-9a-fA-F]+", digest):
             raise ConfigError("must be a checksum", option="checksum", wanted=shown(text), fix=fix)
         return cls(algorithm, digest.lower())
 
@@ -121,21 +121,6 @@ class ListedChecksum(Checksum):
                 fix="Nothing was changed. Name the right list and algorithm, or give the digest itself.",
             )
         return found
-
-
-def file_digest(path: str, algorithm: str = "sha256") -> str:
-    """A file's digest in hexadecimal.
-
-    :raises AssetError: it cannot be read
-    """
-    digest = hashlib.new(algorithm)
-    try:
-        with open(path, "rb") as stream:
-            while chunk := stream.read(CHUNK):
-                digest.update(chunk)
-    except OSError as problem:
-        raise AssetError("a file cannot be read", wanted=path, answer=str(problem)) from problem
-    return digest.hexdigest()
 
 
 def fetch_from(

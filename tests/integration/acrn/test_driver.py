@@ -62,7 +62,7 @@ def misbehave(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def test_a_host_without_acrn_is_refused(lab: AcrnLab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The original calls every part of its host check optional."""
+    """Kata 1.x calls every part of its host check optional."""
     monkeypatch.setattr(start, "HSM_DEVICES", ("/dev/acrn_hsm_none", "/dev/acrn_vhm_none"))
     with pytest.raises(HostError, match="does not run on ACRN"):
         lab.start()
@@ -70,7 +70,7 @@ def test_a_host_without_acrn_is_refused(lab: AcrnLab, monkeypatch: pytest.Monkey
 
 
 def test_start_ends_when_the_vm_is_up(lab: AcrnLab, misbehave: Callable[..., None]) -> None:
-    """Trap T15: the original sleeps its whole limit of time."""
+    """Trap T15: Kata 1.x sleeps its whole limit of time."""
     misbehave("slow")
     begun = time.monotonic()
     assert lab.start(start_timeout=3 * PATIENCE)["sandbox"]["state"] == "started"
@@ -134,7 +134,7 @@ def test_disks_take_the_place_of_placeholders(lab: AcrnLab) -> None:
 
 
 def test_slots_belong_to_a_sandbox(lab: AcrnLab) -> None:
-    """Trap T15: the original's table of slots belongs to the process, and a second VM overwrites it."""
+    """Trap T15: Kata 1.x's table of slots belongs to the process, and a second VM overwrites it."""
     lab.start("one", devices=[{"id": "first", "type": "block", "file": lab.file("first")}])
     lab.start("two")
     lab.run("two", devices=[{"id": "hot", "type": "block", "file": lab.file("hot")}])
@@ -151,7 +151,7 @@ def test_slots_belong_to_a_sandbox(lab: AcrnLab) -> None:
 
 
 def test_what_acrnctl_refuses_is_no_success(lab: AcrnLab) -> None:
-    """Trap T15: the original logs the failure and says success."""
+    """Trap T15: Kata 1.x logs the failure and says success."""
     lab.start()
     (lab.root / "mngr/sandbox-web.json").write_text(json.dumps({"pid": lab.driver().pid(), "disks": {}}))
     with pytest.raises(VmmError, match=r"failed \(exit code 0\)") as caught:
@@ -178,7 +178,7 @@ def test_stop_by_sigint_then_sigkill(
 
 
 def test_nobody_is_signalled_for_a_vm_that_never_ran(lab: AcrnLab) -> None:
-    """Trap T3: the original sends SIGINT to pid 0, its caller's process group."""
+    """Trap T3: Kata 1.x sends SIGINT to pid 0, its caller's process group."""
     caught: list[int] = []
     previous = signal.signal(signal.SIGINT, lambda *_: caught.append(1))
     try:

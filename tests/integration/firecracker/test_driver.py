@@ -71,7 +71,7 @@ def test_guest_code_runs_and_its_console_is_kept(lab: FirecrackerLab) -> None:
 
 
 def test_the_users_kernel_parameters_win(lab: FirecrackerLab) -> None:
-    """Trap T2: the original's own parameters come last and win."""
+    """Trap T2: Kata 1.x's own parameters come last and win."""
     lab.start(kernel_params=["panic=30", "pci=nocrs"])
     machine = lab.driver().vmm
     words = machine.config(machine.api())["boot-source"]["boot_args"].split()
@@ -80,7 +80,7 @@ def test_the_users_kernel_parameters_win(lab: FirecrackerLab) -> None:
 
 
 def test_zeroes_are_never_sent(plain: FirecrackerLab) -> None:
-    """Trap T22: the original sends zero vCPUs and zero MiB when nobody says how many."""
+    """Trap T22: Kata 1.x sends zero vCPUs and zero MiB when nobody says how many."""
     options = {name: value for name, value in plain.options.items() if name not in ("vcpus", "memory_mb")}
     made = plain.run(state="present", **options)
     assert (made["sandbox"]["options"]["vcpus"], made["sandbox"]["options"]["memory_mb"]) == (1, 2048)
@@ -99,7 +99,7 @@ def test_zeroes_are_never_sent(plain: FirecrackerLab) -> None:
 def test_no_failed_start_leaves_a_process(
     lab: FirecrackerLab, misbehave: Callable[..., None], fault: str, kind: type[VmmError], words: str
 ) -> None:
-    """Trap T9: the original leaves Firecracker running when the machine, or the start, is refused."""
+    """Trap T9: Kata 1.x leaves Firecracker running when the machine, or the start, is refused."""
     misbehave(fault)
     with pytest.raises(kind) as caught:
         lab.start()
@@ -281,7 +281,7 @@ def test_a_hanging_api_does_not_hang_a_task(
 
 
 def test_nobody_is_signalled_for_a_vm_that_never_ran(plain: FirecrackerLab) -> None:
-    """Trap T3: the original signals pid 0, which is the caller's own process group."""
+    """Trap T3: Kata 1.x signals pid 0, which is the caller's own process group."""
     plain.run(state="present", **plain.options)
     plain.run(state="stopped")
     found = plain.driver()

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The original's traps (T-numbers of docs/kata-differences.md) that show only with a real QEMU: this driver does not have them."""
+"""The traps of Kata 1.x (T-numbers of docs/kata-differences.md) that show only with a real QEMU: this driver does not have them."""
 
 from __future__ import annotations
 

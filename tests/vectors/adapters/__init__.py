@@ -1,4 +1,4 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How each kind of vector is put to the port: one module a kind, named as its file, with a function `run`."""
+"""How each kind of recorded answer is compared: one module a kind, named as its file, with a function `run`."""

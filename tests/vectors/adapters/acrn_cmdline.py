@@ -44,7 +44,7 @@ NETWORKS = ("veth", "macvtap", "bridged_macvlan", "ipvlan", "tap", "physical")
 
 
 def _device(given: Fields) -> Device | None:
-    """The device record of a line's device; None for one that the original passes over because it says nothing."""
+    """The device record of a line's device; None for one that Kata 1.x passes over because it says nothing."""
     kind, fields = given.text("kind"), given.table("fields")
     if kind == "socket":
         path = fields.text("host_path")
@@ -68,7 +68,7 @@ def _device(given: Fields) -> Device | None:
         return VhostUserDevice(fields.text("DevID"), fields.text("SocketPath"), fields.text("Type"))
     if kind == "vfio":
         return VfioDevice("vfio")
-    # The original has a record for every other kind too, and passes over it; the port has none.
+    # Kata 1.x has a record for every other kind too, and passes over it; the port has none.
     raise Unsupported("ACRN has no such device", option="devices", wanted=kind)
 
 
@@ -87,7 +87,7 @@ def run(given: dict[str, Any]) -> Answer:
     sandbox = given_line.text("sandbox_id")
     name = command_line.vm_name(config, sandbox)
     console = socket_path("/run/vc/vm", sandbox, CONSOLE_SOCKET)
-    # What ACRN does not have is refused, where the original passes over it; the rest of the line is compared all the same.
+    # What ACRN does not have is refused, where Kata 1.x passes over it; the rest of the line is compared all the same.
     devices, refusals = [], []
     for one in given_line.tables("devices"):
         device, unknown = attempt(_device, one)

@@ -27,7 +27,7 @@ CONTROL = "#!/bin/sh\necho 'sandbox-golden started'\n"
 
 
 def _start(driver: AcrnHypervisor, given: Fields, root: pathlib.Path) -> Answer:
-    """Start a VM. A new store, which is null, makes the original crash, and a missing program as well.
+    """Start a VM. A new store, which is null, makes Kata 1.x crash, and a missing program as well.
 
     :raises ConfigError: there is no store
     """

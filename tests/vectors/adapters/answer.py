@@ -20,7 +20,7 @@ UNSET = _Unset()
 
 
 class Lost:
-    """A result that the original hands back next to an error, and an exception cannot: it equals anything."""
+    """A result that Kata 1.x hands back next to an error, and an exception cannot: it equals anything."""
 
     def __eq__(self, other: object) -> bool:
         return True
@@ -57,7 +57,7 @@ class Console(Judged):
 
 
 class Failed:
-    """An error among an answer's values: it equals any text of an error, as texts may be better than the original's."""
+    """An error among an answer's values: it equals any text of an error, as texts may be better than Kata 1.x's."""
 
     def __init__(self, error: HypervisorError) -> None:
         self.error = error
@@ -73,11 +73,11 @@ class Failed:
 
 @dataclasses.dataclass
 class Answer:
-    """The port's answer to a line.
+    """A driver's answer to a line.
 
     :param output: its result; UNSET compares nothing, for what an exception cannot hand back
     :param error: the error it raised
-    :param inside: the original may tell that error for the line, or inside the line's output
+    :param inside: Kata 1.x may tell that error for the line, or inside the line's output
     """
 
     output: Any = UNSET
@@ -103,7 +103,7 @@ def differences(line: dict[str, Any], answer: Answer) -> list[str]:
             (value for name, value in output.items() if name.endswith("error") and value is not None), None
         )
     if (expected_error is None) != (answer.error is None):
-        found.append(f"error: expected {expected_error!r}, got {answer.error!r}")
+        found.append(f"error: expected {expected_error!r}, got {Failed(answer.error) if answer.error else None}")
     if answer.output is not UNSET:
         found.extend(_compare("output", line["output"], answer.output))
     elif expected_error is None and not found:
@@ -127,7 +127,7 @@ def _compare(where: str, expected: Any, actual: Any) -> list[str]:
             found.extend(_compare(f"{where}[{index}]", left, right))
         return found
     if expected in (None, []) and actual in (None, []):
-        # The original's JSON writes an empty list either way.
+        # Kata 1.x's JSON writes an empty list either way.
         return []
     if actual == expected and isinstance(actual, bool) == isinstance(expected, bool):
         return []

@@ -9,29 +9,26 @@ from typing import Any
 
 from adapters.answer import Answer
 from adapters.fields import Fields
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
+from adapters.qemu_request import MACHINE_TYPES, architecture_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Capabilities, Context
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.arch import ARCHITECTURES
 
 NAMES = ("block_device", "block_device_hotplug", "multi_queue", "fs_sharing")
+#: What every architecture of Kata 1.x starts from; its arm64 changes nothing about it.
+BASE = ("generic base", "arm64")
 
 
-def _capabilities(given: Fields) -> Capabilities:
-    driver, arch = given.text("driver"), given.text("arch", "amd64")
-    if driver != "qemu":
-        return new_hypervisor(driver, Context("golden", "/nonexistent/run", "/nonexistent/state")).capabilities()
-    if arch == "generic base":
-        # What every architecture starts from: arm64 and s390x change nothing about it.
-        return ARCHITECTURES["arm64"].capabilities("virt")
-    if arch not in ARCHITECTURES:
-        raise ConfigError(
-            "there is no such architecture", wanted=arch, fix=f"The architectures are {', '.join(ARCHITECTURES)}."
-        )
-    architecture = ARCHITECTURES[arch]
-    return architecture.capabilities(architecture.machine(given.text("machine_type")))
+def bits(found: Capabilities) -> dict[str, bool]:
+    """The four bits that Kata 1.x has."""
+    return {name: getattr(found, name) for name in NAMES}
 
 
 def run(given: dict[str, Any]) -> Answer:
-    found = _capabilities(Fields(given))
-    return Answer({name: getattr(found, name) for name in NAMES})
+    line = Fields(given)
+    driver = new_hypervisor(line.text("driver"), Context("golden", "/nonexistent/run", "/nonexistent/state"))
+    if driver.name == "qemu":
+        goarch = line.text("arch", "amd64")
+        goarch = BASE[1] if goarch == BASE[0] else goarch
+        architecture_of(goarch)
+        driver.config.hypervisor_machine_type = line.text("machine_type") or MACHINE_TYPES[goarch]
+    return Answer(bits(driver.capabilities()))

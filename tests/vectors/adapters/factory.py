@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import shutil
 import tempfile
@@ -14,22 +15,38 @@ from typing import Any
 from adapters.answer import Answer, attempt
 from adapters.fields import Fields, unknown_operation
 from adapters.go_config import config_from_go
-from ansible_collections.kata.hypervisor.plugins.module_utils.engine.clone_compatibility import VmConfig, check_factory
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.clone_compatibility import config_differences
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.converge import converge
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.template_building import converge_template
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, Unsupported
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import parse_spec, parse_template_spec
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
 
 
-def _vm_config(given: Fields) -> VmConfig:
-    return VmConfig(
-        given.text("HypervisorType"),
-        config_from_go(given.values.get("HypervisorConfig")),
-        given.text("AgentType"),
-        given.values.get("AgentConfig"),
-        given.text("ProxyType"),
-        given.values.get("ProxyConfig"),
-    )
+@dataclasses.dataclass
+class VmConfig:
+    """A recorded configuration of a VM without a sandbox. Nothing here names an agent or a proxy."""
+
+    hypervisor: str
+    config: HypervisorConfig
+    agent: Any
+
+    @classmethod
+    def of(cls, given: Fields) -> VmConfig:
+        """From a line."""
+        config = given.values.get("HypervisorConfig")
+        agent = (given.text("AgentType"), given.values.get("AgentConfig"), given.text("ProxyType"))
+        return cls(given.text("HypervisorType"), config_from_go(config), agent)
+
+    def check_serves(self, wanted: VmConfig) -> None:
+        """Return when a clone of a template made from this can be `wanted`.
+
+        :raises ConfigError: names what differs
+        """
+        names = config_differences(self.config, wanted.config)
+        names += ["hypervisor"] if self.hypervisor != wanted.hypervisor else []
+        if names:
+            raise ConfigError(f"the clone differs in {', '.join(names)}", option=names[0])
 
 
 class TemplateHost:
@@ -88,7 +105,9 @@ def _new_factory(given: Fields, host: TemplateHost) -> Answer:
     complete = "config" not in given
     config = HypervisorConfig(kernel_path="/k", initrd_path="/i" if complete else "")
     fetch_only = given.flag("fetch_only")
-    check_factory(VmConfig("mock", config, "noop", None, "noopProxy"), given.number("cache"), fetch_only)
+    config.valid()
+    if given.number("cache") > 0 and fetch_only:
+        raise Unsupported("there is no cache of VMs that another process could have made")
     if not given.flag("template"):
         # VMs that are booted when they are asked for leave nothing.
         return Answer({"dir_exists": False})
@@ -112,9 +131,9 @@ def _new_factory(given: Fields, host: TemplateHost) -> Answer:
 
 
 def _get_vm(given: Fields, host: TemplateHost) -> Answer:
-    """A VM of the factory. One that is asked for with another configuration is booted for itself, by the original and here."""
+    """A VM of the factory. One that is asked for with another configuration is booted for itself, by Kata 1.x and here."""
     if isinstance(given.values.get("config"), dict):
-        _vm_config(given.table("config")).valid()
+        VmConfig.of(given.table("config")).config.valid()
     host.make()
     return Answer({"got_vm": host.clone()["sandbox"]["state"] == "started"})
 
@@ -123,10 +142,11 @@ def run(given: dict[str, Any]) -> Answer:
     line = Fields(given)
     operation = line.text("op")
     if operation == "check_vm_config":
-        failure = attempt(_vm_config(line.table("base")).check_serves, _vm_config(line.table("new")))[1]
+        base, new = VmConfig.of(line.table("base")), VmConfig.of(line.table("new"))
+        failure = attempt(base.check_serves, new)[1]
         return Answer({"match": failure is None}, failure.error if failure else None)
     if operation == "vm_config_valid":
-        _vm_config(line.table("config")).valid()
+        VmConfig.of(line.table("config")).config.valid()
         return Answer({})
     with tempfile.TemporaryDirectory(prefix="kv-") as directory:
         host = TemplateHost(pathlib.Path(directory))

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads a line's input. What is missing or null is empty, since the original lists only what is not; what has another type is a typed error."""
+"""Reads a line's input. What is missing or null is empty, since Kata 1.x lists only what is not; what has another type is a typed error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Iterator
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, Unsupported
 from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted.answers import brief
 
-#: Descriptors of one kind that a record of the original's can hold: a tap has at most 256 queues.
+#: Descriptors of one kind that a record of Kata 1.x's can hold: a tap has at most 256 queues.
 MOST_DESCRIPTORS = 256
 
 

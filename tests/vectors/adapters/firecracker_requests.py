@@ -1,10 +1,10 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The requests that make and change a VM, as the driver sends them to a Firecracker of 2019 (0.17), with the original's places and its pool.
+"""The requests that make and change a VM, as the driver sends them to a Firecracker of 2019 (0.17), with Kata 1.x's places and its pool.
 
-Requests are judged strictly: which, in what order, with what values, and with what answers. How files come into a jail is not (the original
-bind-mounts everything; the driver links, copies or mounts), nor are the original's inner states.
+Requests are judged strictly: which, in what order, with what values, and with what answers. How files come into a jail is not (Kata 1.x
+bind-mounts everything; the driver links, copies or mounts), nor are Kata 1.x's inner states.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Callable, Optional
 from adapters.answer import Answer, Failed, Judged, Lost
 from adapters.fields import Fields, unknown_operation
 from adapters.go_config import config_from_go, config_to_go
+from adapters.kernel_params import word_differences
 from adapters.records import record_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     AssetError,
@@ -40,9 +41,6 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.driver import (
     FirecrackerHypervisor,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.kernel_params import (
-    classic_kernel_params,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import Jail
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vmm import Vmm
@@ -113,7 +111,7 @@ class Log(Judged):
 
 
 def _today(entry: dict[str, Any]) -> dict[str, Any]:
-    """A request of the original's with its resource's id in the alphabet that Firecracker takes, in 2019 as today."""
+    """A request of Kata 1.x's with its resource's id in the alphabet that Firecracker takes, in 2019 as today."""
     parent, _slash, name = entry["path"].rpartition("/")
     if not parent or not set(name) & set("-."):
         return entry
@@ -129,6 +127,8 @@ def _name(entry: dict[str, Any]) -> str:
 
 
 def _values(where: str, expected: Any, actual: Any) -> list[str]:
+    if where.endswith(".boot_args") and isinstance(expected, str) and isinstance(actual, str):
+        return word_differences(where, expected, actual, "")
     if isinstance(expected, dict) and isinstance(actual, dict):
         return [
             difference
@@ -174,16 +174,16 @@ def _options(words: Any) -> dict[str, str]:
 class Server(ApiClient):
     """A Firecracker that writes down what it is asked, and answers as the line says."""
 
-    def __init__(self, told: Fields) -> None:
+    def __init__(self, given: Fields) -> None:
         super().__init__("", 1, "0.17.0")
-        self.told = told
-        self.state = told.text("initial_state", "Uninitialized")
+        self.given = given
+        self.state = given.text("initial_state", "Uninitialized")
         self.log: list[dict[str, Any]] = []
 
     def request(self, method: str, endpoint: str, body: Optional[dict[str, Any]] = None, seconds: float = 0) -> bytes:
         path, older = OLDER.get(endpoint, (endpoint, lambda given: given))
-        usual = self.told.number("vsock_status", 204) if path == "/vsocks/root" else 200 if method == "GET" else 204
-        status = self.told.table("fail").number(f"{method} {path}", usual)
+        usual = self.given.number("vsock_status", 204) if path == "/vsocks/root" else 200 if method == "GET" else 204
+        status = self.given.table("fail").number(f"{method} {path}", usual)
         entry = {"kind": "http", "method": method, "path": path, "status": status}
         self.log.append(entry if body is None else {**entry, "body": older(body)})
         if status >= 400:
@@ -215,7 +215,7 @@ class Machine(Vmm):
 
 
 class Places(hotplug.HostResources):
-    """The original's places for files."""
+    """Kata 1.x's places for files."""
 
     def own_path(self, name: str) -> str:
         return f"/{name}" if self.config.jailer_path else f"{{JAILER_ROOT}}/{name}"
@@ -233,7 +233,7 @@ class Places(hotplug.HostResources):
         if not isinstance(device, BlockDrive):
             return super().path_of(device)
         pool = self.machine.state.placeholders
-        # The original mounts a disk that is plugged over the empty file whose place it takes.
+        # Kata 1.x mounts a disk that is plugged over the empty file whose place it takes.
         return self.own_path(f"drive_{pool.index(device.id)}" if device.id in pool else device.id)
 
 
@@ -247,7 +247,7 @@ class Play:
         self.driver = FirecrackerHypervisor(self.machine.context)
         self.driver.vmm = self.machine
         self.driver.config = self.config = config_from_go(given.table("config").values)
-        # The original takes that for a word about its agent, and has a vsock where a device says so.
+        # Kata 1.x takes that for a word about its agent, and has a vsock where a device says so.
         self.config.use_vsock = False
         self.config.placeholder_drives = POOL
         self.devices: list[Device] = []
@@ -285,7 +285,7 @@ class Play:
             raise StateError("the VM runs already: this is a hotplug")
         made = _device(arguments.table("device")) if "device" in arguments else _of_kind(arguments)
         if made is None:
-            raise AssetError("there is no such disk")
+            raise AssetError("the disk does not exist")
         if isinstance(made, (BlockDrive, NetworkDevice, Vsock)):
             self.devices.append(made)
         else:
@@ -294,18 +294,18 @@ class Play:
     def startSandbox(self, arguments: Fields) -> None:
         config, timeout = self.config, arguments.number("timeout")
         if "store" in self.given and not self.given.flag("store"):
-            # The original, which keeps the placeholders' files there, crashes.
+            # Kata 1.x, which keeps the placeholders' files there, crashes.
             raise StateError("there is no store to keep the placeholders' files in")
         config.check_consistent()
         config.valid()
-        for path in (config.hypervisor_path, config.kernel_asset_path(), config.image_asset_path()):
+        for path in (config.hypervisor_path, config.kernel_path, config.image_path):
             if path in MISSING:
                 raise AssetError("the file does not exist", wanted=path)
         if isinstance(self.refusal, AssetError):
             raise self.refusal
         for device in self.devices:
             if isinstance(device, NetworkDevice) and device.kind != "tap":
-                # The original, which looks for the tap of every interface, crashes.
+                # Kata 1.x, which looks for the tap of every interface, crashes.
                 raise Unsupported(f"Firecracker's interfaces are taps, not {device.kind}")
         server = self.given.table("server")
         if timeout < 0 or ("running" in server and not server.flag("running")):
@@ -340,11 +340,11 @@ class Play:
         )
         made = _device(given) if given.values else _of_kind(arguments)
         if made is None:
-            raise AssetError("there is no such disk")
+            raise AssetError("the disk does not exist")
         return made
 
 
-#: The interface's operations, in the original's names.
+#: The interface's operations, in Kata 1.x's names.
 OPERATIONS: dict[str, Callable[[Play, Fields], Any]] = {
     "createSandbox": lambda play, arguments: None,
     "addDevice": Play.addDevice,
@@ -403,7 +403,7 @@ def _device(given: Fields) -> Optional[Device]:
     if kind in names:
         return record_of(names[kind], _value(names[kind]))
     if kind in ("tap", "physical", "macvtap"):
-        # The original's endpoints without a pair of interfaces.
+        # Kata 1.x's endpoints without a pair of interfaces.
         return NetworkDevice("macvtap", name=fields.text("name", kind), tap_name=fields.text("name", kind))
     if kind in ("veth", "bridged_macvlan", "ipvlan"):
         return NetworkDevice(
@@ -441,14 +441,13 @@ def _words(play: Play, sandbox: str) -> list[str]:
 
 
 def run(given: dict[str, Any]) -> Answer:
-    classic = {
-        (start, "kernel_params"): lambda config, partitioned: classic_kernel_params(config),
+    stand_ins = {
         (start, "is_partitioned"): lambda image: True,
         (hotplug, "HostResources"): Places,
     }
     line = Fields(given)
-    kept = {place: getattr(*place) for place in classic}
-    for (module, name), stand_in in classic.items():
+    kept = {place: getattr(*place) for place in stand_ins}
+    for (module, name), stand_in in stand_ins.items():
         setattr(module, name, stand_in)
     try:
         play = Play(line)

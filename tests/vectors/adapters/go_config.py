@@ -59,8 +59,9 @@ GO_NAMES = {
     "disable_vhost_net": "DisableVhostNet",
     "guest_hook_path": "GuestHookPath",
     "vm_id": "VMid",
-    "custom_assets": "_customAssets",
 }
+#: Files that take the place of configured ones, by kind: they are ordinary options here.
+ASSETS = "_customAssets"
 FIELDS = {go_name: name for name, go_name in GO_NAMES.items()}
 PARAM_FIELDS = ("kernel_params", "hypervisor_params")
 
@@ -73,19 +74,27 @@ def config_from_go(values: Any) -> HypervisorConfig:
     config, given = HypervisorConfig(), Fields(values)
     readers = {str: given.text, int: given.number, bool: given.flag}
     for go_name in given.values:
+        if go_name == ASSETS:
+            continue
         if go_name not in FIELDS:
             raise ConfigError("a configuration has no such field", wanted=go_name)
         name = FIELDS[go_name]
         usual = getattr(config, name)
         if name in PARAM_FIELDS:
             value: Any = [Param(item.text("Key"), item.text("Value")) for item in given.tables(go_name)]
-        elif isinstance(usual, dict):
-            table = given.table(go_name)
-            value = {key: table.text(key) for key in table.values}
         else:
             value = readers[type(usual)](go_name)
         setattr(config, name, value)
     return config
+
+
+def custom_assets(values: Any) -> dict[str, str]:
+    """The files of a recorded configuration that take the place of configured ones, by their kind.
+
+    :raises ConfigError: one is no text
+    """
+    assets = Fields(values).table(ASSETS)
+    return {kind: assets.text(kind) for kind in assets.values}
 
 
 def config_to_go(config: HypervisorConfig) -> dict[str, Any]:
@@ -93,7 +102,7 @@ def config_to_go(config: HypervisorConfig) -> dict[str, Any]:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if not value or field.name not in GO_NAMES:
-            continue  # Empty, or an option that the original does not have.
+            continue  # Empty, or an option that Kata 1.x does not have.
         if field.name in PARAM_FIELDS:
             value = [{"Key": param.key, "Value": param.value} for param in value]
         values[GO_NAMES[field.name]] = value

@@ -11,7 +11,7 @@ from typing import Any
 
 from adapters.answer import Answer, attempt
 from adapters.fields import Fields, raw_bytes
-from ansible_collections.kata.hypervisor.plugins.module_utils.host.proc import read_host_memory_mb, read_mem_total_kb
+from ansible_collections.kata.hypervisor.plugins.module_utils.host.proc import parse_mem_total_kb, read_host_memory_mb
 
 
 def run(given: dict[str, Any]) -> Answer:
@@ -22,8 +22,9 @@ def run(given: dict[str, Any]) -> Answer:
             path.write_bytes(raw_bytes(line.text("content")))
         elif line.text("path_kind") == "directory":
             path.mkdir()
-        size, error = attempt(read_mem_total_kb, str(path))
         memory, memory_error = attempt(read_host_memory_mb, str(path))
+    # The driver asks for MiB alone; the number in kB is what it reads them from.
+    size, error = attempt(parse_mem_total_kb, line.text("content")) if "content" in line else (0, memory_error)
     output = {"size_kb": str(size or 0)}
     if "content" in line:
         output |= {"host_mem_mb": memory or 0, "host_mem_mb_error": memory_error}

@@ -9,20 +9,18 @@ from typing import Any
 
 from adapters.answer import Answer, attempt
 from adapters.fields import Fields, unknown_operation
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import HypervisorType, new_hypervisor
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 
 
 def run(given: dict[str, Any]) -> Answer:
     line = Fields(given)
     operation, value = line.text("op"), line.text("value")
-    if operation == "string":
-        return Answer({"string": str(HypervisorType(value))})
-    if operation == "set":
-        kind = HypervisorType()
-        error = attempt(kind.set, value)[1]
-        return Answer({"raw": kind.value, "string": str(kind)}, error.error if error else None)
-    if operation != "new":
+    if operation not in ("string", "set", "new"):
         raise unknown_operation(operation)
     driver, error = attempt(new_hypervisor, value, Context("golden", "/nonexistent/run", "/nonexistent/state"))
-    return Answer({"driver": driver.name if driver else ""}, error.error if error else None)
+    name = driver.name if driver else ""
+    if operation == "string":
+        return Answer({"string": name})
+    failure = error.error if error else None
+    return Answer({"driver": name} if operation == "new" else {"raw": name, "string": name}, failure)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The mock driver. Operations that need a VM get one with the original's defaults, which runs."""
+"""The mock driver. Operations that need a VM get one with Kata 1.x's defaults, which runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices im
 def _create(driver: MockHypervisor, given: Fields) -> Answer:
     config = config_from_go(given.table("config").values)
     if config.boot_from_template:
-        # There is nothing at a line's path, where our mock looks for what was saved; the original's looks for nothing.
+        # There is nothing at a line's path, where our mock looks for what was saved; Kata 1.x's looks for nothing.
         error = attempt(config.valid)[1]
         return Answer({"config_after": config_to_go(config)}, error.error if error else None)
     error = attempt(driver.create_sandbox, config)[1]

@@ -9,8 +9,16 @@ from typing import Any
 
 from adapters.answer import Answer, attempt
 from adapters.fields import Fields, unknown_operation
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.bridges import Bridge, allocate, release
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.arch import AMD64
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, Unsupported
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.bridges import (
+    MOST_BRIDGES,
+    Bridge,
+    allocate,
+    release,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.machines import machine_named
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.start import planned_bridges
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
 
 
 def _add(bridges: list[Bridge], device_id: str) -> dict[str, Any]:
@@ -32,7 +40,14 @@ def _remove(bridges: list[Bridge], device_id: str) -> dict[str, Any]:
 
 def run(given: dict[str, Any]) -> Answer:
     line = Fields(given)
-    bridges = AMD64.bridges(line.text("machine_type"), line.number("bridges", 0, 0))
+    count = line.number("bridges", 0, 0)
+    if count > MOST_BRIDGES:
+        raise ConfigError(f"there must be at most {MOST_BRIDGES} bridges", option="bridges", wanted=count)
+    # The root ports that a machine has beside its bridges are not asked for.
+    machine = machine_named(line.text("machine_type") or "pc")
+    if not machine.has_bridges:
+        raise Unsupported(f"machine type {machine.name} has no bridges", option="bridges", wanted=count)
+    bridges = planned_bridges(HypervisorConfig(default_bridges=count), machine, [])
     calls = {"add": _add, "del": _remove}
     results = []
     for operation in line.tables("ops"):

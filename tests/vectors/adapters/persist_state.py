@@ -11,34 +11,53 @@ from typing import Any
 from adapters.answer import UNSET, Answer, attempt
 from adapters.fields import Fields
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.state import (
-    ClassicState,
-    Handover,
-)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context, Hypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
 
-#: The VM that the vectors hand over.
-SMP = {"CPUs": 2, "Cores": 1, "Threads": 1, "Sockets": 8, "MaxCPUs": 8}
-QMP_SOCKET = "/run/vc/vm/x/qmp.sock"
+
+def _driver(name: str) -> Hypervisor:
+    return new_hypervisor(name, Context("nosuch", "/nonexistent/run", "/nonexistent/state"))
 
 
-def _qemu(stored: dict[str, Any]) -> Answer:
-    state = ClassicState.from_store(stored)
-    snapshot = state.as_snapshot(0)
-    loaded = ClassicState.from_snapshot(snapshot)
-    handover = Handover("nosuch", QMP_SOCKET, state, 1, SMP).to_bytes()
-    arrived, error = attempt(Handover.from_bytes, handover)
+def _in_old_words(driver: Hypervisor, state: dict[str, Any]) -> dict[str, Any]:
+    """A state of the QEMU driver in the words of `hypervisor.json`. What is plugged in is not remembered, but asked of QEMU."""
+    return {
+        "Bridges": state["bridges"],
+        "UUID": state["uuid"],
+        "HotplugVFIOOnRootBus": driver.hypervisor_config().hotplug_vfio_on_root_bus,
+    }
+
+
+def _as_snapshot(driver: Hypervisor) -> dict[str, Any]:
+    """What a driver remembers in the words of the new store."""
+    found = _in_old_words(driver, driver.save())
+    bridges = [
+        {"DeviceAddr" if name == "Address" else name: value for name, value in bridge.items()}
+        for bridge in found["Bridges"]
+    ]
+    return {**found, "Bridges": bridges, "Pid": driver.pid(), "Type": driver.name, "BlockIndex": 0}
+
+
+def _qemu(stored: Fields) -> Answer:
+    config = HypervisorConfig(hotplug_vfio_on_root_bus=stored.flag("HotplugVFIOOnRootBus"))
+    recorded = {"uuid": stored.text("UUID"), "bridges": stored.items("Bridges")}
+    driver, arrived = _driver("qemu"), _driver("qemu")
+    driver.load(recorded, config)
+    snapshot = _as_snapshot(driver)
+    loaded = _in_old_words(driver, driver.save())
+    driver.load(driver.save(), config)
+    handover = json.loads(driver.to_grpc())
+    error = attempt(arrived.from_grpc, config, json.dumps(handover).encode())[1]
     if error:
         return Answer(UNSET, error.error)
     return Answer(
         {
             "persist_state": snapshot,
-            "state_after_load_into_empty": loaded.as_store(),
-            "state_after_second_load": ClassicState.from_snapshot(snapshot).as_store(),
-            "to_grpc": json.loads(handover),
-            "from_grpc_error": error,
-            "state_after_from_grpc": arrived.state.as_store(),
+            "state_after_load_into_empty": loaded,
+            "state_after_second_load": _in_old_words(driver, driver.save()),
+            "to_grpc": {"ID": handover["id"], "State": _in_old_words(driver, handover["state"])},
+            "from_grpc_error": None,
+            "state_after_from_grpc": _in_old_words(arrived, arrived.save()),
         }
     )
 
@@ -47,8 +66,8 @@ def run(given: dict[str, Any]) -> Answer:
     line = Fields(given)
     name = line.text("driver")
     if name == "qemu":
-        return _qemu(line.table("hypervisor_json_old_store").values)
-    driver = new_hypervisor(name, Context("golden", "/nonexistent/run", "/nonexistent/state"))
+        return _qemu(line.table("hypervisor_json_old_store"))
+    driver = _driver(name)
     answer = {"persist_state": driver.save(), "to_grpc_error": attempt(driver.to_grpc)[1]}
     if name == "mock":
         answer["from_grpc_error"] = attempt(driver.from_grpc, HypervisorConfig(), b"")[1]

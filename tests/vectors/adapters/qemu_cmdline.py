@@ -1,60 +1,79 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whole command lines of QEMU, in the classic dialect, on four architectures."""
+"""Whole command lines of QEMU, on four architectures.
+
+Kata 1.x wrote for a QEMU that is gone, so the words differ. What is compared is the VM: how much memory and of which kind, which files it boots,
+which disks, shares and interfaces its guest has. The driver prepares each VM from the same request, and each fact that differs is a difference.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Optional
+import dataclasses
+import tempfile
+from typing import Any, Iterator, Optional
 
-from adapters.answer import Answer, attempt
+from adapters.answer import Answer, Judged
 from adapters.fields import Fields
-from adapters.go_config import config_from_go
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HypervisorError
-from ansible_collections.kata.hypervisor.plugins.module_utils.host.proc import parse_host_memory_mb
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.arch import (
-    ARCHITECTURES,
-    ClassicArchitecture,
-    with_gic,
+from adapters.go_config import config_from_go, custom_assets
+from adapters.qemu_meaning import meaning
+from adapters.qemu_request import (
+    MACHINE_TYPES,
+    RecordedHost,
+    architecture_of,
+    command_line,
+    own_options,
+    prepared,
+    todays_config,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.classic.machine import (
-    ClassicMachine,
-    HostFacts,
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.command_line import VmPlan, cpu_model
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices import host_resources, virtiofsd
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices.objects import (
+    Descriptors,
+    QemuObject,
+    Slot,
+    objects_for,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.driver import QemuHypervisor
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.machines import machine_named
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import (
     BlockDrive,
     Device,
     NetworkDevice,
     SerialPort,
     VfioDevice,
+    VfioType,
     VhostUserDevice,
     Volume,
     Vsock,
 )
 
-#: Kinds of interfaces; the original passes over those that are not its own.
+#: Interfaces that are a tap to QEMU.
+TAPPED = ("veth", "bridged_macvlan", "ipvlan", "macvtap")
+#: Kinds of interfaces; Kata 1.x passes over those that are not its own.
 NETWORK_KINDS = ("veth", "bridged_macvlan", "ipvlan", "macvtap", "tap", "physical", "vhost_user_endpoint")
 
 
 def device_of(given: Fields) -> Optional[Device]:
-    """A recorded device. None for what the original passes over: a reference to a record, and a kind that it does not know."""
+    """A recorded device. None for what Kata 1.x passes over: a reference to a record, and a kind that it does not know."""
     kind, fields = given.text("kind"), given.table("fields")
     if kind == "volume":
         return Volume(fields.text("mount_tag"), fields.text("host_path"))
     if kind == "socket":
         return SerialPort(fields.text("device_id"), fields.text("id"), fields.text("host_path"), fields.text("name"))
     if kind == "vsock":
-        return Vsock(fields.number("context_id"), 99 if fields.flag("vhost_fd") else None, fields.number("port"))
+        return Vsock(fields.number("context_id"))
     if kind == "block":
         return BlockDrive(fields.text("File"), fields.text("Format"), fields.text("ID"), fields.number("Index"))
     if kind == "vfio":
         return VfioDevice(
             fields.text("ID"),
-            fields.number("Type"),
+            # Kata 1.x does not look at the type of a device that is there from the start.
+            fields.number("Type") or VfioType.NORMAL,
             fields.text("BDF"),
             fields.text("SysfsDev"),
-            fields.text("VendorID"),
-            fields.text("DeviceID"),
         )
     if kind == "vhost_user":
         return VhostUserDevice(
@@ -63,110 +82,148 @@ def device_of(given: Fields) -> Optional[Device]:
             fields.text("Type"),
             fields.text("MacAddress"),
             fields.text("Tag"),
-            fields.number("CacheSize"),
         )
     if kind not in NETWORK_KINDS:
         return None
     return NetworkDevice(
-        kind,
-        fields.text("virt_name") or fields.text("name"),
-        fields.text("tapiface_mac") or fields.text("mac"),
-        fields.text("tapiface_name"),
-        fields.text("tap_id"),
-        fields.text("model"),
-        [99] * fields.descriptors("n_vm_fds"),
-        [99] * fields.descriptors("n_vhost_fds"),
+        "tap" if kind in TAPPED else kind,
+        id=fields.text("virt_name") or fields.text("name"),
+        mac=fields.text("tapiface_mac") or fields.text("mac"),
+        tap_name=fields.text("tapiface_name"),
+        queues=max(fields.descriptors("n_vm_fds"), 1),
+        vhost=fields.descriptors("n_vhost_fds") > 0,
     )
 
 
-def host_of(given: Fields, binaries: dict[str, str]) -> HostFacts:
-    """The host that a line was recorded on.
+class SameVm(Judged):
+    """The VM that the driver makes, compared with the recorded one: `WHERE.MACHINE_TYPE[.clone or .template].FACT`.
 
-    :raises HostError: its memory cannot be
+    A fact that holds a value with a comma is `WHERE.commas.FACT`: Kata 1.x does not escape it.
+
+    :param commas: the values of the request that have a comma
     """
-    host = given.table("host")
-    sizes = host.table("existing_files")
-    files = {path: 0 if size == "dir" else sizes.number(path) for path, size in sizes.values.items()}
-    if host.flag("dev_shm_exists"):
-        files["/dev/shm"] = 0
-    if host.flag("default_qemu_binary_exists"):
-        files[binaries.get("pc", "")] = 1
-    return HostFacts(
-        parse_host_memory_mb(f"MemTotal: {host.number('mem_total_kb')} kB\n"),
-        host.flag("cpuinfo_has_hypervisor_flag"),
-        files.get,
-        "{UUID}",
-        lambda: "{RAND16}",
-    )
+
+    def __init__(
+        self, config: HypervisorConfig, argv: list[str], facts: dict[str, Any], own: dict[str, Any], commas: list[str]
+    ) -> None:
+        self.facts = {**meaning(argv[1:], own), "program": argv[0], **facts}
+        self.own = own
+        self.commas = commas
+        role = "clone" if config.boot_from_template else "template" if config.boot_to_be_template else ""
+        self.what = ".".join(filter(None, (self.facts["machine_type"], role)))
+
+    def differences_from(self, where: str, expected: Any) -> list[str]:
+        argv = expected.get("argv") if isinstance(expected, dict) else None
+        if not isinstance(argv, list):
+            # Kata 1.x has refused it, which the comparison of errors tells.
+            return []
+        recorded = {**meaning(argv, self.own), "program": expected.get("path"), **recorded_shares(expected)}
+        return [
+            f"{where}.{self._label(fact)}.{fact}: expected {recorded.get(fact)!r}, got {value!r}"
+            for fact, value in self.facts.items()
+            if recorded.get(fact) != value
+        ]
+
+    def _label(self, fact: str) -> str:
+        mine = list(texts_in(self.facts[fact]))
+        return "commas" if any(text in one for text in self.commas for one in mine) else self.what
 
 
-def _architecture(name: str, host_cpus: int) -> ClassicArchitecture:
-    """The architecture; those of arm64 were recorded where the interrupt controller is unknown.
-
-    :raises ConfigError: there is no such architecture
-    """
-    if name not in ARCHITECTURES:
-        raise ConfigError(
-            "there is no such architecture", wanted=name, fix=f"The architectures are {', '.join(ARCHITECTURES)}."
-        )
-    return with_gic(ARCHITECTURES[name], "", host_cpus) if name == "arm64" else ARCHITECTURES[name]
+def recorded_shares(output: dict[str, Any]) -> dict[str, Any]:
+    """How the recorded daemon of virtio-fs caches, and the size of its window, MiB."""
+    words = output.get("virtiofsd_argv") or []
+    caches = [word.partition("=")[2] for word in words if isinstance(word, str) and word.startswith("cache=")]
+    return {"share_cache": caches[-1:]}
 
 
-def _facts(name: str, host_cpus: int) -> Answer:
-    architecture = _architecture(name, host_cpus)
-    machine = architecture.default_machine
-    found = architecture.capabilities(machine)
+def texts_in(value: Any) -> Iterator[str]:
+    """All texts in a value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list, tuple)):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from texts_in(one)
+
+
+def _parts(device: Device, config: HypervisorConfig) -> list[QemuObject]:
+    """A device as the driver makes it, with stand-ins for what it opens on the host."""
+    machine = machine_named(config.hypervisor_machine_type)
+    descriptors = Descriptors()
+    if isinstance(device, NetworkDevice):
+        descriptors.tap = ["9"] * device.queues
+        descriptors.vhost = [] if config.disable_vhost_net else ["9"] * device.queues
+    elif isinstance(device, Volume):
+        device = dataclasses.replace(device, id=device.mount_tag)
+        descriptors.socket = "8" if config.shared_fs == "virtio-fs" else ""
+    elif isinstance(device, BlockDrive):
+        device = dataclasses.replace(device, driver="virtio-blk")
+    host_resources.check_parts(device, machine, config)
+    return objects_for(device, Slot.for_machine(machine), config.block_device_driver, descriptors)
+
+
+def _share_cache(config: HypervisorConfig) -> list[str]:
+    """How the daemon of virtio-fs caches, in the words of the one in C, which Kata 1.x runs."""
+    if config.shared_fs != "virtio-fs":
+        return []
+    words = virtiofsd.arguments("virtiofsd", "version 7.2.0", "/s", "/d", config.virtio_fs_cache, False)
+    return [word.partition("=")[2] for word in words if word.startswith("cache=")]
+
+
+def _architecture_facts(goarch: str) -> Answer:
+    """What the driver knows of an architecture."""
+    architecture = architecture_of(goarch)
+    machine = machine_named(MACHINE_TYPES[goarch])
+    driver = QemuHypervisor(Context("golden", "/nonexistent/run", "/nonexistent/state"))
+    driver.config.hypervisor_machine_type = machine.name
+    capabilities = driver.capabilities()
+    plan = VmPlan("golden", "", driver.config, machine, "kvm", "", "", [])
     return Answer(
         {
-            "caps_block_hotplug": found.block_device_hotplug,
-            "caps_multiqueue": found.multi_queue,
-            "cpu_model": architecture.cpu_model(False, False),
-            "default_machine": machine,
-            "default_qemu_path": architecture.binary(machine),
+            "caps_block_hotplug": capabilities.block_device_hotplug,
+            "caps_multiqueue": capabilities.multi_queue,
+            "cpu_model": cpu_model(plan),
+            "default_machine": architecture.default_machine,
+            "default_qemu_path": architecture.binaries[0],
             "max_vcpus_fn": architecture.max_vcpus,
-            "migration_wait_timeout_s": architecture.migration_seconds,
-            "supports_memory_hotplug": architecture.memory_hotplug,
+            "supports_memory_hotplug": bool(machine.memory),
         }
     )
 
 
 def run(given: dict[str, Any]) -> Answer:
     line = Fields(given)
-    arch = line.text("goarch", "amd64")
+    goarch = line.text("goarch", "amd64")
     if line.text("op") == "arch_facts":
-        return _facts(arch, 2)
-    architecture = _architecture(arch, line.table("host").number("num_cpu"))
-    config = config_from_go(given.get("config"))
-    machine, failure = attempt(
-        lambda: ClassicMachine(line.text("sandbox_id"), config, architecture, host_of(line, architecture.binaries))
-    )
-    if failure:
-        return Answer({"phase": "createSandbox"}, failure.error)
-    for device in line.tables("devices"):
-        record = device_of(device)
-        failure = attempt(machine.add_device, record)[1] if record else None
-        if failure:
-            return Answer({"phase": "addDevice"}, failure.error)
-    return _launched(machine)
+        return _architecture_facts(goarch)
+    with tempfile.TemporaryDirectory(prefix="kv-") as root:
+        return _command_line(line, goarch, RecordedHost(root))
 
 
-def _launched(machine: ClassicMachine) -> Answer:
-    output = {
-        "phase": "launch",
-        "kernel_params": machine.kernel_command_line,
-        "bridges": [bridge.as_dict() for bridge in machine.bridges],
-        "nvdimm_count": machine.nvdimms,
-    }
-    error: Optional[HypervisorError] = None
-    if machine.config.shared_fs == "virtio-fs":
-        output["virtiofsd_path"] = machine.config.virtio_fs_daemon
-        output["virtiofsd_argv"] = machine.virtiofsd_command_line()
-    try:
-        output["argv"] = machine.command_line()
-        output["path"] = machine.binary
-        output["n_extra_fds"] = len(machine.fds)
-        output["n_fds_kept_until_launch"] = len(machine.kept_fds)
-    except HypervisorError as raised:
-        error = raised
-        output["launch_stderr"] = ""
-    return Answer(output, error)
+def _command_line(line: Fields, goarch: str, host: RecordedHost) -> Answer:
+    architecture, facts = architecture_of(goarch), line.table("host")
+    recorded, assets = config_from_go(line.values.get("config")), custom_assets(line.values.get("config"))
+    files = facts.table("existing_files")
+    host.set_memory(facts.number("mem_total_kb", 0, 0))
+    for path, size in files.values.items():
+        host.make(path, "dir" if size == "dir" else files.number(path))
+    for path in (recorded.hypervisor_path, assets.get("hypervisor", "")):
+        if path in files.values and files.values[path] != "dir":
+            host.make_qemu(path)
+    if facts.flag("default_qemu_binary_exists"):
+        host.make_qemu(f"/usr/bin/qemu-system-{architecture.programs[0]}")
+    if facts.flag("dev_shm_exists"):
+        host.make("/dev/shm", "dir")
+    with host.in_force():
+        config = todays_config(recorded, assets, goarch, host, facts.number("num_cpu", 0, 0, 1 << 16))
+        driver = prepared(config, host.context(line.text("sandbox_id")))
+        devices = [device for device in map(device_of, line.tables("devices")) if device is not None]
+        pieces = [part for device in devices for part in _parts(device, driver.config)]
+        argv = [host.recorded(word) for word in command_line(driver, devices, pieces)]
+    own = own_options(recorded)
+    values = [line.text("sandbox_id"), line.items("devices"), [getattr(recorded, name) for name in COMMA_FIELDS]]
+    commas = [text for text in texts_in([*values, assets]) if "," in text]
+    return Answer(SameVm(recorded, argv, {"share_cache": _share_cache(driver.config)}, own, commas))
+
+
+#: What of a configuration becomes a part of an option.
+COMMA_FIELDS = ("memory_path", "entropy_source", "file_backed_mem_root_dir", "image_path")

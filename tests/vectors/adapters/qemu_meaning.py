@@ -32,10 +32,15 @@ def options(argv: list[str]) -> Iterator[Option]:
         elif name in ("append", "kernel", "initrd", "bios", "pidfile"):
             yield name, value, {}
         else:
-            words = [word.partition("=") for word in value.split(",")]
+            words = [word.partition("=") for word in _words(value)]
             head = words.pop(0)[0] if words and not words[0][1] else ""
             properties = {key: text if equals else True for key, equals, text in words}
             yield name, head or str(properties.pop("driver", "")), properties
+
+
+def _words(value: str) -> list[str]:
+    """What stands between the commas of an option; two commas are one in a word (QEMU's qemu-options)."""
+    return [word.replace("\0", ",") for word in value.replace(",,", "\0").split(",")]
 
 
 def _object(value: str) -> dict[str, Any] | None:
@@ -47,10 +52,34 @@ def _object(value: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def meaning(argv: list[str]) -> dict[str, Any]:
-    """The VM that a command line stands for, in words that are the same for both generations."""
+def meaning(argv: list[str], own: dict[str, list[str]] | None = None) -> dict[str, Any]:
+    """The VM that a command line stands for, in words that are the same for both generations.
+
+    :param own: the machine options (`machine`) and kernel parameters (`kernel`) that its user gave
+    """
     found = list(options(argv))
-    return {**_machine(found), **_memory(found), **_boot(found), **_disks(found), **_channels(found), **_network(found)}
+    return {
+        **_machine(found),
+        **_memory(found),
+        **_boot(found),
+        **_disks(found),
+        **_channels(found),
+        **_network(found),
+        **_own(found, own or {}),
+    }
+
+
+def _own(found: list[Option], own: dict[str, list[str]]) -> dict[str, Any]:
+    """Which of the user's machine options the machine has, and whether the user's kernel parameters come last."""
+    _kind, words = _first(_all(found, "machine"))
+    has = {name for name, value in words.items() if value is True or value == "on"}
+    has |= {f"{name}={value}" for name, value in words.items() if value is not True}
+    mine = " ".join(own.get("kernel", ()))
+    append = (_all(found, "append") or [("", {})])[0][0]
+    return {
+        "own_machine_options": [word for word in own.get("machine", ()) if word in has],
+        "own_parameters_last": not mine or append == mine or append.endswith(f" {mine}"),
+    }
 
 
 def _all(found: list[Option], name: str) -> list[tuple[str, dict[str, Any]]]:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A device record for every number and name that the original has for a kind, for lines that give nothing else of the device."""
+"""A device record for every number and name that Kata 1.x has for a kind, for lines that give nothing else of the device."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices im
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted.answers import brief
 
-#: The last number of a kind that the original has. Ours go on, with kinds of our own.
+#: The last number of a kind that Kata 1.x has. Ours go on, with kinds of our own.
 LAST_KIND = DeviceKind.MEMORY
 
 
 def record_of(kind: int, value: Any = None) -> Device:
     """A device of that kind.
 
-    :param value: what the original hands over: the number of vCPUs, or the memory's record; unused for the other kinds
+    :param value: what Kata 1.x hands over: the number of vCPUs, or the memory's record; unused for the other kinds
     :raises ConfigError: the value has another type
     """
     if kind == DeviceKind.CPU:
@@ -41,7 +41,7 @@ def record_of(kind: int, value: Any = None) -> Device:
         memory = value if isinstance(value, dict) else {"size_mb": value}
         return MemoryDevice(Fields(memory).values.get("size_mb", 0))
     devices: dict[int, Device] = {
-        # An image is a part of the configuration here. In the original it is a file that a guest maps.
+        # An image is a part of the configuration here. In Kata 1.x it is a file that a guest maps.
         DeviceKind.IMAGE: PmemDrive("/golden/image", id="image"),
         DeviceKind.FS: Volume("tag", "/golden"),
         DeviceKind.NET: NetworkDevice("tap", name="net0", id="net0"),

@@ -110,13 +110,13 @@ def command_line(
     line.add("lpc", ":0")
     line.words.append("-lcom1,stdio")
     line.add(f"virtio-console,@socket:console0={_plain(console)}{dialect.console_suffix}")
-    line.slots[0] = line.add(f"virtio-blk,{_plain(config.image_asset_path())}")
+    line.slots[0] = line.add(f"virtio-blk,{_plain(config.image_path)}")
     for index in range(1, PLACEHOLDERS + 1):
         line.slots[index] = line.add(f"virtio-blk,{NO_DISK}")
         line.placeholders.append(line.slots[index])
     for device in devices:
         _add_device(line, device, dialect)
-    line.words += ["-k", config.kernel_asset_path(), "-B", kernel_params_string(kernel_params(config)), name]
+    line.words += ["-k", config.kernel_path, "-B", kernel_params_string(kernel_params(config)), name]
     return line
 
 

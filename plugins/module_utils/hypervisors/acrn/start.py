@@ -59,15 +59,13 @@ def prepare(config: HypervisorConfig, vmm: Vmm) -> tuple[HypervisorConfig, tuple
     config.valid()
     for name in FOREIGN:
         setattr(config, name, type(getattr(config, name))())
-    if not config.image_asset_path():
+    if not config.image_path:
         raise ConfigError(
             "ACRN boots from an image", option="image_path", fix="Give image_path, a disk with an EFI or ext4 root."
         )
     check_boot_files(config)
-    config.hypervisor_path = check_program(config.hypervisor_asset_path() or DEFAULT_DM, "hypervisor_path", FIX)
-    config.hypervisor_ctl_path = check_program(
-        config.hypervisor_ctl_asset_path() or DEFAULT_CTL, "hypervisor_ctl_path", FIX
-    )
+    config.hypervisor_path = check_program(config.hypervisor_path or DEFAULT_DM, "hypervisor_path", FIX)
+    config.hypervisor_ctl_path = check_program(config.hypervisor_ctl_path or DEFAULT_CTL, "hypervisor_ctl_path", FIX)
     check_host(HSM_DEVICES)
     host_mb = proc.read_host_memory_mb(vmm.context.meminfo)
     if config.memory_size > host_mb:
@@ -145,7 +143,7 @@ def checked_device(vmm: Vmm, config: HypervisorConfig, device: Device) -> Device
     """The device with what nobody said filled in. Refuses what ACRN or the host does not have; changes nothing.
 
     :raises Unsupported: ACRN has no such device
-    :raises AssetError: there is no such disk
+    :raises AssetError: the disk does not exist
     :raises StateError: the host itself uses it
     """
     vmm.state.uuid = vmm.state.uuid or str(uuid.uuid4())

@@ -28,7 +28,7 @@ def file_uses(config: HypervisorConfig, devices: Sequence[Device]) -> list[Use]:
     from ...host.block_devices import Use
     from ...options.devices import BlockDrive, PmemDrive, device_id
 
-    image = config.image_asset_path()
+    image = config.image_path
     uses = [Use(image, False, "image_path")] if image else []
     disks = [device for device in devices if isinstance(device, (BlockDrive, PmemDrive))]
     return [*uses, *(Use(disk.file, not disk.read_only, f"device {device_id(disk)}") for disk in disks)]

@@ -18,20 +18,9 @@ DEFAULTS = (
     Param("pci", "off"),
     Param("reboot", "k"),
     Param("panic", "1"),
-    Param("iommu", "off"),
-    Param("8250.nr_uarts", "0"),
     Param("net.ifnames", "0"),
     Param("random.trust_cpu", "on"),
-    Param("acpi", "off"),
 )
-
-#: What today's guests are not told: they have a console, and find their vCPUs and devices by ACPI.
-CLASSIC_ONLY = ("8250.nr_uarts", "acpi", "iommu")
-
-
-def classic_kernel_params(config: HypervisorConfig) -> list[Param]:
-    """All parameters in the original's order: the built-in ones come last, so that a user cannot override them."""
-    return [*config.kernel_params, *ROOT, *DEFAULTS]
 
 
 def kernel_params(config: HypervisorConfig, partitioned: bool = True) -> list[Param]:
@@ -39,11 +28,9 @@ def kernel_params(config: HypervisorConfig, partitioned: bool = True) -> list[Pa
 
     :param partitioned: the image has partitions, as Kata's have
     """
-    image = bool(config.image_asset_path())
+    image = bool(config.image_path)
     root = list(ROOT) if partitioned else [Param("root", "/dev/vda"), Param("ro")]
-    own = [
-        param for param in DEFAULTS if param.key not in CLASSIC_ONLY and not (param.key == "pci" and config.enable_pci)
-    ]
+    own = [param for param in DEFAULTS if not (param.key == "pci" and config.enable_pci)]
     if requests.region_size(config):
         # What is plugged in can be given back later (Firecracker, docs/memory-hotplug.md).
         own.append(Param("memhp_default_state", "online_movable"))

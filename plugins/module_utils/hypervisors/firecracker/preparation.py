@@ -82,7 +82,7 @@ def prepare(config: HypervisorConfig, context: Context, pid: int = 0) -> tuple[H
         raise ConfigError(
             f"Firecracker gives a VM at most {dialect.MAX_VCPUS} vCPUs", option="vcpus", wanted=config.num_vcpus
         )
-    config.hypervisor_path = find_program(config.hypervisor_asset_path(), binary.PLACES, "Firecracker")
+    config.hypervisor_path = find_program(config.hypervisor_path, binary.PLACES, "Firecracker")
     version = binary.version_of(config.hypervisor_path, "Firecracker", "hypervisor_path")
     if not config.allow_vulnerable_vmm:
         binary.refuse_holes(version, "hypervisor_path", config.hypervisor_path, pci=config.enable_pci)
@@ -106,7 +106,7 @@ def _check_driver(driver: str, option: str) -> None:
 
 def _check_features(config: HypervisorConfig, version: Version, context: Context) -> None:
     for wanted, feature, option in (
-        (config.initrd_asset_path(), "initrd", "initrd_path"),
+        (config.initrd_path, "initrd", "initrd_path"),
         (config.track_dirty_pages, "dirty_pages", "track_dirty_pages"),
         (config.huge_pages, "huge_pages", "huge_pages"),
         (config.enable_pci, "pci", "enable_pci"),
@@ -263,7 +263,7 @@ def find_jailer(config: HypervisorConfig) -> str:
 
     :raises ConfigError: one is named and none is wanted
     """
-    named = config.jailer_asset_path()
+    named = config.jailer_path
     if config.jailer == "none":
         if named:
             raise ConfigError(

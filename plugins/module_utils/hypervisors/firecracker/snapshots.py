@@ -127,7 +127,7 @@ def file_marks(config: HypervisorConfig, devices: list[Device]) -> dict[str, str
 
     A restored guest has in its memory what it knows of them, so another file, or a changed one, is lost data.
     """
-    found = {IMAGE: _mark(config.image_asset_path())} if config.image_asset_path() else {}
+    found = {IMAGE: _mark(config.image_path)} if config.image_path else {}
     for device in devices:
         if isinstance(device, BlockDrive):
             found[device_id(device)] = _mark(device.file)
@@ -160,7 +160,7 @@ def check_files(saved: Saved, config: HypervisorConfig, devices: list[Device]) -
     for name, now in file_marks(config, devices).items():
         before = saved.files.get(name, now)
         if before != now:
-            path = config.image_asset_path() if name == IMAGE else paths[name]
+            path = config.image_path if name == IMAGE else paths[name]
             raise StateError(
                 f"{path} must be as it was when the sandbox was saved: it was {before}, and is {now}",
                 option="image_path" if name == IMAGE else "devices",
@@ -287,8 +287,8 @@ def load(
     state.boot_memory_mb, state.region_mb = saved.state.boot_memory_mb, saved.state.region_mb
     state.placeholders = list(saved.state.placeholders)
     state.devices = {device_id(device): as_record(device) for device in devices}
-    if config.image_asset_path():
-        host.provide_file(config.image_asset_path(), "rootfs")
+    if config.image_path:
+        host.provide_file(config.image_path, "rootfs")
     socket = host.provide_socket("vsock.sock") if config.use_vsock else ""
     seen = {STATE_FILE: saved.path(STATE_FILE), MEMORY_FILE: memory}
     if jail is not None:

@@ -227,7 +227,7 @@ def argv(vmm: Vmm, config: HypervisorConfig) -> list[str]:
     if jail is None:
         named = [] if dialect_for(vmm.version).old_jailer else ["--id", jailer.jail_id(vmm.context.sandbox_id)]
         return [firecracker, *named, *arguments]
-    return jailer.argv(config, config.jailer_asset_path(), firecracker, vmm.version, jail, arguments)
+    return jailer.argv(config, config.jailer_path, firecracker, vmm.version, jail, arguments)
 
 
 def _launch_error(vmm: Vmm, child: subprocess.Popen[bytes], words: list[str]) -> LaunchError:
@@ -243,17 +243,17 @@ def _launch_error(vmm: Vmm, child: subprocess.Popen[bytes], words: list[str]) ->
 
 
 def requests(vmm: Vmm, config: HypervisorConfig, devices: list[Device], host: HostResources) -> list[Request]:
-    """What makes the VM, in the original's order: machine, kernel, root disk, empty disks, devices, start."""
+    """What makes the VM, in the order of Kata 1.x: machine, kernel, root disk, empty disks, devices, start."""
     dialect = dialect_for(vmm.version)
-    image = config.image_asset_path()
+    image = config.image_path
     made = [*output_requests(vmm, config, host), resources.machine_config(config, dialect)]
     if config.cpu_config_path:
         made.append(Request("/cpu-config", read_cpu_config(config.cpu_config_path)))
     arguments = kernel_params_string(kernel_params(config, is_partitioned(image)))
-    initrd = config.initrd_asset_path()
+    initrd = config.initrd_path
     made.append(
         resources.boot_source(
-            host.provide_file(config.kernel_asset_path(), "vmlinux"),
+            host.provide_file(config.kernel_path, "vmlinux"),
             host.provide_file(initrd, "initrd") if initrd else "",
             arguments,
         )

@@ -19,7 +19,7 @@ import tempfile
 
 from ...host.boot_cache import cache_get, cache_put, fingerprint
 from ...host.programs import output_of
-from .kernel_params import TODAY, words_of
+from .kernel_params import parameters_of
 from .machines import MACHINES, X86_64, Architecture, host_architecture
 
 KVM_GET_API_VERSION = 0xAE00
@@ -169,7 +169,7 @@ def run_kernel(
     machine = MACHINES[architecture.default_machine]
     options = "".join(f",{name}={value}" for name, value in machine.options.items())
     memory = max(KERNEL_MEMORY_MB, 2 * machine.boot_memory_block_mb)
-    console = next(word.value for word in words_of(architecture, TODAY) if word.key == "console")
+    console = next(word.value for word in parameters_of(architecture) if word.key == "console")
     from ...guest.cpio import Archive
 
     archive = Archive()

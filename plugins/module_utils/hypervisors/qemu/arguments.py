@@ -39,27 +39,18 @@ class Dialect:
     """The words a generation of QEMU takes.
 
     :param json_heads: options written as JSON, and the JSON key of their first word
-    :param server_socket: how a listening socket says that nobody is waited for
-    :param escape_commas: double commas in text values
     :param inner_names: what stands before the names of a property's own properties, where that is not its name and a dot
     """
 
     name: str
     json_heads: dict[str, str]
-    server_socket: dict[str, Scalar | None]
-    escape_commas: bool
     inner_names: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-#: What the original wrote (QEMU up to 5.1).
-CLASSIC = Dialect("classic", {}, {"server": None, "nowait": None}, escape_commas=False)
+#: A listening socket that QEMU waits for nobody on.
+SERVER_SOCKET = {"server": True, "wait": False}
 #: QEMU 6 and later take JSON for these options.
-MODERN = Dialect(
-    "modern",
-    {"device": "driver", "object": "qom-type", "blockdev": "driver", "netdev": "type"},
-    {"server": True, "wait": False},
-    escape_commas=True,
-)
+MODERN = Dialect("modern", {"device": "driver", "object": "qom-type", "blockdev": "driver", "netdev": "type"})
 #: QEMU 5.2 to 6.1 know today's words, but -device takes no JSON before 6.2, and -object and -netdev none before 6.0, nor a
 #: throttle group's limits as one property: its x-iops-total and the others are taken by all of them.
 TRANSITIONAL = dataclasses.replace(
@@ -68,12 +59,8 @@ TRANSITIONAL = dataclasses.replace(
 
 
 def dialect_for(version: tuple[int, ...]) -> Dialect:
-    """The dialect of a QEMU version."""
-    if version >= (6, 2):
-        return MODERN
-    if version >= (5, 2):
-        return TRANSITIONAL
-    return CLASSIC
+    """The dialect of a QEMU version; older ones than 5.2 are refused before they are asked (`binary.py`)."""
+    return MODERN if version >= (6, 2) else TRANSITIONAL
 
 
 def render(arguments: list[Argument], dialect: Dialect) -> list[str]:
@@ -94,9 +81,9 @@ def render(arguments: list[Argument], dialect: Dialect) -> list[str]:
 def _text(argument: Argument, dialect: Dialect) -> str:
     if argument.name in LITERAL:
         return argument.head or ""
-    parts = [] if argument.head is None else [_value(argument.head, dialect)]
+    parts = [] if argument.head is None else [_value(argument.head)]
     for key, value in _flat(argument.properties, dialect.inner_names):
-        parts.append(key if value is None else f"{key}={_value(value, dialect)}")
+        parts.append(key if value is None else f"{key}={_value(value)}")
     return ",".join(parts)
 
 
@@ -109,8 +96,7 @@ def _flat(properties: dict[str, Any], inner_names: dict[str, str], prefix: str =
             yield prefix + key, value
 
 
-def _value(value: Any, dialect: Dialect) -> str:
+def _value(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    text = str(value)
-    return text.replace(",", ",,") if dialect.escape_commas else text
+    return str(value).replace(",", ",,")

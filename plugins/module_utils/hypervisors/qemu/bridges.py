@@ -47,7 +47,7 @@ class Bridge:
         return range(1) if self.type == ROOT_PORT else range(FIRST_SLOT, LAST_SLOT + 1)
 
     def as_dict(self) -> dict[str, Any]:
-        """The bridge as the original stores it."""
+        """The bridge as Kata 1.x stores it."""
         return {
             "Type": self.type,
             "ID": self.id,

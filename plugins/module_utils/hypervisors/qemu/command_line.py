@@ -15,7 +15,7 @@ from ...errors import ConfigError
 from ...host.units import MIB
 from ...options.config import HypervisorConfig
 from ...options.kernel_params import Param, serialize_params
-from .arguments import Argument, Dialect, Scalar, render
+from .arguments import SERVER_SOCKET, Argument, Dialect, Scalar, render
 from .bridges import ROOT_PORT, Bridge
 from .kernel_params import kernel_parameters
 from .machines import X86_64, Machine
@@ -103,13 +103,13 @@ def command_line(plan: VmPlan, dialect: Dialect) -> list[str]:
         Argument("uuid", plan.uuid),
         machine(plan),
         Argument("cpu", cpu_model(plan)),
-        *monitors(plan, dialect),
+        *monitors(plan),
         memory(plan),
         *main_memory(plan),
         *smp(plan),
         *bridge_devices(plan),
-        *serial_console(plan, dialect),
-        *agent_channel(plan, dialect),
+        *serial_console(plan),
+        *agent_channel(plan),
         *image(plan),
         *scsi_controller(plan),
         *entropy(plan),
@@ -167,11 +167,11 @@ def timer(plan: VmPlan) -> list[Argument]:
     return [Argument("global", None, {"kvm-pit.lost_tick_policy": "discard"})]
 
 
-def monitors(plan: VmPlan, dialect: Dialect) -> list[Argument]:
+def monitors(plan: VmPlan) -> list[Argument]:
     """Two monitors, since QEMU serves one client on each: one to control, one to look."""
     arguments = []
     for name, descriptor in zip(("control", "observer"), plan.monitor_fds):
-        arguments.append(Argument("chardev", "socket", {"id": name, "fd": descriptor, **dialect.server_socket}))
+        arguments.append(Argument("chardev", "socket", {"id": name, "fd": descriptor, **SERVER_SOCKET}))
         arguments.append(Argument("mon", None, {"chardev": name, "mode": "control"}))
     if plan.events:
         # A pipe may be two files as well. What QEMU reads there switches events on; what it writes tells how the VM ended, though nobody listens.
@@ -267,7 +267,7 @@ def virtio(plan: VmPlan, kind: str) -> str:
     return f"{kind}-{plan.machine.transport}"
 
 
-def serial_console(plan: VmPlan, dialect: Dialect) -> list[Argument]:
+def serial_console(plan: VmPlan) -> list[Argument]:
     """The machine's own serial line: a socket to talk to, and a log that keeps what was printed while nobody listened."""
     return [
         Argument(
@@ -276,7 +276,7 @@ def serial_console(plan: VmPlan, dialect: Dialect) -> list[Argument]:
             {
                 "id": "console",
                 "fd": plan.console_fd,
-                **dialect.server_socket,
+                **SERVER_SOCKET,
                 "logfile": plan.console_log,
                 "logappend": True,
             },
@@ -285,10 +285,10 @@ def serial_console(plan: VmPlan, dialect: Dialect) -> list[Argument]:
     ]
 
 
-def agent_channel(plan: VmPlan, dialect: Dialect) -> list[Argument]:
+def agent_channel(plan: VmPlan) -> list[Argument]:
     """The port that the QEMU guest agent listens on."""
     return [
-        Argument("chardev", "socket", {"id": "agent", "fd": plan.agent_fd, **dialect.server_socket}),
+        Argument("chardev", "socket", {"id": "agent", "fd": plan.agent_fd, **SERVER_SOCKET}),
         Argument("device", virtio(plan, "virtio-serial"), {"id": "serial0"}),
         Argument(
             "device", "virtserialport", {"bus": "serial0.0", "chardev": "agent", "id": "agent0", "name": AGENT_PORT}
@@ -451,18 +451,22 @@ def root_parameters(plan: VmPlan) -> list[Param]:
     return [Param("root", device), *mapped, Param("ro"), Param("rootfstype", "ext4"), Param("rootwait")]
 
 
+def kernel_parameters_of(plan: VmPlan) -> list[Param]:
+    """All parameters of the guest's kernel; the user's own come last and win."""
+    config = plan.config
+    parameters = kernel_parameters(plan.machine.architecture, plan.accelerator, plan.host_khz, config.debug)
+    if config.default_max_vcpus:
+        parameters.append(Param("nr_cpus", str(config.default_max_vcpus)))
+    return parameters + root_parameters(plan) + config.kernel_params
+
+
 def kernel_command_line(plan: VmPlan) -> str:
-    """The guest kernel's command line; the user's own parameters come last and win.
+    """The guest kernel's command line.
 
     :raises ConfigError: it is longer than a guest starts with
     """
-    config = plan.config
     architecture = plan.machine.architecture
-    parameters = kernel_parameters(architecture, plan.accelerator, plan.host_khz, config.debug)
-    if config.default_max_vcpus:
-        parameters.append(Param("nr_cpus", str(config.default_max_vcpus)))
-    parameters += root_parameters(plan) + config.kernel_params
-    line = " ".join(serialize_params(parameters, "="))
+    line = " ".join(serialize_params(kernel_parameters_of(plan), "="))
     if len(line.encode()) > architecture.max_command_line:
         raise ConfigError(
             f"the kernel command line has {len(line.encode())} bytes, and a guest starts with {architecture.max_command_line} at most",

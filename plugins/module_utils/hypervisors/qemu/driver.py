@@ -219,6 +219,10 @@ class QemuHypervisor(ProcessHypervisor):
         from . import resize
 
         state = self.vmm.state
+        if block_mb and state.boot_memory_mb < memory_mb <= state.max_memory_mb:
+            from ...options.devices import align_memory
+
+            memory_mb = state.boot_memory_mb + align_memory(memory_mb - state.boot_memory_mb, block_mb)
         self._check_memory(memory_mb)
         if state.memory_hotplug == "balloon":
             return resize.resize_balloon(self.vmm.qmp(), memory_mb)
@@ -338,7 +342,9 @@ class QemuHypervisor(ProcessHypervisor):
         if self.vmm.process() is None:
             return {}
         with self.vmm.observer() as qmp:
-            return {int(cpu["cpu-index"]): int(cpu["thread-id"]) for cpu in qmp.execute("query-cpus-fast")}
+            threads = {int(cpu["cpu-index"]): int(cpu["thread-id"]) for cpu in qmp.execute("query-cpus-fast")}
+        # No thread has the number 0.
+        return {vcpu: thread for vcpu, thread in threads.items() if thread}
 
     # --- state -----------------------------------------------------------------------------------------------------
 

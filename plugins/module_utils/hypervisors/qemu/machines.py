@@ -3,7 +3,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What differs between architectures and machine types: tables. Pure.
 
-The one place for such facts: today's machines (`cmdline.py`) and those of the original (`classic/arch.py`) both read them here.
 The kernel parameters that belong to them stand in `kernel_params.py`.
 """
 
@@ -26,7 +25,6 @@ GIC_MAX_VCPUS = {"2": 8, "3": 123, "4": 123}
 class Architecture:
     """A guest architecture, named as uname(2) names it.
 
-    :param original: what the original calls it
     :param programs: the ends of its QEMU's names
     :param default_machine: its machine type where nobody names one
     :param max_vcpus: the most vCPUs a VM can have
@@ -35,7 +33,6 @@ class Architecture:
     """
 
     name: str
-    original: str
     programs: tuple[str, ...]
     default_machine: str
     max_vcpus: int
@@ -99,11 +96,11 @@ class Machine:
         return bool(self.bridge_type) and self.transport == "pci"
 
 
-X86_64 = Architecture("x86_64", "amd64", ("x86_64",), "q35", 240)
+X86_64 = Architecture("x86_64", ("x86_64",), "q35", 240)
 #: Pointer authentication as the architecture defines it takes half of TCG's time.
-AARCH64 = Architecture("aarch64", "arm64", ("aarch64",), "virt", GIC_MAX_VCPUS["3"], cpu="max,pauth-impdef=on")
-PPC64LE = Architecture("ppc64le", "ppc64le", ("ppc64le", "ppc64"), "pseries", 128, cpu="power9")
-S390X = Architecture("s390x", "s390x", ("s390x",), "s390-ccw-virtio", 248, max_command_line=895)
+AARCH64 = Architecture("aarch64", ("aarch64",), "virt", GIC_MAX_VCPUS["3"], cpu="max,pauth-impdef=on")
+PPC64LE = Architecture("ppc64le", ("ppc64le", "ppc64"), "pseries", 128, cpu="power9")
+S390X = Architecture("s390x", ("s390x",), "s390-ccw-virtio", 248, max_command_line=895)
 ARCHITECTURES = {architecture.name: architecture for architecture in (X86_64, AARCH64, PPC64LE, S390X)}
 
 #: Mitigations that a host may not be able to give a guest, without which pseries would not start there.
@@ -149,8 +146,6 @@ MACHINES = {
         Machine(
             "s390-ccw-virtio",
             S390X,
-            "pci",
-            "pci.0",
             transport="ccw",
             vcpu_unplug=False,
             memory=(),

@@ -13,7 +13,7 @@ from ...errors import AssetError, ConfigError, HostError, Unsupported
 from ...guest.disks import dax_offset
 from ...host import proc
 from ...host.boot_cache import cache_get, cache_put, fingerprint
-from ...options.config import ASSET_FIELDS, HypervisorConfig
+from ...options.config import HypervisorConfig
 from ...records.layout import socket_path
 from ..base import Context
 from ..common.boot_files import check_boot_files
@@ -42,9 +42,6 @@ def prepare(config: HypervisorConfig, context: Context, pid: int = 0) -> tuple[H
     """
     config = dataclasses.replace(config, kernel_params=list(config.kernel_params))
     config.check_consistent()
-    for kind, field in ASSET_FIELDS.items():
-        # What takes an asset's place does so everywhere, in what the kernel is told of its root too.
-        setattr(config, field, config.asset_path(kind))
     machine = machine_named(config.hypervisor_machine_type)
     config.hypervisor_machine_type = machine.name
     config.default_max_vcpus = config.default_max_vcpus or max(config.num_vcpus, 1, os.cpu_count() or 1)
@@ -66,7 +63,7 @@ def prepare(config: HypervisorConfig, context: Context, pid: int = 0) -> tuple[H
     _check_user(config, context)
     for name in SOCKETS:
         socket_path(context.run_dir, name)
-    config.hypervisor_path = find_binary(config.hypervisor_asset_path(), machine.architecture)
+    config.hypervisor_path = find_binary(config.hypervisor_path, machine.architecture)
     version = known_version(config.hypervisor_path, context)
     if machine.root_bus == "pcie.0" and machine.has_bridges and version < ACPI_BRIDGES:
         config.root_ports = config.root_ports or PORTS_WITHOUT_ACPI
@@ -177,7 +174,7 @@ def _check_places(config: HypervisorConfig, pid: int) -> None:
         ("huge_pages", "/dev/hugepages" if config.huge_pages else ""),
     ):
         if path and not os.path.isdir(path):
-            raise AssetError("the directory does not exist for the guest's memory", option=option, wanted=path)
+            raise AssetError("the directory for the guest's memory does not exist", option=option, wanted=path)
     if config.huge_pages:
         proc.check_huge_pages(boot_memory_mb(config), pid)
     if config.entropy_source and not os.path.exists(config.entropy_source):
@@ -185,7 +182,7 @@ def _check_places(config: HypervisorConfig, pid: int) -> None:
 
 
 def _check_unserved(config: HypervisorConfig) -> None:
-    """Refuse what is known of the original, and what QEMU has another way for, or none."""
+    """Refuse what is known of Kata 1.x, and what QEMU has another way for, or none."""
     if config.virtio_fs_cache_size and config.shared_fs == "virtio-fs":
         raise Unsupported(
             "QEMU has no shared window for virtio-fs",
@@ -207,11 +204,11 @@ def _check_user(config: HypervisorConfig, context: Context) -> None:
     from ...host.users import Wanted, check_access, user_named
 
     named = (
-        ("kernel_path", config.kernel_asset_path(), "r"),
-        ("initrd_path", config.initrd_asset_path(), "r"),
-        ("image_path", config.image_asset_path(), "r"),
+        ("kernel_path", config.kernel_path, "r"),
+        ("initrd_path", config.initrd_path, "r"),
+        ("image_path", config.image_path, "r"),
         ("initramfs_path", config.initramfs_path, "r"),
-        ("firmware_path", config.firmware_asset_path(), "r"),
+        ("firmware_path", config.firmware_path, "r"),
         ("entropy_source", config.entropy_source, "r"),
         ("file_mem_backend", config.file_backed_mem_root_dir, "rwx"),
         ("huge_pages", "/dev/hugepages" if config.huge_pages else "", "rwx"),

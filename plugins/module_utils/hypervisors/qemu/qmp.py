@@ -62,7 +62,7 @@ class QmpClient:
         self._next_id = 0
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._socket.settimeout(timeout)
+            self._socket.settimeout(max(0.001, timeout))
             try:
                 self._socket.connect(path)
             except OSError as error:

@@ -64,7 +64,7 @@ def start(
     state.new_identity()
     if description is None:
         machine = machine_named(config.hypervisor_machine_type)
-        state.bridges = _bridges(config, machine, state.bridges)
+        state.bridges = planned_bridges(config, machine, state.bridges)
         state.keeps_vcpus = not machine.vcpu_unplug
         state.boot_vcpus = config.num_vcpus
         state.boot_memory_mb = cmdline.boot_memory_mb(config)
@@ -257,7 +257,7 @@ def _vm_plan(
     state = vmm.state
     machine = machine_named(config.hypervisor_machine_type)
     if description is None:
-        state.bridges = _bridges(config, machine, state.bridges)
+        state.bridges = planned_bridges(config, machine, state.bridges)
     else:
         config = dataclasses.replace(
             config, num_vcpus=state.boot_vcpus, memory_size=state.boot_memory_mb, max_memory_mb=state.max_memory_mb
@@ -276,9 +276,9 @@ def _vm_plan(
         agent_fd=fds[3],
         events=vmm.context.run_path(EVENTS),
         host_khz=read_cpu_khz(vmm.context.cpuinfo),
-        image_partitioned=is_partitioned(config.image_asset_path()),
-        image_size=size_of(config.image_asset_path()),
-        image_mapped=bool(dax_offset(config.image_asset_path())),
+        image_partitioned=is_partitioned(config.image_path),
+        image_size=size_of(config.image_path),
+        image_mapped=bool(dax_offset(config.image_path)),
         incoming=description is not None,
         hotplugged_vcpus=(description or {}).get("hotplugged_vcpus") or [],
         dimms=(description or {}).get("dimms") or [],
@@ -309,11 +309,11 @@ def _choose_accelerator(vmm: Vmm, config: HypervisorConfig) -> None:
         return
     from .accelerator import choose
 
-    verdict = choose(config.hypervisor_path, os.path.dirname(vmm.context.run_dir), config.kernel_asset_path())
+    verdict = choose(config.hypervisor_path, os.path.dirname(vmm.context.run_dir), config.kernel_path)
     state.accelerator, state.accelerator_reason = verdict.accelerator, verdict.reason
 
 
-def _bridges(config: HypervisorConfig, machine: Machine, recorded: list[bridges.Bridge]) -> list[bridges.Bridge]:
+def planned_bridges(config: HypervisorConfig, machine: Machine, recorded: list[bridges.Bridge]) -> list[bridges.Bridge]:
     """The bridges and root ports that the configuration asks for, with what the recorded ones hold."""
     if not machine.has_bridges:
         return []

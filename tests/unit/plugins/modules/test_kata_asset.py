@@ -41,7 +41,7 @@ def test_a_web_page_is_none_of_these(tmp_path: pathlib.Path, content: str) -> No
     source = tmp_path / "x"
     source.write_text("<html>404 Not Found</html>")
     store = AssetStore(str(tmp_path), "thing")
-    with pytest.raises(AssetError, match=f"must be an? {content}"):
+    with pytest.raises(AssetError, match=rf"must be an? {content}"):
         kata_asset.present(options(source, content=content), store, check_mode=False)
     assert store.versions() == []
     assert kata_asset.present(options(source), store, check_mode=False)["actions"] == [

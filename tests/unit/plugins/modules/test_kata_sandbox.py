@@ -197,5 +197,5 @@ def test_a_device_task_names_its_own_options(run: Run) -> None:
     params = {"id": "d0", "type": "block", "file": "/gone", "sandbox": "web"}
     for wanted, option in (("/gone", "file"), ("d0", "id"), ({"id": "d0"}, "id")):
         with pytest.raises(AssetError) as caught, errors_of_one_device(params):
-            raise AssetError("there is no such disk", option="devices", wanted=wanted)
+            raise AssetError("the disk does not exist", option="devices", wanted=wanted)
         assert caught.value.option == option

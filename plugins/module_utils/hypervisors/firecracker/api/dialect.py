@@ -39,7 +39,7 @@ class Dialect:
     old_jailer: bool = False
 
 
-#: The words of 2019, which the original spoke.
+#: The words of 2019, which Kata 1.x spoke.
 CLASSIC = Dialect(
     "classic", "ht_enabled", always_smt=True, logger_fifos=True, mem_backend=False, rescan=True, old_jailer=True
 )

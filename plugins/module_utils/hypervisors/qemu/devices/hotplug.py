@@ -12,7 +12,7 @@ from ....errors import StateError, Unsupported, VmmError
 from ....host.processes import ProcessIdentity, terminate
 from ....host.sockets import check_socket_place, remove_socket
 from ....options.config import HypervisorConfig
-from ....options.devices import BlockDrive, Device, PmemDrive, RateLimit, SerialPort, VfioDevice, device_id
+from ....options.devices import BlockDrive, Device, PmemDrive, RateLimit, SerialPort, VfioDevice, Volume, device_id
 from .. import bridges
 from ..machines import machine_named
 from ..qmp import QmpClient, QmpError
@@ -86,6 +86,13 @@ def detach(vmm: Vmm, config: HypervisorConfig, device: Device) -> None:
     if isinstance(device, (BlockDrive, PmemDrive)) and objects.is_memory(device, config.block_device_driver):
         raise Unsupported(
             "QEMU takes no file out of a running guest's memory",
+            option="devices",
+            wanted=identifier,
+            fix="Restart it (disruption: restart).",
+        )
+    if isinstance(device, Volume) and config.shared_fs == "virtio-9p":
+        raise Unsupported(
+            "a 9p share can only be removed while the VM is off",
             option="devices",
             wanted=identifier,
             fix="Restart it (disruption: restart).",

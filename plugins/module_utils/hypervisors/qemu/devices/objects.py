@@ -349,8 +349,10 @@ def _vfio(device: VfioDevice, place: Slot) -> list[QemuObject]:
     _need_pci(device.id, place)
     if device.type == VfioType.MEDIATED:
         front: dict[str, Any] = {"sysfsdev": device.sysfs_dev}
-    else:
+    elif device.type == VfioType.NORMAL:
         front = {"host": device.bdf}
+    else:
+        raise ConfigError("there is no such type of VFIO device", option="devices", wanted=device.type)
     return [QemuObject("device", frontend_id(device), "vfio-pci", {**front, **place.properties()})]
 
 

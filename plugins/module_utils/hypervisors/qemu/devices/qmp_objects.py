@@ -80,7 +80,7 @@ def _remove(qmp: QmpClient, part: QemuObject) -> None:
 
 def discard(qmp: QmpClient, part: QemuObject) -> None:
     """Remove a part that stands behind a device, if it is there (an attempt that was killed half-way may have left it)."""
-    if part.kind != "device":
+    if part.kind in COMMANDS and part.kind != "device":
         with contextlib.suppress(QmpError):
             _remove(qmp, part)
 

@@ -233,7 +233,7 @@ def test_a_vm_that_cannot_shrink_needs_a_restart() -> None:
 
 
 def test_more_than_the_maximum_is_refused_unless_the_maximum_is_raised_too() -> None:
-    with pytest.raises(ConfigError, match="more than this sandbox's maximum of 4") as caught:
+    with pytest.raises(ConfigError, match="exceeds this sandbox's maximum of 4") as caught:
         plan(record(), RUNNING, options={"vcpus": 5})
     assert (caught.value.option, caught.value.wanted) == ("vcpus", 5)
     raised = plan(record(), RUNNING, options={"vcpus": 5, "max_vcpus": 8}, disruption="restart")

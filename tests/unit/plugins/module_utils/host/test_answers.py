@@ -97,7 +97,7 @@ def test_a_number_of_thousands_of_digits_is_none(tmp_path: pathlib.Path) -> None
     assert proc.parse_unsigned("9" * 5000) is None and proc.parse_unsigned("0" * 5000 + "7") == 7
     (tmp_path / "meminfo").write_text(f"MemTotal: {'9' * 5000} kB\nHugepagesize:\nHugePages_Free: x\n")
     with pytest.raises(HostError):
-        proc.read_mem_total_kb(str(tmp_path / "meminfo"))
+        proc.read_host_memory_mb(str(tmp_path / "meminfo"))
     with pytest.raises(HostError, match="huge pages"):
         proc.check_huge_pages(1, os.getpid(), str(tmp_path / "meminfo"), str(tmp_path / "nothing"))
 
@@ -105,7 +105,7 @@ def test_a_number_of_thousands_of_digits_is_none(tmp_path: pathlib.Path) -> None
 @pytest.mark.parametrize("path", ["/nonexistent", "/", "\0", "\ud800"])
 def test_a_file_that_cannot_be_read_is_named(path: str) -> None:
     with pytest.raises(HostError, match="cannot be read"):
-        proc.read_mem_total_kb(path)
+        proc.read_host_memory_mb(path)
     assert (proc.read_cpu_khz(path), proc.read_cpu_vendor(path)) == (0, "")
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import pathlib
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,6 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.host.proc import (
     parse_running_on_vmm,
     parse_unsigned,
     read_host_memory_mb,
-    read_mem_total_kb,
     read_running_on_vmm,
 )
 
@@ -64,7 +64,7 @@ def test_the_first_line_that_can_be_read_counts():
 
 
 def test_this_host_tells_its_memory():
-    assert read_host_memory_mb() == read_mem_total_kb() // 1024 > 0
+    assert read_host_memory_mb() == parse_mem_total_kb(pathlib.Path("/proc/meminfo").read_text()) // 1024 > 0
 
 
 def test_a_host_without_memory_is_an_error(tmp_path):
@@ -75,7 +75,7 @@ def test_a_host_without_memory_is_an_error(tmp_path):
 
 def test_a_missing_file_names_itself(tmp_path):
     with pytest.raises(HostError, match="meminfo cannot be read"):
-        read_mem_total_kb(str(tmp_path / "meminfo"))
+        read_host_memory_mb(str(tmp_path / "meminfo"))
 
 
 def test_architectures_without_flags_are_not_asked(tmp_path):

@@ -273,7 +273,7 @@ def test_a_group_that_nobody_is_in_may_write(program: pathlib.Path, monkeypatch:
 
 def test_a_program_must_be_there_and_executable(program: pathlib.Path) -> None:
     program.chmod(0o644)
-    with pytest.raises(AssetError, match="cannot be executed"):
+    with pytest.raises(AssetError, match="must be executable"):
         check_program(str(program), "hypervisor_path")
     with pytest.raises(AssetError, match="program does not exist"):
         check_program(f"{program}x", "hypervisor_path")

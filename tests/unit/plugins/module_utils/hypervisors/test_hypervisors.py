@@ -10,20 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import (
-    HYPERVISORS,
-    HypervisorType,
-    new_hypervisor,
-)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import HYPERVISORS, new_hypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 
 
 @given(st.text().filter(lambda text: text not in HYPERVISORS))
-def test_a_type_that_is_not_known_leaves_the_old_one(name):
-    kind = HypervisorType("qemu")
+def test_no_driver_is_made_for_a_text_that_is_no_name(name):
     with pytest.raises(ConfigError) as caught:
-        kind.set(name)
-    assert (caught.value.option, str(kind), str(HypervisorType(name))) == ("hypervisor", "qemu", "")
+        new_hypervisor(name, Context("web", "/run/web", "/state/web"))
+    assert (caught.value.option, caught.value.wanted) == ("hypervisor", name)
 
 
 def test_no_driver_is_made_for_a_name_that_is_not_known():

@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.assets import Asset
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import DIGESTS, HypervisorConfig
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.declarations import options_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.kernel_params import Param
 
@@ -100,11 +99,15 @@ def test_what_is_wrong_is_named(option, fields):
     assert caught.value.option == option
 
 
-def test_custom_assets_count_as_image_and_initrd():
-    config = _good()
-    config.add_custom_asset(Asset("/image", "image"))
-    with pytest.raises(ConfigError, match="not both"):
+@pytest.mark.parametrize("option", sorted(DIGESTS))
+@pytest.mark.parametrize(
+    "digest", ["sha512:12", "md5:" + "0" * 32, "0" * 64, "sha256:" + "g" * 64, ":" + "0" * 128, "x"]
+)
+def test_what_is_no_digest_is_refused_by_name(option, digest):
+    config = _good(**{option: digest})
+    with pytest.raises(ConfigError, match="must be a digest") as caught:
         config.check_consistent()
+    assert (caught.value.option, caught.value.wanted) == (option, digest)
 
 
 @given(st.sampled_from(sorted(OPTIONS)), st.one_of(st.text(), st.integers(), st.booleans(), st.none()))

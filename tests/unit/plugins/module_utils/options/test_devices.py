@@ -27,7 +27,6 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices im
     Volume,
     align_memory,
     device_id,
-    make_name_id,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted.answers import AnswerError
 
@@ -42,13 +41,6 @@ def test_memory_grows_to_the_next_whole_block(memory, block):
 @given(st.integers(0, (1 << 32) - 1))
 def test_no_block_size_leaves_the_memory_alone(memory):
     assert align_memory(memory, 0) == memory
-
-
-@given(st.text(), st.text())
-def test_a_name_id_is_a_beginning_of_kind_and_id(kind, id_):
-    name = make_name_id(kind, id_)
-    assert len(name) <= 31
-    assert f"{kind}-{id_}".startswith(name)
 
 
 @pytest.mark.parametrize(

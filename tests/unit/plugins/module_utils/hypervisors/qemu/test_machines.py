@@ -192,7 +192,7 @@ def test_a_scsi_disk_of_another_process_needs_no_feature_that_the_process_may_la
 
 @pytest.mark.parametrize(("options", "shared"), [({}, False), ({"file_backed_mem_root_dir": "/dev/shm"}, True)])
 def test_huge_pages_stay_memory_that_others_can_see(options: dict[str, Any], shared: bool) -> None:
-    """As in the original: huge pages say where the memory lies, and a directory for it that others see it."""
+    """As in Kata 1.x: huge pages say where the memory lies, and a directory for it that others see it."""
     words = argv("q35", huge_pages=True, **options)
     memory = next(json.loads(word) for word in words if '"dimm1"' in word and word.startswith("{"))
     assert (memory["mem-path"], memory["share"]) == ("/dev/hugepages", shared)

@@ -1,36 +1,50 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The original's traps, by their numbers, in today's dialect: those that need no QEMU to show that this driver does not have them."""
+"""The traps of Kata 1.x, by their numbers (docs/kata-differences.md): those that need no QEMU to show that this driver does not have them."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import pathlib
 from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     ConfigError,
+    DeadlineExceeded,
+    HostError,
     HypervisorError,
     Unsupported,
     VmmError,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import migration, preparation, resize
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import (
+    bridges,
+    migration,
+    preparation,
+    resize,
+    vmm,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arguments import MODERN
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.command_line import VmPlan, command_line
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices import hotplug
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.driver import QemuHypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.machines import machine_named
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.state import QemuState
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.assets import Asset
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import BlockDrive, VfioDevice, Volume
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.kernel_params import Param
 
 MIB = 1 << 20
+NAMES = st.text(min_size=1, max_size=20)
+JSON = st.recursive(st.none() | st.integers() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v))
 
 
 class Answers:
@@ -147,26 +161,14 @@ def test_t12_huge_pages_are_shared_and_reserved_where_that_is_wanted(shared: boo
     assert (memory["mem-path"], memory["share"], memory.get("prealloc", False)) == ("/dev/hugepages", shared, prealloc)
 
 
-def test_t13_what_takes_an_assets_place_does_so_in_the_root_parameters_too(
-    files: dict[str, str], tmp_path: pathlib.Path
-) -> None:
-    def with_asset(kind: str, **options: Any) -> HypervisorConfig:
-        config = HypervisorConfig(
-            kernel_path=files["kernel"],
-            hypervisor_path=files["qemu"],
-            hypervisor_machine_type="q35",
-            memory_size=256,
-            **options,
-        )
-        config.add_custom_asset(Asset(files["other"], kind))
-        return preparation.prepare(config, Context("web", str(tmp_path / "run/web"), str(tmp_path / "state/web")))[0]
-
-    image = argv(with_asset("image"))
+def test_t13_the_root_parameters_follow_what_is_booted(files: dict[str, str], tmp_path: pathlib.Path) -> None:
+    """There is one option for the image and one for the initrd, and what is booted and what the kernel is told come from them."""
+    image = argv(prepared(files, tmp_path, image_path=files["other"]))
     assert "root=/dev/vda" in value(image, "append") and any(files["other"] in word for word in image)
-    initrd = argv(with_asset("initrd"))
+    initrd = argv(prepared(files, tmp_path, initrd_path=files["other"]))
     assert "root=" not in value(initrd, "append") and value(initrd, "initrd") == files["other"]
     with pytest.raises(ConfigError, match="not both"):
-        with_asset("image", initrd_path=files["initrd"])
+        prepared(files, tmp_path, image_path=files["image"], initrd_path=files["initrd"])
 
 
 def test_t16_loading_twice_replaces() -> None:
@@ -214,3 +216,104 @@ def test_a_size_that_cannot_be_is_refused_before_anything_is_asked(way: str, wan
     with pytest.raises(ConfigError, match=words):
         resize.check_memory(state, wanted, 128)
     resize.check_memory(state, 512, 128)
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_t4_a_slot_is_given_back_when_qemu_refuses_the_device(refused: bool) -> None:
+    """What `attachments.attach` does around QEMU's answer; recorded answers (`qmp_sequences`) show it for disks, interfaces and host devices."""
+    machine = vmm.Vmm(Context("web", "/nonexistent/run", "/nonexistent/state"))
+    machine.state.bridges = bridges.make_bridges(1, "pci")
+    config = HypervisorConfig(hypervisor_machine_type="pc", block_device_driver="virtio-blk")
+    hotplug.place(machine, config, BlockDrive("/disk", id="d0"), hot=True)
+    assert machine.state.bridges[0].slots == {1: "d0"}
+    if refused:
+        hotplug.give_back(machine, "d0")
+    assert machine.state.bridges[0].slots == ({} if refused else {1: "d0"})
+
+
+def test_t5_a_guest_that_keeps_a_device_is_not_waited_for_without_end() -> None:
+    class Silent(Answers):
+        def wait_event(self, *_given: Any) -> None:
+            return None
+
+        def events(self) -> list[Any]:
+            return []
+
+    with pytest.raises(DeadlineExceeded, match="dev-d0"):
+        resize.remove_device(cast(QmpClient, Silent()), "dev-d0", 0.05)
+
+
+def test_one_machine_does_not_change_the_table_for_the_next(files: dict[str, str], tmp_path: pathlib.Path) -> None:
+    own = argv(prepared(files, tmp_path, machine_accelerators="usb=off"))
+    usual = argv(prepared(files, tmp_path))
+    assert "usb=off" in value(own, "machine") and "usb=off" not in value(usual, "machine")
+
+
+def test_t16_bridges_are_loaded_once() -> None:
+    driver = QemuHypervisor(Context("web", "/nonexistent/run", "/nonexistent/state"))
+    driver.vmm.state.bridges = bridges.make_bridges(2, "pci")
+    driver.vmm.state.bridges[0].slots = {1: "d0"}
+    config, state = HypervisorConfig(hotplug_vfio_on_root_bus=True), driver.save()
+    driver.load(state, config)
+    driver.load(state, config)
+    assert driver.save() == state and driver.hypervisor_config().hotplug_vfio_on_root_bus
+
+
+@pytest.mark.parametrize("version", [(6, 2, 0), (9, 1, 0)])
+def test_t17_no_path_is_a_command_for_a_shell(version: tuple[int, int, int], tmp_path: pathlib.Path) -> None:
+    """The state goes through an open file, so that QEMU is told no path at all."""
+    qmp = Answers(add_fd={"fdset-id": 7, "fd": 9}, query_migrate={"status": "completed"})
+    qmp.version = version  # type: ignore[attr-defined]
+    destination = tmp_path / "state; rm -rf x"
+    migration.write_state(cast(QmpClient, qmp), str(destination), {}, 5)
+    (uri,) = [arguments["uri"] for command, arguments in qmp.asked if command == "migrate"]
+    assert uri == ("file:/dev/fdset/7" if version >= (9, 1) else "fd:state")
+
+
+def test_the_most_memory_is_refused_before_qemu_hears_of_it(files: dict[str, str], tmp_path: pathlib.Path) -> None:
+    with pytest.raises(HostError, match="MiB of memory"):
+        prepared(files, tmp_path, memory_size=1 << 30)
+
+
+def test_a_machine_without_memory_hotplug_says_so() -> None:
+    driver = QemuHypervisor(Context("web", "/nonexistent/run", "/nonexistent/state"))
+    driver.config.hypervisor_machine_type = "s390-ccw-virtio"
+    driver.vmm.state.memory_hotplug = "none"
+    with pytest.raises(Unsupported, match="memory_hotplug none"):
+        driver.resize_memory(512)
+
+
+@given(st.one_of(st.binary(), JSON.map(json.dumps).map(str.encode)))
+def test_any_bytes_are_a_vm_or_an_error(payload: bytes) -> None:
+    driver = QemuHypervisor(Context("web", "/nonexistent/run", "/nonexistent/state"))
+    with contextlib.suppress(HypervisorError):
+        driver.from_grpc(HypervisorConfig(), payload)
+
+
+@given(st.dictionaries(st.integers(1, 30), NAMES), st.text(max_size=36))
+def test_a_state_survives_its_forms(slots: dict[int, str], uuid: str) -> None:
+    driver, other = (QemuHypervisor(Context("web", "/nonexistent/run", "/nonexistent/state")) for _each in range(2))
+    driver.vmm.state = QemuState(uuid=uuid, bridges=bridges.make_bridges(1, "pci"))
+    driver.vmm.state.bridges[0].slots = slots
+    other.from_grpc(driver.config, driver.to_grpc())
+    assert other.vmm.state == driver.vmm.state == QemuState.from_dict(json.loads(json.dumps(driver.save())))
+
+
+@pytest.mark.parametrize("device", [Volume("tag", "/d", "share"), VfioDevice("v0", 3, "00:01.0")])
+def test_a_device_that_cannot_be_is_refused_in_words(device: Any) -> None:
+    config = HypervisorConfig(hypervisor_machine_type="q35", shared_fs="virtio-9p")
+    machine = vmm.Vmm(Context("web", "/nonexistent/run", "/nonexistent/state"))
+    with pytest.raises(HypervisorError, match=r"while the VM is off|no such type of VFIO"):
+        hotplug.detach(machine, config, device)
+
+
+@pytest.mark.parametrize(("wanted", "block", "plugged"), [(300, 128, 128), (384, 128, 128), (257, 256, 256)])
+def test_memory_comes_in_whole_blocks(wanted: int, block: int, plugged: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    qmp = Answers(query_memory_size_summary={"base-memory": 256 * MIB, "plugged-memory": 0}, query_memory_devices=[])
+    driver = QemuHypervisor(Context("web", "/nonexistent/run", "/nonexistent/state"))
+    driver.config.hypervisor_machine_type = "q35"
+    driver.vmm.state = QemuState(boot_memory_mb=256, max_memory_mb=1024, memory_hotplug="pc-dimm")
+    monkeypatch.setattr(driver.vmm, "qmp", lambda: qmp)
+    driver.resize_memory(wanted, block)
+    (size,) = [arguments["size"] for command, arguments in qmp.asked if command == "object-add"]
+    assert size == plugged * MIB

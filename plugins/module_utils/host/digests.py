@@ -1,0 +1,74 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Digests of files: how they are computed, and how a task names one."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from ..errors import AssetError, ConfigError
+
+#: Digests that a task can name, and their hexadecimal digits.
+ALGORITHMS = {"sha256": 64, "sha384": 96, "sha512": 128}
+#: The one that digits alone stand for, as in the annotations of Kata Containers.
+USUAL = "sha512"
+CHUNK = 1 << 20
+#: Seconds in which a file may change once more and keep its times; its digest is not cached before.
+SETTLED_SECONDS = 2.0
+
+
+def file_digest(path: str, algorithm: str = "sha256", option: str = "") -> str:
+    """A file's digest in hexadecimal.
+
+    :param option: the task's option that names the file
+    :raises AssetError: it cannot be read
+    """
+    import hashlib
+
+    digest = hashlib.new(algorithm)
+    try:
+        with open(path, "rb") as stream:
+            while chunk := stream.read(CHUNK):
+                digest.update(chunk)
+    except (OSError, ValueError) as problem:
+        raise AssetError("a file cannot be read", option=option, wanted=path, answer=str(problem)) from problem
+    return digest.hexdigest()
+
+
+def named_digest(text: str, option: str) -> str:
+    """A digest in one spelling, `ALGORITHM:DIGITS` in lower case.
+
+    :param text: that, or the digits of a SHA-512 alone
+    :raises ConfigError: it is none
+    """
+    algorithm, colon, digits = text.strip().lower().rpartition(":")
+    algorithm = algorithm if colon else USUAL
+    if len(digits) != ALGORITHMS.get(algorithm, -1) or not set(digits) <= set("0123456789abcdef"):
+        raise ConfigError(
+            "this must be a digest",
+            option=option,
+            wanted=text,
+            fix=f"Give {', '.join(f'{name}:' for name in ALGORITHMS)} and the hexadecimal digits.",
+        )
+    return f"{algorithm}:{digits}"
+
+
+def identity(path: str) -> str:
+    """What tells a file from every other one and from itself after any change; empty for what can change without a trace.
+
+    That is a file that somebody else could exchange, one that is no regular file, and one that has just changed.
+    """
+    from ..errors import HostError
+    from ..untrusted.files import check_parents
+
+    try:
+        check_parents(path, "")
+        found = os.stat(path)
+    except (HostError, OSError, ValueError):
+        return ""
+    settled = time.time() - max(found.st_mtime, found.st_ctime) > SETTLED_SECONDS
+    if not settled or not os.path.isfile(path):
+        return ""
+    return f"{path}:{found.st_dev}:{found.st_ino}:{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}"
