@@ -197,7 +197,7 @@ def test_overrides_that_a_version_lacks_are_refused(
 ) -> None:
     version(number)
     template(plain, devices=[device])
-    with pytest.raises(Unsupported, match="has no way to give") as caught:
+    with pytest.raises(Unsupported, match="has no option to give") as caught:
         clone(plain, "web")
     assert caught.value.fix == f"Use Firecracker {since} or later."
     nothing_ran(plain)
