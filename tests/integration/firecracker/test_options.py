@@ -225,10 +225,10 @@ def test_a_cpu_configuration_of_ones_own(lab: FirecrackerLab) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"{", "must be readable"),
+        (b"{", "cannot be read"),
         (b"[]", "another JSON value"),
         (b" " * 60000, "at most 51200 bytes"),
-        (b"[" * 5000, "must be readable"),
+        (b"[" * 5000, "cannot be read"),
     ],
 )
 def test_what_is_no_cpu_configuration_is_refused(plain: FirecrackerLab, content: bytes, words: str) -> None:
