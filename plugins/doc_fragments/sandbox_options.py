@@ -147,7 +147,7 @@ class ModuleDocFragment:
     description:
       - The digest that the file O(kernel_path) must have, as C(ALGORITHM:DIGITS) with the algorithm C(sha256), C(sha384) or C(sha512). Digits
         without an algorithm are a SHA-512, as in the annotations of Kata Containers.
-      - The file is checked before each start, also by O(autostart), when a saved VM is restored, and when a template is cloned. With another digest, the
+      - The file is checked before each start, also at boot, when a saved VM is restored, and when a template is cloned. With another digest, the
         task fails with both digests before it changes anything, in check mode too. An empty string removes the check.
     type: str
     aliases: [kernel_hash]
