@@ -41,7 +41,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices import host_resources
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.machines import machine_named
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import VhostUserDevice, Volume
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.fs import Volume
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vhost_user import VhostUserDevice
 
 DATA = checkout.ROOT / "tests/vectors/data"
 

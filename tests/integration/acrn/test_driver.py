@@ -28,11 +28,9 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import command_line, start, vmm
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import (
-    BlockDrive,
-    NetworkDevice,
-    SerialPort,
-)
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.block import BlockDrive
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.net import NetworkDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.serial import SerialPort
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.kernel_params import Param
 from tests.support.acrn_lab import AcrnLab
 from tests.support.lab import removed_afterwards

@@ -19,16 +19,14 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import command_line
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.kernel_params import kernel_params
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.vmm import CONSOLE_SOCKET
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import (
-    BlockDrive,
-    Device,
-    NetworkDevice,
-    SerialPort,
-    VfioDevice,
-    VhostUserDevice,
-    Volume,
-    Vsock,
-)
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.base import Device
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.block import BlockDrive
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.fs import Volume
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.net import NetworkDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.serial import SerialPort
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vfio import VfioDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vhost_user import VhostUserDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vsock import Vsock
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.kernel_params import kernel_params_string
 from ansible_collections.kata.hypervisor.plugins.module_utils.records.layout import socket_path
 

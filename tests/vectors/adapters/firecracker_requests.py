@@ -18,7 +18,7 @@ from adapters.answer import Answer, Failed, Judged, Lost
 from adapters.fields import Fields, unknown_operation
 from adapters.go_config import config_from_go, config_to_go
 from adapters.kernel_params import word_differences
-from adapters.records import record_of
+from adapters.records import DeviceKind, record_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     AssetError,
     DeadlineExceeded,
@@ -44,17 +44,14 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import Jail
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vmm import Vmm
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import (
-    BlockDrive,
-    Device,
-    DeviceKind,
-    NetworkDevice,
-    SerialPort,
-    VfioDevice,
-    VhostUserDevice,
-    Volume,
-    Vsock,
-)
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.base import Device
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.block import BlockDrive
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.fs import Volume
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.net import NetworkDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.serial import SerialPort
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vfio import VfioDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vhost_user import VhostUserDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vsock import Vsock
 
 VERSION = (0, 17, 0)
 POOL = 8

@@ -38,17 +38,14 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.d
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.driver import QemuHypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.machines import machine_named
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import (
-    BlockDrive,
-    Device,
-    NetworkDevice,
-    SerialPort,
-    VfioDevice,
-    VfioType,
-    VhostUserDevice,
-    Volume,
-    Vsock,
-)
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.base import Device
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.block import BlockDrive
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.fs import Volume
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.net import NetworkDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.serial import SerialPort
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vfio import VfioDevice, VfioType
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vhost_user import VhostUserDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vsock import Vsock
 
 #: Interfaces that are a tap to QEMU.
 TAPPED = ("veth", "bridged_macvlan", "ipvlan", "macvtap")

@@ -27,7 +27,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.d
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.driver import QemuHypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.machines import MACHINES, Architecture
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import Device
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.base import Device
 from ansible_collections.kata.hypervisor.plugins.module_utils.records import layout
 
 #: Go's names of architectures.

@@ -33,18 +33,15 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.d
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.driver import QemuHypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.machines import MACHINES
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import (
-    BlockDrive,
-    Device,
-    NetworkDevice,
-    PmemDrive,
-    SerialPort,
-    VfioDevice,
-    VhostUserDevice,
-    Volume,
-    Vsock,
-    device_id,
-)
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.base import Device, device_id
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.block import BlockDrive
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.fs import Volume
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.net import NetworkDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.pmem import PmemDrive
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.serial import SerialPort
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vfio import VfioDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vhost_user import VhostUserDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vsock import Vsock
 from ansible_collections.kata.hypervisor.plugins.module_utils.records.layout import socket_path
 
 #: The recorded VM, and where Kata 1.x has its console.

@@ -11,7 +11,10 @@ from typing import Iterable
 
 from ...errors import ConfigError, Unsupported
 from ...options.config import HypervisorConfig
-from ...options.devices import BlockDrive, Device, NetworkDevice, SerialPort, device_id
+from ...options.device_kinds.base import Device, device_id
+from ...options.device_kinds.block import BlockDrive
+from ...options.device_kinds.net import NetworkDevice
+from ...options.device_kinds.serial import SerialPort
 from ...options.kernel_params import kernel_params_string
 from ...untrusted.answers import AnswerError, ListOf, Text, brief, checked
 from .kernel_params import kernel_params

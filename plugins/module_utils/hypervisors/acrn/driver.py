@@ -15,7 +15,8 @@ from .vmm import CONSOLE_LOG, AcrnState, Vmm
 
 if TYPE_CHECKING:
     from ...options.config import HypervisorConfig
-    from ...options.devices import BlockDrive, Device
+    from ...options.device_kinds.base import Device
+    from ...options.device_kinds.block import BlockDrive
     from ..base import MemoryResize, VcpuResize
 
 
@@ -84,7 +85,8 @@ class AcrnHypervisor(ProcessHypervisor):
 
     def _hot_disk(self, device: Device) -> BlockDrive:
         """The device, where it is one that can take a placeholder's place."""
-        from ...options.devices import BlockDrive, device_id
+        from ...options.device_kinds.base import device_id
+        from ...options.device_kinds.block import BlockDrive
 
         if not isinstance(device, BlockDrive) or device.read_only:
             self._lacks(
@@ -93,7 +95,7 @@ class AcrnHypervisor(ProcessHypervisor):
         return device
 
     def hotplug_remove_device(self, device: Device) -> None:
-        from ...options.devices import device_id
+        from ...options.device_kinds.base import device_id
 
         if device_id(device) in self.observe().devices:
             self._lacks(

@@ -27,7 +27,10 @@ from ...host.run_directory import make_run_dir, rotate_log
 from ...host.sockets import check_socket_place
 from ...host.spawn import spawn_detached
 from ...options.config import HypervisorConfig
-from ...options.devices import BlockDrive, Device, NetworkDevice, SerialPort, device_id
+from ...options.device_kinds.base import Device, device_id
+from ...options.device_kinds.block import BlockDrive
+from ...options.device_kinds.net import NetworkDevice
+from ...options.device_kinds.serial import SerialPort
 from ...records.layout import socket_path
 from ...untrusted.answers import brief
 from ..common.boot_files import check_boot_files

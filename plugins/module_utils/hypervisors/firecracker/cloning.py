@@ -16,17 +16,14 @@ from ...errors import ConfigError, StateError, Unsupported
 from ...host import network
 from ...host.boot_cache import fingerprint
 from ...options.config import HypervisorConfig
-from ...options.devices import (
-    Balloon,
-    BlockDrive,
-    Device,
-    MetadataService,
-    NetworkDevice,
-    PmemDrive,
-    VhostUserDevice,
-    Vsock,
-    device_id,
-)
+from ...options.device_kinds.balloon import Balloon
+from ...options.device_kinds.base import Device, device_id
+from ...options.device_kinds.block import BlockDrive
+from ...options.device_kinds.mmds import MetadataService
+from ...options.device_kinds.net import NetworkDevice
+from ...options.device_kinds.pmem import PmemDrive
+from ...options.device_kinds.vhost_user import VhostUserDevice
+from ...options.device_kinds.vsock import Vsock
 from . import hotplug, snapshots
 from . import start as starting
 from .api import dialect

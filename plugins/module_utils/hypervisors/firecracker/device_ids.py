@@ -8,7 +8,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ...options.devices import Balloon, Device, EntropyDevice, MetadataService, Vsock
+from ...options.device_kinds.balloon import Balloon
+from ...options.device_kinds.base import Device
+from ...options.device_kinds.entropy import EntropyDevice
+from ...options.device_kinds.mmds import MetadataService
+from ...options.device_kinds.vsock import Vsock
 from .state import FirecrackerState
 
 ROOT_DRIVE = "rootfs"

@@ -19,7 +19,7 @@ from .vmm import Vmm
 
 if TYPE_CHECKING:
     from ...options.config import HypervisorConfig
-    from ...options.devices import Device
+    from ...options.device_kinds.base import Device
     from ..base import MemoryResize, VcpuResize
 
 
@@ -143,7 +143,8 @@ class FirecrackerHypervisor(ProcessHypervisor):
 
     def _plugged(self) -> list[Device]:
         """The disks that a running VM has; what there is one of is only checked at a start."""
-        from ...options.devices import BlockDrive, PmemDrive
+        from ...options.device_kinds.block import BlockDrive
+        from ...options.device_kinds.pmem import PmemDrive
         from .state import from_record
 
         made = [from_record(record) for record in self.vmm.state.devices.values() if record]
@@ -151,7 +152,7 @@ class FirecrackerHypervisor(ProcessHypervisor):
 
     def _checked(self, device: Device, others: list[Device]) -> Device:
         """The device, complete, once this Firecracker and this host are known to be able to have it."""
-        from ...options.devices import device_id
+        from ...options.device_kinds.base import device_id
         from . import hotplug, preparation
 
         self.vmm.state.new_identity()

@@ -12,18 +12,14 @@ import os
 from ...errors import HypervisorError, StateError, Unsupported, VmmError
 from ...host import block_devices, network
 from ...options.config import HypervisorConfig
-from ...options.devices import (
-    Balloon,
-    BlockDrive,
-    Device,
-    MetadataService,
-    NetworkDevice,
-    PmemDrive,
-    RateLimit,
-    VhostUserDevice,
-    Vsock,
-    device_id,
-)
+from ...options.device_kinds.balloon import Balloon
+from ...options.device_kinds.base import Device, RateLimit, device_id
+from ...options.device_kinds.block import BlockDrive
+from ...options.device_kinds.mmds import MetadataService
+from ...options.device_kinds.net import NetworkDevice
+from ...options.device_kinds.pmem import PmemDrive
+from ...options.device_kinds.vhost_user import VhostUserDevice
+from ...options.device_kinds.vsock import Vsock
 from . import jail_files, requests
 from .api import dialect
 from .api.client import ApiClient

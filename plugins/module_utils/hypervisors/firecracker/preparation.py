@@ -18,18 +18,15 @@ from ...host.proc import check_huge_pages, read_cpu_vendor
 from ...host.programs import check_program, find_program
 from ...host.sockets import check_served, check_socket_place
 from ...options.config import HypervisorConfig
-from ...options.devices import (
-    Balloon,
-    BlockDrive,
-    Device,
-    EntropyDevice,
-    MetadataService,
-    NetworkDevice,
-    PmemDrive,
-    VhostUserDevice,
-    Vsock,
-    device_id,
-)
+from ...options.device_kinds.balloon import Balloon
+from ...options.device_kinds.base import Device, device_id
+from ...options.device_kinds.block import BlockDrive
+from ...options.device_kinds.entropy import EntropyDevice
+from ...options.device_kinds.mmds import MetadataService
+from ...options.device_kinds.net import NetworkDevice
+from ...options.device_kinds.pmem import PmemDrive
+from ...options.device_kinds.vhost_user import VhostUserDevice
+from ...options.device_kinds.vsock import Vsock
 from ...records.layout import socket_path
 from ...untrusted.answers import AnswerError, parsed
 from ...untrusted.files import Directory, UntrustedFile

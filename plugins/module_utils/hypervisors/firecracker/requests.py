@@ -9,19 +9,15 @@ from typing import Any, NamedTuple
 
 from ...errors import Unsupported
 from ...options.config import HypervisorConfig
-from ...options.devices import (
-    Balloon,
-    BlockDrive,
-    Device,
-    EntropyDevice,
-    MetadataService,
-    NetworkDevice,
-    PmemDrive,
-    RateLimit,
-    VhostUserDevice,
-    Vsock,
-    device_id,
-)
+from ...options.device_kinds.balloon import Balloon
+from ...options.device_kinds.base import Device, RateLimit, device_id
+from ...options.device_kinds.block import BlockDrive
+from ...options.device_kinds.entropy import EntropyDevice
+from ...options.device_kinds.mmds import MetadataService
+from ...options.device_kinds.net import NetworkDevice
+from ...options.device_kinds.pmem import PmemDrive
+from ...options.device_kinds.vhost_user import VhostUserDevice
+from ...options.device_kinds.vsock import Vsock
 from .api.dialect import Dialect, balloon_word, can
 from .api.endpoints import Version
 from .device_ids import PLACEHOLDER, ROOT_DRIVE, api_id

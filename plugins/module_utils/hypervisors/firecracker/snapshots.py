@@ -21,7 +21,12 @@ from ...host.atomic_files import replace_file, sync
 from ...host.boot_cache import fingerprint
 from ...host.run_directory import make_run_dir
 from ...options.config import HypervisorConfig
-from ...options.devices import BlockDrive, Device, MetadataService, NetworkDevice, PmemDrive, Vsock, device_id
+from ...options.device_kinds.base import Device, device_id
+from ...options.device_kinds.block import BlockDrive
+from ...options.device_kinds.mmds import MetadataService
+from ...options.device_kinds.net import NetworkDevice
+from ...options.device_kinds.pmem import PmemDrive
+from ...options.device_kinds.vsock import Vsock
 from ...untrusted.answers import AnswerError, Anything, Flag, ListOf, MapOf, Number, Record, Text, checked, parsed
 from ...untrusted.files import Directory
 from . import jail_files, start

@@ -18,7 +18,10 @@ from ...host.processes import identify
 from ...host.run_directory import make_run_dir, rotate_log
 from ...host.spawn import spawn_detached
 from ...options.config import HypervisorConfig
-from ...options.devices import Balloon, Device, MetadataService, Vsock, device_id
+from ...options.device_kinds.balloon import Balloon
+from ...options.device_kinds.base import Device, device_id
+from ...options.device_kinds.mmds import MetadataService
+from ...options.device_kinds.vsock import Vsock
 from ...options.kernel_params import kernel_params_string
 from ...untrusted.files import Directory
 from ..common.scope import scope_command

@@ -22,7 +22,7 @@ from .state import QemuState
 from .vmm import Vmm
 
 if TYPE_CHECKING:
-    from ...options.devices import Device
+    from ...options.device_kinds.base import Device
 
 
 class QemuHypervisor(ProcessHypervisor):
@@ -163,7 +163,7 @@ class QemuHypervisor(ProcessHypervisor):
     # --- devices -----------------------------------------------------------------------------------------------------
 
     def add_device(self, device: Device) -> None:
-        from ...options.devices import device_id
+        from ...options.device_kinds.base import device_id
         from .devices import host_resources
 
         if self.config.boot_from_template:
@@ -190,7 +190,7 @@ class QemuHypervisor(ProcessHypervisor):
         hotplug.detach(self.vmm, self.config, device)
 
     def update_device(self, device: Device) -> None:
-        from ...options.devices import BlockDrive
+        from ...options.device_kinds.block import BlockDrive
         from .devices import hotplug
 
         if not isinstance(device, BlockDrive):
@@ -198,7 +198,7 @@ class QemuHypervisor(ProcessHypervisor):
         hotplug.limit(self.vmm, device)
 
     def check_device(self, device: Device) -> None:
-        from ...options.devices import device_id
+        from ...options.device_kinds.base import device_id
         from .devices import host_resources
 
         device = host_resources.complete(device, self.config, self.context, self.vmm.state.uuid)

@@ -34,7 +34,7 @@ RUN_WITH = (9, 1)
 READS_PRIVATELY = (8, 2)
 
 if TYPE_CHECKING:
-    from ...options.devices import Device
+    from ...options.device_kinds.base import Device
     from .devices.host_resources import HostResources
     from .devices.objects import QemuObject
 
@@ -325,7 +325,7 @@ def _parts(vmm: Vmm, config: HypervisorConfig, devices: list[Device], sides: lis
     """The parts of the devices that are there from the start; what is opened for them is added to `sides`."""
     wanted: set[str] = set()
     if devices:  # A VM without any is spared the import of all their kinds.
-        from ...options.devices import device_id
+        from ...options.device_kinds.base import device_id
 
         wanted = {device_id(device) for device in devices}
     for bridge in vmm.state.bridges:

@@ -17,17 +17,15 @@ from ....host.programs import version_text
 from ....host.sockets import check_served, check_socket_place, connected_socket, listening_socket, remove_socket
 from ....host.users import FIRST_UID, Wanted, check_access, denied, is_own_uid, may_use, own_user, user_named
 from ....options.config import HypervisorConfig
-from ....options.devices import (
-    BlockDrive,
-    Device,
-    NetworkDevice,
-    PmemDrive,
-    SerialPort,
-    VfioDevice,
-    VhostUserDevice,
-    Volume,
-    Vsock,
-)
+from ....options.device_kinds.base import Device
+from ....options.device_kinds.block import BlockDrive
+from ....options.device_kinds.fs import Volume
+from ....options.device_kinds.net import NetworkDevice
+from ....options.device_kinds.pmem import PmemDrive
+from ....options.device_kinds.serial import SerialPort
+from ....options.device_kinds.vfio import VfioDevice
+from ....options.device_kinds.vhost_user import VhostUserDevice
+from ....options.device_kinds.vsock import Vsock
 from ....records.layout import socket_path
 from ...base import Context
 from ...common.scope import scope_command

@@ -12,7 +12,12 @@ from ....errors import StateError, Unsupported, VmmError
 from ....host.processes import ProcessIdentity, terminate
 from ....host.sockets import check_socket_place, remove_socket
 from ....options.config import HypervisorConfig
-from ....options.devices import BlockDrive, Device, PmemDrive, RateLimit, SerialPort, VfioDevice, Volume, device_id
+from ....options.device_kinds.base import Device, RateLimit, device_id
+from ....options.device_kinds.block import BlockDrive
+from ....options.device_kinds.fs import Volume
+from ....options.device_kinds.pmem import PmemDrive
+from ....options.device_kinds.serial import SerialPort
+from ....options.device_kinds.vfio import VfioDevice
 from .. import bridges
 from ..machines import machine_named
 from ..qmp import QmpClient, QmpError

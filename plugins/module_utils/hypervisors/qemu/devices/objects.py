@@ -14,20 +14,15 @@ from typing import Any
 
 from ....errors import ConfigError, Unsupported
 from ....guest.disks import scsi_id_lun
-from ....options.devices import (
-    BlockDrive,
-    Device,
-    NetworkDevice,
-    PmemDrive,
-    RateLimit,
-    SerialPort,
-    VfioDevice,
-    VfioType,
-    VhostUserDevice,
-    Volume,
-    Vsock,
-    device_id,
-)
+from ....options.device_kinds.base import Device, RateLimit, device_id
+from ....options.device_kinds.block import BlockDrive
+from ....options.device_kinds.fs import Volume
+from ....options.device_kinds.net import NetworkDevice
+from ....options.device_kinds.pmem import PmemDrive
+from ....options.device_kinds.serial import SerialPort
+from ....options.device_kinds.vfio import VfioDevice, VfioType
+from ....options.device_kinds.vhost_user import VhostUserDevice
+from ....options.device_kinds.vsock import Vsock
 from ..arguments import Argument
 from ..machines import Machine
 from ..names import DEVICE_PREFIX

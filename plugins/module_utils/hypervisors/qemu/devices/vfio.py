@@ -11,7 +11,8 @@ from typing import Iterator
 
 from ....errors import HostError
 from ....host.users import is_own_uid
-from ....options.devices import Device, VfioDevice, VfioType
+from ....options.device_kinds.base import Device
+from ....options.device_kinds.vfio import VfioDevice, VfioType
 from ....untrusted.files import Directory, through
 
 PCI_DEVICES = "/sys/bus/pci/devices"

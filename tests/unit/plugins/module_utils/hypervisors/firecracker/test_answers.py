@@ -29,7 +29,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import as_record
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vmm import Vmm
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import Balloon, MetadataService
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.balloon import Balloon
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.mmds import MetadataService
 from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted.answers import AnswerError
 from tests.support.wrong_answers import junk, nested, wrong
 

@@ -21,11 +21,9 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.m
     machine_named,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import (
-    BlockDrive,
-    VfioDevice,
-    VhostUserDevice,
-)
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.block import BlockDrive
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vfio import VfioDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vhost_user import VhostUserDevice
 
 
 def argv(machine: str, accelerator: str = "tcg", ports: int = 0, **options: Any) -> list[str]:

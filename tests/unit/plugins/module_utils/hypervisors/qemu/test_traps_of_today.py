@@ -39,7 +39,9 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.m
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.state import QemuState
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import BlockDrive, VfioDevice, Volume
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.block import BlockDrive
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.fs import Volume
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vfio import VfioDevice
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.kernel_params import Param
 
 MIB = 1 << 20

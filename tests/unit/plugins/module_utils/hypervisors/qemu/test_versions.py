@@ -31,7 +31,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.q
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.state import QemuState
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.vmm import Vmm
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import BlockDrive, RateLimit
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.base import RateLimit
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.block import BlockDrive
 
 
 @pytest.mark.parametrize(
