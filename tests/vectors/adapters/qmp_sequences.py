@@ -28,8 +28,8 @@ from adapters.qmp_meaning import World
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError, Unsupported
 from ansible_collections.kata.hypervisor.plugins.module_utils.host import network
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import spawn
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices import host_resources
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices import hotplug as attachments
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices import vfio, vsock
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices.net import Net
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.driver import QemuHypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.machines import MACHINES
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
@@ -191,12 +191,12 @@ class Play:
                 ),
                 (network, "open_vhost_net", lambda count: [os.open(os.devnull, os.O_RDWR) for _queue in range(count)]),
                 (network, "bring_up", lambda *given: None),
-                (host_resources, "_check_interface", lambda *given: None),
-                (host_resources, "_reserve_cid", lambda cid: null()[0]),
-                (host_resources, "VHOST_VSOCK_DEVICE", os.devnull),
-                (host_resources.vfio, "check", lambda device: None),
-                (host_resources.vfio, "let_lock", lambda *given: None),
-                (attachments.vfio, "lent_node", lambda *given: contextlib.nullcontext()),
+                (Net, "_check_interface", lambda *given: None),
+                (vsock, "_reserve_cid", lambda cid: null()[0]),
+                (vsock, "VHOST_VSOCK_DEVICE", os.devnull),
+                (vfio, "check", lambda device: None),
+                (vfio, "let_lock", lambda *given: None),
+                (vfio.Vfio, "lent", lambda *given: contextlib.nullcontext()),
             ):
                 stack.enter_context(mock.patch.object(module, name, stand_in))
             try:

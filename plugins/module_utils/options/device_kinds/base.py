@@ -29,6 +29,16 @@ class Device:
         """The device's id in the task, or where it has none, the name that tells it from others of its kind."""
         return str(getattr(self, "id", ""))
 
+    @property
+    def host_file(self) -> tuple[str, bool] | None:
+        """The file that a VM with this device has open, and whether it can write to it."""
+        return None
+
+    @property
+    def host_tap(self) -> str:
+        """The tap that a VM with this device has open."""
+        return ""
+
 
 def device_id(device: Device) -> str:
     """See `Device.identity`."""

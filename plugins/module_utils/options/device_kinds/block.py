@@ -39,6 +39,10 @@ class BlockDrive(Device):
     io_engine: str = ""
     rate_limit: RateLimit | None = None
 
+    @property
+    def host_file(self) -> tuple[str, bool]:
+        return self.file, not self.read_only
+
 
 def make(device: dict[str, Any]) -> BlockDrive:
     """The record of a disk."""

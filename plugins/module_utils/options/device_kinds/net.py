@@ -38,6 +38,10 @@ class NetworkDevice(Device):
     def identity(self) -> str:
         return self.id or self.name or self.tap_name
 
+    @property
+    def host_tap(self) -> str:
+        return self.tap_name if self.kind == "tap" else ""
+
 
 def make(device: dict[str, Any]) -> NetworkDevice:
     """The record of an interface."""

@@ -20,6 +20,10 @@ class PmemDrive(Device):
     read_only: bool = False
     rate_limit: RateLimit | None = None
 
+    @property
+    def host_file(self) -> tuple[str, bool]:
+        return self.file, not self.read_only
+
 
 def make(device: dict[str, Any]) -> PmemDrive:
     """The record of such a file."""
