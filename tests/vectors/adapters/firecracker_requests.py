@@ -32,12 +32,15 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
     device_ids,
     hotplug,
     jailer,
-    preparation,
     start,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api.client import (
     ApiClient,
     ApiError,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.devices.kinds import (
+    check_device,
+    device_for,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.driver import (
     FirecrackerHypervisor,
@@ -223,15 +226,13 @@ class Places(hotplug.HostResources):
     def provide_socket(self, name: str) -> str:
         return self.own_path(name)
 
-    def provide(self, device: Device) -> None:
+    def provide_tap(self, net: NetworkDevice) -> None:
         pass
 
-    def path_of(self, device: Device) -> str:
-        if not isinstance(device, BlockDrive):
-            return super().path_of(device)
-        pool = self.machine.state.placeholders
+    def file_path(self, source: str, name: str) -> str:
+        identity, pool = device_ids.user_id(name[len("disk_") :]), self.vmm.state.placeholders
         # Kata 1.x mounts a disk that is plugged over the empty file whose place it takes.
-        return self.own_path(f"drive_{pool.index(device.id)}" if device.id in pool else device.id)
+        return self.own_path(f"drive_{pool.index(identity)}" if identity in pool else identity)
 
 
 class Play:
@@ -286,7 +287,7 @@ class Play:
         if isinstance(made, (BlockDrive, NetworkDevice, Vsock)):
             self.devices.append(made)
         else:
-            preparation.check_device(made, self.config, VERSION, None, [])
+            check_device(device_for(made), self.config, VERSION, None, [])
 
     def startSandbox(self, arguments: Fields) -> None:
         config, timeout = self.config, arguments.number("timeout")

@@ -85,7 +85,8 @@ def detach(vmm: Vmm, config: HypervisorConfig, record: Device) -> None:
     device.check_unplug()
     descriptors = Descriptors(socket="served" if device.identity in vmm.state.daemons else "")
     slot = Slot.for_machine(machine_named(config.hypervisor_machine_type))
-    qmp_objects.unplug(vmm.qmp(), device.objects_to_remove(slot, descriptors), RELEASE_SECONDS)
+    objects = device.objects_to_remove(slot, descriptors)
+    qmp_objects.unplug(vmm.qmp(), objects, RELEASE_SECONDS)
     forget_files(vmm.qmp(), device)
     give_back(vmm, device.identity)
 
