@@ -21,24 +21,20 @@ import pytest
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError, StateError, Unsupported
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import start
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Hypervisor
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import (
-    KIND_OF,
-    Balloon,
-    BlockDrive,
-    CpuDevice,
-    Device,
-    EntropyDevice,
-    MemoryDevice,
-    MetadataService,
-    NetworkDevice,
-    PmemDrive,
-    SerialPort,
-    VfioDevice,
-    VhostUserDevice,
-    Volume,
-    Vsock,
-    device_id,
-)
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds import KIND_OF
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.balloon import Balloon
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.base import Device, device_id
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.block import BlockDrive
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.entropy import EntropyDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.fs import Volume
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.mmds import MetadataService
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.net import NetworkDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.pmem import PmemDrive
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.serial import SerialPort
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vfio import VfioDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vhost_user import VhostUserDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vsock import Vsock
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import CpuDevice, MemoryDevice
 from tests.support.acrn_lab import AcrnLab
 from tests.support.firecracker_lab import FirecrackerLab
 from tests.support.lab import SandboxLab, removed_afterwards
@@ -381,7 +377,7 @@ def test_no_device_is_dropped_without_a_word(lab: SandboxLab) -> None:
         CpuDevice(1),
         MemoryDevice(128),
     ]
-    assert {type(device) for device in every} == set(KIND_OF)
+    assert {type(device) for device in every} == {*KIND_OF, CpuDevice, MemoryDevice}
     taken, refused = [], []
     for device in every:
         try:

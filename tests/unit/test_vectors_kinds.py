@@ -38,10 +38,11 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     Unsupported,
     VmmError,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices import host_resources
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices.kinds import device_for
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.machines import machine_named
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import VhostUserDevice, Volume
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.fs import Volume
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vhost_user import VhostUserDevice
 
 DATA = checkout.ROOT / "tests/vectors/data"
 
@@ -76,8 +77,8 @@ def test_s390x_has_no_vhost_user_devices(device: dict[str, Any]) -> None:
 def test_todays_s390x_has_no_served_devices_either(device: Any) -> None:
     """Without this check QEMU was started first, and failed."""
     with pytest.raises(Unsupported, match="no other process can serve"):
-        host_resources.check_parts(device, machine_named("s390-ccw-virtio"), HypervisorConfig(shared_fs="virtio-fs"))
-    host_resources.check_parts(device, machine_named("q35"), HypervisorConfig(shared_fs="virtio-fs"))
+        device_for(device, HypervisorConfig(shared_fs="virtio-fs")).check_machine(machine_named("s390-ccw-virtio"))
+    device_for(device, HypervisorConfig(shared_fs="virtio-fs")).check_machine(machine_named("q35"))
 
 
 @pytest.mark.parametrize(

@@ -25,32 +25,6 @@ from .steps import Plan, Step, brief
 #: Options that are about the host and not about the VM: a change does not involve the guest.
 HOST_SIDE = ("autostart", *DIGESTS)
 
-#: The capability that adding and removing a device of a type to a running VM takes. Other types need a restart.
-HOTPLUG = {
-    "block": "block_device_hotplug",
-    "net": "network_hotplug",
-    "fs": "fs_hotplug",
-    "serial": "serial_hotplug",
-    "vsock": "vsock_hotplug",
-    "vfio": "vfio_hotplug",
-    "vhost_user": "vhost_user_hotplug",
-    "pmem": "pmem_hotplug",
-}
-
-
-#: What of a device of a type can change while it stays plugged, and the capability that it takes.
-UPDATABLE = {
-    "block": {"file": "device_update", "rate_limit": "disk_limit_update"},
-    "net": {"rx_rate_limit": "device_update", "tx_rate_limit": "device_update"},
-    "balloon": {"size_mb": "balloon_update", "stats_seconds": "balloon_update"},
-    "pmem": {"rate_limit": "pmem_update"},
-    "mmds": {"contents": "metadata_update", "hide_contents": "metadata_update"},
-}
-
-
-#: Where taking a device out takes another capability than adding one.
-UNPLUG = {**HOTPLUG, "block": "block_device_unplug", "pmem": "pmem_unplug"}
-
 
 @dataclasses.dataclass(frozen=True)
 class Change:
@@ -358,6 +332,8 @@ class _Existing:
         return changes
 
     def _device_change(self, old: dict[str, Any] | None, new: dict[str, Any] | None) -> Change:
+        from ..options.device_kinds import HOTPLUG, UNPLUG, UPDATABLE
+
         if old and new and self.has_guest and old["id"] in self.observed.devices:
             needed = _update_needs(old, new)
             if old["id"] in self.observed.outdated and not needed and old["type"] == new["type"]:
@@ -389,9 +365,11 @@ class _Existing:
         return Change("devices", shown[0], shown[1], cost, tuple(steps), why)
 
     def _plugged_as(self, device: dict[str, Any]) -> str:
-        """The kind that decides which capability plugging a device needs: a disk in the guest's memory is persistent memory."""
-        driver = device.get("driver") or {**self.plan.defaults, **self.plan.options}.get("block_device_driver")
-        return "pmem" if device["type"] == "block" and driver == "nvdimm" else str(device["type"])
+        """The kind whose capabilities this VM needs to plug or unplug a device."""
+        from ..options.device_kinds import KINDS
+
+        kind = KINDS.get(device["type"])
+        return kind.plugged_as(device, {**self.plan.defaults, **self.plan.options}) if kind else str(device["type"])
 
     # --- what that costs -------------------------------------------------------------------------------------------
 
@@ -485,6 +463,8 @@ class _Existing:
 
 def _update_needs(old: dict[str, Any], new: dict[str, Any]) -> set[str]:
     """The capabilities by which one device becomes the other while it stays plugged; none where it cannot."""
+    from ..options.device_kinds import UPDATABLE
+
     different = {name for name in {**old, **new} if name != "index" and old.get(name) != new.get(name)}
     updatable = UPDATABLE.get(new["type"], {})
     if old["type"] != new["type"] or not different <= set(updatable):

@@ -17,7 +17,7 @@ from ..errors import Unsupported, VmmError
 from ..options.config import HypervisorConfig
 
 if TYPE_CHECKING:
-    from ..options.devices import Device
+    from ..options.device_kinds.base import Device
 
 
 @dataclasses.dataclass

@@ -19,7 +19,8 @@ from typing import Any, Iterable
 from ..errors import ConfigError, DeadlineExceeded, LaunchError, StateError, VmmError
 from ..host.atomic_files import put_in_place
 from ..options.config import HypervisorConfig
-from ..options.devices import CpuDevice, Device, MemoryDevice, device_id, kind_of
+from ..options.device_kinds.base import Device, device_id
+from ..options.devices import CpuDevice, MemoryDevice
 from ..untrusted.answers import Flag, MapOf, Record, Text, checked
 from .base import Capabilities, Context, Hypervisor, MemoryResize, Observed, VcpuResize
 
@@ -168,7 +169,7 @@ class MockHypervisor(Hypervisor):
     # --- devices and sizes -----------------------------------------------------------------------------------------
 
     def add_device(self, device: Device) -> None:
-        self.cold_devices[device_id(device)] = kind_of(device).name.lower()
+        self.cold_devices[device_id(device)] = type(device).__name__
 
     def hotplug_add_device(self, device: Device) -> Any:
         """The number of vCPUs or MiB that were added; None for any other device."""
@@ -182,7 +183,7 @@ class MockHypervisor(Hypervisor):
             vm.memory_mb += device.size_mb
             result = device.size_mb
         else:
-            vm.devices[device_id(device)] = kind_of(device).name.lower()
+            vm.devices[device_id(device)] = type(device).__name__
             result = None
         self._store(vm)
         return result

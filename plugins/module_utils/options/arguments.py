@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, HypervisorError
 from ..records.layout import RUN_ROOT, STATE_ROOT, clean_path, id_text, validate_id
 from .config import checked_value
 from .declarations import Option
-from .device_suboptions import DEVICE_SUBOPTIONS
 from .kernel_params import split_quoted_words
 from .spec import DISRUPTIONS, STATES, SandboxSpec, declared_options
 
@@ -38,6 +37,59 @@ TIMEOUT_SPEC: dict[str, dict[str, Any]] = {
     "save_timeout": {"type": "int", "default": 300},
     "lock_timeout": {"type": "int", "default": 60},
 }
+
+
+class OnDemand(dict[str, Any]):
+    """A dictionary that is made when it is first read. Ansible reads the spec of suboptions only where a task gives them.
+
+    :param make: makes its content; without it, the dictionary is empty (ansible-test makes empty ones)
+    """
+
+    def __init__(self, make: Callable[[], Mapping[str, Any]] | None = None) -> None:
+        super().__init__()
+        self._make = make
+
+    def _made(self) -> OnDemand:
+        make, self._make = self._make, None
+        if make is not None:
+            self.update(make())
+        return self
+
+    def __getitem__(self, key: str) -> Any:
+        return super(OnDemand, self._made()).__getitem__(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return super(OnDemand, self._made()).__iter__()
+
+    def __len__(self) -> int:
+        return super(OnDemand, self._made()).__len__()
+
+    def __contains__(self, key: object) -> bool:
+        return super(OnDemand, self._made()).__contains__(key)
+
+    def __eq__(self, other: object) -> bool:
+        return super(OnDemand, self._made()).__eq__(other)
+
+    __hash__ = None
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return super(OnDemand, self._made()).get(key, default)
+
+    def keys(self) -> Any:
+        return super(OnDemand, self._made()).keys()
+
+    def values(self) -> Any:
+        return super(OnDemand, self._made()).values()
+
+    def items(self) -> Any:
+        return super(OnDemand, self._made()).items()
+
+
+def device_suboptions() -> dict[str, dict[str, Any]]:
+    """The suboptions of a device. Reading them imports all kinds of devices, which takes some milliseconds."""
+    from .device_kinds import DEVICE_SUBOPTIONS
+
+    return DEVICE_SUBOPTIONS
 
 
 def option_spec(declared: Option) -> dict[str, Any]:
@@ -66,7 +118,7 @@ def sandbox_item_spec(hypervisors: Sequence[str]) -> dict[str, dict[str, Any]]:
         "disruption": {"type": "str", "choices": list(DISRUPTIONS), "default": "none"},
         "wait_for": {"type": "raw"},
         "wait_timeout": {"type": "int", "default": 60},
-        "devices": {"type": "list", "elements": "dict", "options": DEVICE_SUBOPTIONS},
+        "devices": {"type": "list", "elements": "dict", "options": OnDemand(device_suboptions)},
         **TIMEOUT_SPEC,
     }
     for name, declared in declared_options().items():
@@ -85,7 +137,7 @@ def device_argument_spec() -> dict[str, dict[str, Any]]:
         "sandbox": {"type": "str", "required": True},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "disruption": {"type": "str", "choices": ["none", "restart"], "default": "none"},
-        **DEVICE_SUBOPTIONS,
+        **device_suboptions(),
         **TIMEOUT_SPEC,
         **DIRECTORY_SPEC,
     }
@@ -102,7 +154,7 @@ def parse_device_spec(params: Mapping[str, Any]) -> SandboxSpec:
     spec = parse_spec({"id": params["sandbox"], **options})
     device = None
     if params.get("state") != "absent":
-        (device,) = check_devices([{name: params.get(name) for name in DEVICE_SUBOPTIONS}], spec.id, alone=True)
+        (device,) = check_devices([{name: params.get(name) for name in device_suboptions()}], spec.id, alone=True)
     spec.device_changes = {validate_device_id(params["id"], "id"): device}
     return spec
 
@@ -116,7 +168,7 @@ def errors_of_one_device(params: Mapping[str, Any]) -> Iterator[None]:
         if problem.option == "devices":
             names = [
                 name
-                for name in DEVICE_SUBOPTIONS
+                for name in device_suboptions()
                 if name != "type" and params.get(name) is not None and params[name] == problem.wanted
             ]
             problem.option = names[0] if names else "id"

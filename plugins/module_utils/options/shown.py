@@ -12,7 +12,6 @@ HIDDEN = "(hidden)"
 
 
 def shown_device(device: dict[str, Any]) -> dict[str, Any]:
-    """A device as it may be seen: the contents of its metadata service only where nothing hides them."""
-    if device.get("hide_contents") and device.get("contents") is not None:
-        return {**device, "contents": HIDDEN}
-    return device
+    """A device as it may be seen: a suboption `hide_NAME` that is true hides the suboption NAME."""
+    hidden = {name[len("hide_") :] for name, value in device.items() if name.startswith("hide_") and value}
+    return {name: HIDDEN if name in hidden and value is not None else value for name, value in device.items()}

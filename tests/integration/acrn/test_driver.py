@@ -27,12 +27,11 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     VmmError,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import command_line, start, vmm
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.devices.kinds import device_for
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import (
-    BlockDrive,
-    NetworkDevice,
-    SerialPort,
-)
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.block import BlockDrive
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.net import NetworkDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.serial import SerialPort
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.kernel_params import Param
 from tests.support.acrn_lab import AcrnLab
 from tests.support.lab import removed_afterwards
@@ -293,7 +292,9 @@ def test_a_line_with_every_device_gets_as_far(run_dm: RunDm, tmp_path: pathlib.P
         NetworkDevice("macvtap", tap_name="mac0"),
     ]
     line(tmp_path, command_line.NAME)
-    words = command_line.command_line(config, "VM1", str(tmp_path / "c.sock"), devices, command_line.NAME).words
+    words = command_line.command_line(
+        config, "VM1", str(tmp_path / "c.sock"), map(device_for, devices), command_line.NAME
+    ).words
     code, answer = run_dm(words)
     assert code != 0 and "acrn_vhm" in answer and "usage" not in answer.lower()
 

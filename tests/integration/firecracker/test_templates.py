@@ -21,7 +21,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vmm import Vmm
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import parse_template_spec
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import NetworkDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.net import NetworkDevice
 from tests.support.firecracker_lab import FirecrackerLab
 from tests.support.lab import nothing_ran
 from tests.support.stand_ins import double_only, needs_root, needs_tun

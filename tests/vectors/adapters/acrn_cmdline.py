@@ -17,18 +17,17 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     Unsupported,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import command_line
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.devices.kinds import device_for
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.kernel_params import kernel_params
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.vmm import CONSOLE_SOCKET
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import (
-    BlockDrive,
-    Device,
-    NetworkDevice,
-    SerialPort,
-    VfioDevice,
-    VhostUserDevice,
-    Volume,
-    Vsock,
-)
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.base import Device
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.block import BlockDrive
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.fs import Volume
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.net import NetworkDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.serial import SerialPort
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vfio import VfioDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vhost_user import VhostUserDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vsock import Vsock
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.kernel_params import kernel_params_string
 from ansible_collections.kata.hypervisor.plugins.module_utils.records.layout import socket_path
 
@@ -94,11 +93,11 @@ def run(given: dict[str, Any]) -> Answer:
         if unknown:
             refusals.append(unknown.error)
             continue
-        refusal = attempt(command_line.command_line, config, name, console, [device])[1] if device else None
+        refusal = attempt(command_line.command_line, config, name, console, [device_for(device)])[1] if device else None
         if refusal and isinstance(refusal.error, Unsupported):
             refusals.append(refusal.error)
         elif device:
-            devices.append(device)
+            devices.append(device_for(device))
     line = command_line.command_line(config, name, console, devices)
     return Answer(
         error=refusals[0] if refusals else None,

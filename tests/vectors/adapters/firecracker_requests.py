@@ -18,7 +18,7 @@ from adapters.answer import Answer, Failed, Judged, Lost
 from adapters.fields import Fields, unknown_operation
 from adapters.go_config import config_from_go, config_to_go
 from adapters.kernel_params import word_differences
-from adapters.records import record_of
+from adapters.records import DeviceKind, record_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     AssetError,
     DeadlineExceeded,
@@ -32,29 +32,29 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
     device_ids,
     hotplug,
     jailer,
-    preparation,
     start,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api.client import (
     ApiClient,
     ApiError,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.devices.kinds import (
+    check_device,
+    device_for,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.driver import (
     FirecrackerHypervisor,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import Jail
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vmm import Vmm
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import (
-    BlockDrive,
-    Device,
-    DeviceKind,
-    NetworkDevice,
-    SerialPort,
-    VfioDevice,
-    VhostUserDevice,
-    Volume,
-    Vsock,
-)
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.base import Device
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.block import BlockDrive
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.fs import Volume
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.net import NetworkDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.serial import SerialPort
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vfio import VfioDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vhost_user import VhostUserDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vsock import Vsock
 
 VERSION = (0, 17, 0)
 POOL = 8
@@ -226,15 +226,13 @@ class Places(hotplug.HostResources):
     def provide_socket(self, name: str) -> str:
         return self.own_path(name)
 
-    def provide(self, device: Device) -> None:
+    def provide_tap(self, net: NetworkDevice) -> None:
         pass
 
-    def path_of(self, device: Device) -> str:
-        if not isinstance(device, BlockDrive):
-            return super().path_of(device)
-        pool = self.machine.state.placeholders
+    def file_path(self, source: str, name: str) -> str:
+        identity, pool = device_ids.user_id(name[len("disk_") :]), self.vmm.state.placeholders
         # Kata 1.x mounts a disk that is plugged over the empty file whose place it takes.
-        return self.own_path(f"drive_{pool.index(device.id)}" if device.id in pool else device.id)
+        return self.own_path(f"drive_{pool.index(identity)}" if identity in pool else identity)
 
 
 class Play:
@@ -289,7 +287,7 @@ class Play:
         if isinstance(made, (BlockDrive, NetworkDevice, Vsock)):
             self.devices.append(made)
         else:
-            preparation.check_device(made, self.config, VERSION, None, [])
+            check_device(device_for(made), self.config, VERSION, None, [])
 
     def startSandbox(self, arguments: Fields) -> None:
         config, timeout = self.config, arguments.number("timeout")

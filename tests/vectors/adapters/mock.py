@@ -13,11 +13,10 @@ from typing import Any
 from adapters.answer import Answer, Lost, attempt
 from adapters.fields import Fields, unknown_operation
 from adapters.go_config import config_from_go, config_to_go
-from adapters.records import LAST_KIND, record_of
+from adapters.records import LAST_KIND, DeviceKind, record_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.mock import MockHypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import DeviceKind
 
 
 def _create(driver: MockHypervisor, given: Fields) -> Answer:

@@ -28,27 +28,24 @@ from adapters.qemu_request import (
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.command_line import VmPlan, cpu_model
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices import host_resources, virtiofsd
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices import virtiofsd
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices.kinds import device_for
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices.objects import (
     Descriptors,
     QemuObject,
     Slot,
-    objects_for,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.driver import QemuHypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.machines import machine_named
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import (
-    BlockDrive,
-    Device,
-    NetworkDevice,
-    SerialPort,
-    VfioDevice,
-    VfioType,
-    VhostUserDevice,
-    Volume,
-    Vsock,
-)
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.base import Device
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.block import BlockDrive
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.fs import Volume
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.net import NetworkDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.serial import SerialPort
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vfio import VfioDevice, VfioType
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vhost_user import VhostUserDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vsock import Vsock
 
 #: Interfaces that are a tap to QEMU.
 TAPPED = ("veth", "bridged_macvlan", "ipvlan", "macvtap")
@@ -145,7 +142,7 @@ def texts_in(value: Any) -> Iterator[str]:
             yield from texts_in(one)
 
 
-def _parts(device: Device, config: HypervisorConfig) -> list[QemuObject]:
+def _objects(device: Device, config: HypervisorConfig) -> list[QemuObject]:
     """A device as the driver makes it, with stand-ins for what it opens on the host."""
     machine = machine_named(config.hypervisor_machine_type)
     descriptors = Descriptors()
@@ -157,8 +154,9 @@ def _parts(device: Device, config: HypervisorConfig) -> list[QemuObject]:
         descriptors.socket = "8" if config.shared_fs == "virtio-fs" else ""
     elif isinstance(device, BlockDrive):
         device = dataclasses.replace(device, driver="virtio-blk")
-    host_resources.check_parts(device, machine, config)
-    return objects_for(device, Slot.for_machine(machine), config.block_device_driver, descriptors)
+    made = device_for(device, config)
+    made.check_machine(machine)
+    return made.objects(Slot.for_machine(machine), descriptors)
 
 
 def _share_cache(config: HypervisorConfig) -> list[str]:
@@ -217,8 +215,8 @@ def _command_line(line: Fields, goarch: str, host: RecordedHost) -> Answer:
         config = todays_config(recorded, assets, goarch, host, facts.number("num_cpu", 0, 0, 1 << 16))
         driver = prepared(config, host.context(line.text("sandbox_id")))
         devices = [device for device in map(device_of, line.tables("devices")) if device is not None]
-        pieces = [part for device in devices for part in _parts(device, driver.config)]
-        argv = [host.recorded(word) for word in command_line(driver, devices, pieces)]
+        objects = [one for device in devices for one in _objects(device, driver.config)]
+        argv = [host.recorded(word) for word in command_line(driver, devices, objects)]
     own = own_options(recorded)
     values = [line.text("sandbox_id"), line.items("devices"), [getattr(recorded, name) for name in COMMA_FIELDS]]
     commas = [text for text in texts_in([*values, assets]) if "," in text]

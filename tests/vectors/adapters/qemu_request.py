@@ -22,12 +22,12 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu i
     start,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import command_line as cmdline
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices import host_resources
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices.kinds import device_for
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices.objects import QemuObject
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.driver import QemuHypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.machines import MACHINES, Architecture
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import Device
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.base import Device
 from ansible_collections.kata.hypervisor.plugins.module_utils.records import layout
 
 #: Go's names of architectures.
@@ -202,22 +202,22 @@ def prepared(config: HypervisorConfig, context: Context) -> QemuHypervisor:
     return driver
 
 
-def command_line(driver: QemuHypervisor, devices: list[Device], pieces: list[QemuObject]) -> list[str]:
+def command_line(driver: QemuHypervisor, devices: list[Device], objects: list[QemuObject]) -> list[str]:
     """The command line of a prepared VM, program first.
 
     :raises HypervisorError: it cannot be built
     """
     config, state = driver.config, driver.vmm.state
     state.shared_memory = config.shared_fs == "virtio-fs" or any(
-        host_resources.needs_shared_memory(device, config) for device in devices
+        device_for(device, config).shares_memory for device in devices
     )
     fds = (3, 4, 5, 6)
-    words = start.command_line(driver.vmm, config, fds, pieces)
+    words = start.command_line(driver.vmm, config, fds, objects)
     if not config.boot_from_template:
         return words
     state.boot_vcpus, state.boot_memory_mb = config.num_vcpus, cmdline.boot_memory_mb(config)
     state.max_memory_mb = config.max_memory_mb
-    return start.command_line(driver.vmm, config, fds, pieces, {})
+    return start.command_line(driver.vmm, config, fds, objects, {})
 
 
 def own_options(config: HypervisorConfig) -> dict[str, Any]:

@@ -28,23 +28,20 @@ from adapters.qmp_meaning import World
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError, Unsupported
 from ansible_collections.kata.hypervisor.plugins.module_utils.host import network
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import spawn
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices import host_resources
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices import hotplug as attachments
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices import vfio, vsock
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices.net import Net
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.driver import QemuHypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.machines import MACHINES
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import (
-    BlockDrive,
-    Device,
-    NetworkDevice,
-    PmemDrive,
-    SerialPort,
-    VfioDevice,
-    VhostUserDevice,
-    Volume,
-    Vsock,
-    device_id,
-)
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.base import Device, device_id
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.block import BlockDrive
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.fs import Volume
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.net import NetworkDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.pmem import PmemDrive
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.serial import SerialPort
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vfio import VfioDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vhost_user import VhostUserDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vsock import Vsock
 from ansible_collections.kata.hypervisor.plugins.module_utils.records.layout import socket_path
 
 #: The recorded VM, and where Kata 1.x has its console.
@@ -194,12 +191,12 @@ class Play:
                 ),
                 (network, "open_vhost_net", lambda count: [os.open(os.devnull, os.O_RDWR) for _queue in range(count)]),
                 (network, "bring_up", lambda *given: None),
-                (host_resources, "_check_interface", lambda *given: None),
-                (host_resources, "_reserve_cid", lambda cid: null()[0]),
-                (host_resources, "VHOST_VSOCK_DEVICE", os.devnull),
-                (host_resources.vfio, "check", lambda device: None),
-                (host_resources.vfio, "let_lock", lambda *given: None),
-                (attachments.vfio, "lent_node", lambda *given: contextlib.nullcontext()),
+                (Net, "_check_interface", lambda *given: None),
+                (vsock, "_reserve_cid", lambda cid: null()[0]),
+                (vsock, "VHOST_VSOCK_DEVICE", os.devnull),
+                (vfio, "check", lambda device: None),
+                (vfio, "let_lock", lambda *given: None),
+                (vfio.Vfio, "lent", lambda *given: contextlib.nullcontext()),
             ):
                 stack.enter_context(mock.patch.object(module, name, stand_in))
             try:

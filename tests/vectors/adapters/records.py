@@ -5,25 +5,38 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Any
 
 from adapters.fields import Fields
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import (
-    BlockDrive,
-    CpuDevice,
-    Device,
-    DeviceKind,
-    MemoryDevice,
-    NetworkDevice,
-    PmemDrive,
-    SerialPort,
-    VfioDevice,
-    VhostUserDevice,
-    Volume,
-    Vsock,
-)
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.base import Device
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.block import BlockDrive
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.fs import Volume
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.net import NetworkDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.pmem import PmemDrive
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.serial import SerialPort
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vfio import VfioDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vhost_user import VhostUserDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vsock import Vsock
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import CpuDevice, MemoryDevice
 from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted.answers import brief
+
+
+class DeviceKind(enum.IntEnum):
+    """Kata 1.x's kinds of devices, with its numbers."""
+
+    IMAGE = 0
+    FS = 1
+    NET = 2
+    BLOCK = 3
+    SERIAL_PORT = 4
+    VSOCK = 5
+    VFIO = 6
+    VHOST_USER = 7
+    CPU = 8
+    MEMORY = 9
+
 
 #: The last number of a kind that Kata 1.x has. Ours go on, with kinds of our own.
 LAST_KIND = DeviceKind.MEMORY

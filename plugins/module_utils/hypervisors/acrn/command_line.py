@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Iterable
+from typing import Iterable, Protocol
 
-from ...errors import ConfigError, Unsupported
+from ...errors import ConfigError
 from ...options.config import HypervisorConfig
-from ...options.devices import BlockDrive, Device, NetworkDevice, SerialPort, device_id
 from ...options.kernel_params import kernel_params_string
 from ...untrusted.answers import AnswerError, ListOf, Text, brief, checked
 from .kernel_params import kernel_params
@@ -83,13 +82,20 @@ class CommandLine:
         return slot
 
 
+class Addable(Protocol):
+    """A device as a command line needs it, see `devices/base.py`."""
+
+    def add_to(self, line: CommandLine, dialect: Dialect) -> None:
+        """Add it to a command line."""
+
+
 def vm_name(config: HypervisorConfig, sandbox: str) -> str:
     """What ACRN calls the VM."""
     return config.vm_name or f"sandbox-{sandbox}"
 
 
 def command_line(
-    config: HypervisorConfig, name: str, console: str, devices: Iterable[Device] = (), dialect: Dialect = UUID
+    config: HypervisorConfig, name: str, console: str, devices: Iterable[Addable] = (), dialect: Dialect = UUID
 ) -> CommandLine:
     """The words of acrn-dm.
 
@@ -109,40 +115,18 @@ def command_line(
     line.add("hostbridge", ":0")
     line.add("lpc", ":0")
     line.words.append("-lcom1,stdio")
-    line.add(f"virtio-console,@socket:console0={_plain(console)}{dialect.console_suffix}")
-    line.slots[0] = line.add(f"virtio-blk,{_plain(config.image_path)}")
+    line.add(f"virtio-console,@socket:console0={plain(console)}{dialect.console_suffix}")
+    line.slots[0] = line.add(f"virtio-blk,{plain(config.image_path)}")
     for index in range(1, PLACEHOLDERS + 1):
         line.slots[index] = line.add(f"virtio-blk,{NO_DISK}")
         line.placeholders.append(line.slots[index])
     for device in devices:
-        _add_device(line, device, dialect)
+        device.add_to(line, dialect)
     line.words += ["-k", config.kernel_path, "-B", kernel_params_string(kernel_params(config)), name]
     return line
 
 
-def _add_device(line: CommandLine, device: Device, dialect: Dialect) -> None:
-    if isinstance(device, SerialPort):
-        line.add(f"virtio-console,socket:{_plain(device.name)}={_plain(device.host_path)}{dialect.console_suffix}")
-    elif isinstance(device, BlockDrive):
-        if device.index < 0:
-            raise ConfigError("a disk's index must be at least 0", option="devices", wanted=device.id)
-        slot = line.add(f"virtio-blk,{_plain(device.file)}" + (",ro" if device.read_only else ""))
-        if device.index <= PLACEHOLDERS:
-            line.slots[device.index] = slot
-    elif isinstance(device, NetworkDevice) and device.kind in ("tap", "macvtap"):
-        # A macvtap interface has the address that the host gave it.
-        address = f",mac={device.mac}" if device.kind == "tap" else ""
-        prefix = dialect.tap if device.kind == "tap" else ""
-        line.add(f"virtio-net,{prefix}{_plain(device.tap_name or device.name)}{address}")
-    else:
-        raise Unsupported(
-            f"ACRN has no device for {type(device).__name__} {device_id(device)}",
-            option="devices",
-            wanted=device_id(device),
-        )
-
-
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """A value that is read as one.
 
     :raises ConfigError: it has a comma or a blank in it
@@ -154,7 +138,7 @@ def _plain(text: str) -> str:
 
 def rescan(name: str, slot: int, path: str) -> list[str]:
     """The words of acrnctl that put a disk into the place of a placeholder."""
-    return ["blkrescan", name, f"{slot},{_plain(path)}"]
+    return ["blkrescan", name, f"{slot},{plain(path)}"]
 
 
 #: What acrnctl says when a VM does not take a disk (acrn_vm_ops.c, blkrescan_vm).

@@ -15,7 +15,7 @@ from .vmm import CONSOLE_LOG, AcrnState, Vmm
 
 if TYPE_CHECKING:
     from ...options.config import HypervisorConfig
-    from ...options.devices import BlockDrive, Device
+    from ...options.device_kinds.base import Device
     from ..base import MemoryResize, VcpuResize
 
 
@@ -69,8 +69,7 @@ class AcrnHypervisor(ProcessHypervisor):
     def add_device(self, device: Device) -> None:
         from . import start
 
-        device = start.checked_device(self.vmm, self.config, device)
-        self._add_boot_device(device)
+        self._add_boot_device(start.checked_device(self.vmm, self.config, device).record)
 
     def check_device(self, device: Device) -> None:
         from . import start
@@ -82,22 +81,20 @@ class AcrnHypervisor(ProcessHypervisor):
 
         start.plug_disk(self.vmm, self.config, self._hot_disk(device))
 
-    def _hot_disk(self, device: Device) -> BlockDrive:
+    def _hot_disk(self, device: Device) -> Device:
         """The device, where it is one that can take a placeholder's place."""
-        from ...options.devices import BlockDrive, device_id
+        from .devices.kinds import device_for
 
-        if not isinstance(device, BlockDrive) or device.read_only:
+        if not device_for(device).placeholder_path:
             self._lacks(
-                f"hotplug_add_device {type(device).__name__} {device_id(device)}", "Restart it (disruption: restart)."
+                f"hotplug_add_device {type(device).__name__} {device.identity}", "Restart it (disruption: restart)."
             )
         return device
 
     def hotplug_remove_device(self, device: Device) -> None:
-        from ...options.devices import device_id
-
-        if device_id(device) in self.observe().devices:
+        if device.identity in self.observe().devices:
             self._lacks(
-                f"hotplug_remove_device {type(device).__name__} {device_id(device)}",
+                f"hotplug_remove_device {type(device).__name__} {device.identity}",
                 "Restart it (disruption: restart).",
             )
 

@@ -20,20 +20,21 @@ from ...errors import (
     Unsupported,
     VmmError,
 )
-from ...host import block_devices, network, proc, qcow2
+from ...host import block_devices, proc
 from ...host.processes import identify, tail
 from ...host.programs import check_program, version_text
 from ...host.run_directory import make_run_dir, rotate_log
-from ...host.sockets import check_socket_place
 from ...host.spawn import spawn_detached
 from ...options.config import HypervisorConfig
-from ...options.devices import BlockDrive, Device, NetworkDevice, SerialPort, device_id
+from ...options.device_kinds.base import Device
 from ...records.layout import socket_path
 from ...untrusted.answers import brief
 from ..common.boot_files import check_boot_files
 from ..common.scope import scope_command
 from ..common.vmm_process import check_file, check_taps, file_uses
 from . import command_line
+from .devices.base import AnyAcrnDevice
+from .devices.kinds import device_for
 from .vmm import CONSOLE_LOG, CONSOLE_SOCKET, DEFAULT_CTL, RUNNING, Vmm, check_host
 
 DEFAULT_DM = "/usr/bin/acrn-dm"
@@ -136,61 +137,27 @@ def _command_line(
     config: HypervisorConfig, version: tuple[int, ...], vmm: Vmm, devices: list[Device]
 ) -> command_line.CommandLine:
     name = command_line.vm_name(config, vmm.context.sandbox_id)
-    return command_line.command_line(config, name, vmm.console, devices, command_line.dialect_for(version))
+    found = map(device_for, devices)
+    return command_line.command_line(config, name, vmm.console, found, command_line.dialect_for(version))
 
 
-def checked_device(vmm: Vmm, config: HypervisorConfig, device: Device) -> Device:
-    """The device with what nobody said filled in. Refuses what ACRN or the host does not have; changes nothing.
+def checked_device(vmm: Vmm, config: HypervisorConfig, record: Device) -> AnyAcrnDevice:
+    """The device with what the task left out filled in. Refuses what ACRN or the host does not have; changes nothing.
 
     :raises Unsupported: ACRN has no such device
-    :raises AssetError: the disk does not exist
+    :raises AssetError: there is no such disk
     :raises StateError: the host itself uses it
     """
     vmm.state.uuid = vmm.state.uuid or str(uuid.uuid4())
-    name = device_id(device)
-    if isinstance(device, NetworkDevice) and device.kind == "tap":
-        device = dataclasses.replace(
-            device,
-            mac=device.mac or network.generated_mac(f"{vmm.state.uuid}/{name}"),
-            tap_name=device.tap_name or network.tap_name(vmm.context.host_name, name),
-        )
-        network.check_name(device.tap_name)
-    if isinstance(device, SerialPort) and not device.host_path:
-        device = dataclasses.replace(device, host_path=vmm.context.run_path(f"port-{name}.sock"))
-    if isinstance(device, SerialPort):
-        socket_path(device.host_path)
-        check_socket_place(
-            device.host_path,
-            device.host_path in (*vmm.state.sockets, vmm.context.run_path(f"port-{name}.sock")),
-        )
-    if isinstance(device, NetworkDevice) and (
-        device.queues > 1 or device.vhost or device.rx_rate_limit or device.tx_rate_limit
-    ):
-        raise Unsupported("ACRN has no queues, no vhost and no limits for interfaces", option="devices", wanted=name)
-    if isinstance(device, NetworkDevice) and device.bridge:
-        network.check_bridge(device.bridge)
-    if isinstance(device, BlockDrive):
-        _check_disk(device)
+    device = device_for(record)
+    device.complete(vmm)
+    device.check(vmm)
     process = vmm.process()
     own = (*((process.pid,) if process else ()), *vmm.context.ending)
-    check_file(device, config, own)
-    check_taps([device], own)
+    check_file(device.record, config, own)
+    check_taps([device.record], own)
     command_line.command_line(config, "", vmm.console, [device], command_line.dialect_for(tuple(vmm.state.version)))
     return device
-
-
-def _check_disk(drive: BlockDrive) -> None:
-    said = (drive.driver, drive.cache, drive.serial, drive.discard, drive.io_engine, drive.rate_limit)
-    if drive.format != "raw" or drive.driver not in ("", "virtio-blk") or any(said[1:]):
-        raise Unsupported(
-            "ACRN's disks are raw, on virtio-blk, without a cache, serial, discard, io_engine or rate_limit of their own",
-            option="devices",
-            wanted=drive.id,
-        )
-    user = block_devices.user_against(drive.file, drive.read_only)
-    if user:
-        raise StateError("the host itself uses this disk", option="devices", wanted=drive.file, answer=user)
-    qcow2.check_disk(drive.file, drive.read_only, "devices")
 
 
 def start(vmm: Vmm, config: HypervisorConfig, devices: list[Device], timeout: float) -> None:
@@ -210,16 +177,16 @@ def start(vmm: Vmm, config: HypervisorConfig, devices: list[Device], timeout: fl
     state.name, state.ctl = command_line.vm_name(config, vmm.context.sandbox_id), config.hypervisor_ctl_path
     state.vcpus, state.memory_mb = config.num_vcpus, config.memory_size
     state.slots, state.placeholders = line.placeholders, [""] * len(line.placeholders)
-    state.devices = [device_id(device) for device in devices]
-    state.sockets = [device.host_path for device in devices if isinstance(device, SerialPort)]
+    state.devices = [device.identity for device in devices]
+    found = [device_for(device) for device in devices]
+    state.sockets = [device.socket for device in found if device.socket]
     state.launching = True
     vmm.context.checkpoint()
     try:
         make_run_dir(vmm.context.run_dir)
         rotate_log(vmm.context.run_path(CONSOLE_LOG))
-        for device in devices:
-            if isinstance(device, NetworkDevice) and device.kind == "tap":
-                _provide_tap(vmm, device)
+        for device in found:
+            device.provide(vmm)
         with block_devices.claimed(file_uses(config, devices)):
             _launch(vmm, [config.hypervisor_path, *line.words], scope_command(vmm.context, config), deadline)
     except BaseException:
@@ -228,14 +195,6 @@ def start(vmm: Vmm, config: HypervisorConfig, devices: list[Device], timeout: fl
         raise
     state.launching = False
     vmm.context.checkpoint()
-
-
-def _provide_tap(vmm: Vmm, net: NetworkDevice) -> None:
-    def announce(name: str) -> None:
-        vmm.state.taps.append(name)
-        vmm.context.checkpoint()
-
-    network.provide_tap(net.tap_name, (os.geteuid(), os.getegid()), net.mtu, net.bridge, announce)
 
 
 def _launch(vmm: Vmm, argv: list[str], scope: list[str], deadline: float) -> None:
@@ -266,7 +225,7 @@ def _launch(vmm: Vmm, argv: list[str], scope: list[str], deadline: float) -> Non
     vmm.state.process = identify(child.pid)
 
 
-def plug_disk(vmm: Vmm, config: HypervisorConfig, drive: BlockDrive) -> None:
+def plug_disk(vmm: Vmm, config: HypervisorConfig, drive: Device) -> None:
     """Put a disk into the place of a placeholder. One that is there is success; what acrnctl refuses changes nothing.
 
     :raises StateError: the VM does not run, or all placeholders are taken
@@ -275,16 +234,16 @@ def plug_disk(vmm: Vmm, config: HypervisorConfig, drive: BlockDrive) -> None:
     state = vmm.state
     if vmm.process() is None:
         raise StateError("the VM does not run", answer=vmm.why_off())
-    if drive.id in state.placeholders:
+    if drive.identity in state.placeholders:
         return
     checked_device(vmm, config, drive)
     if "" not in state.placeholders:
         raise StateError(
-            f"all {len(state.placeholders)} placeholder drives are taken", option="devices", wanted=drive.id
+            f"all {len(state.placeholders)} placeholder drives are taken", option="devices", wanted=drive.identity
         )
     place = state.placeholders.index("")
-    words = command_line.rescan(state.name, state.slots[place], drive.file)
-    state.placeholders[place] = drive.id
+    words = command_line.rescan(state.name, state.slots[place], device_for(drive).placeholder_path)
+    state.placeholders[place] = drive.identity
     vmm.context.checkpoint()
     try:
         code, output = vmm.control(*words)
@@ -293,7 +252,7 @@ def plug_disk(vmm: Vmm, config: HypervisorConfig, drive: BlockDrive) -> None:
             raise VmmError(
                 f"acrnctl {' '.join(words)} failed (exit code {code})",
                 option="devices",
-                wanted=drive.id,
+                wanted=drive.identity,
                 answer=brief(output.strip(), MOST_WORDS),
             )
     except BaseException:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ...host.block_devices import Use
     from ...host.processes import ProcessIdentity
     from ...options.config import HypervisorConfig
-    from ...options.devices import Device
+    from ...options.device_kinds.base import Device
 
 
 #: Seconds that a VMM which has closed its sockets may take to be gone.
@@ -26,12 +26,13 @@ ENDING_SECONDS = 1.0
 def file_uses(config: HypervisorConfig, devices: Sequence[Device]) -> list[Use]:
     """The files that a VM has open while it runs. Its image is never written to."""
     from ...host.block_devices import Use
-    from ...options.devices import BlockDrive, PmemDrive, device_id
 
     image = config.image_path
     uses = [Use(image, False, "image_path")] if image else []
-    disks = [device for device in devices if isinstance(device, (BlockDrive, PmemDrive))]
-    return [*uses, *(Use(disk.file, not disk.read_only, f"device {device_id(disk)}") for disk in disks)]
+    for device in devices:
+        if device.host_file:
+            uses.append(Use(*device.host_file, f"device {device.identity}"))
+    return uses
 
 
 def check_file(device: Device, config: HypervisorConfig, own: Collection[int] = ()) -> None:
@@ -41,9 +42,8 @@ def check_file(device: Device, config: HypervisorConfig, own: Collection[int] = 
     :raises StateError: names the file and who has it
     """
     from ...host import block_devices
-    from ...options.devices import BlockDrive, PmemDrive
 
-    if isinstance(device, (BlockDrive, PmemDrive)) and os.path.exists(device.file):
+    if device.host_file and os.path.exists(device.host_file[0]):
         block_devices.check_free(file_uses(config, [device])[-1], own)
 
 
@@ -55,11 +55,10 @@ def check_taps(devices: Sequence[Device], own: Collection[int] = ()) -> None:
     :raises StateError: names who has it
     """
     from ...host.network import check_tap
-    from ...options.devices import NetworkDevice
 
     for device in devices:
-        if isinstance(device, NetworkDevice) and device.kind == "tap":
-            check_tap(device.tap_name, own)
+        if device.host_tap:
+            check_tap(device.host_tap, own)
 
 
 class VmmProcess:
@@ -109,9 +108,7 @@ class ProcessHypervisor(Hypervisor):
 
     def _add_boot_device(self, device: Device) -> None:
         """Keep a device for the start, in the place of one with its id."""
-        from ...options.devices import device_id
-
-        self._cold = [one for one in self._cold if device_id(one) != device_id(device)] + [device]
+        self._cold = [one for one in self._cold if one.identity != device.identity] + [device]
 
     def stop_sandbox(self, timeout: float, force: bool = False) -> None:
         self.vmm.stop(timeout, force)

@@ -13,40 +13,17 @@ import dataclasses
 import time
 
 from ...errors import ConfigError, StateError, Unsupported
-from ...host import network
 from ...host.boot_cache import fingerprint
 from ...options.config import HypervisorConfig
-from ...options.devices import (
-    Balloon,
-    BlockDrive,
-    Device,
-    MetadataService,
-    NetworkDevice,
-    PmemDrive,
-    VhostUserDevice,
-    Vsock,
-    device_id,
-)
+from ...options.device_kinds.base import Device, device_id
 from . import hotplug, snapshots
 from . import start as starting
 from .api import dialect
 from .api.endpoints import RUNNING, Version, has
+from .devices.kinds import device_for
 from .state import Jail, from_record
 from .vmm import Vmm
 
-#: What of a device may be another one in a clone: what it has on the host, and what can be changed once it runs.
-ON_HOST: dict[type, tuple[str, ...]] = {
-    NetworkDevice: ("tap_name", "bridge"),
-    Vsock: ("uds_path",),
-    BlockDrive: ("index",),
-    MetadataService: ("contents",),
-}
-LIVE: dict[type, tuple[str, ...]] = {
-    NetworkDevice: ("rx_rate_limit", "tx_rate_limit"),
-    BlockDrive: ("rate_limit",),
-    PmemDrive: ("rate_limit",),
-    Balloon: ("size_mb", "stats_seconds"),
-}
 ANEW = "Make the template anew with kata_template."
 
 
@@ -107,33 +84,15 @@ def checked_device(vmm: Vmm, config: HypervisorConfig, jail: Jail | None, device
     :raises Unsupported: it cannot be in a template, or not in a clone of this one
     :raises ConfigError: it is otherwise than in the template
     """
-    name = device_id(device)
+    found, name = device_for(device), device.identity
     if config.boot_to_be_template:
-        writable = isinstance(device, (BlockDrive, PmemDrive)) and not device.read_only
-        if writable or isinstance(device, VhostUserDevice):
-            raise Unsupported(
-                "all clones would write to this one disk",
-                option="devices",
-                wanted=name,
-                fix="Plug it into the clones, or have it read_only.",
-            )
-        if isinstance(device, NetworkDevice) and device.bridge:
-            raise Unsupported(
-                "the guests of all clones have the same MAC address, and cannot share a bridge",
-                option="devices",
-                wanted=name,
-                fix="Leave bridge out, and put the taps of clones into network namespaces or bridges of their own.",
-            )
+        found.check_template()
         return device
     saved = snapshots.read(config.devices_state_path)
     record = saved.state.devices.get(name)
     if record is None:
-        hot = (
-            config.enable_pci
-            and has(vmm.version, "DELETE", "/drives/x", RUNNING[0])
-            and isinstance(device, hotplug.HOTPLUGGABLE)
-        )
-        if not hot and not (config.placeholder_drives and isinstance(device, BlockDrive)):
+        hot = config.enable_pci and has(vmm.version, "DELETE", "/drives/x", RUNNING[0]) and found.by_pci
+        if not hot and not (config.placeholder_drives and found.by_placeholder):
             raise Unsupported(
                 "the template has no such device, and a clone of it cannot have it plugged in",
                 option="devices",
@@ -142,10 +101,10 @@ def checked_device(vmm: Vmm, config: HypervisorConfig, jail: Jail | None, device
             )
         return device
     kept = from_record(record)
-    if isinstance(device, NetworkDevice) and isinstance(kept, NetworkDevice):
-        if device.mac == network.generated_mac(f"{vmm.state.uuid}/{name}"):
-            device = dataclasses.replace(device, mac=kept.mac)  # Nobody asked for one, and the guest knows this one.
-    free = (*ON_HOST.get(type(kept), ()), *LIVE.get(type(kept), ()))
+    if type(device) is type(kept):
+        found.inherit(kept, vmm.state)
+        device = found.record
+    free = (*device_for(kept).on_host, *device_for(kept).live)
     different = [
         field.name
         for field in dataclasses.fields(kept)
@@ -174,7 +133,9 @@ def start(vmm: Vmm, config: HypervisorConfig, devices: list[Device], jail: Jail 
     saved = snapshots.read(config.devices_state_path)
     kept = {name: from_record(record) for name, record in saved.state.devices.items()}
     listed = {device_id(device): device for device in devices}
-    inherited = [listed.get(name) or _own(device, vmm) for name, device in kept.items()]
+    inherited = [
+        listed.get(name) or device_for(device).as_clones_own(vmm.context.host_name) for name, device in kept.items()
+    ]
     deadline = time.monotonic() + timeout
 
     def attempt(clock: bool) -> None:
@@ -186,7 +147,7 @@ def start(vmm: Vmm, config: HypervisorConfig, devices: list[Device], jail: Jail 
                 vmm.state.base = [config.memory_path, fingerprint(config.memory_path)]
             for device in inherited:
                 was = kept[device_id(device)]
-                if any(getattr(device, field) != getattr(was, field) for field in LIVE.get(type(device), ())):
+                if any(getattr(device, field) != getattr(was, field) for field in device_for(device).live):
                     hotplug.update(vmm, config, device)
             for name, device in listed.items():
                 if name not in kept:
@@ -194,10 +155,3 @@ def start(vmm: Vmm, config: HypervisorConfig, devices: list[Device], jail: Jail 
             vmm.set_state("running")
 
     snapshots.with_clock(vmm, attempt)
-
-
-def _own(device: Device, vmm: Vmm) -> Device:
-    """A device of the template's with what a clone has of its own on the host."""
-    if isinstance(device, NetworkDevice):
-        return dataclasses.replace(device, tap_name=network.tap_name(vmm.context.host_name, device_id(device)))
-    return dataclasses.replace(device, uds_path="") if isinstance(device, Vsock) else device

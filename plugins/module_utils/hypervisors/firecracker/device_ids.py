@@ -8,23 +8,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ...options.devices import Balloon, Device, EntropyDevice, MetadataService, Vsock
 from .state import FirecrackerState
 
 ROOT_DRIVE = "rootfs"
 PLACEHOLDER = "drive_"
-#: Devices of which a VM has one, and what Firecracker's configuration calls each.
-SINGLES: dict[type, str] = {
-    Vsock: "vsock",
-    Balloon: "balloon",
-    EntropyDevice: "entropy",
-    MetadataService: "mmds-config",
-}
-
-
-def single_kind(device: Device) -> str:
-    """What Firecracker's configuration calls a device of which there is one; empty for others."""
-    return SINGLES.get(type(device), "")
 
 
 def api_id(name: str) -> str:
@@ -66,5 +53,5 @@ def ids_in(config: dict[str, Any], state: FirecrackerState) -> list[str]:
     names += [user_id(str(interface["iface_id"])) for interface in config.get("network-interfaces") or []]
     names += [user_id(str(drive["id"])) for drive in config.get("pmem") or []]
     # Without contents, an entropy device is an empty object.
-    names += [state.singles.get(kind, "") for kind in SINGLES.values() if config.get(kind) is not None]
+    names += [name for kind, name in state.singles.items() if config.get(kind) is not None]
     return sorted(filter(None, names))

@@ -19,8 +19,9 @@ from .vmm import Vmm
 
 if TYPE_CHECKING:
     from ...options.config import HypervisorConfig
-    from ...options.devices import Device
+    from ...options.device_kinds.base import Device
     from ..base import MemoryResize, VcpuResize
+    from .devices.base import AnyFirecrackerDevice
 
 
 class FirecrackerHypervisor(ProcessHypervisor):
@@ -103,7 +104,7 @@ class FirecrackerHypervisor(ProcessHypervisor):
 
     def add_device(self, device: Device) -> None:
 
-        device = self._checked(device, self._cold)
+        device = self._checked(device, self._cold).record
         if self.config.boot_to_be_template or self.config.boot_from_template:
             from . import cloning
 
@@ -115,21 +116,23 @@ class FirecrackerHypervisor(ProcessHypervisor):
         from . import hotplug
 
         checked = self._checked(device, self._plugged())
-        hotplug.check_hot(self.vmm, checked)
+        checked.check_hot(self.vmm)
         hotplug.check_free(self.vmm, checked)
         if not self.config.network_namespace:
-            check_taps([checked], self._own_pids())
+            check_taps([checked.record], self._own_pids())
 
     def hotplug_add_device(self, device: Device) -> None:
         from . import hotplug
 
-        hotplug.attach(self.vmm, self.config, self._checked(device, self._plugged()))
+        hotplug.attach(self.vmm, self.config, self._checked(device, self._plugged()).record)
 
     def hotplug_remove_device(self, device: Device) -> None:
         from . import hotplug
+        from .devices.kinds import device_for
 
-        completed = hotplug.complete(device, self.context.host_name, self.vmm.state)
-        hotplug.detach(self.vmm, self.config, completed)
+        found = device_for(device)
+        found.complete(self.context.host_name, self.vmm.state)
+        hotplug.detach(self.vmm, self.config, found.record)
 
     def check_update(self, device: Device) -> None:
         from . import hotplug
@@ -139,27 +142,27 @@ class FirecrackerHypervisor(ProcessHypervisor):
     def update_device(self, device: Device) -> None:
         from . import hotplug
 
-        hotplug.update(self.vmm, self.config, self._checked(device, self._plugged()))
+        hotplug.update(self.vmm, self.config, self._checked(device, self._plugged()).record)
 
     def _plugged(self) -> list[Device]:
         """The disks that a running VM has; what there is one of is only checked at a start."""
-        from ...options.devices import BlockDrive, PmemDrive
         from .state import from_record
 
         made = [from_record(record) for record in self.vmm.state.devices.values() if record]
-        return [device for device in made if isinstance(device, (BlockDrive, PmemDrive))]
+        return [device for device in made if device.host_file]
 
-    def _checked(self, device: Device, others: list[Device]) -> Device:
+    def _checked(self, device: Device, others: list[Device]) -> AnyFirecrackerDevice:
         """The device, complete, once this Firecracker and this host are known to be able to have it."""
-        from ...options.devices import device_id
-        from . import hotplug, preparation
+        from . import preparation
+        from .devices.kinds import check_device, device_for
 
         self.vmm.state.new_identity()
-        device = hotplug.complete(device, preparation.tap_owner(self.config, self.context), self.vmm.state)
-        others = [one for one in others if device_id(one) != device_id(device)]
+        found = device_for(device)
+        found.complete(preparation.tap_owner(self.config, self.context), self.vmm.state)
+        others = [one for one in others if one.identity != device.identity]
         jail = self.vmm.state.jail if self.vmm.process() else self._jail
-        preparation.check_device(device, self.config, self.vmm.version, jail, others, self.vmm.state.sockets)
-        return device
+        check_device(found, self.config, self.vmm.version, jail, others, self.vmm.state.sockets)
+        return found
 
     # --- sizes -----------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import time
 from typing import Callable
 
 from ...errors import ConfigError, Unsupported, VmmError
-from ...options.devices import Balloon
+from ...options.device_kinds.balloon import Balloon
 from ..base import MemoryResize
 from . import requests
 from .api import dialect

@@ -6,46 +6,28 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import re
-from typing import Any, Collection
+from typing import Any
 
-from ...errors import AssetError, ConfigError, HostError, StateError, Unsupported
-from ...host import block_devices, proc, qcow2
-from ...host.network import check_bridge, check_name
+from ...errors import AssetError, ConfigError, HostError, Unsupported
+from ...host import proc
 from ...host.proc import check_huge_pages, read_cpu_vendor
 from ...host.programs import check_program, find_program
-from ...host.sockets import check_served, check_socket_place
 from ...options.config import HypervisorConfig
-from ...options.devices import (
-    Balloon,
-    BlockDrive,
-    Device,
-    EntropyDevice,
-    MetadataService,
-    NetworkDevice,
-    PmemDrive,
-    VhostUserDevice,
-    Vsock,
-    device_id,
-)
 from ...records.layout import socket_path
 from ...untrusted.answers import AnswerError, parsed
 from ...untrusted.files import Directory, UntrustedFile
 from ..base import Context
 from ..common.boot_files import check_boot_files
-from . import binary, jail_files, jailer, requests
+from . import binary, jailer, requests
 from .api import dialect, shapes
 from .api.endpoints import Version
-from .device_ids import single_kind
 from .names import API_SOCKET
 from .state import Jail
 
 #: Placeholder drives of one VM; more would leave a guest without names that people expect.
 MAX_PLACEHOLDERS = 16
-#: Bytes of a request's body, and of what the metadata service tells (Firecracker's --http-api-max-payload-size).
-LARGEST_REQUEST = 51200
 #: Options that only mean something in a jail.
 JAIL_OPTIONS = ("jailer_uid", "jailer_gid", "chroot_base_dir", "network_namespace", "jailer_cgroups", "jailer_limits")
 #: The vendor whose CPUs each template is for (Firecracker, docs/cpu_templates/cpu-templates.md).
@@ -56,8 +38,6 @@ CPU_TEMPLATES = {
     "T2S": "GenuineIntel",
     "T2A": "AuthenticAMD",
 }
-#: Devices of which there is one, in words.
-KINDS = {"vsock": "vsock", "balloon": "balloon", "entropy": "entropy device", "mmds-config": "metadata service"}
 #: What `HypervisorConfig.valid` fills in that Firecracker knows nothing of.
 FOREIGN = ("default_max_vcpus", "default_bridges", "msize_9p", "block_device_driver")
 
@@ -74,7 +54,7 @@ def prepare(config: HypervisorConfig, context: Context, pid: int = 0) -> tuple[H
     """
     config = dataclasses.replace(config, kernel_params=list(config.kernel_params))
     config.check_consistent()
-    _check_driver(config.block_device_driver, "block_device_driver")
+    requests.check_driver(config.block_device_driver, "block_device_driver")
     config.valid(dialect.MAX_VCPUS)
     for name in FOREIGN:
         setattr(config, name, type(getattr(config, name))())
@@ -97,11 +77,6 @@ def prepare(config: HypervisorConfig, context: Context, pid: int = 0) -> tuple[H
     if jail is None:
         socket_path(context.run_dir, API_SOCKET)
     return config, version, jail
-
-
-def _check_driver(driver: str, option: str) -> None:
-    if driver not in ("", "virtio-blk", "virtio-mmio"):
-        raise Unsupported("Firecracker's disks are virtio-blk", option=option, wanted=driver, fix="Leave it out.")
 
 
 def _check_features(config: HypervisorConfig, version: Version, context: Context) -> None:
@@ -162,7 +137,7 @@ def read_cpu_config(path: str) -> dict[str, Any]:
     try:
         directory, name = os.path.split(os.path.realpath(path))
         with Directory.open(directory) as place:
-            content = parsed(place.read(name, LARGEST_REQUEST), "the file", LARGEST_REQUEST)
+            content = parsed(place.read(name, requests.LARGEST_REQUEST), "the file", requests.LARGEST_REQUEST)
     except (OSError, UntrustedFile, AnswerError) as error:
         raise AssetError(
             "this CPU configuration cannot be read", option="cpu_config_path", wanted=path, answer=str(error)
@@ -298,125 +273,3 @@ def tap_owner(config: HypervisorConfig, context: Context) -> str:
 def default_base(context: Context) -> str:
     """Where jails go when nobody says: beside the sandboxes, since /run is mounted nodev on most hosts."""
     return os.path.join(os.path.dirname(os.path.dirname(context.state_dir)), "jails")
-
-
-def check_device(
-    device: Device,
-    config: HypervisorConfig,
-    version: Version,
-    jail: Jail | None,
-    others: list[Device],
-    sockets: Collection[str] = (),
-) -> None:
-    """Refuse a device that Firecracker, this version of it, or the host does not have. Changes nothing.
-
-    :param others: the VM's other devices
-    :param sockets: paths of those that are this sandbox's
-    """
-    name, kind = device_id(device), single_kind(device)
-    shorthand = {"vsock": config.use_vsock, "entropy": config.entropy_device}.get(kind, False)
-    if kind and (shorthand or any(single_kind(other) == kind for other in others)):
-        raise ConfigError(f"Firecracker gives a VM one {KINDS[kind]}", option="devices", wanted=name)
-    if isinstance(device, BlockDrive):
-        _check_disk(device, version, jail)
-    elif isinstance(device, NetworkDevice):
-        _check_interface(device, config, version)
-    elif isinstance(device, Vsock):
-        dialect.require_endpoint(version, "PUT", "/vsock", "vsock", "devices", name)
-        if jail is not None and device.uds_path:
-            raise ConfigError(
-                "a vsock's socket lies in the jail", option="devices", wanted=device.uds_path, fix="Leave its path out."
-            )
-        if jail is None and device.uds_path:
-            socket_path(device.uds_path)
-            check_socket_place(device.uds_path, device.uds_path in sockets)
-    elif isinstance(device, PmemDrive):
-        dialect.require_endpoint(version, "PUT", "/pmem/x", "persistent memory", "devices", name)
-        if device.rate_limit:
-            dialect.require(version, "pmem_limit", "devices", name)
-        _check_file(device.file, device.read_only, jail)
-    elif isinstance(device, EntropyDevice):
-        dialect.require_endpoint(version, "PUT", "/entropy", "entropy device", "devices", name)
-    elif isinstance(device, Balloon):
-        _check_balloon(device, config, version)
-    elif isinstance(device, MetadataService):
-        _check_metadata(device, version, config.mmds_size_limit or LARGEST_REQUEST)
-    elif isinstance(device, VhostUserDevice) and device.type == "vhost-user-blk-pci":
-        dialect.require(version, "vhost_user_block", "devices", name)
-        if jail is not None:
-            raise Unsupported("a vhost-user disk cannot be brought into a jail", option="devices", wanted=name)
-        check_served(device.socket_path)
-    else:
-        what = device.type if isinstance(device, VhostUserDevice) else type(device).__name__
-        raise Unsupported(f"Firecracker has no device for {what} {name}", option="devices", wanted=name)
-
-
-def _check_disk(drive: BlockDrive, version: Version, jail: Jail | None) -> None:
-    _check_driver(drive.driver, "devices")
-    for problem, what in (
-        (drive.format != "raw", f"disks in the format {drive.format}"),
-        (drive.discard, "discard of a disk's space"),
-        (drive.serial, "serial numbers of disks"),
-        (drive.cache and drive.cache not in requests.CACHES, f"cache {drive.cache}"),
-        (drive.io_engine and drive.io_engine not in requests.ENGINES, f"I/O engine {drive.io_engine}"),
-    ):
-        if problem:
-            raise Unsupported(f"Firecracker has no {what}", option="devices", wanted=drive.id)
-    if drive.cache:
-        dialect.require(version, "cache", "devices", drive.cache)
-    if drive.io_engine:
-        dialect.require(version, "io_engine", "devices", drive.io_engine)
-    _check_file(drive.file, drive.read_only, jail)
-
-
-def _check_file(path: str, read_only: bool, jail: Jail | None) -> None:
-    user = block_devices.user_against(path, read_only)
-    if user:
-        raise StateError("the host itself uses this disk", option="devices", wanted=path, answer=user)
-    qcow2.check_disk(path, read_only, "devices")
-    if jail is not None and not read_only:
-        jail_files.check_disk(jail, path)
-
-
-def _check_balloon(balloon: Balloon, config: HypervisorConfig, version: Version) -> None:
-    dialect.require_endpoint(version, "PUT", "/balloon", "balloon", "devices", balloon.id)
-    if balloon.free_page_hinting or balloon.free_page_reporting:
-        dialect.require(version, "page_hints", "devices", balloon.id)
-    if balloon.size_mb > config.memory_size:
-        raise ConfigError(
-            f"a balloon cannot hold more than the {config.memory_size} MiB that the VM boots with",
-            option="size_mb",
-            wanted=balloon.size_mb,
-        )
-
-
-def _check_metadata(service: MetadataService, version: Version, most: int) -> None:
-    dialect.require(version, "metadata", "devices", service.id)
-    if service.imds_compat:
-        dialect.require(version, "imds_compat", "imds_compat", True)
-    size = len(json.dumps(service.contents))
-    if size > most:
-        raise ConfigError(
-            f"the metadata service keeps {most} bytes, and these are {size}",
-            option="contents",
-            wanted=f"{size} bytes",
-            fix="Raise mmds_size_limit, which needs a restart, or give less.",
-        )
-
-
-def _check_interface(net: NetworkDevice, config: HypervisorConfig, version: Version) -> None:
-    name = device_id(net)
-    if net.kind != "tap":
-        raise Unsupported(f"Firecracker's interfaces are taps, not {net.kind}", option="devices", wanted=name)
-    if net.queues > 1 or net.vhost:
-        raise Unsupported("Firecracker has no queues and no vhost for interfaces", option="devices", wanted=name)
-    check_name(net.tap_name)
-    if net.mtu:
-        dialect.require(version, "mtu", "devices", net.mtu)
-    if config.network_namespace:
-        if net.bridge:
-            raise ConfigError(
-                "bridges in another network namespace are the user's affair", option="devices", wanted=net.bridge
-            )
-    elif net.bridge:
-        check_bridge(net.bridge)

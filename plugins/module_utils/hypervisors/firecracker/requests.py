@@ -9,36 +9,29 @@ from typing import Any, NamedTuple
 
 from ...errors import Unsupported
 from ...options.config import HypervisorConfig
-from ...options.devices import (
-    Balloon,
-    BlockDrive,
-    Device,
-    EntropyDevice,
-    MetadataService,
-    NetworkDevice,
-    PmemDrive,
-    RateLimit,
-    VhostUserDevice,
-    Vsock,
-    device_id,
-)
-from .api.dialect import Dialect, balloon_word, can
-from .api.endpoints import Version
-from .device_ids import PLACEHOLDER, ROOT_DRIVE, api_id
+from ...options.device_kinds.base import RateLimit
+from .api.dialect import Dialect
+from .device_ids import PLACEHOLDER, ROOT_DRIVE
 
 #: Milliseconds in which a bucket is filled again: a rate per second is then its size.
 REFILL_MS = 1000
 #: Slots of a memory region, and what is plugged at least, both in MiB (API description, MemoryHotplugConfig).
 SLOT_MB, BLOCK_MB = 128, 2
-CACHES = {"writeback": "Writeback", "unsafe": "Unsafe"}
-ENGINES = {"sync": "Sync", "async": "Async"}
+#: Bytes of a request's body, and of what the metadata service tells (Firecracker's --http-api-max-payload-size).
+LARGEST_REQUEST = 51200
 
 
 class Request(NamedTuple):
-    """One request to the API; the method is PUT where nothing else is said."""
+    """A PUT request to the API."""
 
     path: str
     body: dict[str, Any]
+
+
+def check_driver(driver: str, option: str) -> None:
+    """Refuse a way to attach disks that Firecracker does not have."""
+    if driver not in ("", "virtio-blk", "virtio-mmio"):
+        raise Unsupported("Firecracker's disks are virtio-blk", option=option, wanted=driver, fix="Leave it out.")
 
 
 def machine_config(config: HypervisorConfig, dialect: Dialect) -> Request:
@@ -65,117 +58,18 @@ def boot_source(kernel: str, initrd: str, arguments: str) -> Request:
 
 def root_drive(path: str) -> Request:
     """The image. It is never writable: one guest could poison it for all others (CVE-2020-2025)."""
-    return _drive(ROOT_DRIVE, path, read_only=True)
+    return drive(ROOT_DRIVE, path, read_only=True)
 
 
 def placeholder_drive(number: int, path: str) -> Request:
     """An empty disk that can be exchanged for another while the VM runs."""
-    return _drive(f"{PLACEHOLDER}{number}", path, read_only=False)
+    return drive(f"{PLACEHOLDER}{number}", path, read_only=False)
 
 
-def _drive(name: str, path: str, read_only: bool) -> Request:
+def drive(name: str, path: str, read_only: bool) -> Request:
+    """A disk."""
     body = {"drive_id": name, "path_on_host": path, "is_root_device": False, "is_read_only": read_only}
     return Request(f"/drives/{name}", body)
-
-
-def device(record: Device, path: str = "") -> Request:
-    """A device.
-
-    :param path: of its file or its socket, as Firecracker sees it
-    :raises Unsupported: Firecracker has no such device
-    """
-    if isinstance(record, BlockDrive):
-        return disk(record, path)
-    if isinstance(record, NetworkDevice):
-        return interface(record)
-    if isinstance(record, Vsock):
-        return Request("/vsock", {"guest_cid": record.context_id, "uds_path": path})
-    if isinstance(record, VhostUserDevice):
-        name = api_id(record.dev_id)
-        return Request(f"/drives/{name}", {"drive_id": name, "is_root_device": False, "socket": path})
-    if isinstance(record, PmemDrive):
-        return pmem(record, path)
-    if isinstance(record, EntropyDevice):
-        return Request("/entropy", {"rate_limiter": rate_limiter(record.rate_limit)} if record.rate_limit else {})
-    raise Unsupported(
-        f"Firecracker has no device for {type(record).__name__} {device_id(record)}",
-        option="devices",
-        wanted=device_id(record),
-    )
-
-
-def disk(drive: BlockDrive, path: str) -> Request:
-    """A disk with its limits."""
-    request = _drive(api_id(drive.id), path, drive.read_only)
-    if drive.cache:
-        request.body["cache_type"] = CACHES[drive.cache]
-    if drive.io_engine:
-        request.body["io_engine"] = ENGINES[drive.io_engine]
-    if drive.rate_limit:
-        request.body["rate_limiter"] = rate_limiter(drive.rate_limit)
-    return request
-
-
-def pmem(record: PmemDrive, path: str) -> Request:
-    """A file that is the guest's persistent memory."""
-    name = api_id(record.id)
-    body: dict[str, Any] = {"id": name, "path_on_host": path, "root_device": False, "read_only": record.read_only}
-    if record.rate_limit:
-        body["rate_limiter"] = rate_limiter(record.rate_limit)
-    return Request(f"/pmem/{name}", body)
-
-
-def balloon(record: Balloon, version: Version) -> Request:
-    """A balloon of the size that it shall have at first."""
-    body: dict[str, Any] = {
-        balloon_word(version): record.size_mb,
-        "deflate_on_oom": record.deflate_on_oom,
-        "stats_polling_interval_s": record.stats_seconds,
-    }
-    if can(version, "page_hints"):
-        body["free_page_hinting"], body["free_page_reporting"] = record.free_page_hinting, record.free_page_reporting
-    return Request("/balloon", body)
-
-
-def metadata(service: MetadataService) -> list[Request]:
-    """The metadata service and, where there are any, its contents."""
-    body: dict[str, Any] = {
-        "network_interfaces": [api_id(name) for name in service.interfaces],
-        "version": service.version,
-    }
-    if service.address:
-        body["ipv4_address"] = service.address
-    if service.imds_compat:
-        body["imds_compat"] = True
-    return [Request("/mmds/config", body), Request("/mmds", service.contents)]
-
-
-def difference(old: Any, new: dict[str, Any]) -> dict[str, Any]:
-    """What turns one JSON object into another when it is merged into it (RFC 7396); names to remove have null."""
-    old = old if isinstance(old, dict) else {}
-    patch: dict[str, Any] = dict.fromkeys((name for name in old if name not in new), None)
-    for name, value in new.items():
-        if name not in old or old[name] != value:
-            patch[name] = (
-                difference(old[name], value) if isinstance(value, dict) and isinstance(old.get(name), dict) else value
-            )
-    return patch
-
-
-def interface(net: NetworkDevice) -> Request:
-    """A network interface with its limits."""
-    name = api_id(device_id(net))
-    body: dict[str, Any] = {"iface_id": name, "guest_mac": net.mac, "host_dev_name": net.tap_name}
-    if net.mtu:
-        body["mtu"] = net.mtu
-    body.update(interface_limits(net, only_given=True))
-    return Request(f"/network-interfaces/{name}", body)
-
-
-def interface_limits(net: NetworkDevice, only_given: bool = False) -> dict[str, Any]:
-    """The limits of an interface; what has none is given an unlimited one, unless only the given ones are wanted."""
-    limits = {"rx_rate_limiter": net.rx_rate_limit, "tx_rate_limiter": net.tx_rate_limit}
-    return {name: rate_limiter(limit or RateLimit()) for name, limit in limits.items() if limit or not only_given}
 
 
 def rate_limiter(limit: RateLimit) -> dict[str, Any]:

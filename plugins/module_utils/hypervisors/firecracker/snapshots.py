@@ -21,14 +21,14 @@ from ...host.atomic_files import replace_file, sync
 from ...host.boot_cache import fingerprint
 from ...host.run_directory import make_run_dir
 from ...options.config import HypervisorConfig
-from ...options.devices import BlockDrive, Device, MetadataService, NetworkDevice, PmemDrive, Vsock, device_id
+from ...options.device_kinds.base import Device, device_id
 from ...untrusted.answers import AnswerError, Anything, Flag, ListOf, MapOf, Number, Record, Text, checked, parsed
 from ...untrusted.files import Directory
 from . import jail_files, start
 from .api import dialect
 from .api.client import ApiClient, ApiError
-from .device_ids import api_id
-from .hotplug import HostResources
+from .devices.kinds import device_for
+from .host_resources import HostResources
 from .state import FirecrackerState, Jail, as_record, from_record
 from .vmm import API_SECONDS, POWER, Vmm
 
@@ -129,11 +129,8 @@ def file_marks(config: HypervisorConfig, devices: list[Device]) -> dict[str, str
     """
     found = {IMAGE: _mark(config.image_path)} if config.image_path else {}
     for device in devices:
-        if isinstance(device, BlockDrive):
-            found[device_id(device)] = _mark(device.file)
-        elif isinstance(device, PmemDrive):
-            # The kernel writes what is mapped, and its time, when it likes.
-            found[device_id(device)] = _mark(device.file, times=device.read_only)
+        if device.host_file:
+            found[device.identity] = _mark(device.host_file[0], times=device_for(device).file_keeps_time)
     return found
 
 
@@ -156,7 +153,7 @@ def check_files(saved: Saved, config: HypervisorConfig, devices: list[Device]) -
     """
     kept = {name: from_record(record) for name, record in saved.state.devices.items() if record}
     devices = list({**kept, **{device_id(device): device for device in devices}}.values())
-    paths = {device_id(device): device.file for device in devices if isinstance(device, (BlockDrive, PmemDrive))}
+    paths = {device.identity: device.host_file[0] for device in devices if device.host_file}
     for name, now in file_marks(config, devices).items():
         before = saved.files.get(name, now)
         if before != now:
@@ -318,9 +315,8 @@ def load(
     status = vmm.status(api)
     if POWER.get(status) != "paused":
         raise VmmError("Firecracker took the saved state, and its VM is not paused", answer=status, log=vmm.log)
-    for service in devices:
-        if isinstance(service, MetadataService):  # No snapshot keeps what it tells.
-            api.put("/mmds", service.contents)
+    for device in devices:
+        device_for(device).after_load(api)
 
 
 def _overrides(vmm: Vmm, devices: list[Device], host: HostResources, saved: Saved, socket: str) -> dict[str, Any]:
@@ -329,14 +325,10 @@ def _overrides(vmm: Vmm, devices: list[Device], host: HostResources, saved: Save
     :raises Unsupported: this version cannot have it elsewhere
     """
     body: dict[str, Any] = {}
-    nets = []
-    for device in devices:
-        record = saved.state.devices.get(device_id(device), {})
-        if isinstance(device, NetworkDevice) and record.get("tap_name", device.tap_name) != device.tap_name:
-            dialect.require(vmm.version, "network_overrides", "devices", device_id(device))
-            nets.append({"iface_id": api_id(device_id(device)), "host_dev_name": device.tap_name})
-        if isinstance(device, Vsock):
-            socket = host.path_of(device)
+    nets: list[dict[str, str]] = []
+    for device in map(device_for, devices):
+        nets += device.network_overrides(vmm.version, saved.state.devices.get(device.identity, {}))
+        socket = device.vsock_path(host) or socket
     if nets:
         body["network_overrides"] = nets
     if saved.vsock and socket != saved.vsock:

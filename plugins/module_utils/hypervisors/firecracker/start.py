@@ -18,7 +18,8 @@ from ...host.processes import identify
 from ...host.run_directory import make_run_dir, rotate_log
 from ...host.spawn import spawn_detached
 from ...options.config import HypervisorConfig
-from ...options.devices import Balloon, Device, MetadataService, Vsock, device_id
+from ...options.device_kinds.base import Device, device_id
+from ...options.device_kinds.vsock import Vsock
 from ...options.kernel_params import kernel_params_string
 from ...untrusted.files import Directory
 from ..common.scope import scope_command
@@ -28,12 +29,14 @@ from . import requests as resources
 from .api.client import ApiClient, ApiConnectionError
 from .api.dialect import can, dialect_for
 from .device_ids import PLACEHOLDER
+from .devices.kinds import device_for
+from .devices.vsock import HybridVsock
 from .endings import exit_words
-from .hotplug import HostResources
+from .host_resources import HostResources
 from .kernel_params import kernel_params
 from .names import API_SOCKET, CONSOLE_LOG, METRICS, VMM_LOG
-from .preparation import LARGEST_REQUEST, read_cpu_config
-from .requests import Request
+from .preparation import read_cpu_config
+from .requests import LARGEST_REQUEST, Request
 from .state import Jail, as_record
 from .vmm import API_SECONDS, POWER, Vmm, jailed_pid
 
@@ -120,7 +123,7 @@ def _launched(
             jailer.make(jail)
         _make_own_files(vmm, config)
         for device in devices:
-            host.provide(device)
+            device_for(device).provide(host)
         if template:
             host.provide_file(template, TEMPLATE_MEMORY, shared=True)
         api = _launch(vmm, config, deadline)
@@ -264,7 +267,7 @@ def requests(vmm: Vmm, config: HypervisorConfig, devices: list[Device], host: Ho
         made.append(resources.placeholder_drive(number, host.own_path(f"{PLACEHOLDER}{number}")))
     made += device_requests(vmm, devices, host)
     if config.use_vsock:
-        made.append(resources.device(Vsock(USUAL_CID), host.provide_socket("vsock.sock")))
+        made += HybridVsock(Vsock(USUAL_CID)).requests(vmm.version, host.provide_socket("vsock.sock"))
     if config.entropy_device:
         made.append(Request("/entropy", {}))
     if vmm.state.region_mb:
@@ -290,13 +293,6 @@ def wants_metrics(config: HypervisorConfig) -> bool:
 
 
 def device_requests(vmm: Vmm, devices: list[Device], host: HostResources) -> list[Request]:
-    """The devices in their order; the metadata service comes last, since it names interfaces."""
-    made, last = [], []
-    for device in devices:
-        if isinstance(device, Balloon):
-            made.append(resources.balloon(device, vmm.version))
-        elif isinstance(device, MetadataService):
-            last += resources.metadata(device)
-        else:
-            made.append(resources.device(device, host.path_of(device)))
-    return [*made, *last]
+    """The devices in their order, and then those that name others."""
+    found = sorted(map(device_for, devices), key=lambda device: device.comes_last)
+    return [request for device in found for request in device.requests(vmm.version, device.path(host))]

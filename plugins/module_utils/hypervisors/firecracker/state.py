@@ -9,11 +9,13 @@ import dataclasses
 import hashlib
 import os
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...host.processes import ProcessIdentity
-from ...options.devices import KIND_OF, Device, RateLimit
 from ...untrusted.answers import FIELD_SHAPES, AnswerError, Anything, Maybe, Record, Text, checked, shape_of
+
+if TYPE_CHECKING:
+    from ...options.device_kinds.base import Device
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +123,9 @@ def from_record(value: dict[str, Any]) -> Device:
 
     :raises AnswerError: it wrote another one
     """
+    from ...options.device_kinds import KIND_OF
+    from ...options.device_kinds.base import RateLimit
+
     source = "the recorded device"
     kinds: dict[str, Any] = {kind.__name__: kind for kind in KIND_OF}
     kind = kinds[checked(Record({"class": Text(choices=tuple(kinds))}), value, source)["class"]]

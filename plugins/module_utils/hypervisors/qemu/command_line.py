@@ -61,7 +61,7 @@ class VmPlan:
     :param image_mapped: the guest can map the image instead of reading it
     :param incoming: the state comes from elsewhere
     :param hotplugged_vcpus: properties of the vCPUs plugged in before (a restore needs the same)
-    :param parts: of the devices that are there from the start
+    :param objects: of the devices that are there from the start
     :param shared_memory: other processes serve some of them
     :param generation_id: the guest can be told that it is a copy of another one
     :param dimms: slot, size and address (bytes) of the memory modules plugged in before
@@ -90,7 +90,7 @@ class VmPlan:
     incoming: bool = False
     hotplugged_vcpus: list[dict[str, Scalar]] = dataclasses.field(default_factory=list)
     dimms: list[dict[str, int]] = dataclasses.field(default_factory=list)
-    parts: list[QemuObject] = dataclasses.field(default_factory=list)
+    objects: list[QemuObject] = dataclasses.field(default_factory=list)
     shared_memory: bool = False
     generation_id: bool = False
 
@@ -117,7 +117,7 @@ def command_line(plan: VmPlan, dialect: Dialect) -> list[str]:
         *balloon(plan),
         *panic_notifier(plan),
         *generation_id(plan),
-        *[part.argument() for part in plan.parts],
+        *[one.argument() for one in plan.objects],
         Argument("rtc", None, {"base": "utc"}),
         *timer(plan),
         Argument("vga", "none"),
@@ -146,7 +146,7 @@ def machine(plan: VmPlan) -> Argument:
     if plan.accelerator == "kvm":
         properties["kernel-irqchip"] = True
     image_is_nvdimm = image_driver(plan.config) == "nvdimm" and plan.config.image_path
-    has_nvdimms = plan.config.mem_offset or any(part.type == "nvdimm" for part in plan.parts)
+    has_nvdimms = plan.config.mem_offset or any(one.type == "nvdimm" for one in plan.objects)
     if image_is_nvdimm or (has_nvdimms and "nvdimm" in plan.machine.image_drivers):
         properties["nvdimm"] = True
     for word in filter(None, (word.strip() for word in plan.config.machine_accelerators.split(","))):
@@ -202,7 +202,7 @@ def memory(plan: VmPlan) -> Argument:
         room = config.max_memory_mb - config.memory_size + 1024
     if config.image_path and image_driver(config) in IMAGE_AS_MEMORY:
         room += plan.image_size // MIB + 1024
-    room += sum(part.properties["size"] // MIB + 1024 for part in plan.parts if part.type == "memory-backend-file")
+    room += sum(one.properties["size"] // MIB + 1024 for one in plan.objects if one.type == "memory-backend-file")
     properties: dict[str, Scalar] = {}
     size = boot_memory_mb(config)
     if room or config.mem_offset:

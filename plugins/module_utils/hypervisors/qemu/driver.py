@@ -22,7 +22,8 @@ from .state import QemuState
 from .vmm import Vmm
 
 if TYPE_CHECKING:
-    from ...options.devices import Device
+    from ...options.device_kinds.base import Device
+    from .devices.base import AnyQemuDevice
 
 
 class QemuHypervisor(ProcessHypervisor):
@@ -163,19 +164,26 @@ class QemuHypervisor(ProcessHypervisor):
     # --- devices -----------------------------------------------------------------------------------------------------
 
     def add_device(self, device: Device) -> None:
-        from ...options.devices import device_id
-        from .devices import host_resources
-
         if self.config.boot_from_template:
             # A clone is what its template was; its own devices are plugged in once it runs.
-            self._require("device_hotplug", "devices", device_id(device))
+            self._require("device_hotplug", "devices", device.identity)
         if self.config.boot_to_be_template:
             self.unsupported("add_device", "a template has no devices in QEMU", "Plug them into its clones.")
         self.vmm.state.new_identity()
-        device = host_resources.complete(device, self.config, self.context, self.vmm.state.uuid)
-        host_resources.check(device, self.config, self.vmm.own_socket(device_id(device)), self._own_pids())
-        host_resources.check_parts(device, self._machine(), self.config)
-        self._add_boot_device(device)
+        found = self._completed(device)
+        self._check_device(found)
+        self._add_boot_device(found.record)
+
+    def _completed(self, device: Device) -> AnyQemuDevice:
+        from .devices.kinds import device_for
+
+        found = device_for(device, self.config)
+        found.complete(self.context, self.vmm.state.uuid)
+        return found
+
+    def _check_device(self, device: AnyQemuDevice) -> None:
+        device.check(self.vmm.own_socket(device.identity), self._own_pids())
+        device.check_machine(self._machine())
 
     def hotplug_add_device(self, device: Device) -> None:
         from .devices import hotplug
@@ -190,22 +198,18 @@ class QemuHypervisor(ProcessHypervisor):
         hotplug.detach(self.vmm, self.config, device)
 
     def update_device(self, device: Device) -> None:
-        from ...options.devices import BlockDrive
-        from .devices import hotplug
+        from .devices.kinds import KINDS
 
-        if not isinstance(device, BlockDrive):
+        kind = KINDS.get(type(device))
+        if kind is None or not kind.can_update:
             self.unsupported(f"update_device {type(device).__name__}", fix="Restart it (disruption: restart).")
-        hotplug.limit(self.vmm, device)
+        kind(device, self.config).update(self.vmm.qmp())
 
     def check_device(self, device: Device) -> None:
-        from ...options.devices import device_id
-        from .devices import host_resources
-
-        device = host_resources.complete(device, self.config, self.context, self.vmm.state.uuid)
-        host_resources.check_hot(device, self.config, self.vmm.state.shared_memory)
-        host_resources.check(device, self.config, self.vmm.own_socket(device_id(device)), self._own_pids())
-        host_resources.check_parts(device, self._machine(), self.config)
-        host_resources.check_named(device, self.config, self.vmm.state.uid)
+        found = self._completed(device)
+        found.check_hot(self.vmm.state.shared_memory)
+        self._check_device(found)
+        found.check_named(self.vmm.state.uid)
 
     # --- sizes -----------------------------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ RUN_WITH = (9, 1)
 READS_PRIVATELY = (8, 2)
 
 if TYPE_CHECKING:
-    from ...options.devices import Device
+    from ...options.device_kinds.base import Device
     from .devices.host_resources import HostResources
     from .devices.objects import QemuObject
 
@@ -92,20 +92,20 @@ def start(
         vmm.context.checkpoint()
 
     listeners: list[socket.socket] = []
-    sides: list[HostResources] = []
+    resources: list[HostResources] = []
     image = -1
     try:
         for name in names.SOCKETS:
             listeners.append(listening_socket(run_path(name)))
-        pieces = _parts(vmm, config, devices, sides)
-        for piece in pieces:
-            piece.properties.update((description or {}).get("files", {}).get(piece.id, {}))
+        objects = _objects(vmm, config, devices, resources)
+        for one in objects:
+            one.properties.update((description or {}).get("files", {}).get(one.id, {}))
         fds = tuple(listener.fileno() for listener in listeners)
         image = open_image(config)
-        drops = late_user(vmm, config, user, pieces)
-        argv = command_line(vmm, config, fds, pieces, description, image, drops)
+        drops = late_user(vmm, config, user, objects)
+        argv = command_line(vmm, config, fds, objects, description, image, drops)
         inherited = (
-            *(descriptor for side in sides for descriptor in side.descriptors()),
+            *(descriptor for opened in resources for descriptor in opened.descriptors()),
             *((image,) if image >= 0 else ()),
         )
         first = None if drops else user
@@ -134,8 +134,8 @@ def start(
         vmm.context.checkpoint()
         raise
     finally:
-        for side in sides:
-            side.close()
+        for opened in resources:
+            opened.close()
         if image >= 0:
             os.close(image)
 
@@ -155,7 +155,7 @@ def user_of(vmm: Vmm, config: HypervisorConfig) -> User | None:
     return own_user(context.sandbox_id, state.own_uid, (KVM,) if state.accelerator == "kvm" else ())
 
 
-def late_user(vmm: Vmm, config: HypervisorConfig, user: User | None, pieces: list[QemuObject]) -> User | None:
+def late_user(vmm: Vmm, config: HypervisorConfig, user: User | None, objects: list[QemuObject]) -> User | None:
     """The user that QEMU becomes by itself, after it has opened what it takes by name only; None where it starts as that user.
 
     Only a sandbox's own user needs that, and only where it may not open by itself what the task's user may: a kernel, memory in a file, a device
@@ -181,11 +181,11 @@ def late_user(vmm: Vmm, config: HypervisorConfig, user: User | None, pieces: lis
         ),
         (vmm.context.run_dir, "x"),
         *(
-            (part.properties["mem-path"], "r" if part.properties.get("readonly") else "rw")
-            for part in pieces
-            if part.type == "memory-backend-file"
+            (one.properties["mem-path"], "r" if one.properties.get("readonly") else "rw")
+            for one in objects
+            if one.type == "memory-backend-file"
         ),
-        *(("/dev/vfio", "none") for part in pieces if part.type == "vfio-pci"),
+        *(("/dev/vfio", "none") for one in objects if one.type == "vfio-pci"),
     ]
     return user if any(path and (modes == "none" or not may_use(user, path, modes)) for path, modes in files) else None
 
@@ -212,7 +212,7 @@ def command_line(
     vmm: Vmm,
     config: HypervisorConfig,
     fds: tuple[int, ...] = (-1, -1, -1, -1),
-    pieces: list[QemuObject] | None = None,
+    objects: list[QemuObject] | None = None,
     description: dict[str, Any] | None = None,
     image: int = -1,
     drops: User | None = None,
@@ -224,7 +224,7 @@ def command_line(
     :raises ConfigError: it cannot be built
     """
     plan = dataclasses.replace(
-        _vm_plan(vmm, config, fds, pieces, description),
+        _vm_plan(vmm, config, fds, objects, description),
         image_fd=image,
         becomes=f"{drops.uid}:{drops.gid}" if drops else "",
     )
@@ -251,7 +251,7 @@ def _vm_plan(
     vmm: Vmm,
     config: HypervisorConfig,
     fds: tuple[int, ...],
-    pieces: list[QemuObject] | None,
+    objects: list[QemuObject] | None,
     description: dict[str, Any] | None,
 ) -> cmdline.VmPlan:
     state = vmm.state
@@ -282,7 +282,7 @@ def _vm_plan(
         incoming=description is not None,
         hotplugged_vcpus=(description or {}).get("hotplugged_vcpus") or [],
         dimms=(description or {}).get("dimms") or [],
-        parts=pieces or [],
+        objects=objects or [],
         shared_memory=state.shared_memory,
         generation_id=state.generation_id,
         reads_privately=tuple(state.qemu_version) >= READS_PRIVATELY,
@@ -293,9 +293,9 @@ def _served_by_others(config: HypervisorConfig, devices: list[Device]) -> bool:
     """Does another process on the host have to see the guest's memory?"""
     if not devices:
         return False
-    from .devices import host_resources
+    from .devices.kinds import device_for
 
-    return any(host_resources.needs_shared_memory(device, config) for device in devices)
+    return any(device_for(device, config).shares_memory for device in devices)
 
 
 def _choose_accelerator(vmm: Vmm, config: HypervisorConfig) -> None:
@@ -321,24 +321,24 @@ def planned_bridges(config: HypervisorConfig, machine: Machine, recorded: list[b
     return bridges.rearranged(bridges.with_root_ports(wanted, config.root_ports), recorded)
 
 
-def _parts(vmm: Vmm, config: HypervisorConfig, devices: list[Device], sides: list[HostResources]) -> list[QemuObject]:
-    """The parts of the devices that are there from the start; what is opened for them is added to `sides`."""
-    wanted: set[str] = set()
-    if devices:  # A VM without any is spared the import of all their kinds.
-        from ...options.devices import device_id
-
-        wanted = {device_id(device) for device in devices}
+def _objects(
+    vmm: Vmm, config: HypervisorConfig, devices: list[Device], resources: list[HostResources]
+) -> list[QemuObject]:
+    """The objects of the devices that are there from the start; what is opened for them is added to `resources`."""
+    wanted = {device.identity for device in devices}
     for bridge in vmm.state.bridges:
         bridge.slots = {slot: name for slot, name in bridge.slots.items() if name in wanted}
-    if not devices:
+    if not devices:  # A VM without any is spared the import of all their kinds.
         return []
-    from .devices import hotplug, objects
+    from .devices import hotplug
+    from .devices.kinds import device_for
 
-    pieces: list[QemuObject] = []
-    for device in devices:
-        place = hotplug.place(vmm, config, device, hot=False)
-        side = hotplug.open_side(vmm, config, device)
-        sides.append(side)
-        pieces += side.inherited_files(hotplug.file_name(device))
-        pieces += objects.objects_for(device, place, config.block_device_driver, side.by_number())
-    return pieces
+    objects: list[QemuObject] = []
+    for record in devices:
+        device = device_for(record, config)
+        slot = hotplug.slot_of(vmm, device, hot=False)
+        opened = hotplug.open_resources(vmm, device)
+        resources.append(opened)
+        objects += opened.inherited_files(device.file_name)
+        objects += device.objects(slot, opened.by_number())
+    return objects

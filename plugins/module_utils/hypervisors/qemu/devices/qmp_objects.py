@@ -13,7 +13,7 @@ from ....errors import DeadlineExceeded, HypervisorError, VmmError
 from ..qmp import QmpClient, QmpError
 from .objects import QemuObject
 
-#: The QMP command that makes a part, the one that removes it, and what that one calls the part's id.
+#: The QMP command that makes an object, the one that removes it, and what that one calls the object's id.
 COMMANDS = {
     "blockdev": ("blockdev-add", "blockdev-del", "node-name"),
     "netdev": ("netdev_add", "netdev_del", "id"),
@@ -24,65 +24,70 @@ COMMANDS = {
 TYPE_KEY = {"blockdev": "driver", "netdev": "type", "object": "qom-type", "device": "driver"}
 
 
-def plug(qmp: QmpClient, parts: list[QemuObject]) -> None:
-    """Make the parts in order; when one fails, those made before are removed again.
+def plug(qmp: QmpClient, objects: list[QemuObject]) -> None:
+    """Make the objects in order; when one fails, those made before are removed again.
 
-    :raises QmpError: QEMU refused a part
+    :raises QmpError: QEMU refused one
     """
     made: list[QemuObject] = []
     try:
-        for part in reversed(parts):
-            discard(qmp, part)
-        for part in parts:
-            qmp.execute(COMMANDS[part.kind][0], arguments_of(part))
-            made.append(part)
+        for one in reversed(objects):
+            discard(qmp, one)
+        for one in objects:
+            qmp.execute(COMMANDS[one.kind][0], arguments_of(one))
+            made.append(one)
     except HypervisorError:
-        for part in reversed(made):
+        for one in reversed(made):
             with contextlib.suppress(HypervisorError):
-                _remove(qmp, part)
+                _remove(qmp, one)
         raise
 
 
-def unplug(qmp: QmpClient, parts: list[QemuObject], timeout: float) -> None:
+def unplug(qmp: QmpClient, objects: list[QemuObject], timeout: float) -> None:
     """Take a device out: what the guest sees first, and when the guest has released it, what stands behind it. Idempotent.
 
     :param timeout: seconds the guest gets
     :raises VmmError: the guest refused
     :raises DeadlineExceeded: it did not answer
     """
-    remove_device(qmp, parts[-1].id, timeout)
-    for part in reversed(parts[:-1]):
-        discard(qmp, part)
+    remove_device(qmp, objects[-1].id, timeout)
+    for one in reversed(objects[:-1]):
+        discard(qmp, one)
 
 
-def arguments_of(part: QemuObject) -> dict[str, Any]:
-    """What QMP's command for a part takes."""
-    if part.kind == "chardev":
-        return _chardev(part)
-    name = COMMANDS[part.kind][2]
-    return {TYPE_KEY[part.kind]: part.type, name: part.id, **part.properties}
+def arguments_of(one: QemuObject) -> dict[str, Any]:
+    """What QMP's command for an object takes."""
+    if one.kind == "chardev":
+        return _chardev(one)
+    name = COMMANDS[one.kind][2]
+    return {TYPE_KEY[one.kind]: one.type, name: one.id, **one.properties}
 
 
-def _chardev(part: QemuObject) -> dict[str, Any]:
-    named = "fd" in part.properties
-    data = {"str": part.properties["fd"]} if named else {"path": part.properties["path"]}
+def _chardev(one: QemuObject) -> dict[str, Any]:
+    named = "fd" in one.properties
+    data = {"str": one.properties["fd"]} if named else {"path": one.properties["path"]}
     address = {"type": "fd" if named else "unix", "data": data}
-    socket: dict[str, Any] = {"addr": address, "server": bool(part.properties.get("server"))}
+    socket: dict[str, Any] = {"addr": address, "server": bool(one.properties.get("server"))}
     if socket["server"]:
         socket["wait"] = False
-    return {"id": part.id, "backend": {"type": "socket", "data": socket}}
+    return {"id": one.id, "backend": {"type": "socket", "data": socket}}
 
 
-def _remove(qmp: QmpClient, part: QemuObject) -> None:
-    _add, command, name = COMMANDS[part.kind]
-    qmp.execute(command, {name: part.id})
+def descriptor_sets(qmp: QmpClient) -> dict[int, list[str]]:
+    """What QEMU tells of its open files, by the number of the set."""
+    return {one["fdset-id"]: [file.get("opaque", "") for file in one["fds"]] for one in qmp.execute("query-fdsets")}
 
 
-def discard(qmp: QmpClient, part: QemuObject) -> None:
-    """Remove a part that stands behind a device, if it is there (an attempt that was killed half-way may have left it)."""
-    if part.kind in COMMANDS and part.kind != "device":
+def _remove(qmp: QmpClient, one: QemuObject) -> None:
+    _add, command, name = COMMANDS[one.kind]
+    qmp.execute(command, {name: one.id})
+
+
+def discard(qmp: QmpClient, one: QemuObject) -> None:
+    """Remove an object that stands behind a device, if it is there (an attempt that was killed half-way may have left it)."""
+    if one.kind in COMMANDS and one.kind != "device":
         with contextlib.suppress(QmpError):
-            _remove(qmp, part)
+            _remove(qmp, one)
 
 
 #: Seconds the guest gets to take or to give memory, or to release a device.

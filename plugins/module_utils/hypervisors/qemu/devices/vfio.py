@@ -1,24 +1,74 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Devices of the host's that a sandbox gets: what must be true of them, told by sysfs (Linux, Documentation/driver-api/vfio.rst)."""
+"""Devices of the host that are passed through to a QEMU's guest, and what sysfs says of them (Linux, Documentation/driver-api/vfio.rst)."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from typing import Iterator
+from typing import Collection, Iterator
 
-from ....errors import HostError
-from ....host.users import is_own_uid
-from ....options.devices import Device, VfioDevice, VfioType
+from ....errors import ConfigError, HostError
+from ....host.users import Wanted, is_own_uid
+from ....options.device_kinds.vfio import VfioDevice, VfioType
 from ....untrusted.files import Directory, through
+from ..vmm import Vmm
+from .base import QemuDevice, Started
+from .host_resources import HostResources
+from .objects import Descriptors, QemuObject, Slot, need_pci
 
 PCI_DEVICES = "/sys/bus/pci/devices"
 #: Drivers that leave a device to whom its group is given; those of VFIO have it in their names.
 HARMLESS_DRIVERS = ("pci-stub",)
 #: How the class of PCI bridges begins; what drives a bridge does no DMA of its own.
 BRIDGE_CLASS = "0x06"
+
+
+class Vfio(QemuDevice[VfioDevice]):
+    """A device of the host."""
+
+    def ports(self, hot: bool, root_bus: str) -> str:
+        if self.config.hotplug_vfio_on_root_bus:
+            # Nothing is plugged into the root of PCI Express itself, only into its ports.
+            return "only" if root_bus == "pcie.0" else "none"
+        return "first"  # It is a PCI Express device, and belongs into a root port.
+
+    def check_host(self, own_socket: str, own: Collection[int]) -> None:
+        check(self.record)
+
+    def opened_by_name(self) -> list[Wanted]:
+        return [Wanted("devices", node_of(self.record), "rw")]
+
+    def open(self, vmm: Vmm, resources: HostResources, started: Started) -> None:
+        if vmm.state.uid or self.config.vmm_user:
+            running = vmm.process()
+            let_lock(running.pid if running else 0, max(vmm.state.max_memory_mb, self.config.memory_size))
+
+    @contextlib.contextmanager
+    def lent(self, uid: int) -> Iterator[None]:
+        if not is_own_uid(uid):
+            yield
+            return
+        # By its name, and it keeps it open.
+        with open_node(node_of(self.record)) as node:
+            before = os.stat(node)
+            os.chown(node, uid, -1)
+            try:
+                yield
+            finally:
+                os.chown(node, before.st_uid, -1)
+
+    def objects(self, slot: Slot, descriptors: Descriptors | None = None) -> list[QemuObject]:
+        device = self.record
+        need_pci(device.id, slot)
+        if device.type == VfioType.MEDIATED:
+            front = {"sysfsdev": device.sysfs_dev}
+        elif device.type == VfioType.NORMAL:
+            front = {"host": device.bdf}
+        else:
+            raise ConfigError("there is no such type of VFIO device", option="devices", wanted=device.type)
+        return [QemuObject("device", self.frontend_id, "vfio-pci", {**front, **slot.properties()})]
 
 
 def node_of(device: VfioDevice, pci_devices: str = PCI_DEVICES) -> str:
@@ -60,24 +110,6 @@ def check(device: VfioDevice, pci_devices: str = PCI_DEVICES) -> None:
             wanted=wanted,
             fix="A group is given away whole: bind these to vfio-pci too, or unbind them.",
         )
-
-
-@contextlib.contextmanager
-def lent_node(device: Device, uid: int) -> Iterator[None]:
-    """Let a QEMU that runs as a sandbox's own user open the node of a device's group by its name, and nobody after that: it keeps it open.
-
-    :param uid: QEMU's
-    """
-    if not isinstance(device, VfioDevice) or not is_own_uid(uid):
-        yield
-        return
-    with open_node(node_of(device)) as node:
-        before = os.stat(node)
-        os.chown(node, uid, -1)
-        try:
-            yield
-        finally:
-            os.chown(node, before.st_uid, -1)
 
 
 @contextlib.contextmanager

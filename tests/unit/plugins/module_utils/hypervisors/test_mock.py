@@ -23,7 +23,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.mock import FAULTS, MockHypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import BlockDrive, CpuDevice, MemoryDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.block import BlockDrive
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import CpuDevice, MemoryDevice
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.kernel_params import Param
 from tests.support.checkout import ROOT
 

@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import json
 import pathlib
 import re
 import sys
@@ -12,14 +15,16 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.kata.hypervisor.plugins.doc_fragments import directories, sandbox_options
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import HYPERVISORS
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Capabilities
+from ansible_collections.kata.hypervisor.plugins.module_utils.options import arguments
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import (
-    DEVICE_SUBOPTIONS,
     device_argument_spec,
     option_spec,
     parse_device_spec,
@@ -30,26 +35,26 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments 
     words,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.declarations import Cost
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds import (
+    DEVICE_RANGES,
+    DEVICE_SUBOPTIONS,
+    KINDS,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.balloon import Balloon
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.base import RateLimit
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.block import BlockDrive
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.entropy import EntropyDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.fs import Volume
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.mmds import MetadataService
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.net import NetworkDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.pmem import PmemDrive
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.serial import SerialPort
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vfio import VfioDevice, VfioType
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vhost_user import VhostUserDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vsock import Vsock
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_options import (
-    TYPES,
     check_devices,
     make_device,
-)
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_suboptions import DEVICE_RANGES
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import (
-    Balloon,
-    BlockDrive,
-    EntropyDevice,
-    MetadataService,
-    NetworkDevice,
-    PmemDrive,
-    RateLimit,
-    SerialPort,
-    VfioDevice,
-    VfioType,
-    VhostUserDevice,
-    Volume,
-    Vsock,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.kernel_params import Param, split_quoted_words
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.spec import (
@@ -329,10 +334,58 @@ def test_a_listed_device_becomes_a_record(listed: dict[str, Any], record: Any) -
 
 
 def test_every_type_and_suboption_is_known() -> None:
-    assert DEVICE_SUBOPTIONS["type"]["choices"] == list(TYPES)
-    used = {name for required, optional in TYPES.values() for name in (*required, *optional)}
+    assert DEVICE_SUBOPTIONS["type"]["choices"] == list(KINDS)
+    used = {name for kind in KINDS.values() for name in kind.suboptions}
     assert used == set(DEVICE_SUBOPTIONS) - {"id", "type"}
-    assert {listed["type"] for listed, _record in DEVICES} == set(TYPES)
+    assert {listed["type"] for listed, _record in DEVICES} == set(KINDS)
+
+
+def test_kinds_that_share_a_name_share_what_is_declared_of_it() -> None:
+    for kind in KINDS.values():
+        for name, suboption in kind.suboptions.items():
+            assert suboption.argument_spec() == DEVICE_SUBOPTIONS[name]
+            assert suboption.range == DEVICE_RANGES.get(name)
+            assert suboption.default is None or not suboption.required
+
+
+def test_the_capabilities_that_kinds_name_exist() -> None:
+    known = {field.name for field in dataclasses.fields(Capabilities)}
+    for kind in KINDS.values():
+        assert {kind.plug, kind.unplug, *kind.updatable().values()} - {""} <= known
+
+
+def test_suboptions_are_only_made_for_a_task_with_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def make() -> dict[str, Any]:
+        made.append(1)
+        return DEVICE_SUBOPTIONS
+
+    monkeypatch.setattr(arguments, "device_suboptions", make)
+    validator = ArgumentSpecValidator(sandbox_argument_spec(HYPERVISORS))
+    assert validator.validate({"id": "web", "memory_mb": 128}).error_messages == []
+    assert made == []
+    wrong = validator.validate({"id": "web", "devices": [{"id": "d", "type": "block", "colour": "red"}]})
+    assert "colour" in wrong.error_messages[0] and made == [1]
+
+
+def test_suboptions_on_demand_are_a_dictionary() -> None:
+    def spec() -> Any:
+        return sandbox_argument_spec(HYPERVISORS)["devices"]["options"]
+
+    assert spec() == DEVICE_SUBOPTIONS
+    assert dict(spec()) == {**spec()} == DEVICE_SUBOPTIONS
+    assert list(spec()) == list(spec().keys()) == list(DEVICE_SUBOPTIONS)
+    assert list(spec().items()) == list(DEVICE_SUBOPTIONS.items())
+    assert list(spec().values()) == list(DEVICE_SUBOPTIONS.values())
+    assert "file" in spec() and len(spec()) == len(DEVICE_SUBOPTIONS)
+    assert spec()["file"] == spec().get("file") == {"type": "path"}
+    assert json.loads(json.dumps(dict(spec()))) == DEVICE_SUBOPTIONS
+    assert copy.deepcopy(spec()) == DEVICE_SUBOPTIONS
+    # As voluptuous does, by which ansible-test looks at argument specs.
+    empty = type(spec())()
+    empty["file"] = {}
+    assert empty == {"file": {}} and type(spec())() == {}
 
 
 BLOCK = {"id": "d", "type": "block", "file": "/d"}

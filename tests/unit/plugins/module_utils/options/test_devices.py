@@ -17,17 +17,13 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
     from_record,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.state import QemuState
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.base import RateLimit, device_id
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.block import BlockDrive
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.fs import Volume
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.net import NetworkDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vhost_user import VhostUserDevice
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_options import make_device
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import (
-    BlockDrive,
-    MemoryDevice,
-    NetworkDevice,
-    RateLimit,
-    VhostUserDevice,
-    Volume,
-    align_memory,
-    device_id,
-)
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import MemoryDevice, align_memory
 from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted.answers import AnswerError
 
 

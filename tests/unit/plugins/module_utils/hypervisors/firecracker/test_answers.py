@@ -19,7 +19,7 @@ import pytest
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded, HypervisorError
 from ansible_collections.kata.hypervisor.plugins.module_utils.host.processes import identify
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import details, hotplug, memory
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import details, memory
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api import shapes
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api.client import (
     ApiClient,
@@ -27,9 +27,11 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
     ApiError,
     fault_message,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.devices.mmds import Mmds
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import as_record
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.vmm import Vmm
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import Balloon, MetadataService
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.balloon import Balloon
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.mmds import MetadataService
 from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted.answers import AnswerError
 from tests.support.wrong_answers import junk, nested, wrong
 
@@ -238,7 +240,7 @@ def test_wrong_answers_are_typed_errors(tmp_path: pathlib.Path, monkeypatch: pyt
         lambda: machine.set_state("paused"),
         lambda: memory.resize(machine, 192),
         lambda: memory.resize_balloon(machine, balloon),
-        lambda: hotplug._update_metadata(oracle, service),
+        lambda: Mmds(service).update_contents(oracle),
     ]
     for number in range(ANSWERS):
         assert machine.observe().power in ("running", "paused", "failed", "unresponsive")

@@ -24,8 +24,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
     Jail,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.base import RateLimit
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_options import DEVICE_ID
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import RateLimit
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.kernel_params import Param
 from ansible_collections.kata.hypervisor.plugins.module_utils.records.layout import SANDBOX_ID
 

@@ -24,10 +24,10 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.a
     Dialect,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.command_line import VmPlan, command_line
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices.kinds import device_for
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices.objects import (
     Descriptors,
     Slot,
-    objects_for,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.machines import machine_named
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.preparation import _check_words
@@ -75,14 +75,13 @@ def argv(config: HypervisorConfig, dialect: Dialect, devices: list[dict[str, Any
     """The command line of a VM, refused where the driver refuses it."""
     config.check_consistent()
     _check_words(config)
-    parts = []
+    objects = []
     for number, device in enumerate(check_devices(devices or [])):
         descriptors = Descriptors(["30"]) if device["type"] == "net" else None
-        parts += objects_for(
-            make_device(device), Slot("pci", "pci-bridge-0", str(number + 1)), "virtio-blk", descriptors
-        )
+        made = device_for(make_device(device), HypervisorConfig(block_device_driver="virtio-blk"))
+        objects += made.objects(Slot("pci", "pci-bridge-0", str(number + 1)), descriptors)
     plan = VmPlan(
-        "web", "uuid", config, machine_named("q35"), "tcg", "/run/web/pid", "/run/web/console.log", [], parts=parts
+        "web", "uuid", config, machine_named("q35"), "tcg", "/run/web/pid", "/run/web/console.log", [], objects=objects
     )
     return command_line(plan, dialect)
 

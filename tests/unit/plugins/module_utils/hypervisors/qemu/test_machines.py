@@ -14,18 +14,17 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Hype
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import bridges
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arguments import MODERN
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.command_line import VmPlan, command_line
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices.objects import Slot, objects_for
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices.kinds import device_for
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices.objects import Slot
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.machines import (
     ARCHITECTURES,
     MACHINES,
     machine_named,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import (
-    BlockDrive,
-    VfioDevice,
-    VhostUserDevice,
-)
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.block import BlockDrive
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vfio import VfioDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vhost_user import VhostUserDevice
 
 
 def argv(machine: str, accelerator: str = "tcg", ports: int = 0, **options: Any) -> list[str]:
@@ -165,11 +164,9 @@ def test_a_change_of_bridges_keeps_what_sits_on_those_that_stay() -> None:
 
 
 def test_devices_take_the_machines_transport() -> None:
-    disk = BlockDrive("/d", id="d")
-    assert (
-        objects_for(disk, Slot.for_machine(machine_named("s390-ccw-virtio")), "virtio-blk")[-1].type == "virtio-blk-ccw"
-    )
-    assert objects_for(disk, Slot.for_machine(machine_named("microvm")), "virtio-blk")[-1].type == "virtio-blk-device"
+    disk = device_for(BlockDrive("/d", id="d"), HypervisorConfig(block_device_driver="virtio-blk"))
+    assert disk.objects(Slot.for_machine(machine_named("s390-ccw-virtio")))[-1].type == "virtio-blk-ccw"
+    assert disk.objects(Slot.for_machine(machine_named("microvm")))[-1].type == "virtio-blk-device"
 
 
 @pytest.mark.parametrize(
@@ -181,13 +178,14 @@ def test_devices_take_the_machines_transport() -> None:
 )
 def test_what_s390x_does_not_have_is_refused(device: Any, words: str) -> None:
     with pytest.raises(HypervisorError, match=words):
-        objects_for(device, Slot.for_machine(machine_named("s390-ccw-virtio")))
+        device_for(device, HypervisorConfig()).objects(Slot.for_machine(machine_named("s390-ccw-virtio")))
 
 
 def test_a_scsi_disk_of_another_process_needs_no_feature_that_the_process_may_lack() -> None:
     """QEMU acknowledges VIRTIO_SCSI_F_CHANGE without asking (rust-vmm's vhost-device-scsi says so, and how to leave it out)."""
     served = VhostUserDevice("u", "/u.sock", "vhost-user-scsi-pci")
-    assert objects_for(served, Slot.for_machine(machine_named("q35")))[-1].properties["param_change"] is False
+    objects = device_for(served, HypervisorConfig()).objects(Slot.for_machine(machine_named("q35")))
+    assert objects[-1].properties["param_change"] is False
 
 
 @pytest.mark.parametrize(("options", "shared"), [({}, False), ({"file_backed_mem_root_dir": "/dev/shm"}, True)])

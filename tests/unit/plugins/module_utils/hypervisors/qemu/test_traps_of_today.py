@@ -34,12 +34,15 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu i
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.arguments import MODERN
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.command_line import VmPlan, command_line
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices import hotplug
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices.kinds import device_for
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.driver import QemuHypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.machines import machine_named
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.state import QemuState
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import BlockDrive, VfioDevice, Volume
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.block import BlockDrive
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.fs import Volume
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vfio import VfioDevice
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.kernel_params import Param
 
 MIB = 1 << 20
@@ -220,11 +223,11 @@ def test_a_size_that_cannot_be_is_refused_before_anything_is_asked(way: str, wan
 
 @pytest.mark.parametrize("refused", [False, True])
 def test_t4_a_slot_is_given_back_when_qemu_refuses_the_device(refused: bool) -> None:
-    """What `attachments.attach` does around QEMU's answer; recorded answers (`qmp_sequences`) show it for disks, interfaces and host devices."""
+    """What `hotplug.attach` does around QEMU's answer; recorded answers (`qmp_sequences`) show it for disks, interfaces and host devices."""
     machine = vmm.Vmm(Context("web", "/nonexistent/run", "/nonexistent/state"))
     machine.state.bridges = bridges.make_bridges(1, "pci")
     config = HypervisorConfig(hypervisor_machine_type="pc", block_device_driver="virtio-blk")
-    hotplug.place(machine, config, BlockDrive("/disk", id="d0"), hot=True)
+    hotplug.slot_of(machine, device_for(BlockDrive("/disk", id="d0"), config), hot=True)
     assert machine.state.bridges[0].slots == {1: "d0"}
     if refused:
         hotplug.give_back(machine, "d0")

@@ -25,13 +25,15 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.a
     dialect_for,
     render,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices import objects
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices.kinds import device_for
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices.objects import Slot
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.driver import QemuHypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient, QmpError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.state import QemuState
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.vmm import Vmm
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import BlockDrive, RateLimit
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.base import RateLimit
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.block import BlockDrive
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,8 @@ def test_each_version_has_its_dialect(version: tuple[int, ...], dialect: Any) ->
 
 def test_limits_of_a_disk_that_is_there_from_the_start() -> None:
     drive = BlockDrive("/disk", id="data0", rate_limit=RateLimit(ops=10, ops_burst=5))
-    group = objects.limiter(drive)[0].argument()
+    made = device_for(drive, HypervisorConfig(block_device_driver="virtio-blk")).objects(Slot("pci"))
+    [group] = [one.argument() for one in made if one.type == "throttle-group"]
     words = render([group], TRANSITIONAL)[1].split(",")
     assert {"throttle-group", "id=limits-data0", "x-iops-total=10", "x-iops-total-max=15"} <= set(words)
     assert not [word for word in words if word.startswith("limits")]

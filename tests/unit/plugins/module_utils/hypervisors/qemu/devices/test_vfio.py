@@ -12,7 +12,7 @@ import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HostError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.devices import vfio
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.devices import VfioDevice
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds.vfio import VfioDevice
 
 ADDRESS, NEIGHBOUR = "0000:01:00.0", "0000:01:00.1"
 DEVICE = VfioDevice("gpu0", bdf=ADDRESS)
