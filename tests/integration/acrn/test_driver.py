@@ -222,7 +222,7 @@ def test_the_dialect_follows_the_version(lab: AcrnLab, monkeypatch: pytest.Monke
     [
         ("3.4", {"vm_uuid": "495ae2e5-2603-4d64-af76-d4bc5a8ec0e5"}, Unsupported, "by their name"),
         ("2.5", {"vm_name": "VM1"}, Unsupported, "by their UUID"),
-        ("2.5", {"vm_uuid": "bogus"}, ConfigError, "no UUID"),
+        ("2.5", {"vm_uuid": "bogus"}, ConfigError, "must be a UUID"),
         ("3.4", {"vm_name": "x" * 16}, ConfigError, "up to 15 bytes"),
         ("3.4", {"vcpus": 2}, ConfigError, "physical CPUs"),
         ("3.4", {"vcpus": 2, "cpu_affinity": ["0", "0"]}, ConfigError, "local APIC"),

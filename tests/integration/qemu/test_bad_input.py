@@ -217,9 +217,9 @@ def test_a_sandboxes_own_socket_is_replaced_and_no_other_ones(lab: QemuLab) -> N
         "state": "started",
     }
     made = lab.run(**boot, devices=[port])["sandbox"]
-    with pytest.raises(HypervisorError, match="nothing must be at the path of a socket"):
+    with pytest.raises(HypervisorError, match="the path of a socket must be free"):
         lab.run(devices=[port, {**port, "id": "port1"}])
-    with pytest.raises(HypervisorError, match="nothing must be at the path of a socket"):
+    with pytest.raises(HypervisorError, match="the path of a socket must be free"):
         lab.run(devices=[port, {**port, "id": "port1", "path": str(lab.run_path("qmp.sock"))}])
     os.kill(made["pid"], 9)
     lab.run(state="started")

@@ -177,7 +177,7 @@ def test_a_pc_with_an_image_that_its_clones_share(shared_lab: QemuLab, root_imag
             assert guest.run("echo 3 > /proc/sys/vm/drop_caches; busybox grep -c kata-guest /sbin/init") == "1"
         assert wide.eventually("head -c 7 /dev/sda", "its") == "its own"
         assert small.attempt("head -c 7 /dev/sda")[0] != 0
-        with pytest.raises(HypervisorError, match="made with image_path"):
+        with pytest.raises(HypervisorError, match="created with image_path"):
             shared_lab.run(id="other", template="pc", image_path="/bin/true")
     finally:
         for name in ("small", "wide"):
