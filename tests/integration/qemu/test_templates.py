@@ -210,14 +210,14 @@ def test_a_clone_of_a_microvm_is_as_its_template_is(shared_lab: QemuLab) -> None
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"kernel_params": ["other"]}, "made with kernel_params"),
-        ({"max_vcpus": 2}, "made with max_vcpus 4"),
-        ({"machine_type": "pc"}, "made with machine_type"),
+        ({"kernel_params": ["other"]}, "created with kernel_params"),
+        ({"max_vcpus": 2}, "created with max_vcpus 4"),
+        ({"machine_type": "pc"}, "created with machine_type"),
         ({"memory_mb": 128}, "the template has 192"),
         ({"memory_mb": 2048}, "maximum of 1024"),
         ({"shared_fs": "virtio-fs"}, "shared_fs"),
         ({"template": "nosuch"}, "no such template"),
-        ({"kernel_path": "/bin/true"}, "made with kernel_path"),
+        ({"kernel_path": "/bin/true"}, "created with kernel_path"),
     ],
 )
 def test_what_a_clone_cannot_be_is_refused_before_anything_is_made(
