@@ -142,7 +142,7 @@ def test_t6_without_shared_memory_it_is_refused(lab: QemuLab, vhost_user_disk: p
 
 
 def test_t14_a_wrong_memory_directory_is_an_error(lab: QemuLab) -> None:
-    with pytest.raises(HypervisorError, match="directory does not exist") as refused:
+    with pytest.raises(HypervisorError, match="memory does not exist") as refused:
         lab.start(file_mem_backend="/nowhere/memory")
     assert refused.value.option == "file_mem_backend"
     assert lab.processes() == []
