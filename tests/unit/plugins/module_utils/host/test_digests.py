@@ -191,7 +191,7 @@ def test_a_digest_without_a_file_is_refused(host: Host) -> None:
 
 
 def test_a_hypervisor_without_such_a_file_refuses_the_digest(host: Host) -> None:
-    with pytest.raises(HypervisorError, match="has no jailer_digest"):
+    with pytest.raises(HypervisorError, match="does not support jailer_digest"):
         host.task(hypervisor="qemu", jailer_digest=_sha(b"jailer"))
 
 

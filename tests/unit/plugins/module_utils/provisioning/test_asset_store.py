@@ -379,7 +379,7 @@ def test_a_lock_that_is_held_has_a_limit_and_names_its_holder(
     store: AssetStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(asset_store, "LOCK_SECONDS", 0.2)
-    with store.lock(), pytest.raises(LockTimeout, match="works on the assets") as caught, store.lock():
+    with store.lock(), pytest.raises(LockTimeout, match="held the lock of the assets") as caught, store.lock():
         pass
     assert f"process {os.getpid()} " in caught.value.answer and caught.value.option == "root"
 
