@@ -73,7 +73,7 @@ def check_free(use: Use, own: Collection[int] = (), option: str = "devices", ope
 
     This changes nothing, so check mode calls it too. `claimed` keeps two tasks from passing at the same time.
 
-    :param own: pids of this VM, which may have it open
+    :param own: pids of this VM, which may use it
     :param opened: a descriptor of the file, if this process has one already
     :raises StateError: the file is in use; the error names it and the process
     """
@@ -127,7 +127,7 @@ def claimed(uses: Collection[Use], own: Collection[int] = (), option: str = "dev
 
 
 def holders(path: str) -> list[Holder]:
-    """Other processes that use a file: all that have it open for writing, and VMMs that have it open for reading."""
+    """Other processes that use a file: all that can write to it through a descriptor, and VMMs that can read it."""
     keys = _keys(path)
     found = []
     for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()) if keys else ():

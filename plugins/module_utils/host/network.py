@@ -69,7 +69,7 @@ def exists(name: str) -> bool:
 def check_tap(name: str, own: Collection[int] = ()) -> None:
     """Refuse an interface that is not a tap, and a tap that another process has open. A missing tap is accepted. Changes nothing.
 
-    :param own: pids that may have it open
+    :param own: pids that may open it
     :raises HostError: an interface has this name, and it is not a tap
     :raises StateError: another process has the tap open; the error names it
     """

@@ -186,7 +186,7 @@ def test_a_digest_changes_while_the_vm_runs_and_counts_at_the_next_start(host: H
 
 
 def test_a_digest_without_a_file_is_refused(host: Host) -> None:
-    with pytest.raises(ConfigError, match="there is no firmware_path"):
+    with pytest.raises(ConfigError, match="must be set together with its file, firmware_path"):
         host.task(firmware_digest=_sha(b"firmware"))
 
 
