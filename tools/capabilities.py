@@ -183,9 +183,9 @@ def page() -> str:
     lines += ["", "## Versions of Firecracker that are refused", ""]
     lines += ["These versions are only used with `allow_vulnerable_vmm: true`.", ""]
     lines += ["| vulnerability | versions | applies | effect |", "|---|---|---|---|"]
-    for hole in vulnerabilities.VULNERABILITIES:
-        ranges = ", ".join(f"{shown(first)} to before {shown(repaired)}" for first, repaired in hole.ranges)
-        lines.append(f"| {hole.name} | {ranges} | {hole.when or 'always'} | {hole.what} |")
+    for known in vulnerabilities.VULNERABILITIES:
+        ranges = ", ".join(f"{shown(first)} to before {shown(repaired)}" for first, repaired in known.ranges)
+        lines.append(f"| {known.name} | {ranges} | {known.when or 'always'} | {known.what} |")
     return "\n".join(lines) + "\n"
 
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The controller's side of kata_asset.
 
-It copies a file of the controller to the host, but only if the host does not have it installed. It shows the progress of a download and of a copy.
+It copies a file of the controller to the host, but only if the file is not installed on the host. It shows the progress of a download and of a copy.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.kata.hypervisor.plugins.plugin_utils.progress import progress_shown, show_progress
 
-#: How often a user is shown the progress of a download, seconds.
+#: Seconds between two lines that show the progress of a download.
 PROGRESS_SECONDS = 10
 MODULE = "kata.hypervisor.kata_asset"
 
@@ -27,7 +27,7 @@ class ActionModule(ActionBase):
     TRANSFERS_FILES = True
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
-        """Ask the host what it needs, copy that, and run the module."""
+        """Find out what the host lacks, copy that, and run the module."""
         super().run(tmp, task_vars)
         arguments = dict(self._task.args)
         if not arguments.get("src") or boolean(arguments.get("remote_src", False), strict=False):
@@ -36,7 +36,7 @@ class ActionModule(ActionBase):
             source = self._find_needle("files", arguments["src"])
         except AnsibleError as problem:
             raise AnsibleActionFail(
-                f"There is no such file on the controller: {arguments['src']}. {problem}"
+                f"The file must exist on the controller: {arguments['src']}. {problem}"
             ) from problem
         checking = self._task.check_mode
         self._task.check_mode = True

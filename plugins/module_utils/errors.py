@@ -1,10 +1,10 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one family of errors: what was wanted, what was answered, and what to do next.
+"""The errors of this collection. Each one holds what was requested, what the VMM or the kernel answered, and what to do next.
 
-Nothing below the modules calls `fail_json`; it raises one of these, so that many sandboxes can be converged with one of them failing. A module
-turns an error into its result with `fail_on_error`.
+Nothing below the modules calls `fail_json`. Code raises one of these errors instead, so that a task about many sandboxes goes on when one of
+them fails. A module turns an error into its result with `fail_on_error`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any, Iterator
 
 
 def printable(text: str, lines: bool = True) -> str:
-    """Text that a terminal shows as it is: what is not printable is written as an escape (`\\x1b`).
+    """A text that is safe to print on a terminal: characters that are not printable are replaced by escapes (`\\x1b`).
 
-    :param lines: line breaks and tabs stay
+    :param lines: keep line breaks and tabs
     """
     if text.isprintable():
         return text
@@ -31,10 +31,10 @@ class HypervisorError(Exception):
 
     :param message: what happened, a sentence without the sandbox's name
     :param sandbox: id of the sandbox concerned
-    :param option: name of the task option at fault
-    :param wanted: the value or the operation that was asked for
+    :param option: name of the task option that caused the error
+    :param wanted: the requested value or operation
     :param answer: the answer of the VMM or the kernel, verbatim
-    :param log: path of the log to look into
+    :param log: path of the log to read
     :param fix: what the user can do next
     """
 
@@ -72,11 +72,11 @@ class HypervisorError(Exception):
             parts.append(f"See {self.log}.")
         if self.fix:
             parts.append(self.fix)
-        # A message and an answer may have what a guest printed.
+        # The message and the answer may contain text that a guest printed.
         return printable(" ".join(part if part.endswith((".", "!", "?", ":")) else part + "." for part in parts))
 
     def as_result(self) -> dict[str, Any]:
-        """The error as fields of a module's result, next to `msg`."""
+        """The fields that the error adds to a module's result, next to `msg`."""
         fields = {
             "kind": type(self).__name__,
             "sandbox": self.sandbox,
@@ -94,7 +94,7 @@ class ConfigError(HypervisorError):
 
 
 class NeedsRestart(ConfigError):
-    """The VM would have had to be started with this, or prepared for it; it works after a restart."""
+    """The running VM cannot get this, because it was started without it. It works after a restart."""
 
 
 class AssetError(HypervisorError):
@@ -106,7 +106,7 @@ class HostError(HypervisorError):
 
 
 class StateError(HypervisorError):
-    """The operation does not fit the state the sandbox is in."""
+    """The operation is not possible in the sandbox's current state."""
 
 
 class DisruptionError(StateError):
@@ -118,11 +118,11 @@ class Unsupported(HypervisorError):
 
 
 class VmmError(HypervisorError):
-    """The VMM refused, died, or answered something that cannot be understood."""
+    """The VMM refused the operation, ended, or sent an answer that cannot be parsed."""
 
 
 class LaunchError(VmmError):
-    """The VMM did not start. Carries its exit code, its command line and the end of its log."""
+    """The VMM did not start. The error holds its exit code, its command line and the end of its log."""
 
     def __init__(
         self, message: str, *, exit_code: int | None = None, argv: list[str] | None = None, **facts: Any
@@ -136,7 +136,7 @@ class LaunchError(VmmError):
 
 
 class DeadlineExceeded(VmmError):
-    """Something did not happen within its limit of time."""
+    """An operation did not finish within its time limit."""
 
 
 class StoreError(HypervisorError):
@@ -144,12 +144,12 @@ class StoreError(HypervisorError):
 
 
 class LockTimeout(StoreError):
-    """Another task holds the sandbox for longer than this one may wait."""
+    """Another task held the sandbox's lock for longer than `lock_timeout`."""
 
 
 @contextlib.contextmanager
 def fail_on_error(module: Any) -> Iterator[None]:
-    """Ansible's module ends with the error that comes out of this block.
+    """Turn an error that is raised in this block into a failure of the module.
 
     :param module: an `AnsibleModule`
     """

@@ -242,7 +242,7 @@ FILE_SPEC: dict[str, dict[str, Any]] = {"member": {"type": "str"}, "dest": {"typ
 
 
 def content_check(content: str) -> Check | None:
-    """What refuses a file that is not what it should be; None when it may be anything."""
+    """The check of the first file's content; None if any content is allowed."""
     if content == "any":
         return None
     from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.disk_image import (
@@ -265,7 +265,7 @@ def _most(max_size_mb: int | None) -> int:
 
 
 def present(options: dict[str, Any], store: AssetStore, check_mode: bool) -> dict[str, Any]:
-    """Have a version; the module's result."""
+    """Install a version. Returns the module's result."""
     version, arch = options["version"], options["arch"] or os.uname().machine
     filled = {
         name: (options[name] or "").replace("{version}", version).replace("{arch}", arch)
@@ -279,7 +279,7 @@ def present(options: dict[str, Any], store: AssetStore, check_mode: bool) -> dic
     checksum = Checksum.parse(filled["checksum"], filled["url"], access) if filled["checksum"] else None
     if (options["url"] or options["src"]) and checksum is None and options["verify"]:
         raise ConfigError(
-            "a source needs a checksum", option="checksum", fix="Give its sha256 or sha512, or say verify: false."
+            "a source needs a checksum", option="checksum", fix="Set its sha256 or sha512, or set verify: false."
         )
     if options["decompress"] and any(file.member for file in wanted):
         raise ConfigError(
@@ -320,7 +320,7 @@ class Module(AnsibleModule):  # type: ignore[misc]
 
 
 def main() -> None:
-    """Bring one asset to the state that the task asks for."""
+    """Bring one asset to the requested state."""
     module = Module(
         argument_spec={
             "name": {"type": "str", "required": True},
@@ -348,12 +348,12 @@ def main() -> None:
         supports_check_mode=True,
     )
     options = dict(module.params)
-    # What is returned names the module's parameters; a login in a URL is nobody's business.
+    # The result contains the module's parameters, which must not show a login in a URL.
     for name in ("url", "checksum"):
         if options[name]:
             module.params[name] = shown(options[name])
     if not options["verify"] and not options["checksum"]:
-        module.warn(f"Nothing tells whether {options['name']} is what it should be: verify is false.")
+        module.warn(f"{options['name']} is not verified: verify is false.")
     try:
         with fail_on_error(module):
             store = AssetStore(options["root"], options["name"])

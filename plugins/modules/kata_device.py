@@ -102,7 +102,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments 
 
 
 def main() -> None:
-    """Give a sandbox one device, or take it away."""
+    """Attach one device to a sandbox, or detach it."""
     module = AnsibleModule(
         argument_spec=device_argument_spec(), required_if=[("state", "present", ["type"])], supports_check_mode=True
     )

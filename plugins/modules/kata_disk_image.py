@@ -108,7 +108,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.disk_
 
 
 def converge(options: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-    """Bring the image to what the task asks for; the module's result."""
+    """Bring the image to the requested state. Returns the module's result."""
     image = BuiltFile(options["path"])
     if options["state"] == "absent":
         return image.remove(check_mode)
@@ -137,7 +137,7 @@ def converge(options: dict[str, Any], check_mode: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Have the image."""
+    """Create or remove the image."""
     module = AnsibleModule(
         argument_spec={
             **IMAGE_SPEC,

@@ -84,7 +84,7 @@ def can_install(copy: EngineCopy) -> bool:
 
 
 def main() -> None:
-    """Run a module from the host's copy, or say that there is none."""
+    """Run a module from the host's copy, or report that there is none."""
     module = basic.AnsibleModule(
         argument_spec={
             "digest": {"type": "str", "required": True},
@@ -109,8 +109,8 @@ def main() -> None:
         )
     name = f"{PLUGINS}.modules.{module.params['run']}"
     # The module reads its options as if it had been sent by itself; what Ansible says beside them is the same.
-    said = json.loads(basic._ANSIBLE_ARGS)["ANSIBLE_MODULE_ARGS"]
-    beside = {key: value for key, value in said.items() if key.startswith("_ansible_")}
+    sent = json.loads(basic._ANSIBLE_ARGS)["ANSIBLE_MODULE_ARGS"]
+    beside = {key: value for key, value in sent.items() if key.startswith("_ansible_")}
     arguments = {
         **beside,
         "_ansible_module_name": f"kata.hypervisor.{module.params['run']}",

@@ -157,7 +157,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments 
 
 
 def main() -> None:
-    """Tell what this host offers."""
+    """Return the facts of this host."""
     argument_spec: dict[str, Any] = {
         "qemu_paths": {"type": "list", "elements": "path", "default": []},
         "firecracker_paths": {"type": "list", "elements": "path", "default": []},
@@ -167,18 +167,18 @@ def main() -> None:
         **DIRECTORY_SPEC,
     }
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True)
-    wish = module.params
+    params = module.params
     with fail_on_error(module):
         facts = gather(
-            wish["run_dir"],
-            wish["state_dir"],
+            params["run_dir"],
+            params["state_dir"],
             {
-                "qemu": wish["qemu_paths"],
-                "firecracker": wish["firecracker_paths"],
-                "acrn": wish["acrn_dm_paths"],
+                "qemu": params["qemu_paths"],
+                "firecracker": params["firecracker_paths"],
+                "acrn": params["acrn_dm_paths"],
             },
-            wish["kernel_path"] or "",
-            wish["probe"],
+            params["kernel_path"] or "",
+            params["probe"],
         )
     module.exit_json(changed=False, host=facts)
 

@@ -150,7 +150,7 @@ USER_SPEC: dict[str, dict[str, Any]] = {
 
 
 def converge(options: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-    """Bring the image to what the task asks for; the module's result."""
+    """Bring the image to the requested state. Returns the module's result."""
     image = BuiltFile(options["path"])
     if options["state"] == "absent":
         return image.remove(check_mode)
@@ -173,7 +173,7 @@ def converge(options: dict[str, Any], check_mode: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Have the root image."""
+    """Create or remove the root image."""
     module = AnsibleModule(
         argument_spec={
             **IMAGE_SPEC,

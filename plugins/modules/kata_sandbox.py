@@ -311,7 +311,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments 
 
 
 def main() -> None:
-    """Bring one sandbox to what the task asks for."""
+    """Bring one sandbox to the requested state."""
     module = AnsibleModule(argument_spec=sandbox_argument_spec(HYPERVISORS), supports_check_mode=True)
     with fail_on_error(module):
         result = converge(parse_spec(module.params), module.check_mode)

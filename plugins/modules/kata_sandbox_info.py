@@ -118,10 +118,10 @@ def main() -> None:
         **DIRECTORY_SPEC,
     }
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True)
-    wish = module.params
-    where = SandboxSpec("any", state_dir=wish["state_dir"], run_dir=wish["run_dir"])
+    params = module.params
+    where = SandboxSpec("any", state_dir=params["state_dir"], run_dir=params["run_dir"])
     with fail_on_error(module):
-        sandboxes = observe_many(where, wish["ids"], wish["states"], wish["hypervisors"])
+        sandboxes = observe_many(where, params["ids"], params["states"], params["hypervisors"])
     module.exit_json(changed=False, sandboxes=sandboxes)
 
 

@@ -110,7 +110,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments 
 
 
 def main() -> None:
-    """Bring many sandboxes to what the task asks for."""
+    """Bring many sandboxes to the requested states."""
     argument_spec: dict[str, Any] = {
         "sandboxes": {"type": "list", "elements": "dict", "required": True, "options": sandbox_item_spec(HYPERVISORS)},
         "parallel": {"type": "int", "default": PARALLEL},

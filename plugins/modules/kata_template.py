@@ -180,7 +180,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments 
 
 
 def main() -> None:
-    """Make a template, or remove it."""
+    """Create a template, or remove it."""
     module = AnsibleModule(argument_spec=template_argument_spec(HYPERVISORS), supports_check_mode=True)
     with fail_on_error(module):
         result = converge_template(parse_template_spec(module.params), module.check_mode)

@@ -59,7 +59,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.vmlin
 
 
 def main() -> None:
-    """Have the uncompressed kernel."""
+    """Extract the uncompressed kernel."""
     module = AnsibleModule(
         argument_spec={"src": {"type": "path", "required": True}, "dest": {"type": "path", "required": True}},
         supports_check_mode=True,

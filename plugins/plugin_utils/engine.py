@@ -37,7 +37,7 @@ def engine_files() -> dict[str, bytes]:
 
 
 class EngineAction(ActionBase):
-    """Runs the module that the task names. Where no copy can be kept, it is sent whole, as any module is."""
+    """Runs the module that the task names. If no copy can be kept, the module is sent as usual."""
 
     _supports_async = True
 

@@ -132,7 +132,7 @@ def test_a_program_that_another_user_could_exchange_is_not_run(
     lab, option = case
     program, fault = exchangeable(lab, how)
     for run in (lab.check, lab.run):
-        with pytest.raises(HostError, match="nobody else may write to it") as caught:
+        with pytest.raises(HostError, match="no other user may write to it") as caught:
             run(**options_of(lab, option, program, by_file))
         assert caught.value.option == option and str(fault) in caught.value.message
     nothing_ran(lab)
@@ -150,7 +150,7 @@ def test_a_configuration_file_that_another_user_could_write_is_not_read(how: str
             os.chown(path, 1234, 1234)
         else:
             (path if how == "mode" else path.parent).chmod(0o777)
-        with pytest.raises(HostError, match="nobody else may write to it") as caught:
+        with pytest.raises(HostError, match="no other user may write to it") as caught:
             lab.spec(state="started", config_file=str(path))
         assert caught.value.option == "config_file"
         lab.spec(state="absent", config_file=str(path))

@@ -1,4 +1,4 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How this code reaches a host."""
+"""How this code reaches a host: the compiled copy that the host keeps, and the program that systemd runs at boot."""

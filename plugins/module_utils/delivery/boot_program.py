@@ -16,20 +16,20 @@ from .engine_copy import archive_of, digest_of
 PACKAGE = "ansible_collections.kata.hypervisor.plugins.module_utils"
 PROGRAM = "kata-hypervisor.pyz"
 
-#: The module whose `main` the program runs. A name and no import: the engine is in a layer above this one.
+#: The module whose `main` the program runs. It is named and not imported, since the engine is in a layer above this one.
 ENTRY = "engine.converge"
 
-#: A relative import. A test compares what it finds with Python's own parser, which would take half a second of each task.
+#: A relative import. Python's own parser would take half a second of each task; a test compares the two.
 IMPORT = re.compile(r"^ *from (\.+)([\w.]*) import (?:\(([^)]*)\)|([^\n]*))", re.MULTILINE)
 
 
 def sources() -> dict[str, bytes]:
-    """Every file of this collection that the program needs, by its path below module_utils. A task has all of them with it."""
+    """Every file of this collection that the program needs, by its path below module_utils. Each task's payload contains all of them."""
     found: dict[str, bytes] = {}
     to_read, seen = [ENTRY], set()
     while to_read:
         name = to_read.pop()
-        # The package itself holds nothing; a task's payload has an empty file for it, the host's copy of the engine has none.
+        # The package has no code of its own: it is an empty file in a task's payload, and missing in the host's copy of the engine.
         if not name or name in seen:
             continue
         seen.add(name)
@@ -40,7 +40,7 @@ def sources() -> dict[str, bytes]:
             try:
                 source = _read_module_utils(path)
             except OSError:
-                continue  # A name within a module, not a module.
+                continue  # The name is defined in a module; it is not a module.
             found[path] = source
             to_read += imported_names(source, name if path.endswith("/__init__.py") else package)
             break
@@ -48,7 +48,7 @@ def sources() -> dict[str, bytes]:
 
 
 def imported_names(source: bytes, package: str) -> Iterator[str]:
-    """What a source file of this collection imports from module_utils, and what it takes from there, by dotted names below module_utils.
+    """The modules that a source file imports from module_utils, and the names that it imports from them, as dotted names below module_utils.
 
     :param package: the package that the file is in, below module_utils
     """
@@ -61,14 +61,14 @@ def imported_names(source: bytes, package: str) -> Iterator[str]:
 
 
 def _read_module_utils(path: str) -> bytes:
-    """A file below module_utils, which a task has within an archive."""
+    """The content of a file below module_utils, which is in an archive while a task runs."""
     loader: Any = sys.modules[__name__].__loader__
     content: bytes = loader.get_data(os.path.join(os.path.dirname(os.path.dirname(__file__)), path))
     return content
 
 
 def program_bytes() -> bytes:
-    """The program: the same sources give the same bytes."""
+    """The program as a zip file. The same sources give the same bytes."""
     folder = PACKAGE.replace(".", "/")
     files = {f"{folder}/{path}": source for path, source in sources().items()}
     parts = PACKAGE.split(".")
@@ -79,5 +79,5 @@ def program_bytes() -> bytes:
 
 
 def program_path(state_root: str) -> str:
-    """Where this version of the program lies on a host."""
+    """The path of this version of the program on a host."""
     return os.path.join(state_root, "lib", f"{COLLECTION_VERSION}-{digest_of(sources())[:12]}", PROGRAM)

@@ -1,11 +1,11 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The compiled copy of this collection that a host keeps, so that not every task has to bring and compile it.
+"""The compiled copy of this collection that a host keeps, so that a task need not send and compile the code.
 
-It is a cache and nothing more: named by the digest of its files, complete or not there at all, used only where nobody but the task's own
-user could have written it, and removed when nobody has used it for a week. Its files are compared with what was installed once after each boot, and
-whenever a module fails in a way that no module should: what a power loss or a disk has damaged is removed, and installed again.
+The copy is a cache. It is named by the digest of its files and appears atomically. It is used only if no other user could have written it, and it
+is removed after a week without use. Its files are verified once after each boot, and whenever a module fails with an unexpected exception. A copy
+that a power loss or a disk has damaged is removed and installed again.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from typing import Mapping
 
 ROOT = "/var/cache/kata-hypervisor/engine"
 PLUGINS = "ansible_collections.kata.hypervisor.plugins"
-#: What an engine consists of, below the collection's plugins.
+#: The directories of an engine, below the collection's plugins.
 PACKAGES = ("modules", "module_utils")
 #: After this many seconds without use a copy is removed.
 UNUSED_SECONDS = 7 * 86400.0
-#: Beside the packages: what all files of the copy come to, compiled ones included.
+#: The file, beside the packages, with the digest of all files of the copy, compiled ones included.
 CONTENTS = "contents.sha256"
-#: Where it is noted, until the next boot, that a copy was compared with what was installed.
+#: The directory for notes that a copy was verified. It is emptied by the next boot.
 NOTES = "/run/kata-hypervisor"
-#: How exactly it is known when a copy was used last, seconds.
+#: How exactly the time of a copy's last use is recorded, seconds.
 USE_SECONDS = 3600.0
 
 
 def digest_of(files: Mapping[str, bytes]) -> str:
-    """What files come to, by path: the same for the same files, whenever and wherever they lie."""
+    """A digest of files and their paths. It does not depend on the files' times or directory."""
     digest = hashlib.sha256()
     for path, content in sorted(files.items()):
         digest.update(f"{path} {len(content)}\n".encode() + content)
@@ -43,7 +43,7 @@ def digest_of(files: Mapping[str, bytes]) -> str:
 
 def archive_of(files: Mapping[str, bytes]) -> bytes:
     """The files in a zip archive: the same files give the same bytes."""
-    # Not every task comes here.
+    # Imported here, since most tasks do not need it.
     import io
     import zipfile
 
@@ -71,20 +71,20 @@ class EngineCopy:
         self._note = os.path.join(notes, f"engine-{digest[:16]}")
 
     def is_usable(self) -> bool:
-        """Whether it is there, nobody else could have written it, and it was not damaged when this was last looked at.
+        """Whether the copy exists, no other user could have written it, and it was intact when it was last verified.
 
-        Nobody else can enter it, and all directories above it are closed to other writers; so what is imported is what was looked at.
+        No other user can enter the copy or write to a directory above it, so the files that are imported are those that were verified.
         """
         if not (_is_ours_alone(self.path, 0o077) and self.is_possible()):
             return False
         return os.path.exists(self._note) or self.is_intact()
 
     def is_possible(self) -> bool:
-        """Whether a copy can be kept here: what is there of the directories belongs to nobody else, and is closed to other writers."""
+        """Whether a copy can be kept here: no other user may own or write to the existing directories."""
         return _is_closed(self.root) and (not os.path.lexists(self.root) or _is_ours_alone(self.root, 0o022))
 
     def is_intact(self) -> bool:
-        """Whether its files are those that were installed; takes some hundredths of a second. One that is not is removed."""
+        """Whether the files are those that were installed, which takes some hundredths of a second to verify. A damaged copy is removed."""
         try:
             with open(os.path.join(self.path, CONTENTS), "rb") as stream:
                 recorded = stream.read(100).decode("ascii", "replace")
@@ -100,10 +100,10 @@ class EngineCopy:
         return True
 
     def remove(self) -> None:
-        """Remove this copy. Tasks that run from it find the one that is installed next in its place."""
+        """Remove this copy. Tasks that still run from it use the next copy, which is installed at the same path."""
         with contextlib.suppress(OSError):
             os.unlink(self._note)
-        # Moved aside first, so that nobody finds half of it.
+        # Renamed first, so that no task finds a part of it.
         aside = os.path.join(self.root, f".new-removed-{os.getpid()}-{time.time_ns()}")
         with contextlib.suppress(OSError):
             os.rename(self.path, aside)
@@ -112,7 +112,7 @@ class EngineCopy:
         shutil.rmtree(aside, ignore_errors=True)
 
     def enter(self) -> None:
-        """Let Python find the collection's modules in it from now on."""
+        """Make Python import the collection's modules from the copy from now on."""
         now = time.time()
         with contextlib.suppress(OSError):
             if now - os.stat(self.path).st_mtime > USE_SECONDS:
@@ -125,7 +125,7 @@ class EngineCopy:
 
 
 def files_of(directory: str) -> dict[str, bytes]:
-    """The files of a copy, without the note of what they come to."""
+    """The files of a copy, without the file with their digest."""
     files = {}
     for folder, _folders, names in os.walk(directory):
         for name in names:
@@ -137,7 +137,7 @@ def files_of(directory: str) -> dict[str, bytes]:
 
 
 def _is_ours_alone(path: str, others: int) -> bool:
-    """Whether a directory is ours, and others may not do what these bits of its mode say."""
+    """Whether the user of the task owns a directory, and its mode has none of these bits."""
     try:
         found = os.lstat(path)
     except OSError:
@@ -146,7 +146,7 @@ def _is_ours_alone(path: str, others: int) -> bool:
 
 
 def _is_closed(path: str) -> bool:
-    """Whether nobody else can exchange a directory or one above it, as `untrusted_files.check_parents` says; that takes longer to load."""
+    """Whether no other user can exchange a directory or one above it. `untrusted.files.check_parents` does the same, but takes longer to load."""
     for start in (path, os.path.realpath(path)):
         current = os.path.dirname(start)
         while True:
@@ -157,7 +157,7 @@ def _is_closed(path: str) -> bool:
                 continue
             if found.st_uid not in (0, os.geteuid()):
                 return False
-            # In a directory with the sticky bit nobody moves what is ours; a link's mode says nothing.
+            # In a directory with the sticky bit no other user can rename our entries. The mode of a link has no meaning.
             if (
                 not stat.S_ISLNK(found.st_mode)
                 and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

@@ -1,9 +1,9 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a copy of the collection is installed (`engine_copy.py`).
+"""Install a copy of the collection (see `engine_copy.py`).
 
-Apart from there, since that file is compiled in every task, and hardly any task comes here.
+This is a file of its own since every task loads `engine_copy.py`, and hardly any task installs a copy.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from .engine_copy import CONTENTS, UNUSED_SECONDS, EngineCopy, digest_of, files_
 
 
 def install(copy: EngineCopy, archive: str) -> None:
-    """Make it from a zip archive of its files, compiled for this Python.
+    """Create the copy from a zip archive of its files, and compile them for this Python.
 
-    :raises OSError: it cannot be written
-    :raises ValueError: the archive is none, or holds something else
+    :raises OSError: the copy cannot be written
+    :raises ValueError: this is not a zip archive, or it contains other files
     """
     parent = os.path.dirname(copy.root)
     if os.path.basename(parent) == "kata-hypervisor":
         ensure_directory(parent)
     ensure_directory(copy.root)
     if not copy.is_possible():
-        raise PermissionError(f"others can write to {copy.root} or to a directory above it")
+        raise PermissionError(f"{copy.root} and the directories above it must not be writable by other users")
     with draft_directory(copy.root) as work:
         draft = os.path.join(work, "engine")
         os.mkdir(draft, 0o700)
@@ -38,7 +38,7 @@ def install(copy: EngineCopy, archive: str) -> None:
             with zipfile.ZipFile(archive) as source:
                 found = digest_of({name: source.read(name) for name in source.namelist()})
                 if found != copy.digest:
-                    raise ValueError(f"the archive's files come to {found}, not to {copy.digest}")
+                    raise ValueError(f"the digest of the archive's files must be {copy.digest}, not {found}")
                 source.extractall(draft)
         except zipfile.BadZipFile as problem:
             raise ValueError(str(problem)) from problem
@@ -47,7 +47,7 @@ def install(copy: EngineCopy, archive: str) -> None:
         try:
             put_in_place(draft, copy.path)
         except OSError as problem:
-            # Another task was faster: rename(2) says ENOTEMPTY of a directory that is there.
+            # Another task was faster: rename(2) fails with ENOTEMPTY if the directory exists.
             if not os.path.isdir(copy.path):
                 raise problem
     _drop_unused(copy)

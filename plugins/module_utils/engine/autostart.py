@@ -1,10 +1,10 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sandboxes that come back after a reboot: a systemd service for each, and the program that it runs.
+"""Autostart: a systemd service per sandbox that starts it after a reboot, and the program that the service runs.
 
 The program is this collection's own engine in one file that Python can run (zipapp), so nothing of Ansible is needed at boot. Each service
-names the version that it was made with; another version of the collection changes nothing until a task is about that sandbox.
+names the version of the program that it was created with. An upgrade of the collection changes a service only with the next task about its sandbox.
 """
 
 from __future__ import annotations
@@ -62,21 +62,21 @@ class Service:
 
     @property
     def name(self) -> str:
-        """The unit's name."""
+        """The name of the unit."""
         return f"{unit_stem(self.layout)}.service"
 
     @property
     def path(self) -> str:
-        """The unit's file."""
+        """The path of the unit's file."""
         return os.path.join(UNIT_DIRECTORY, self.name)
 
     @property
     def link(self) -> str:
-        """What makes systemd start it at boot."""
+        """The path of the symbolic link that makes systemd start the unit at boot."""
         return os.path.join(UNIT_DIRECTORY, f"{WANTED_BY}.wants", self.name)
 
     def text(self, program: str) -> str:
-        """The unit's file, for a program at this path."""
+        """The content of the unit's file, for a program at this path."""
         words = [self.layout.id, self.layout.state_root, self.layout.run_root]
         return _UNIT.format(
             version=COLLECTION_VERSION,
@@ -88,11 +88,11 @@ class Service:
         )
 
     def exists(self) -> bool:
-        """Whether any version of it is there."""
+        """Whether any version of the service is installed."""
         return os.path.lexists(self.path) or os.path.lexists(self.link)
 
     def in_place(self) -> bool:
-        """Whether it is there just as this version of the collection makes it, and switched on."""
+        """Whether the service is enabled, and its file is what this version of the collection writes."""
         program = program_path(self.layout.state_root)
         try:
             with open(self.path, encoding="utf-8") as stream:
@@ -105,9 +105,9 @@ class Service:
             return False
 
     def enable(self) -> None:
-        """Have it, switched on. The sandbox is not touched.
+        """Install and enable the service. The sandbox is not touched.
 
-        :raises HostError: a file cannot be written, or systemd says no
+        :raises HostError: a file cannot be written, or systemd refuses
         """
         check_possible(self.layout.id)
         try:
@@ -126,11 +126,11 @@ class Service:
                 "its service cannot be created", option="autostart", wanted=True, answer=str(problem)
             ) from problem
         _systemctl("daemon-reload")
-        # An active service is what shuts the guest down before the host does. It waits until this task lets the sandbox go.
+        # Only an active service shuts the guest down before the host shuts down. Its start waits until this task releases the lock.
         _systemctl("start", "--no-block", self.name)
 
     def disable(self) -> None:
-        """Have none. The sandbox is not touched.
+        """Remove the service. The sandbox is not touched.
 
         :raises HostError: a file cannot be removed
         """
@@ -145,24 +145,24 @@ class Service:
                 "its service cannot be removed", option="autostart", wanted=False, answer=str(problem)
             ) from problem
         if has_systemd():
-            # Without its file it has nothing to do when it stops, so the guest runs on.
+            # Without its file the unit has no ExecStop, so stopping it does not stop the guest.
             _systemctl("daemon-reload")
             with contextlib.suppress(HostError):
                 _systemctl("stop", self.name)
 
 
 def check_possible(sandbox: str) -> None:
-    """Refuse autostart where nothing would start it.
+    """Refuse autostart on hosts where nothing would start the sandbox.
 
     :raises HostError: systemd must be the host's init system and the task must run as root
     """
     if not has_systemd():
         raise HostError(
-            "autostart needs systemd as the host's init system and a task that runs as root",
+            "for autostart, systemd must be the host's init system and the task must run as root",
             sandbox=sandbox,
             option="autostart",
             wanted=True,
-            fix="Leave autostart out, and run the task again after each reboot.",
+            fix="Omit autostart, and run the task again after each reboot.",
         )
 
 
@@ -170,7 +170,7 @@ def check_possible(sandbox: str) -> None:
 
 
 def _drop_unused_programs(state_root: str) -> None:
-    """Remove the versions that no service names any more."""
+    """Remove versions of the program that no service uses."""
     library = os.path.join(state_root, "lib")
     units = ""
     for name in os.listdir(UNIT_DIRECTORY):
@@ -191,7 +191,7 @@ def _library_lock(state_root: str) -> Iterator[None]:
 
 
 def _write(path: str, data: bytes) -> None:
-    """Replace a file durably where it differs; its directory is created."""
+    """Replace a file durably if its content differs. Its directory is created."""
     with contextlib.suppress(OSError), open(path, "rb") as stream:
         if stream.read() == data:
             return
@@ -200,7 +200,7 @@ def _write(path: str, data: bytes) -> None:
 
 
 def _unit_quoted(text: str) -> str:
-    """A text between double quotes of a unit file (systemd.service(5), systemd.syntax(7))."""
+    """A text escaped for double quotes in a unit file (systemd.service(5), systemd.syntax(7))."""
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
 
 
@@ -208,6 +208,4 @@ def _systemctl(*words: str) -> None:
     try:
         run(["systemctl", "--no-ask-password", *words], SYSTEMD_SECONDS).raise_on_failure()
     except HostError as problem:
-        raise HostError(
-            f"systemd did not take '{' '.join(words)}'", option="autostart", answer=problem.answer
-        ) from problem
+        raise HostError(f"'systemctl {' '.join(words)}' failed", option="autostart", answer=problem.answer) from problem

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Many sandboxes of a host, side by side; what happens to one does not stop the others."""
+"""Converge or observe many sandboxes of a host in parallel. A failure of one does not stop the others."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from .sandbox import DriverFactory
 #: Sandboxes worked on at a time. Most of the work is waiting for VMMs and for guests.
 PARALLEL = 8
 
-#: The most that can be worked on at a time: each takes a thread.
+#: The highest value of `parallel`: each sandbox is converged in a thread of its own.
 MOST_PARALLEL = 256
 
-#: What `observe_many` may say of a sandbox.
+#: The states that `observe_many` can report.
 OBSERVED_STATES = (
     "started",
     "paused",
@@ -47,10 +47,10 @@ def converge_many(
     parallel: int = PARALLEL,
     factory: DriverFactory = new_hypervisor,
 ) -> list[dict[str, Any]]:
-    """Bring each sandbox to what is asked for. One result each, in the order of the specs; a failed one has `failed` and `msg`.
+    """Converge each sandbox. Returns one result per spec, in the same order; the result of a failed one has `failed` and `msg`.
 
     :param parallel: how many at a time
-    :raises ConfigError: two items are about the same sandbox, or `parallel` is out of range; nothing was changed
+    :raises ConfigError: two specs have the same id, or `parallel` is out of range; nothing was changed
     """
     if isinstance(parallel, bool) or not 1 <= parallel <= MOST_PARALLEL:
         raise ConfigError(f"must be a number from 1 to {MOST_PARALLEL}", option="parallel", wanted=parallel)
@@ -67,7 +67,7 @@ def converge_many(
 
 
 def summary(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The result of a task about many sandboxes: what `converge_many` gave, changed when any was, and the diffs by id."""
+    """The result of a task about many sandboxes: the results of `converge_many`, the diffs by id, and `changed` if any sandbox was changed."""
     failed = [result["id"] for result in results if result.get("failed")]
     changed = [result for result in results if result.get("changed")]
     total: dict[str, Any] = {
@@ -79,7 +79,7 @@ def summary(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     if failed:
         first = next(result["msg"] for result in results if result.get("failed"))
         total["msg"] = (
-            f"{len(failed)} of {len(results)} sandboxes failed ({', '.join(failed)}), the first with: {first}"
+            f"{len(failed)} of {len(results)} sandboxes failed ({', '.join(failed)}); the first error is: {first}"
         )
     return total
 
@@ -91,9 +91,9 @@ def observe_many(
     hypervisors: Iterable[str] = (),
     factory: DriverFactory = new_hypervisor,
 ) -> list[dict[str, Any]]:
-    """The facts of the sandboxes on this host, by id. Changes nothing. One whose record cannot be used has the state `unreadable`.
+    """The facts of the sandboxes on this host, by id. Changes nothing. A sandbox whose record cannot be used has the state `unreadable`.
 
-    :param where: names the directories (its id does not count)
+    :param where: a spec with the directories; its id is not used
     :param patterns: shell patterns of ids
     :param states: only these; empty for all
     :param hypervisors: only these; empty for all
@@ -114,7 +114,7 @@ def observe_many(
     return [
         facts
         for facts in _side_by_side(one, ids, PARALLEL)
-        # A directory without a record, a VM or a leftover is no sandbox.
+        # A directory without a record, a VM or leftovers is not a sandbox.
         if facts["state"] != "absent"
         and (not wanted_states or facts["state"] in wanted_states)
         and (not wanted_hypervisors or facts.get("hypervisor") in wanted_hypervisors)
@@ -129,13 +129,13 @@ def _side_by_side(work: Callable[[Item], Result], items: Sequence[Item], paralle
 
 
 def _guarded(sandbox: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The result of some work on one sandbox, or what went wrong with it."""
+    """The result of `work` on one sandbox, or a result with its error."""
     try:
         return {"id": sandbox, **work()}
     except HypervisorError as problem:
         problem.sandbox = problem.sandbox or sandbox
         return {"id": sandbox, "changed": False, "failed": True, "msg": str(problem), **problem.as_result()}
-    except Exception as problem:  # A bug of ours in one sandbox must not take the others' results away.
+    except Exception as problem:  # A bug that affects one sandbox must not lose the results of the others.
         import traceback
 
         message = f"sandbox {sandbox}: unexpected {type(problem).__name__}: {problem}"

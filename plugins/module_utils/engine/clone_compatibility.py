@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a VM can begin from a template: the fields in which its configuration must be the template's. Pure."""
+"""Whether a VM can be cloned from a template: compares its configuration with the template's. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import dataclasses
 
 from ..options.config import DIGESTS, HypervisorConfig
 
-#: What may differ: a clone is resized upwards, how it boots is the factory's own business, and who looks after it on the host its own.
+#: Fields that may differ: sizes, since a clone can grow; options of booting, since a clone does not boot; and how the host supervises the VMM.
 NOT_COMPARED = frozenset(
     {
         "num_vcpus",
@@ -40,7 +40,7 @@ NOT_COMPARED = frozenset(
 
 
 def config_differences(base: HypervisorConfig, wanted: HypervisorConfig) -> list[str]:
-    """The fields in which two configurations differ and a clone could not be brought over."""
+    """The fields that differ and must be the same in a template and its clone."""
     return [
         field.name
         for field in dataclasses.fields(HypervisorConfig)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Converge one sandbox: lock, read the record, observe, plan, act, read back. Also the program that systemd runs at boot."""
+"""Converge one sandbox: lock it, read its record, observe, plan, run the steps, verify. Also `main` of the program that systemd runs at boot."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from .sandbox import DriverFactory, Sandbox
 #: Facts that check mode predicts.
 PREDICTED_FACTS = ("state", "hypervisor", "vcpus", "memory_mb")
 
-#: The umask of a task and of what it starts: the modes of what VMMs, jailers and daemons create do not depend on who runs the task.
+#: The umask of a task and of the programs that it starts, so that the modes of the files that they create do not depend on the task's user.
 UMASK = 0o022
 
-#: How often a sandbox is looked at before its state is believed, when tasks change it between the looks.
+#: How often a sandbox is observed at most while other tasks change it; then the last answer counts.
 LOOKS = 5
 
-#: Seconds to wait at boot for a task that works on the sandbox, and seconds that a guest gets when the host shuts down.
+#: Seconds to wait at boot for another task's lock, and seconds that a guest gets to shut down when the host does.
 BOOT_LOCK_SECONDS = 300.0
 SHUTDOWN_SECONDS = 30.0
 
 
 def converge(spec: SandboxSpec, check_mode: bool = False, factory: DriverFactory = new_hypervisor) -> dict[str, Any]:
-    """Bring a sandbox to what the task asks for.
+    """Bring a sandbox to the state that the task requests.
 
     :param check_mode: plan and validate only; nothing on the host is touched, not even a lock
     :returns: `changed`, `actions`, `diff` and `sandbox` (its facts)
-    :raises HypervisorError: whatever went wrong, with the sandbox's id
+    :raises HypervisorError: the error, with the sandbox's id
     """
     return run(Sandbox(spec, factory), check_mode)
 
 
 def run(sandbox: Sandbox, check_mode: bool = False) -> dict[str, Any]:
-    """Bring one sandbox, or template, to what its task asks for; see `converge`."""
+    """Converge one sandbox or template; see `converge`."""
     os.umask(UMASK)
     spec, layout = sandbox.spec, sandbox.layout
     with errors_of(sandbox):
@@ -57,13 +57,13 @@ def run(sandbox: Sandbox, check_mode: bool = False) -> dict[str, Any]:
 
 
 def _has_directories(layout: SandboxLayout) -> bool:
-    """Whether the sandbox, or a part of one, is on the host."""
+    """Whether the sandbox has a directory on the host."""
     return os.path.lexists(layout.state_dir) or os.path.lexists(layout.run_dir)
 
 
 @contextlib.contextmanager
 def errors_of(sandbox: Sandbox) -> Iterator[None]:
-    """Let errors name the sandbox and the VMM's log. Drivers need not do so."""
+    """Add the sandbox's id and the VMM's log to errors, so that drivers need not."""
     try:
         yield
     except HypervisorError as problem:
@@ -72,7 +72,7 @@ def errors_of(sandbox: Sandbox) -> Iterator[None]:
 
 
 def preview(sandbox: Sandbox) -> dict[str, Any]:
-    """What `apply` would do, found without touching anything."""
+    """The result that `apply` would have. Changes nothing."""
     try:
         if sandbox.spec.state != "absent" or _has_directories(sandbox.layout):
             sandbox.store.check_lockable()
@@ -86,7 +86,7 @@ def preview(sandbox: Sandbox) -> dict[str, Any]:
 
 
 def _predicted_facts(sandbox: Sandbox) -> dict[str, Any]:
-    """The facts after the steps of the plan, as far as they are known before."""
+    """The facts that the sandbox will have after the plan's steps, as far as they are known."""
     plan = sandbox.plan
     if plan.steps and sandbox.spec.state == "absent":
         return {**sandbox.place(), "state": "absent"}
@@ -102,13 +102,13 @@ def _predicted_facts(sandbox: Sandbox) -> dict[str, Any]:
 
 
 def apply(sandbox: Sandbox) -> dict[str, Any]:
-    """Plan and do it. The lock is held by the caller."""
+    """Plan and run the steps. The caller holds the lock."""
     try:
         sandbox.load()
         sandbox.tidy()
         sandbox.make_plan()
         if sandbox.plan.steps or sandbox.is_unsettled():
-            # Imported here, since most tasks find nothing to do.
+            # Imported here, since most tasks have nothing to do.
             from . import operations
 
             operations.run(sandbox)
@@ -138,7 +138,7 @@ def observe_only(spec: SandboxSpec, factory: DriverFactory = new_hypervisor) -> 
                     phase = sandbox.record.phase if sandbox.record is not None else ""
                     return {**facts, "state": "changing", "phase": phase or "starting"}
                 if sandbox.store.load() == sandbox.record:
-                    return facts  # Nobody works on it: that is how a killed task or a crash left it.
+                    return facts  # No task holds the lock: a killed task or a crash left the sandbox in this state.
         finally:
             sandbox.disconnect()
     return facts
@@ -148,13 +148,13 @@ def observe_only(spec: SandboxSpec, factory: DriverFactory = new_hypervisor) -> 
 
 
 def start_at_boot(spec: SandboxSpec) -> list[str]:
-    """Bring a sandbox to the state that was declared last. Returns what was done."""
+    """Bring a sandbox to its recorded state. Returns the steps that were run."""
     actions: list[str] = converge(spec)["actions"]
     return actions
 
 
 def stop_at_shutdown(spec: SandboxSpec) -> list[str]:
-    """Shut a sandbox's guest down, or end its VM; the record still says that it should run. Returns what was done."""
+    """Shut a sandbox's guest down, or kill its VM. The recorded state stays `started`. Returns the steps that were run."""
     sandbox = Sandbox(spec)
     with errors_of(sandbox), sandbox.store.lock(spec.lock_timeout):
         try:

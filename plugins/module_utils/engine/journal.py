@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""VMM logs in systemd's journal."""
+"""Copy the logs of VMMs into systemd's journal."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ..untrusted.files import Directory
 
 
 def log_command(layout: SandboxLayout, pid: int, log: str, offset: int) -> list[str]:
-    """What copies a VMM's log into the journal for as long as the VMM's unit is there.
+    """The command that copies a VMM's log into the journal for as long as the VMM's unit exists.
 
-    The log stays a file. What is copied counts as the words of the VMM's unit (systemd.journal-fields(7), OBJECT_*),
-    so `journalctl -u kata-sandbox-ID.scope` has them.
+    The log stays a file. The journal attributes the copied lines to the VMM's unit (systemd.journal-fields(7), OBJECT_*),
+    so `journalctl -u kata-sandbox-ID.scope` shows them.
 
-    :param log: a path that leads to the log and to no other file, see `log_of`
-    :param offset: where this VMM's words begin in the log, in bytes
+    :param log: a path that cannot lead to another file, see `log_of`
+    :param offset: where the output of this VMM begins in the log, in bytes
     """
     stem = unit_stem(layout)
     return [
@@ -34,7 +34,7 @@ def log_command(layout: SandboxLayout, pid: int, log: str, offset: int) -> list[
         "--collect",
         "--no-block",
         "--no-ask-password",
-        # By its process: the one before may still be going away.
+        # The name contains the pid, since the unit of the previous VMM may still be stopping.
         f"--unit={stem}:log-{pid}.service",
         f"--slice={SLICE}",
         f"--description=Log of sandbox {layout.id}",
@@ -42,7 +42,7 @@ def log_command(layout: SandboxLayout, pid: int, log: str, offset: int) -> list[
         f"--property=After={stem}.scope",
         f"--property=LogExtraFields=OBJECT_SYSTEMD_UNIT={stem}.scope",
         f"--property=SyslogIdentifier={stem}",
-        # What the VMM said last is read before the unit that it ran in takes this one along.
+        # The delay lets tail read the VMM's last output before this unit stops together with the VMM's unit.
         f"--property=ExecStop={shutil.which('sleep') or '/bin/sleep'} {1.2 if log.startswith('/proc/') else 0.2}",
         shutil.which("tail") or "/usr/bin/tail",
         f"--bytes=+{offset + 1}",
@@ -52,11 +52,11 @@ def log_command(layout: SandboxLayout, pid: int, log: str, offset: int) -> list[
 
 
 def log_of(pid: int, log: str) -> str:
-    """A path that leads to a VMM's log and to no other file, empty where the VMM has it not open.
+    """A path that leads to a VMM's log and cannot lead to another file. Empty if the VMM does not have the log open.
 
-    A log may lie where the VMM's user can exchange names. Then the path leads through the VMM's own descriptor: what the VMM has open is at most
-    what it may read anyway, so nothing else of the host's gets into the journal. tail(1) does not notice at once what is written there, but looks
-    every second, so such a path is only taken where it has to be.
+    A log may lie in a directory where the VMM's user can exchange files. Then the path leads through the VMM's own descriptor: the VMM can only
+    have open what it may read anyway, so no other file of the host gets into the journal. tail(1) polls such a path once a second and does not
+    use inotify, so it is used only in this case.
     """
     try:
         with Directory.open(os.path.dirname(log)) as directory:
@@ -76,7 +76,7 @@ def log_of(pid: int, log: str) -> str:
 
 
 def follow_log(layout: SandboxLayout, config: HypervisorConfig, pid: int | None, log: str, offset: int) -> None:
-    """Have a VMM's log in the journal too, where systemd looks after it. Nothing waits for that, and nothing fails by it."""
+    """Start copying a VMM's log into the journal if systemd supervises the VMM. It does not wait, and errors are ignored."""
     if not log or not pid or resolve(config.supervisor) != "systemd":
         return
     path = log_of(pid, log)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The steps of a plan, done: a function for each name of a step, and the record written around it."""
+"""Run the steps of a plan: one function for each kind of step. The record is saved before and after each."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .sandbox import Sandbox, add_devices
 from .states import settled_state, situation, state_of
 from .steps import Step
 
-#: A driver may round memory up to a block of the guest's; this is the largest block (x86_64 hot-plugs 128 MiB at a time).
+#: The most that a driver may round memory up, MiB: the largest memory block of a guest (x86_64 hot-plugs 128 MiB at a time).
 MEMORY_BLOCK_MB = 128
 
 
 def run(sandbox: Sandbox) -> None:
-    """Take the steps of the sandbox's plan and read the state back; without steps, record what is true already.
+    """Run the steps of the sandbox's plan and verify the result. If there are no steps, record the observed state.
 
-    :raises HypervisorError: a step failed, or the sandbox is not what the plan promised
+    :raises HypervisorError: a step failed, or the sandbox is not in the planned state afterwards
     """
     if sandbox.plan.steps:
         _take_steps(sandbox)
@@ -51,7 +51,9 @@ def _take_steps(sandbox: Sandbox) -> None:
             _commit(sandbox, following)
         except (HypervisorError, OSError) as problem:
             if isinstance(problem, HypervisorError):
-                sandbox.explain(problem)  # Now, since the log may be removed with a sandbox that could not be created.
+                sandbox.explain(
+                    problem
+                )  # Before `_recover`, which may remove the log together with a sandbox that could not be created.
             _recover(sandbox, step, created)
             if isinstance(problem, HypervisorError) and problem.log and not os.path.exists(problem.log):
                 problem.log = ""
@@ -63,7 +65,7 @@ def _take_steps(sandbox: Sandbox) -> None:
 
 
 def _commit(sandbox: Sandbox, phase: str) -> None:
-    """Write down what has been done and what comes next."""
+    """Save the record, with the phase that begins now."""
     if sandbox.record is not None:
         sandbox.record.phase = phase
         if sandbox.driver is not None:
@@ -72,18 +74,18 @@ def _commit(sandbox: Sandbox, phase: str) -> None:
 
 
 def _settle(sandbox: Sandbox) -> None:
-    """Write down a state that was reached without us, or by a task that was killed before it could write."""
+    """Record a state that the VM reached by itself, or through a task that was killed before it saved the record."""
     record = sandbox.known_record()
     record.desired = sandbox.plan.desired
     if sandbox.has_stale_save():
         _drop_saved_state(sandbox)
     if record.phase != SETTLED and sandbox.observed.power == "off":
-        sandbox.live_driver().cleanup()  # The VM was ended, and the task killed before its driver could put that down.
+        sandbox.live_driver().cleanup()  # The VM was ended, but the task was killed before its driver could record that.
     _commit(sandbox, SETTLED)
 
 
 def _recover(sandbox: Sandbox, step: Step, created: bool) -> None:
-    """After a failed step: a new sandbox that never ran leaves nothing behind, and a guest that could not be saved runs on."""
+    """Clean up after a failed step: remove a new sandbox that never ran, and resume a guest that could not be saved."""
     with contextlib.suppress(HypervisorError, OSError):
         if created and step.name in ("create", "start"):
             if sandbox.driver is not None:
@@ -105,7 +107,7 @@ def _recover(sandbox: Sandbox, step: Step, created: bool) -> None:
 
 
 def _take_prepared(sandbox: Sandbox) -> Hypervisor:
-    """The driver for a VM that is about to be made."""
+    """The prepared driver for a VM that is about to start."""
     sandbox.driver, sandbox.prepared = sandbox.prepared or sandbox.prepare(), None
     return sandbox.driver
 
@@ -132,7 +134,7 @@ def _recreate(sandbox: Sandbox, step: Step) -> None:
 
 
 def _define(sandbox: Sandbox, driver: Hypervisor) -> None:
-    """Record the definition of a new VM, with the defaults that its driver fills in, this once."""
+    """Record the definition of a new VM, with the defaults that its driver filled in. Defaults are filled in only here."""
     record = sandbox.known_record()
     record.options, record.devices = dict(sandbox.plan.options), list(sandbox.plan.devices)
     filled = options_from(driver.hypervisor_config())
@@ -149,39 +151,39 @@ def _cleanup(sandbox: Sandbox, step: Step) -> None:
 
 def _start(sandbox: Sandbox, step: Step) -> None:
     record = sandbox.known_record()
-    _make_room(sandbox)
+    _before_start(sandbox)
     with sandbox.starting():
         driver = _take_prepared(sandbox)
         record.defaults = dict(sandbox.plan.defaults)
-        before, said = _identity_and_size(driver.console_log()), _identity_and_size(driver.vmm_log())
+        before, log_before = _identity_and_size(driver.console_log()), _identity_and_size(driver.vmm_log())
         driver.start_sandbox(sandbox.spec.start_timeout)
     record.console_start = _grown_from(driver.console_log(), before)
     observed = driver.observe()
     record.memory_reached_mb = observed.memory_mb
-    _follow_log(sandbox, driver, observed.pid, said)
+    _follow_log(sandbox, driver, observed.pid, log_before)
 
 
-def _make_room(sandbox: Sandbox) -> None:
-    """What is done before a VM starts: cut console logs that are too long, and cache the digests that were computed."""
-    from ..host.console_logs import make_room
+def _before_start(sandbox: Sandbox) -> None:
+    """Before a VM starts: cut long console logs if disk space is low, and cache the digests that were computed."""
+    from ..host.console_logs import free_space
 
-    make_room(sandbox.layout.run_root)
+    free_space(sandbox.layout.run_root)
     sandbox.keep_digests()
 
 
 def _restore(sandbox: Sandbox, step: Step) -> None:
     record, driver = sandbox.known_record(), sandbox.live_driver()
     add_devices(driver, record.devices)
-    _make_room(sandbox)
-    before, said = _identity_and_size(driver.console_log()), _identity_and_size(driver.vmm_log())
+    _before_start(sandbox)
+    before, log_before = _identity_and_size(driver.console_log()), _identity_and_size(driver.vmm_log())
     driver.restore_sandbox(record.saved_state, sandbox.spec.save_timeout)
     record.console_start = _grown_from(driver.console_log(), before)
-    _follow_log(sandbox, driver, driver.observe().pid, said)
+    _follow_log(sandbox, driver, driver.observe().pid, log_before)
     _drop_saved_state(sandbox)
 
 
 def _follow_log(sandbox: Sandbox, driver: Hypervisor, pid: int | None, before: tuple[int, int]) -> None:
-    """Let the journal have what a new VMM says."""
+    """Start copying the log of a new VMM into the journal."""
     from .journal import follow_log
 
     follow_log(
@@ -238,7 +240,7 @@ def _resize_memory(sandbox: Sandbox, step: Step) -> None:
     result = sandbox.live_driver().resize_memory(wanted)
     if not wanted <= result.new_mb < wanted + MEMORY_BLOCK_MB:
         raise VmmError(
-            f"the guest took {result.new_mb} MiB",
+            f"the guest's memory is {result.new_mb} MiB after the resize",
             option="memory_mb",
             wanted=wanted,
             fix="The guest may need its memory, or be too busy to give it up; run the task again, or restart it.",
@@ -306,7 +308,7 @@ def _forget_device(sandbox: Sandbox, identity: str) -> None:
 
 
 def _drop_saved_state(sandbox: Sandbox) -> None:
-    """Forget the saved state, durably, and only then remove it: nothing must ever be restored twice."""
+    """Remove the saved state from the record, durably, and only then from the disk: no state must ever be restored twice."""
     record = sandbox.known_record()
     if record.saved_state:
         record.saved_state = ""
@@ -314,7 +316,7 @@ def _drop_saved_state(sandbox: Sandbox) -> None:
         sandbox.tidy()
 
 
-#: What does each step, by its name in `steps.STEPS`.
+#: The function that runs each step, by the step's name in `steps.STEPS`.
 OPERATIONS: dict[str, Callable[[Sandbox, Step], None]] = {
     "create": _create,
     "update": _update,
@@ -341,9 +343,9 @@ OPERATIONS: dict[str, Callable[[Sandbox, Step], None]] = {
 
 
 def _verify(sandbox: Sandbox) -> None:
-    """Read the state back.
+    """Verify that the sandbox is in the planned state.
 
-    :raises VmmError: it is not what the plan promised
+    :raises VmmError: it is not
     """
     plan = sandbox.plan
     if sandbox.record is None or sandbox.driver is None:
@@ -387,6 +389,6 @@ def _identity_and_size(path: str) -> tuple[int, int]:
 
 
 def _grown_from(path: str, before: tuple[int, int]) -> int:
-    """Where in a log the newest part begins: at its old end, or at its beginning when it was rotated."""
+    """Where the newest part of a log begins: at its old end, or at 0 if the log was rotated."""
     inode, size = _identity_and_size(path)
     return before[1] if inode == before[0] and size >= before[1] else 0

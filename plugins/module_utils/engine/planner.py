@@ -1,9 +1,9 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The planner: from what the task asks for, what is recorded and what is true to a list of steps. Values to values, no host.
+"""The planner: computes the steps from the task's request, the record and the observed state. Pure: it does not access the host.
 
-Check mode shows these steps and a real run takes them; there is no second opinion.
+Check mode shows the same steps that a real run takes.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ HOST_SIDE = ("autostart", *DIGESTS)
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """An option or a device that a task wants to be different.
+    """An option or a device that a task changes.
 
     :param name: the option's name, or `devices`
-    :param old: what it is; for a device its id, or None for a new one
-    :param new: what it should be
-    :param steps: how it is done live
+    :param old: the current value; for a device its id, or None for a new device
+    :param new: the requested value
+    :param steps: the steps that change it while the VM runs
     """
 
     name: str
@@ -48,17 +48,17 @@ class Change:
 
     @property
     def wakes(self) -> bool:
-        """Whether the guest takes part in the change."""
+        """Whether the guest must run for the change."""
         return any(step.name != "update" for step in self.steps)
 
     def needs(self) -> str:
-        """The change and what it costs, for people."""
+        """A text that says what the change is and what it needs."""
         what = {Cost.LIVE: "the guest to run", Cost.RESTART: "a restart", Cost.RECREATE: "a new VM"}[self.cost]
         return f"{self} needs {what}" + (f" ({self.why})" if self.why else "")
 
 
 def _shown(device: dict[str, Any]) -> dict[str, Any]:
-    """A device as a task lists it."""
+    """A device with the options that a task gives it."""
     return {name: value for name, value in shown_device(device).items() if name != "index"}
 
 
@@ -69,13 +69,13 @@ def make_plan(
     capabilities: Callable[[], Capabilities] = Capabilities,
     cold: Mapping[str, str] | None = None,
 ) -> Plan:
-    """The steps from what is to what the task asks for.
+    """The steps from the observed state to the requested one.
 
-    :param capabilities: asked only when it matters, since asking may cost
-    :param cold: devices that this VM cannot get while it runs, by id, and why
-    :raises DisruptionError: a change needs more than the task allows
-    :raises Unsupported: the hypervisor has no such option
-    :raises ConfigError: a new size is more than the sandbox's maximum
+    :param capabilities: a function, called only if needed, since it may have to run the VMM
+    :param cold: devices that this VM cannot get while it runs: the reason by id
+    :raises DisruptionError: a change needs more disruption than the task allows
+    :raises Unsupported: the hypervisor does not have such an option
+    :raises ConfigError: a new size exceeds the sandbox's maximum
     """
     state = state_of(record, observed)
     plan = Plan(before={"state": state})
@@ -109,7 +109,7 @@ def make_plan(
 
 
 def _goal(spec: SandboxSpec, record: SandboxRecord | None) -> str:
-    """The state to reach: what is asked for, else what is recorded; a new sandbox is started."""
+    """The state to reach: the requested one, else the recorded one, else `started` for a new sandbox."""
     if spec.state in (None, "present"):
         if record is not None:
             return record.desired
@@ -126,11 +126,11 @@ def _refuse_unsupported(sandbox: str, options: dict[str, Any], hypervisor: str) 
     ]
     if refused:
         raise Unsupported(
-            f"the {hypervisor} hypervisor has no {' and no '.join(refused)}",
+            f"the {hypervisor} hypervisor does not support {' and '.join(refused)}",
             sandbox=sandbox,
             option=refused[0],
             wanted=options[refused[0]],
-            fix="Leave it out, give it empty where it is recorded, or choose another hypervisor.",
+            fix="Omit it, set it to an empty value if it is recorded, or choose another hypervisor.",
         )
 
 
@@ -158,26 +158,26 @@ def _plan_creation(plan: Plan, spec: SandboxSpec, observed: Observed) -> None:
     plan.add("create")
     if plan.desired != "stopped":
         _add_start(plan)
-    _freeze(plan, "running")
+    _pause_or_save(plan, "running")
 
 
 def _plan_autostart(plan: Plan, observed: Observed) -> None:
-    """Have a service for the next boot, once everything else is done, or have none before anything else is."""
+    """Add the step that creates the service as the last one, or the step that removes it as the first one."""
     wanted = bool({**plan.defaults, **plan.options}.get("autostart"))
     if wanted == observed.autostart:
         return
     plan.before["autostart_service"], plan.after["autostart_service"] = observed.autostart, wanted
     text = (
-        "have a service that brings it back after a reboot"
+        "create the service that starts it after a reboot"
         if wanted
-        else "remove the service that brings it back after a reboot"
+        else "remove the service that starts it after a reboot"
     )
     step = Step("autostart", text, {"wanted": wanted})
     plan.steps.insert(len(plan.steps) if wanted else 0, step)
 
 
-def _freeze(plan: Plan, now: str) -> None:
-    """The steps from a VM that runs, or is paused, to one that is paused or saved."""
+def _pause_or_save(plan: Plan, now: str) -> None:
+    """Add the steps from a running or paused VM to a paused or saved one."""
     if plan.desired in ("paused", "saved") and now == "running":
         plan.add("pause")
     if plan.desired == "saved":
@@ -212,7 +212,7 @@ class _Existing:
         self.broken = self.now == "broken"
         if self.broken:
             self.now = "saved" if record.saved_state else "off"
-        #: What the guest has, or will have again once it is restored.
+        #: The observed VM; if it is saved, the VM that will be restored.
         self.observed = as_saved(record, observed) if self.now == "saved" else observed
         self.has_guest = self.now not in ("off", "unresponsive")
 
@@ -236,7 +236,7 @@ class _Existing:
         self._check_disruption(changes)
         self._steps(changes)
 
-    # --- what is to change -----------------------------------------------------------------------------------------
+    # --- what to change ---------------------------------------------------------------------------------------------
 
     def _hypervisor_change(self) -> list[Change]:
         if self.plan.hypervisor == self.record.hypervisor:
@@ -268,12 +268,12 @@ class _Existing:
         return changes
 
     def _live_change(self, name: str, recorded: int, wanted: int) -> Change | None:
-        """The change of a size of a VM that runs, judged by what the VMM says."""
+        """The change of a size of a running VM, compared with what the VMM reports."""
         if name not in LIVE_SIZES or declared_options()[name].cost_for(self.record.hypervisor) is not Cost.LIVE:
             return None
         observed = self.observed
         if name == "vcpus":
-            # Where vCPUs cannot be unplugged, a driver takes them offline in the guest: plugged stays above what was asked for.
+            # If vCPUs cannot be unplugged, a driver takes them offline in the guest. Then more are plugged than were requested.
             offline = observed.vcpus_online is not None and observed.vcpus_online < observed.vcpus
             now = int(observed.vcpus_online or 0) if offline and recorded == observed.vcpus_online else observed.vcpus
         else:
@@ -292,11 +292,11 @@ class _Existing:
                     sandbox=self.spec.id,
                     option=name,
                     wanted=wanted,
-                    fix=f"Lower it, or give {maximum_name} too, which needs a restart.",
+                    fix=f"Lower it, or raise {maximum_name} too, which needs a restart.",
                 )
-            why = f"it is above the old {maximum_name}"
+            why = f"the new size is above the old {maximum_name}"
         elif wanted < minimum:
-            why = f"this VM booted with {minimum}, and cannot have less while it runs"
+            why = f"this VM booted with {minimum} and cannot go below that while it runs"
         elif not getattr(self.capabilities(), grow if wanted > now else shrink):
             why = f"this VM has no {grow if wanted > now else shrink}"
         if why:
@@ -304,7 +304,7 @@ class _Existing:
         return Change(name, now, wanted, Cost.LIVE, (Step(step, f"{step} {now} -> {wanted}", {"size": wanted}),))
 
     def _device_changes(self) -> list[Change]:
-        """Compare the listed devices with the recorded ones, and with those that are plugged."""
+        """The differences between the listed devices, the recorded ones and those that are plugged."""
         if self.spec.devices is None and self.spec.device_changes is None:
             return []
         from ..options.device_options import changed_devices, same_device, with_indexes
@@ -349,7 +349,7 @@ class _Existing:
         if old and (self.has_guest and old["id"] in self.observed.devices):
             steps.append(Step("unplug", f"unplug {old['type']} {old['id']}", {"device": old}))
         elif old and self.has_guest:
-            # Its guest let go of it late, or a task was killed: what it had taken may still be held.
+            # The guest released it late, or a task was killed: its host resources may still be allocated.
             steps.append(Step("unplug", f"forget {old['type']} {old['id']}", {"device": old}))
         if new:
             steps.append(Step("plug", f"plug {new['type']} {new['id']}", {"device": new}))
@@ -371,10 +371,10 @@ class _Existing:
         kind = KINDS.get(device["type"])
         return kind.plugged_as(device, {**self.plan.defaults, **self.plan.options}) if kind else str(device["type"])
 
-    # --- what that costs -------------------------------------------------------------------------------------------
+    # --- what the changes need ------------------------------------------------------------------------------------------
 
     def _check_disruption(self, changes: list[Change]) -> None:
-        """Refuse what costs more than the task allows. What is off can take any change but a new VM."""
+        """Refuse changes that need more disruption than the task allows. If the sandbox is off, only a new VM is refused."""
         goal, allowed = self.plan.desired, DISRUPTIONS.index(self.spec.disruption)
         stops = goal == "stopped" or self.spec.state == "restarted"
         refused: list[str] = []
@@ -388,10 +388,10 @@ class _Existing:
                 refused.append(change.needs())
         if self.unresponsive and not stops and allowed < Cost.RESTART:
             refused.append(
-                f"its VMM does not answer and would have to be ended ({self.observed.reason or 'no reason is known'})"
+                f"its VMM does not answer and must be killed ({self.observed.reason or 'no reason is known'})"
             )
         if self.now == "saved" and stops and not allowed:
-            refused.append("its saved state would be lost: that needs disruption=restart, or starting it first")
+            refused.append("the change discards its saved state, which needs disruption=restart, or starting it first")
         if refused:
             most = "recreate" if any("a new VM" in text for text in refused) else "restart"
             raise DisruptionError(
@@ -403,7 +403,7 @@ class _Existing:
                 + (", or start the sandbox first." if self.now in ("paused", "saved") else "."),
             )
 
-    # --- how it is done --------------------------------------------------------------------------------------------
+    # --- the steps -------------------------------------------------------------------------------------------------
 
     def _steps(self, changes: list[Change]) -> None:
         plan, goal = self.plan, self.plan.desired
@@ -433,10 +433,10 @@ class _Existing:
         if now == "paused" and goal == "saved" and self.record.saved_state and not plan.steps:
             plan.add("stop", "stop the VMM", force=True)  # The task that saved it was killed here.
         elif now != "saved":
-            _freeze(plan, now)
+            _pause_or_save(plan, now)
 
     def _define(self, changes: list[Change], recreate: bool) -> None:
-        """Put the changes into the definition of a VM that is off."""
+        """Add the step that changes the definition of a VM that is off."""
         if recreate:
             self.plan.defaults = creation_defaults(self.plan.hypervisor)
             self.plan.add("recreate", "recreate with " + ", ".join(map(str, changes)))
@@ -444,7 +444,7 @@ class _Existing:
             self.plan.add("update", "set " + ", ".join(map(str, changes)), everything=True)
 
     def _wake(self, now: str, changes: list[Change]) -> str:
-        """Restore and resume as far as the goal and the changes need it, and make the changes."""
+        """Add the steps that restore and resume the VM as far as the goal and the changes need, and the steps of the changes."""
         plan, goal = self.plan, self.plan.desired
         wakes = any(change.wakes for change in changes)
         if now == "saved" and (wakes or goal != "saved"):
@@ -462,7 +462,7 @@ class _Existing:
 
 
 def _update_needs(old: dict[str, Any], new: dict[str, Any]) -> set[str]:
-    """The capabilities by which one device becomes the other while it stays plugged; none where it cannot."""
+    """The capabilities that change one device into the other while it stays plugged. Empty if that is impossible."""
     from ..options.device_kinds import UPDATABLE
 
     different = {name for name in {**old, **new} if name != "index" and old.get(name) != new.get(name)}
@@ -472,7 +472,7 @@ def _update_needs(old: dict[str, Any], new: dict[str, Any]) -> set[str]:
     return {updatable[name] for name in different}
 
 
-#: Options that a running VM may change: the option of their maximum, what observation calls their minimum, the capabilities to
+#: Sizes that can change while the VM runs: the option of their maximum, the field of `Observed` with their minimum, the capabilities to
 #: grow and to shrink, and the step.
 LIVE_SIZES = {
     "vcpus": ("max_vcpus", "min_vcpus", "vcpu_hotplug", "vcpu_unplug", "resize_vcpus"),

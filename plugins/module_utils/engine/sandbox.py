@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from .template import Template
 
 
-#: What makes the driver of a hypervisor by name.
+#: A function that creates the driver of a hypervisor, by the hypervisor's name.
 DriverFactory = Callable[[str, Context], Hypervisor]
 
 
 class Sandbox:
-    """One sandbox while one task works on it."""
+    """One sandbox while a task works on it."""
 
     def __init__(self, spec: SandboxSpec, factory: DriverFactory = new_hypervisor) -> None:
         self.spec = spec
@@ -47,23 +47,23 @@ class Sandbox:
         self.observed = Observed()
         self.plan = Plan()
         self.prepared: Hypervisor | None = None
-        #: Digests of files that were found and are not in the cache yet.
+        #: Digests that this task computed and that are not in the cache yet.
         self.digests: dict[str, str] = {}
-        #: How each resize was done, by option.
+        #: The method of each resize, by option.
         self.resized: dict[str, str] = {}
-        #: What a clone is about to begin from.
+        #: The template that a clone is about to start from.
         self.template: Template | None = None
         #: The error of a record that could not be stored while a VM was ended.
         self.unsaved: StoreFull | None = None
-        #: Why the record cannot be used, where it is there and the task is to remove the sandbox.
+        #: Why the record cannot be used; set only if the task removes the sandbox.
         self.damage = ""
-        #: Drivers of a sandbox whose record cannot be used, beside the likeliest one.
+        #: Further drivers that may have the VM of a sandbox whose record cannot be used.
         self.other_drivers: list[Hypervisor] = []
 
-    # --- reading and asking ----------------------------------------------------------------------------------------
+    # --- reading and observing ----------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Read the record and ask the VMM.
+        """Read the record and observe the VM.
 
         :raises StoreError: the record cannot be used, and the task does not remove the sandbox
         :raises ConfigError: the sandbox was created with another `run_dir`
@@ -74,7 +74,7 @@ class Sandbox:
                 self._check_run_dir(self.record)
                 self.driver = self._loaded_driver(self.record)
             elif os.path.isdir(self.layout.run_dir):
-                # Something ran here and nobody remembers it.
+                # A VM ran here, and its record is lost.
                 self.driver = self._new_driver(self.spec.hypervisor or DEFAULT_HYPERVISOR)
         except StoreError as problem:
             if self.spec.state != "absent":
@@ -87,22 +87,22 @@ class Sandbox:
 
             service = Service(self.layout)
             wanted = {**self.record.options, **self.spec.options}["autostart"] and self.spec.state != "absent"
-            # Where it is to go, any version of it counts.
+            # If it is to be removed, any version of it counts.
             self.observed.autostart = service.in_place() if wanted else service.exists()
 
     def _check_run_dir(self, record: SandboxRecord) -> None:
-        """Refuse another run_dir than the one that the VM's sockets are in: its VM would not be found and be started twice."""
+        """Refuse a run_dir other than the recorded one: the VM, whose sockets are there, would not be found and would be started twice."""
         if record.run_dir and record.run_dir != self.layout.run_root:
             raise ConfigError(
-                f"it was created with run_dir {record.run_dir}",
+                f"run_dir must be {record.run_dir}, with which the sandbox was created",
                 sandbox=self.spec.id,
                 option="run_dir",
                 wanted=self.layout.run_root,
-                fix=f"Give run_dir={record.run_dir}. To move the sandbox, remove it and create it again.",
+                fix=f"Set run_dir={record.run_dir}. To move the sandbox, remove it and create it again.",
             )
 
     def _salvage(self, problem: StoreError) -> None:
-        """Find what can be removed of a sandbox whose record cannot be used: by what is left of the record, else by each driver's own search."""
+        """Find what to remove of a sandbox whose record cannot be used, from the readable part of the record, or by a search of each driver."""
         from ..records.record import salvage_record
 
         self.damage = problem.message
@@ -121,7 +121,7 @@ class Sandbox:
         self.driver, self.other_drivers = drivers[0], drivers[1:]
 
     def _searching_driver(self, hypervisor: str, record: SandboxRecord) -> Hypervisor:
-        """A driver with what is left of a record, that looks for its VM on the host."""
+        """A driver that has the readable part of the record and searches the host for its VM."""
         driver = self._new_driver(hypervisor)
         if hypervisor == record.hypervisor:
             with contextlib.suppress(HypervisorError, TypeError, ValueError, KeyError, AttributeError):
@@ -130,13 +130,13 @@ class Sandbox:
         return driver
 
     def disconnect(self) -> None:
-        """Close what the drivers hold open."""
+        """Close the drivers' connections and descriptors."""
         for driver in (self.driver, self.prepared, *self.other_drivers):
             if driver is not None:
                 driver.disconnect()
 
     def wait(self) -> None:
-        """Wait for what the task names with `wait_for`."""
+        """Wait for the condition of the option `wait_for`."""
         from .waiting import wait_for
 
         if self.spec.wait_for and self.driver is not None and self.record is not None:
@@ -152,7 +152,7 @@ class Sandbox:
                 self.driver.disconnect()
 
     def _interfaces(self, record: SandboxRecord) -> list[str]:
-        """The host's interfaces that lead to the guest: bridges, and taps that are in none."""
+        """The host's interfaces that lead to the guest: bridges, and taps that are in no bridge."""
         from ..host.network import tap_name
 
         taps = [device for device in record.devices if device["type"] == "net" and device.get("kind") == "tap"]
@@ -165,23 +165,23 @@ class Sandbox:
 
     @property
     def saved_path(self) -> str:
-        """Directory for the VM's saved state."""
+        """The directory for the VM's saved state."""
         return os.path.join(self.layout.state_dir, "saved")
 
     def is_unsettled(self) -> bool:
-        """Whether the record is behind: the state was reached without us, or by a task that was killed before it could write."""
+        """Whether the record is out of date: the VM changed by itself, or a task was killed before it saved the record."""
         record, plan = self.record, self.plan
         if record is None or not plan.desired:
             return False
         return record.phase != SETTLED or record.desired != plan.desired or self.has_stale_save()
 
     def may_be_changing(self) -> bool:
-        """Whether what is seen may be the middle of another task's work."""
+        """Whether another task may be changing the sandbox at this moment."""
         doubtful = state_of(self.record, self.observed) in ("crashed", "failed", "unresponsive", "incomplete")
         return doubtful or (self.record is not None and self.record.phase != SETTLED)
 
     def has_stale_save(self) -> bool:
-        """Whether there is a saved state of a guest that has gone on since."""
+        """Whether there is a saved state although the guest has run since."""
         return self.record is not None and bool(self.record.saved_state) and self.observed.power == "running"
 
     # --- drivers ---------------------------------------------------------------------------------------------------
@@ -211,19 +211,19 @@ class Sandbox:
         return driver
 
     def configuration(self, options: dict[str, Any]) -> HypervisorConfig:
-        """The configuration of its VM, from options by name."""
+        """The VM's configuration, from options by name."""
         return make_config(options)
 
     def _checkpoint(self, driver: Hypervisor) -> None:
-        """Store a driver's state; what a driver says while it is only being asked is not stored."""
+        """Save a driver's state in the record. While the driver only observes, nothing is saved."""
         if self.record is not None and driver is self.driver:
             self.record.driver = driver.save()
             self.save_record(self.record)
 
     def save_record(self, record: SandboxRecord) -> None:
-        """Store the record. While a VM is ended, a full disk does not stop that; the task fails with this error at its end.
+        """Save the record. If the disk is full while a VM is being stopped, stopping goes on, and the task fails with this error at its end.
 
-        :raises StoreError: it cannot be stored
+        :raises StoreError: it cannot be saved
         """
         try:
             self.store.save(record)
@@ -234,9 +234,9 @@ class Sandbox:
             self.unsaved = problem
 
     def prepare(self) -> Hypervisor:
-        """A driver with the plan's options validated and its devices added, ready to start.
+        """A driver that is ready to start: with the plan's options validated and its devices added.
 
-        :raises ConfigError: they are wrong
+        :raises ConfigError: an option or a device is invalid
         """
         config = self._configuration_to_start()
         config.check_consistent()
@@ -253,7 +253,7 @@ class Sandbox:
         return driver
 
     def _check_digests(self, config: HypervisorConfig) -> None:
-        """Refuse a start from files that are not those that the task names digests of."""
+        """Refuse to start from files whose digests are not those that the options name."""
         if any(getattr(config, option) for option in DIGESTS):
             from ..hypervisors.common.boot_files import check_digests
 
@@ -261,11 +261,11 @@ class Sandbox:
 
     @property
     def digests_path(self) -> str:
-        """File of the digests that were found since the last boot."""
+        """The file with the digests that were computed since the last boot."""
         return os.path.join(self.layout.run_root, "asset-digests.json")
 
     def keep_digests(self) -> None:
-        """Cache the digests that were found."""
+        """Cache the digests that were computed."""
         if self.digests:
             from ..host.boot_cache import cache_put
 
@@ -274,7 +274,7 @@ class Sandbox:
             self.digests = {}
 
     def _configuration_to_start(self) -> HypervisorConfig:
-        """The configuration of a VM that is about to be made; a clone has its template's wherever nobody says otherwise."""
+        """The configuration of a VM that is about to start. A clone has the template's value for each option that no task has set."""
         name = self.plan.options.get("template")
         if not name:
             return self.configuration({**self.plan.defaults, **self.plan.options})
@@ -286,7 +286,7 @@ class Sandbox:
 
     @contextlib.contextmanager
     def starting(self) -> Iterator[None]:
-        """Around the start of its VM. A clone's template cannot be removed or replaced meanwhile."""
+        """The block in which the VM starts. A clone's template cannot be removed or replaced meanwhile."""
         if self.template is None:
             yield
             return
@@ -296,10 +296,10 @@ class Sandbox:
             yield
 
     def abandon(self) -> None:
-        """Remove what a failed task must not leave behind; of a sandbox nothing, since its steps repair what they left."""
+        """Remove what a failed task must not leave behind. Nothing for a sandbox, since the next task repairs it."""
 
     def explain(self, problem: HypervisorError) -> None:
-        """Add to an error what its user needs: the sandbox's id and, where the VMM failed, why it ended and where its log is."""
+        """Add the sandbox's id to an error and, if the VMM failed, why it ended and where its log is."""
         if problem.explained:
             return
         problem.explained = True
@@ -330,16 +330,16 @@ class Sandbox:
         return self.record
 
     def forget(self) -> None:
-        """Remove the record and what is kept with it."""
+        """Remove the record and everything that is stored with it."""
         self.record = None
         self.store.remove()
 
     # --- planning --------------------------------------------------------------------------------------------------
 
     def make_plan(self) -> None:
-        """Plan what the task asks for, and refuse what cannot be done.
+        """Plan the task's request, and refuse a request that cannot be fulfilled.
 
-        :raises HypervisorError: it cannot be done; nothing was changed
+        :raises HypervisorError: it cannot be fulfilled; nothing was changed
         """
         self._adopt_template()
         capabilities = self.driver.capabilities if self.driver is not None else Capabilities
@@ -351,17 +351,17 @@ class Sandbox:
         if self.plan.has("create", "recreate", "start") or any(
             "everything" in step.arguments for step in self.plan.steps
         ):
-            # Also beside a VM that runs: what cannot be started must be known before that one is stopped.
+            # Validated while the old VM still runs: it must not be stopped for a new one that cannot start.
             self.prepared = self.prepare()
         self._check_capabilities(self.prepared or self.driver)
         self._check_distinct()
         self._check_steps()
         self._check_wait(self.prepared or self.driver)
         if self.prepared and self.plan.has("stop", "cleanup", "remove"):
-            self.prepared = None  # It was asked while another VM was there.
+            self.prepared = None  # It was prepared while another VM existed.
 
     def _cold_devices(self) -> dict[str, str]:
-        """The devices that would be plugged into a VM which cannot get them while it runs, by id, and why; where the task allows a restart."""
+        """The devices to plug that the running VM cannot get: the reason by id. Determined only if the task allows a restart."""
         cold: dict[str, str] = {}
         if self.driver is None or self.plan.has("start") or self.spec.disruption == "none":
             return cold
@@ -376,7 +376,7 @@ class Sandbox:
         return cold
 
     def _adopt_template(self) -> None:
-        """A new clone is made by its template's hypervisor, where the task names none."""
+        """Use the template's hypervisor for a new clone if the task names none."""
         name = self.spec.options.get("template")
         if name and self.record is None and self.spec.hypervisor is None and self.spec.state != "absent":
             from .template import Template
@@ -384,7 +384,7 @@ class Sandbox:
             self.spec = dataclasses.replace(self.spec, hypervisor=Template.open(name, self.spec).record.hypervisor)
 
     def _check_capabilities(self, driver: Hypervisor | None) -> None:
-        """Refuse what the VM cannot be taken through, before anything is changed.
+        """Refuse a plan with steps that the VM does not support, before anything is changed.
 
         :raises Unsupported: names the operation
         """
@@ -393,17 +393,17 @@ class Sandbox:
                 driver.unsupported(step.name, driver.why_not(step.needs))
 
     def _check_distinct(self) -> None:
-        """Refuse a file that the VM would have twice, under whatever names, if it can be written to."""
+        """Refuse to attach a file twice to the VM, also by different names, if the guest can write to it."""
         if not self.plan.has("create", "recreate", "update", "start", "restore", "plug", "modify"):
             return
         taps = [device["tap_name"] for device in self.plan.devices if device.get("tap_name")]
         for name in taps:
             if taps.count(name) > 1:
                 raise ConfigError(
-                    "two interfaces have the same tap_name",
+                    "each interface must have a tap_name of its own",
                     option="devices",
                     wanted=name,
-                    fix="Give each a name of its own.",
+                    fix="Choose a different tap_name for each interface.",
                 )
         if not any("file" in device for device in self.plan.devices):
             return
@@ -415,7 +415,7 @@ class Sandbox:
         check_distinct(file_uses(config, [make_device(device) for device in self.plan.devices]))
 
     def _check_steps(self) -> None:
-        """Refuse what a VM that runs cannot take, before anything of it is changed."""
+        """Refuse devices that the running VM cannot get, before anything is changed."""
         if self.driver is None or self.plan.has("start"):
             return
         for step in self.plan.steps:
@@ -430,7 +430,7 @@ class Sandbox:
             elif step.name == "resize_memory":
                 self.driver.check_resize_memory(step.arguments["size"])
             elif step.name == "restore" and self.record is not None:
-                # With a driver of its own: the one that restores gets the devices then.
+                # Checked with another driver, since the devices are added to the one that restores.
                 driver = self._loaded_driver(self.record)
                 driver.check_restore(self.record.saved_state)
                 self._check_digests(self.configuration({**self.plan.defaults, **self.plan.options}))
@@ -439,14 +439,14 @@ class Sandbox:
                 self.driver.check_save()
 
     def _check_wait(self, driver: Hypervisor | None) -> None:
-        """Refuse to wait for what this VM cannot tell, before anything is changed."""
+        """Refuse a `wait_for` that this VM cannot report, before anything is changed."""
         if self.spec.wait_for and self.plan.desired in ("started", "saved", "paused") and driver is not None:
             from .waiting import check_possible
 
             check_possible(self.spec.wait_for, driver.name, driver.capabilities(), self.spec.id)
 
     def _check_supervision(self) -> None:
-        """Refuse what this host's supervisor cannot do, before anything is changed."""
+        """Refuse options that this host's supervisor does not support, before anything is changed."""
         options = {**self.plan.defaults, **self.plan.options}
         if self.plan.has("start", "restore") and (
             options.get("supervisor") == "systemd" or options.get("unit_properties")
@@ -463,18 +463,18 @@ class Sandbox:
             check_possible(self.spec.id)
 
     def tidy(self) -> None:
-        """Remove what a killed task left half-written, and saved state that no record names: it is incomplete or was restored."""
+        """Remove files that a killed task left incomplete, and saved state that the record does not name: it is incomplete or was restored."""
         self.store.drop_draft()
         saved = self.saved_path
         if os.path.isdir(saved) and (self.record is None or not self.record.saved_state):
             shutil.rmtree(saved, ignore_errors=True)
 
     def place(self) -> dict[str, Any]:
-        """The facts that hold whatever there is."""
+        """The facts that are known of any sandbox, existing or not."""
         return {"id": self.spec.id, "run_dir": self.layout.run_dir, "state_dir": self.layout.state_dir}
 
     def facts(self) -> dict[str, Any]:
-        """What is known of the sandbox."""
+        """The facts of the sandbox."""
         record, driver, observed = self.record, self.driver, self.observed
         facts = {**self.place(), "state": state_of(record, observed)}
         if driver is not None:
@@ -506,7 +506,7 @@ class Sandbox:
                 changed_at=record.changed,
                 collection_version=record.collection_version,
             )
-        # What the VMM and the guest say stands in some of them.
+        # Some of them contain text of the VMM or the guest.
         return {name: printable(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
 
     def result(self, facts: dict[str, Any]) -> dict[str, Any]:
@@ -521,14 +521,14 @@ class Sandbox:
 
 
 def _thread_ids(driver: Hypervisor, observed: Observed) -> dict[str, int]:
-    """Host threads by vCPU, of a VMM that answers."""
+    """The host's thread ids by vCPU, if the VMM answers."""
     if observed.power not in ("running", "paused"):
         return {}
     return {str(vcpu): thread for vcpu, thread in driver.get_thread_ids().items()}
 
 
 def add_devices(driver: Hypervisor, devices: list[dict[str, Any]]) -> None:
-    """Add a task's devices to a VM that does not run yet."""
+    """Add devices to a VM that does not run yet."""
     if devices:
         from ..options.device_options import make_device
 

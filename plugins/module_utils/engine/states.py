@@ -1,21 +1,21 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a sandbox is, from what is remembered of it and what is true of its VM. Pure."""
+"""The state of a sandbox, computed from its record and its observed VM. Pure."""
 
 from __future__ import annotations
 
 from ..hypervisors.base import Observed
 from ..records.record import SandboxRecord
 
-#: Phases of a record in which a task was making a VM or ending it.
+#: Phases of a record in which a task starts or ends a VM.
 HALF_WAY = ("starting", "restoring", "stopping")
 
 
 def situation(record: SandboxRecord | None, observed: Observed) -> str:
-    """What there is: off, saved, running, paused, unresponsive, or broken (crashed, panicked, incomplete or with leftovers)."""
+    """The state as the planner sees it: off, saved, running, paused, unresponsive, or broken (crashed, panicked, incomplete or with leftovers)."""
     if observed.power == "unresponsive" and record is not None:
-        # One that a killed task was starting or ending does not answer yet, or any more; no guest is lost with it.
+        # A VM that a killed task was starting or ending does not answer yet, or no longer; no guest is lost with it.
         return "broken" if record.phase in HALF_WAY else "unresponsive"
     if record is None:
         return "broken" if observed.power != "off" or observed.leftovers else "off"
@@ -34,10 +34,10 @@ def situation(record: SandboxRecord | None, observed: Observed) -> str:
 
 
 def state_of(record: SandboxRecord | None, observed: Observed) -> str:
-    """The state for people: absent, stopped, started, paused, saved, crashed, failed, unresponsive or incomplete.
+    """The state as users see it: absent, stopped, started, paused, saved, crashed, failed, unresponsive or incomplete.
 
-    Crashed is what should run and does not; failed is a VMM whose guest is lost; unresponsive is one that does not answer; incomplete is what
-    a killed task left.
+    A crashed sandbox should run and does not. A failed one has a VMM whose guest is lost. An unresponsive one has a VMM that does not answer.
+    An incomplete one was left by a killed task.
     """
     if record is None:
         return "incomplete" if observed.power != "off" or observed.leftovers else "absent"
@@ -58,12 +58,12 @@ def state_of(record: SandboxRecord | None, observed: Observed) -> str:
 
 
 def settled_state(now: str) -> str:
-    """What `situation` gave, as a value of a task's `state`."""
+    """The value of the option `state` for a result of `situation`."""
     return {"off": "stopped", "running": "started"}.get(now, now)
 
 
 def as_saved(record: SandboxRecord, observed: Observed) -> Observed:
-    """The VM that a saved state holds: as the record has it, with the limits that its driver remembers."""
+    """The VM in a saved state: its recorded options and devices, with the limits that its driver recorded."""
     effective = record.effective()
     return Observed(
         vcpus=effective.get("vcpus") or 0,

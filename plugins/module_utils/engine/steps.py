@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a plan is made of: steps, each one operation of a driver, and what the sandbox should be afterwards. Values only."""
+"""Plans and their steps. Values only: `planner.py` makes plans, and `operations.py` runs their steps."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 
 class StepKind(NamedTuple):
-    """What holds for every step of one name. `operations.py` has the function that does it.
+    """What all steps of one name have in common. `operations.py` has the function that runs them.
 
-    :param phase: what the record says while the step is taken, one of `records.record.PHASES`
-    :param needs: the capability that a VM needs for it, empty where every VM can be taken through it
-    :param text: what it does, for people, where the plan has nothing more exact to say; empty for the step's name
+    :param phase: the record's phase while the step runs, one of `records.record.PHASES`
+    :param needs: the capability that the VM needs for it, empty for none
+    :param text: the text shown to users unless the plan has a more exact one; empty for the step's name
     """
 
     phase: str = ""
@@ -22,7 +22,7 @@ class StepKind(NamedTuple):
     text: str = ""
 
 
-#: All steps that there are.
+#: All kinds of steps, by name.
 STEPS = {
     "create": StepKind(),
     "update": StepKind(),
@@ -44,17 +44,17 @@ STEPS = {
     "autostart": StepKind(),
 }
 
-#: Steps that end a VM and remove things, and create or change nothing.
+#: Steps that only end a VM or remove something.
 ENDING_STEPS = ("stop", "cleanup", "discard", "autostart", "remove")
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One operation.
+    """One step of a plan.
 
     :param name: a key of STEPS
-    :param text: what it does, for people
-    :param arguments: what the operation needs to know
+    :param text: the text shown to users
+    :param arguments: the arguments of the step's function
     """
 
     name: str
@@ -63,24 +63,24 @@ class Step:
 
     @property
     def phase(self) -> str:
-        """What the record says while the step is taken."""
+        """The record's phase while the step runs."""
         return STEPS[self.name].phase
 
     @property
     def needs(self) -> str:
-        """The capability that a VM needs for it, empty for none."""
+        """The capability that the VM needs for the step, empty for none."""
         return STEPS[self.name].needs
 
 
 @dataclasses.dataclass
 class Plan:
-    """What will be done, and what the sandbox should be afterwards.
+    """The steps of a task, and what the sandbox should be afterwards.
 
-    :param before: the state and everything that will change, as it is
-    :param after: the same, as it will be
+    :param before: the state and everything that will change, before the steps
+    :param after: the same, after the steps
     :param desired: the state to record: started, paused, stopped or saved; empty when the sandbox is removed
     :param options: the options to record
-    :param defaults: what else is in force
+    :param defaults: the defaults in force for options that are not set
     """
 
     steps: list[Step] = dataclasses.field(default_factory=list)
@@ -94,25 +94,25 @@ class Plan:
 
     @property
     def actions(self) -> list[str]:
-        """The steps for people."""
+        """The texts of the steps."""
         return [step.text for step in self.steps]
 
     def has(self, *names: str) -> bool:
-        """Whether one of these steps is taken."""
+        """Whether the plan has one of these steps."""
         return any(step.name in names for step in self.steps)
 
     def only_ends(self) -> bool:
-        """Whether nothing is created or changed: a VM is ended and things are removed."""
+        """Whether the plan only ends a VM or removes something."""
         return all(step.name in ENDING_STEPS for step in self.steps)
 
     def add(self, name: str, text: str = "", **arguments: Any) -> None:
         """Append a step.
 
-        :param text: what it does, for people; the text of STEPS, or the name, where it is empty
+        :param text: the text shown to users; if empty, the text in STEPS or the name
         """
         self.steps.append(Step(name, text or STEPS[name].text or name, arguments))
 
 
 def brief(value: Any) -> str:
-    """A value in an action's text."""
+    """A short form of a value, for the text of an action."""
     return " ".join(map(str, value)) if isinstance(value, list) else "none" if value in ("", None) else str(value)

@@ -1,9 +1,9 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A template as its clones see it: where it is, whether it may be used, and what a clone of it is made from.
+"""Read-only access to a template: where it is, whether it can be used, and the configuration of its clones.
 
-A template is a sandbox that was booted, saved and is never woken again, with directories of its own. `template_making.py` makes it.
+A template is a sandbox that was booted and saved and never runs again. It has directories of its own. `template_building.py` creates it.
 """
 
 from __future__ import annotations
@@ -25,18 +25,15 @@ from ..records.record import SETTLED, SandboxRecord
 from ..records.store import Store
 from .clone_compatibility import config_differences
 
-#: The options that name files of which a template holds a copy in its memory, or needs the very same.
+#: The options that name files that a template was booted from. Their content must not change.
 FILES = ("kernel_path", "initrd_path", "image_path", "initramfs_path", "firmware_path")
 
-#: What can be done about a template that cannot be used.
-MAKE_ANEW = "Create the template again, with kata_template."
+#: The fix for a template that cannot be used.
+CREATE_AGAIN = "Create the template again, with kata_template."
 
 
 class Template:
-    """A template that is there.
-
-    :param where: names the directories
-    """
+    """An existing template."""
 
     def __init__(self, layout: TemplateLayout, record: SandboxRecord) -> None:
         self.layout = layout
@@ -44,9 +41,10 @@ class Template:
 
     @classmethod
     def open(cls, name: str, where: SandboxSpec) -> Template:
-        """The template of that name, checked.
+        """Open a template by its name and check that it can be used.
 
-        :raises StateError: there is none, it is unfinished, or a file it was made from is another one now
+        :param where: a spec with the directories
+        :raises StateError: it does not exist, it is incomplete, or a file that it was created from has changed
         """
         layout = TemplateLayout(name, where.state_dir, where.run_dir)
         record = Store(layout).load()
@@ -55,20 +53,20 @@ class Template:
                 f"there is no such template: {layout.record_path} does not exist",
                 option="template",
                 wanted=name,
-                fix="Make it first, with kata_template.",
+                fix="Create it first, with kata_template.",
             )
         template = cls(layout, record)
         stale = template.why_stale()
         if stale:
             raise StateError(
-                f"the template cannot be used: {'; '.join(stale)}", option="template", wanted=name, fix=MAKE_ANEW
+                f"the template cannot be used: {'; '.join(stale)}", option="template", wanted=name, fix=CREATE_AGAIN
             )
         return template
 
     def why_stale(self) -> list[str]:
-        """Why it must not be used, as far as that can be seen without its hypervisor; empty when it may be."""
+        """The reasons why the template must not be used, as far as they can be found without its hypervisor. Empty if it can be used."""
         if self.record.phase != SETTLED or not self.record.saved_state:
-            return ["it was not finished"]
+            return ["it is incomplete"]
         known = self.record.template
         reasons = [reason for file in known.get("files", []) for reason in _why_another_file(file)]
         if not os.path.exists(self.memory_path):
@@ -81,23 +79,23 @@ class Template:
 
     @property
     def memory_path(self) -> str:
-        """The file of its memory."""
+        """The file with the template's memory."""
         return str(self.record.template.get("memory", ""))
 
     def options(self) -> dict[str, Any]:
-        """The options it was made with, by name."""
+        """The options that the template was created with, by name."""
         return self.record.effective()
 
     def configuration_of_clone(self, hypervisor: str, options: Mapping[str, Any]) -> HypervisorConfig:
-        """The configuration of a VM that begins from it.
+        """The configuration of a clone.
 
-        :param options: the options that the clone's tasks have given, by name
-        :raises StateError: it is of another hypervisor
-        :raises ConfigError: the clone differs where it cannot
+        :param options: the options that the clone's tasks have set, by name
+        :raises StateError: the template is of another hypervisor
+        :raises ConfigError: an option must be the same in the template and its clones, and differs
         """
         if hypervisor != self.record.hypervisor:
             raise StateError(
-                f"the template is of hypervisor {self.record.hypervisor}",
+                f"the clone's hypervisor must be the template's, {self.record.hypervisor}",
                 option="hypervisor",
                 wanted=hypervisor,
                 fix=f"Give hypervisor={self.record.hypervisor}.",
@@ -113,7 +111,7 @@ class Template:
                 f"the template was created with {what}; its clones must have the same",
                 option=different[0],
                 wanted=options.get(different[0]),
-                fix="Leave it out, or use another template.",
+                fix="Omit it, or use another template.",
             )
         return dataclasses.replace(
             wanted,
@@ -123,7 +121,7 @@ class Template:
         )
 
     def _is_same_file(self, option: str, path: Any) -> bool:
-        """Whether a file under another name has the content that the template was made from."""
+        """Whether another path leads to a file with the content that the template was created from."""
         for file in self.record.template.get("files", []):
             if file["option"] == option and isinstance(path, str) and os.path.isfile(path):
                 return bool(file_digest(path, "sha512") == file["sha512"])
@@ -131,20 +129,20 @@ class Template:
 
     @contextlib.contextmanager
     def reading(self, timeout: float) -> Iterator[None]:
-        """Keep it from being removed or replaced meanwhile.
+        """Hold the template's lock, so that it is not removed or replaced meanwhile.
 
-        :param timeout: seconds to wait for a task that does so just now
+        :param timeout: seconds to wait for a task that is removing or replacing it
         """
         with Store(self.layout).lock(timeout, shared=True):
             yield
 
     def has_changed(self) -> bool:
-        """Whether it is not what it was when it was opened."""
+        """Whether the template has changed since it was opened."""
         return Store(self.layout).load() != self.record
 
 
 def describe_files(options: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The files that a template is made from, each with what tells it from another one."""
+    """The files that a template is created from, each with its identity and its digest."""
     return [
         {
             "option": option,
@@ -158,7 +156,7 @@ def describe_files(options: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def _why_another_file(file: Mapping[str, str]) -> list[str]:
-    """Whether a file is another one than when it was described. Its content is read only when its inode, size or time is another one."""
+    """Why a file is not the one that was described; empty if it is. Its content is read only if its inode, size or time has changed."""
     option, path = file["option"], file["path"]
     if fingerprint(path) == file["is"]:
         return []
@@ -167,5 +165,5 @@ def _why_another_file(file: Mapping[str, str]) -> list[str]:
     return (
         []
         if file_digest(path, "sha512") == file["sha512"]
-        else [f"{option} {path} is another file than it was made with"]
+        else [f"{option} {path} has changed since the template was created"]
     )

@@ -1,10 +1,10 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Make, verify, list and remove templates.
+"""Create, verify, list and remove templates.
 
-Making one is what the engine does to save a sandbox (boot, wait, pause, save, end the VM), so it is planned, locked, recorded and made good
-after a kill in the same way. What is different: its VM is never woken again, so any change means to create it again.
+The engine creates a template with the steps that save a sandbox (boot, wait, pause, save, end the VM). So it is planned, locked, recorded and
+repaired after a kill in the same way. The VM of a template is never resumed, so a changed template is created again.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from .converge import observe_only, run
 from .sandbox import DriverFactory, Sandbox
 from .template import Template, describe_files
 
-#: A sandbox's state in the words for templates.
+#: A template's state, by the state of its sandbox.
 STATE_NAMES = {"saved": "ready", "absent": "absent"}
 
 
 def converge_template(
     spec: TemplateSpec, check_mode: bool = False, factory: DriverFactory = new_hypervisor
 ) -> dict[str, Any]:
-    """Bring a template to what the task asks for.
+    """Bring a template to the state that the task requests.
 
     :param check_mode: plan and validate only
     :returns: `changed`, `actions`, `diff` and `template` (its facts)
-    :raises HypervisorError: whatever went wrong; a template that could not be made leaves nothing behind
+    :raises HypervisorError: the error; a template that could not be created leaves nothing behind
     """
     return run(TemplateSandbox(spec, factory), check_mode)
 
@@ -48,7 +48,7 @@ def converge_template(
 def list_templates(where: SandboxSpec, factory: DriverFactory = new_hypervisor) -> list[dict[str, Any]]:
     """The facts of all templates on this host, by id. Changes nothing.
 
-    :param where: names the directories (its id does not count)
+    :param where: a spec with the directories; its id is not used
     """
     found = []
     for name in _template_ids(where.state_dir):
@@ -73,7 +73,7 @@ def _template_ids(state_root: str) -> list[str]:
 
 
 def clones_of(name: str, where: SandboxSpec) -> list[str]:
-    """The ids of the sandboxes on this host that begin from a template, running or not."""
+    """The ids of a template's clones on this host, running or not."""
     clones = []
     for identity in list_ids(where.state_dir, where.run_dir):
         sandbox = SandboxSpec(identity, state_dir=where.state_dir, run_dir=where.run_dir)
@@ -85,27 +85,27 @@ def clones_of(name: str, where: SandboxSpec) -> list[str]:
 
 
 class TemplateSandbox(Sandbox):
-    """One template in the hands of one task."""
+    """One template while a task works on it."""
 
     spec: TemplateSpec
 
     def __init__(self, spec: TemplateSpec, factory: DriverFactory = new_hypervisor) -> None:
         super().__init__(spec, factory)
         self.places = spec.layout()
-        #: Why it must be created again, where it exists and cannot stay as it is.
+        #: Why the existing template must be created again; empty if it can stay.
         self.stale: list[str] = []
         self._recorded_memory = ""
-        #: The old one, if there was one, is gone.
+        #: Whether the old template, if there was one, has been removed.
         self._begun = False
 
     @property
     def memory_path(self) -> str:
-        """Where the memory is, or will be once it is created again."""
+        """The path of the memory, or where it will be once the template is created again."""
         if self.spec.memory_dir is None and self._recorded_memory:
             return self._recorded_memory
         return self.places.memory_path(self.spec.memory_dir)
 
-    # --- what the engine asks -------------------------------------------------------------------------------------
+    # --- methods that the engine calls -------------------------------------------------------------------------------------
 
     def load(self) -> None:
         super().load()
@@ -114,7 +114,7 @@ class TemplateSandbox(Sandbox):
         self._recorded_memory = str(self.record.template.get("memory", ""))
         self.stale = self._why_stale()
         if self.stale and self.spec.state != "absent" and self.record.phase != "removing":
-            # What there is counts for nothing: to the planner it is off, and what it should be, saved, is still to come.
+            # The old template does not count: for the planner it is off, so that it plans all the steps to the saved state.
             self.record = copy.deepcopy(self.record)
             self.record.saved_state, self.record.desired = "", "saved"
             self.observed = Observed()
@@ -123,7 +123,7 @@ class TemplateSandbox(Sandbox):
         if self.record is None or not self.stale or self.plan.steps:
             super().tidy()
         else:
-            # A template that is out of date stays until it is known that a new one can be made.
+            # A template that is out of date stays until the new one has been validated.
             self.store.drop_draft()
 
     def abandon(self) -> None:
@@ -169,11 +169,11 @@ class TemplateSandbox(Sandbox):
             raise ConfigError(
                 "wait_for must be given, so that the template is saved after its guest has booted",
                 option="wait_for",
-                fix="Give what the guest prints then, such as 'console: login'.",
+                fix="Set what the guest prints then, such as 'console: login'.",
             )
 
     def facts(self) -> dict[str, Any]:
-        """What is known of the template."""
+        """The facts of the template."""
         record, sandbox = self.record, super().facts()
         state = "stale" if self.stale else STATE_NAMES.get(sandbox["state"], "incomplete")
         facts: dict[str, Any] = {"id": self.spec.id, "state": state, "stale": self.stale}
@@ -209,10 +209,10 @@ class TemplateSandbox(Sandbox):
             side["state"] = "stale" if side.get("stale") else STATE_NAMES.get(side["state"], "incomplete")
         return result
 
-    # --- the template's own ---------------------------------------------------------------------------------------
+    # --- methods of templates only ---------------------------------------------------------------------------------------
 
     def _why_stale(self) -> list[str]:
-        """Why it must be created again: the errors that its clones would get, and what the task changes."""
+        """The reasons why it must be created again: the errors that its clones would get, and the options that the task changes."""
         record = self.record
         if record is None:
             return []
@@ -226,18 +226,18 @@ class TemplateSandbox(Sandbox):
                 clone.create_sandbox(template.configuration_of_clone(record.hypervisor, {}))
             except HypervisorError as problem:
                 reasons.append(problem.message)
-        if reasons == ["it was not finished"] or self.spec.state == "absent":
+        if reasons == ["it is incomplete"] or self.spec.state == "absent":
             return reasons
         effective = record.effective()
         if self.spec.hypervisor not in (None, record.hypervisor):
-            reasons.append("hypervisor is to be another one")
+            reasons.append("the task changes hypervisor")
         reasons += [
-            f"{name} is to be another one" for name, value in self.spec.options.items() if effective.get(name) != value
+            f"the task changes {name}" for name, value in self.spec.options.items() if effective.get(name) != value
         ]
         if self.spec.devices is not None and not same_devices(self.spec.devices, record.devices):
-            reasons.append("its devices are to be others")
+            reasons.append("the task changes devices")
         if self.memory_path != self._recorded_memory:
-            reasons.append("memory_dir is to be another one")
+            reasons.append("the task changes memory_dir")
         return reasons
 
     def _refuse_while_clones_run(self) -> None:
@@ -252,9 +252,9 @@ class TemplateSandbox(Sandbox):
         ]
         if running:
             raise StateError(
-                f"clones of this template run: {', '.join(running)}",
+                f"no clone of this template may run, but these do: {', '.join(running)}",
                 option="force",
-                fix="Stop or remove them first, or set force: they run on, and cannot be started again.",
+                fix="Stop or remove them first, or set force: the clones then keep running, and cannot start again.",
             )
 
     def _check_memory_dir(self) -> None:
@@ -265,12 +265,14 @@ class TemplateSandbox(Sandbox):
         directory = os.path.dirname(self.memory_path)
         if self.memory_path != self._recorded_memory and os.path.lexists(directory):
             raise HostError(
-                f"something else is at {directory}", option="memory_dir", fix="Choose another directory, or remove it."
+                f"{directory} must not exist, or be a directory that this collection created",
+                option="memory_dir",
+                fix="Choose another directory, or remove it.",
             )
 
 
 def _remove_private_directory(memory_path: str) -> None:
-    """Remove a template's memory and the directory that was made for it, unless there is something else in it."""
+    """Remove a template's memory, and the directory that was created for it unless it contains other files."""
     with contextlib.suppress(OSError), Directory.open(os.path.dirname(memory_path)) as directory:
         name = os.path.basename(memory_path)
         for entry in directory.names():

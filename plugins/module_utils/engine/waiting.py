@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Wait until a sandbox is what its user calls ready. "Running" does not mean booted."""
+"""Wait for the condition of the option `wait_for`, such as a text on the console: a VM that runs has not necessarily booted."""
 
 from __future__ import annotations
 
@@ -17,62 +17,70 @@ from typing import Any, Callable, Iterator, NamedTuple, Sequence
 from ..errors import DeadlineExceeded, Unsupported, VmmError
 from ..hypervisors.base import Capabilities, Hypervisor
 
-#: Seconds between two looks.
+#: Seconds between two checks.
 POLL = 0.1
 
-#: Addresses of a guest that are tried, at the most.
+#: How many addresses of a guest are tried at most.
 MOST_ADDRESSES = 8
 
-#: Bytes of the console that are searched, from its end; a guest may print for ever.
+#: How many bytes at the end of the console log are searched; a guest may print without end.
 SEARCHED = 4 * 1024 * 1024
 
 
-def check_possible(wish: dict[str, Any], hypervisor: str, capabilities: Capabilities, sandbox: str) -> None:
-    """Refuse to wait for what this VM cannot tell.
+def check_possible(condition: dict[str, Any], hypervisor: str, capabilities: Capabilities, sandbox: str) -> None:
+    """Refuse a condition that this VM cannot report.
 
-    :raises Unsupported: it has no channel to an agent in the guest, which the wait needs
+    :raises Unsupported: the condition needs a guest agent, and the VM has no channel to one
     """
-    needs_agent = wish["kind"] == "agent" or (wish["kind"] == "port" and not str(wish["argument"]).rpartition(":")[0])
+    needs_agent = condition["kind"] == "agent" or (
+        condition["kind"] == "port" and not str(condition["argument"]).rpartition(":")[0]
+    )
     if needs_agent and not capabilities.guest_agent:
-        what = "an agent" if wish["kind"] == "agent" else "a port without an address"
+        what = "an agent" if condition["kind"] == "agent" else "a port without an address"
         raise Unsupported(
             f"{what} cannot be waited for: this VM has no channel to a guest agent (driver {hypervisor})",
             sandbox=sandbox,
             option="wait_for",
-            wanted=wish["argument"] or wish["kind"],
+            wanted=condition["argument"] or condition["kind"],
             fix="Wait for the console, or for a port with the guest's address before it, such as 'port: 192.0.2.7:22'.",
         )
 
 
 def wait_for(
-    wish: dict[str, Any], driver: Hypervisor, sandbox: str, console_start: int, interfaces: Sequence[str] = ()
+    condition: dict[str, Any], driver: Hypervisor, sandbox: str, console_start: int, interfaces: Sequence[str] = ()
 ) -> None:
-    """Wait for what `parse_wait_for` gave.
+    """Wait for a condition from `parse_wait_for`.
 
     :param console_start: where in the console's log this run of the VM begins, in bytes
     :param interfaces: the host's interfaces that lead to the guest
-    :raises DeadlineExceeded: it did not come in time; with the last lines of the console and of the VMM's log
-    :raises VmmError: the VM ended while it was waited for
+    :raises DeadlineExceeded: it was not reached in time; with the last lines of the console and of the VMM's log
+    :raises VmmError: the VM ended before it was reached
     """
-    deadline = time.monotonic() + wish["timeout"]
-    waiting = Waiting(wish["argument"], driver, sandbox, console_start, tuple(interfaces), deadline)
-    what = f"{wish['kind']} {wish['argument']}".strip() if isinstance(wish["argument"], str) else wish["kind"]
-    with KINDS[wish["kind"]](waiting) as reached:
+    deadline = time.monotonic() + condition["timeout"]
+    waiting = Waiting(condition["argument"], driver, sandbox, console_start, tuple(interfaces), deadline)
+    what = (
+        f"{condition['kind']} {condition['argument']}".strip()
+        if isinstance(condition["argument"], str)
+        else condition["kind"]
+    )
+    with KINDS[condition["kind"]](waiting) as reached:
         while True:
             seen = driver.observe()
             if reached(seen.power):
                 return
-            # One that does not answer may only have much to do; what is lost says so.
+            # A VMM that does not answer may only be busy; one whose guest is lost reports a status.
             gone = seen.power == "off" or (seen.power == "failed" and bool(seen.vmm_status))
             if gone or time.monotonic() >= deadline:
-                message = f"the VM is {seen.power}" if gone else f"it did not happen within {wish['timeout']:g} seconds"
+                message = (
+                    f"the VM is {seen.power}" if gone else f"it did not happen within {condition['timeout']:g} seconds"
+                )
                 if seen.reason:
                     message += f" ({seen.reason})"
                 raise (VmmError if gone else DeadlineExceeded)(
                     f"waited for {what}, and {message}",
                     sandbox=sandbox,
                     option="wait_for",
-                    wanted=wish["argument"] or wish["kind"],
+                    wanted=condition["argument"] or condition["kind"],
                     answer=last_words(driver),
                     log=driver.console_log() or driver.vmm_log(),
                     fix="The sandbox was left as it is. Look at its console, or give wait_for more time.",
@@ -81,7 +89,7 @@ def wait_for(
 
 
 def last_words(driver: Hypervisor, lines: int = 15) -> str:
-    """The end of the console and of the VMM's log, for an error."""
+    """The last lines of the console and of the VMM's log, for an error."""
     from ..host.processes import tail
 
     texts = []
@@ -96,11 +104,11 @@ Reached = Callable[[str], bool]
 
 
 class Waiting(NamedTuple):
-    """What a kind of waiting needs to know.
+    """The arguments of the functions in `KINDS`.
 
-    :param argument: what the task gave after the kind
+    :param argument: the value of the condition, such as a regular expression
     :param interfaces: the host's interfaces that lead to the guest
-    :param deadline: by the monotonic clock
+    :param deadline: a time of the monotonic clock, in seconds
     """
 
     argument: Any
@@ -130,7 +138,7 @@ def _console(waiting: Waiting) -> Iterator[Reached]:
     if not SPECIAL.search(waiting.argument):
         yield lambda power: pattern in _printed(path, waiting.console_start)
         return
-    # What a regular expression costs nobody knows, and nothing in this process could interrupt it.
+    # A regular expression can take exponential time, and this process could not interrupt it, so another process searches.
     seconds = max(1, math.ceil(waiting.deadline - time.monotonic()))
     arguments = [
         sys.executable,
@@ -152,10 +160,10 @@ def _console(waiting: Waiting) -> Iterator[Reached]:
             search.kill()
 
 
-#: Characters that mean more than themselves in a regular expression.
+#: Characters with a special meaning in a regular expression.
 SPECIAL = re.compile(r"[\\^$.|?*+(){}\[\]]")
 
-#: Searches a console until a regular expression matches, and ends with 0 then. The kernel ends it when its time is up, whatever it does.
+#: A program that searches a console until a regular expression matches, and then exits with 0. alarm(2) ends it when its time is up.
 SEARCH = """
 import os, re, signal, stat, sys, time
 path, start, most, seconds, pattern = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), re.compile(os.fsencode(sys.argv[5]))
@@ -198,7 +206,7 @@ def _port(waiting: Waiting) -> Iterator[Reached]:
             return False
         from ..guest.agent import addresses_of
 
-        # The guest says which address it has, so it must be one that its own network leads to, and none of the host's.
+        # The guest reports its address and is not trusted: the address must be reachable through its own network, and not be the host's.
         addresses = [found for found in addresses_of(waiting.driver.guest_facts()) if not _is_ours(found)][
             :MOST_ADDRESSES
         ]
@@ -212,7 +220,7 @@ def _port(waiting: Waiting) -> Iterator[Reached]:
 
 
 def _is_ours(address: str) -> bool:
-    """Whether an address is one of this host's: then a socket can be bound to it."""
+    """Whether an address belongs to this host, which is so if a socket can be bound to it."""
     import socket
 
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -227,7 +235,7 @@ def _is_ours(address: str) -> bool:
 def _listens(host: str, port: int, deadline: float, interface: str = "") -> bool:
     """Whether a program listens on a port.
 
-    :param deadline: by the monotonic clock; nothing is tried after it, and one try takes a second at most
+    :param deadline: a time of the monotonic clock, in seconds. Nothing is tried after it, and a try takes a second at most
     :param interface: the only interface of the host that the connection may take; empty for any
     """
     import socket
@@ -252,7 +260,7 @@ def _listens(host: str, port: int, deadline: float, interface: str = "") -> bool
 
 
 def _printed(path: str, start: int) -> bytes:
-    """What the guest printed since it started; a log that is shorter than it was has been rotated."""
+    """What the guest has printed since it started. A log that is shorter than `start` has been rotated, so all of it counts."""
     from ..untrusted.files import Directory, UntrustedFile
 
     try:
@@ -266,7 +274,7 @@ def _printed(path: str, start: int) -> bytes:
         return stream.read(SEARCHED)
 
 
-#: What can be waited for: each gives the question to ask again and again.
+#: The kinds of conditions. Each function returns the check that is repeated until it is true.
 KINDS: dict[str, Callable[[Waiting], contextlib.AbstractContextManager[Reached]]] = {
     "running": _running,
     "console": _console,

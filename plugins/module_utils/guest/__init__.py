@@ -1,4 +1,4 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What goes into a guest or is asked of one."""
+"""The guest: its agent, its disks, and the archives and programs that it boots from."""

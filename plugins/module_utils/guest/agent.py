@@ -1,9 +1,9 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The QEMU guest agent, asked over its port's unix socket (QEMU's docs/interop/qemu-ga-ref).
+"""A client of the QEMU guest agent, connected by the unix socket of its port (QEMU's docs/interop/qemu-ga-ref).
 
-The agent may be missing, restarted or asleep: every question has a deadline, and begins by finding the other side's place in the stream.
+The agent may be missing, restarted or busy, so every command has a deadline, and a conversation begins with a synchronization of the stream.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from ..untrusted.answers import (
     printable,
 )
 
-#: The longest answer taken from a guest, bytes: a guest is not trusted to end its lines.
+#: The longest answer that is read, bytes: a guest is not trusted to end its lines.
 MAX_LINE = 1024 * 1024
 
 
 _NAME = Text(256)
 ERROR = Record({"desc": Text(4096)}, {"class": _NAME})
 
-#: What the agent may return to each command that is asked (QEMU's docs/interop/qemu-ga-ref, by the command's name). It runs in the guest, so
-#: nothing it says is trusted.
+#: The shape of the answer to each command (QEMU's docs/interop/qemu-ga-ref, by the command's name). The agent runs in the guest, so its
+#: answers are not trusted.
 ANSWERS: dict[str, Any] = {
     "guest-get-osinfo": Record(
         {},
@@ -86,16 +86,16 @@ ANSWERS: dict[str, Any] = {
 
 
 class AgentError(VmmError):
-    """The guest agent refused, with its words, or is not there."""
+    """The guest agent refused a command, or cannot be reached."""
 
 
 class GuestAgent:
     """A conversation with a guest's agent.
 
     :param path: the port's unix socket on the host
-    :param timeout: seconds for each question
-    :raises AgentError: there is no such port
-    :raises DeadlineExceeded: nobody answers in the guest
+    :param timeout: seconds for each command
+    :raises AgentError: the socket cannot be connected
+    :raises DeadlineExceeded: no agent answers in the guest
     """
 
     def __init__(self, path: str, timeout: float = 3.0) -> None:
@@ -120,7 +120,7 @@ class GuestAgent:
         self._socket.close()
 
     def ask(self, command: str, arguments: dict[str, Any] | None = None, timeout: float | None = None) -> Any:
-        """Run one command of the agent and return what it returned.
+        """Run one command of the agent. Returns the value that the command returned.
 
         :param timeout: seconds
         :raises AgentError: the agent refused
@@ -137,12 +137,12 @@ class GuestAgent:
             raise AgentError(f"the guest agent refused {command}", wanted=command, answer=printable(error["desc"]))
         if "return" not in answer:
             raise AnswerError(
-                f"the guest agent's answer to {command} has neither a return nor an error", answer=brief(answer)
+                f"the guest agent's answer to {command} must have a return or an error", answer=brief(answer)
             )
         return checked(ANSWERS[command], answer["return"], f"the guest agent's answer to {command}")
 
     def _synchronize(self) -> None:
-        """Skip what an earlier conversation left unread, on both sides (guest-sync-delimited)."""
+        """Skip the unread data of an earlier conversation, on both sides (guest-sync-delimited)."""
         number = int.from_bytes(os.urandom(4), "big") >> 1
         request = {"execute": "guest-sync-delimited", "arguments": {"id": number}}
         self._send(b"\xff" + json.dumps(request).encode() + b"\n", "guest-sync-delimited")
@@ -170,7 +170,7 @@ class GuestAgent:
                     return message
                 continue
             if len(self._buffer) > MAX_LINE:
-                raise AgentError(f"the guest agent's answer to {command} is longer than {MAX_LINE} bytes")
+                raise AgentError(f"the guest agent's answer to {command} must have at most {MAX_LINE} bytes")
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([self._socket], [], [], left)[0]:
                 raise DeadlineExceeded(f"the guest agent did not answer {command} in time", wanted=command)
@@ -184,7 +184,7 @@ class GuestAgent:
 
 
 def describe(agent: GuestAgent) -> dict[str, Any]:
-    """What a guest tells of itself: operating system, host name, addresses by interface. What it does not know is left out."""
+    """The facts that a guest reports: operating system, host name, addresses by interface. Facts that it does not report are omitted."""
     facts: dict[str, Any] = {}
     for name, command in (
         ("os", "guest-get-osinfo"),
@@ -213,10 +213,10 @@ def _interface(reported: dict[str, Any]) -> dict[str, Any]:
 
 
 def addresses_of(facts: dict[str, Any]) -> list[str]:
-    """The addresses that a guest reports and another machine could use, in one spelling; IPv4 before IPv6.
+    """The addresses in a guest's report that another machine could use, normalized; IPv4 before IPv6.
 
-    A guest can report anything, so what leads to the host itself is left out here as far as the text tells: loopback, unspecified, link-local,
-    multicast and IPv4 addresses in the form of IPv6.
+    A guest can report any address, so those that lead to the host itself are omitted as far as their text shows it: loopback, unspecified,
+    link-local, multicast, and IPv4 addresses that are written as IPv6.
     """
     import ipaddress
 
@@ -240,9 +240,9 @@ def addresses_of(facts: dict[str, Any]) -> list[str]:
 
 
 def set_online_vcpus(agent: GuestAgent, count: int) -> int:
-    """Have the guest use `count` of its vCPUs, the lowest; returns how many it uses then.
+    """Make the guest use its lowest `count` vCPUs. Returns how many it uses then.
 
-    :raises AgentError: it refuses (it cannot do without the first one)
+    :raises AgentError: the guest refuses (it always needs the first one)
     """
     vcpus = sorted(agent.ask("guest-get-vcpus"), key=lambda vcpu: vcpu["logical-id"])
     changes = [

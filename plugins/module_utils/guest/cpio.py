@@ -1,10 +1,10 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Archives in cpio's `newc` format, the one a Linux kernel unpacks as its initrd.
+"""Write archives in cpio's `newc` format, which Linux kernels unpack as initrds.
 
-The same entries give the same bytes, whoever builds them and when: entries are sorted, owned by root, without times, and numbered in
-order. Device nodes need no privilege, since they are only described. The format is documented in the kernel's
+The same entries always give the same bytes: entries are sorted, owned by root, without times, and numbered in order. Device nodes need no
+privilege, since the archive only describes them. The format is documented in the kernel's
 `Documentation/driver-api/early-userspace/buffer-format.rst`.
 """
 
@@ -35,7 +35,7 @@ class Archive:
         return isinstance(path, str) and path.strip("/") in self._entries
 
     def add_directory(self, path: str, mode: int = 0o755) -> None:
-        """A directory, with its parents."""
+        """Add a directory, with its parents."""
         name = path.strip("/")
         if not name or name in self._entries:
             return
@@ -43,19 +43,19 @@ class Archive:
         self._entries[name] = _Entry(stat.S_IFDIR | mode, b"", (0, 0))
 
     def add_file(self, path: str, data: bytes, mode: int = 0o644) -> None:
-        """A regular file; one added before under the same path is replaced."""
+        """Add a regular file. It replaces an entry with the same path."""
         self._add(path, stat.S_IFREG | mode, data)
 
     def add_symlink(self, path: str, target: str) -> None:
-        """A symbolic link to `target`."""
+        """Add a symbolic link to `target`."""
         self._add(path, stat.S_IFLNK | 0o777, target.encode())
 
     def add_character_device(self, path: str, major: int, minor: int, mode: int = 0o600) -> None:
-        """A character device node."""
+        """Add a character device node."""
         self._add(path, stat.S_IFCHR | mode, b"", (major, minor))
 
     def to_bytes(self) -> bytes:
-        """The whole archive, padded to 512 bytes."""
+        """The archive, padded to a multiple of 512 bytes."""
         out = bytearray()
         for number, name in enumerate(sorted(self._entries), start=1):
             out += _record(name, number, self._entries[name])

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where disks sit on a SCSI bus, and what an image is."""
+"""Facts of disks: their addresses on a SCSI bus, and the size and kind of an image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import ConfigError
 LUNS_PER_SCSI_ID = 256
 MAX_SCSI_INDEX = 65535
 
-#: What an image that a guest maps has before it: a block with this signature, and where the image itself begins (see `provisioning/dax.py`), bytes.
+#: An image that a guest maps has a header with this signature, and begins at this offset, bytes (see `provisioning/dax.py`).
 DAX_SIGNATURE = b"NVDIMM_PFN_INFO\0"
 DAX_BLOCK, DAX_OFFSET = 4096, 2 << 20
 
@@ -28,7 +28,7 @@ def scsi_id_lun(index: int) -> tuple[int, int]:
 
 
 def dax_offset(image: str) -> int:
-    """Where a file system begins in an image that was prepared to be mapped by a guest, bytes; 0 for any other image."""
+    """The offset of the file system in an image that a guest can map, bytes; 0 for any other image."""
     try:
         with open(image, "rb") as stream:
             stream.seek(DAX_BLOCK)
@@ -38,7 +38,7 @@ def dax_offset(image: str) -> int:
 
 
 def is_partitioned(image: str) -> bool:
-    """Does an image start with a partition table (a boot sector's signature and a first partition)?"""
+    """Whether an image has a partition table (a boot sector's signature and a first partition)."""
     offset = dax_offset(image)
     try:
         with open(image, "rb") as stream:

@@ -1,9 +1,9 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Programs of a few hundred bytes for a guest: system calls in a row, static, for each architecture that we run.
+"""Assemble static programs of a few hundred bytes that run system calls in a guest, for each supported architecture.
 
-No compiler is at hand on a host. The numbers and registers are those of Linux (syscall(2)), the headers those of the ELF specification.
+The host need not have a compiler. The numbers and registers are those of Linux (syscall(2)), the headers those of the ELF specification.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 import struct
 from typing import Callable, NamedTuple, Union
 
-#: What a system call is given: a number, bytes in the program that it points at, or what the call before it returned.
+#: An argument of a system call: a number, a pointer to bytes in the program, or the result of the call before.
 Argument = Union[int, bytes, None]
 RESULT: Argument = None
 
-#: Where a program lies in memory, and how long what stands before its code is.
+#: The address of a program in memory, and the length of its headers.
 BASE, HEADERS = 0x400000, 64 + 56
 
 
@@ -27,15 +27,15 @@ class Call(NamedTuple):
 
 
 class Assembler(NamedTuple):
-    """How an architecture is spoken to.
+    """The machine code of an architecture.
 
     :param elf: its number in an ELF header, and the flags there
-    :param order: of bytes, as struct has it
-    :param numbers: of the system calls
+    :param order: the byte order, as in `struct`
+    :param numbers: the numbers of the system calls
     :param load: code that puts a number into the register of an argument (its position), the same length for each number
     :param call: code that makes a system call of that number
     :param keep: code that makes the last result the first argument
-    :param halt: code that goes nowhere
+    :param halt: code that loops for ever
     """
 
     elf: tuple[int, int]
@@ -48,19 +48,19 @@ class Assembler(NamedTuple):
 
 
 def program(architecture: str, calls: list[Call]) -> bytes:
-    """A static program that makes these system calls, and then stands still.
+    """A static program that makes these system calls and then loops for ever.
 
     :param architecture: as uname(2) names it
     """
-    speaker = ASSEMBLERS[architecture]
+    assembler = ASSEMBLERS[architecture]
     data = b"".join(argument for call in calls for argument in call.arguments if isinstance(argument, bytes))
-    start = BASE + HEADERS + len(_code(speaker, calls, 0))
-    content = _code(speaker, calls, start) + data
+    start = BASE + HEADERS + len(_code(assembler, calls, 0))
+    content = _code(assembler, calls, start) + data
     size = HEADERS + len(content)
-    kind, flags = speaker.elf
-    order = 1 if speaker.order == "<" else 2
+    kind, flags = assembler.elf
+    order = 1 if assembler.order == "<" else 2
     header = struct.pack(
-        f"{speaker.order}16sHHIQQQIHHHHHH",
+        f"{assembler.order}16sHHIQQQIHHHHHH",
         b"\x7fELF\x02" + bytes([order]) + b"\x01",
         2,
         kind,
@@ -76,24 +76,24 @@ def program(architecture: str, calls: list[Call]) -> bytes:
         0,
         0,
     )
-    segment = struct.pack(f"{speaker.order}IIQQQQQQ", 1, 5, 0, BASE, BASE, size, size, 0x10000)
+    segment = struct.pack(f"{assembler.order}IIQQQQQQ", 1, 5, 0, BASE, BASE, size, size, 0x10000)
     return header + segment + content
 
 
-def _code(speaker: Assembler, calls: list[Call], data: int) -> bytes:
+def _code(assembler: Assembler, calls: list[Call], data: int) -> bytes:
     """The code, for data that lies at an address."""
     code = b""
     for call in calls:
         for position, argument in enumerate(call.arguments):
             if argument is None:
-                code += speaker.keep
+                code += assembler.keep
             elif isinstance(argument, bytes):
-                code += speaker.load(position, data)
+                code += assembler.load(position, data)
                 data += len(argument)
             else:
-                code += speaker.load(position, argument & 0xFFFFFFFF)
-        code += speaker.call(speaker.numbers[call.name])
-    return code + speaker.halt
+                code += assembler.load(position, argument & 0xFFFFFFFF)
+        code += assembler.call(assembler.numbers[call.name])
+    return code + assembler.halt
 
 
 def _x86_64_load(position: int, number: int) -> bytes:
@@ -108,7 +108,7 @@ def _aarch64_move(register: int, number: int) -> bytes:
 
 
 def _ppc64le_move(register: int, number: int) -> bytes:
-    """lis and ori; the upper half is the sign's, which no call here looks at."""
+    """lis and ori; the upper half holds the sign, which no call here reads."""
     low, high = number & 0xFFFF, number >> 16
     return struct.pack("<II", 15 << 26 | register << 21 | high, 24 << 26 | register << 21 | register << 16 | low)
 
@@ -154,7 +154,7 @@ ASSEMBLERS = {
         ">",
         {"write": 4, "reboot": 88, "close": 6, "openat": 288, "ioctl": 54, "exit": 1},
         _s390x_load,
-        # lghi r1 and svc 0: the number may be more than svc itself has room for.
+        # lghi r1 and svc 0, since the operand of svc holds only numbers up to 255.
         lambda number: b"\xa7\x19" + struct.pack(">H", number) + b"\x0a\x00",
         b"",
         b"\xa7\xf4\x00\x00",

@@ -1,4 +1,4 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The machine that this runs on. Knows no option and no driver."""
+"""The host: processes, users, files, network and devices. This package does not know drivers."""

@@ -1,10 +1,10 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files and directories that appear complete or not at all, also after a power loss; and the locks and drafts that belong to that.
+"""Write files and directories atomically and durably, with the locks and drafts that this needs.
 
-What is renamed into place was synced before, and so is its directory afterwards (fsync(2): a directory entry is durable when its directory is).
-Modes are what the caller says, whatever the umask.
+A draft is synced before it is renamed into place, and its directory is synced afterwards (fsync(2): a directory entry is durable when its
+directory is). The modes of files do not depend on the umask.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from typing import Iterator
 
 from ..errors import HostError, LockTimeout
 
-#: How the names of drafts begin, in the directory where the result will be.
+#: The prefix of the names of drafts, which are in the directory of the result.
 DRAFT = ".new-"
 
 
 def replace_file(path: str, data: bytes, mode: int = 0o644, draft: str = "") -> None:
-    """Write a file durably. When it fails, what was there before is still there, and nothing else.
+    """Write a file atomically and durably. If it fails, the old file is unchanged and no draft is left.
 
-    :param draft: the path of the draft, for a caller that removes what a killed task left; another name each time where it is empty
+    :param draft: the path of the draft, for callers that remove drafts of killed tasks; if empty, a unique name
     :raises OSError: it cannot be written
     """
     directory = os.path.dirname(path) or "."
@@ -56,7 +56,7 @@ def put_in_place(draft: str, path: str) -> None:
     :raises OSError: it cannot be synced or renamed
     """
     if os.path.islink(draft):
-        pass  # Its content is written with its directory's entry.
+        pass  # The content of a link is written with its directory's entry.
     elif os.path.isdir(draft):
         sync_tree(draft)
     else:
@@ -71,7 +71,7 @@ def put_in_place(draft: str, path: str) -> None:
 def sync(path: str) -> None:
     """Write a file's content, or a directory's entries, to the disk.
 
-    :raises OSError: the disk does not take it
+    :raises OSError: it cannot be written
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -81,9 +81,9 @@ def sync(path: str) -> None:
 
 
 def sync_tree(path: str) -> None:
-    """Sync all files and directories of a tree; links are not followed.
+    """Write all files and directories of a tree to the disk. Links are not followed.
 
-    :raises OSError: the disk does not take it
+    :raises OSError: it cannot be written
     """
     for folder, _folders, files in os.walk(path, topdown=False):
         for name in files:
@@ -94,7 +94,7 @@ def sync_tree(path: str) -> None:
 
 
 def make_directories(path: str, mode: int = 0o755) -> None:
-    """Create a directory and the parents it lacks. Each one that is created gets the mode, whatever the umask.
+    """Create a directory and its missing parents. Each created directory gets the mode, which does not depend on the umask.
 
     :raises OSError: one cannot be created, or is no directory
     """
@@ -115,7 +115,7 @@ def make_directories(path: str, mode: int = 0o755) -> None:
 
 
 def ensure_directory(path: str, mode: int = 0o755) -> None:
-    """Create a directory as `make_directories`, or correct the mode of ours that is there: others may never write to it, and have what `mode` gives.
+    """Create a directory as `make_directories` does, or correct the mode of our existing one: others get the rights in `mode`, and never write.
 
     :raises OSError: it cannot be created or corrected
     """
@@ -127,15 +127,14 @@ def ensure_directory(path: str, mode: int = 0o755) -> None:
 
 
 def write_problem(problem: OSError, message: str, wanted: str, option: str = "") -> HostError:
-    """The error for something that could not be written, with the fix where the disk is full."""
+    """The error for a file that could not be written. If the disk is full, it says so and how to fix it."""
     full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
     return HostError(
         "the disk is full" if full else message,
         option=option,
         wanted=wanted,
         answer=str(problem),
-        fix="What was there before is still there."
-        + (" Free some space there and run the task again." if full else ""),
+        fix="The old version is unchanged." + (" Free some space there and run the task again." if full else ""),
     )
 
 
@@ -144,12 +143,12 @@ def write_problem(problem: OSError, message: str, wanted: str, option: str = "")
 
 @contextlib.contextmanager
 def locked(path: str, seconds: float, what: str, option: str = "") -> Iterator[None]:
-    """Hold the lock file `path` for the length of the block; it is created when it is not there.
+    """Hold a lock on the file `path` during the block. The file is created if it does not exist.
 
     :param seconds: how long to wait for it
     :param what: what the lock protects, for the error
     :param option: the task's option that names it
-    :raises LockTimeout: another process held it all the time; names that process
+    :raises LockTimeout: another process held the lock all the time; the error names it
     :raises OSError: the lock file cannot be created
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -159,7 +158,7 @@ def locked(path: str, seconds: float, what: str, option: str = "") -> Iterator[N
             if time.monotonic() > deadline:
                 holder = holder_of(descriptor)
                 raise LockTimeout(
-                    f"another task works on {what} for more than {seconds:g} seconds",
+                    f"another task has held the lock of {what} for more than {seconds:g} seconds",
                     option=option,
                     wanted=path,
                     answer=f"the lock is held by {holder}" if holder else "",
@@ -180,13 +179,13 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def holder_of(descriptor: int) -> str:
-    """The process that holds the flock(2) of an open file, in words; empty when nobody knows (proc(5), /proc/locks)."""
+    """The name and pid of the process that holds the flock(2) of an open file; empty if it cannot be found (proc(5), /proc/locks)."""
     found = os.fstat(descriptor)
     place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
     with contextlib.suppress(OSError), open("/proc/locks", encoding="ascii", errors="replace") as stream:
         for line in stream:
             fields = line.split()
-            # A line with "->" is of one that waits.
+            # A line with "->" is about a process that waits.
             if len(fields) >= 6 and fields[1] == "FLOCK" and fields[5] == place and fields[4].isdigit():
                 return _process_name(int(fields[4]))
     return ""
@@ -206,15 +205,15 @@ def _process_name(pid: int) -> str:
 
 @contextlib.contextmanager
 def draft_directory(directory: str) -> Iterator[str]:
-    """A directory, ours alone (0700), to make something in that `put_in_place` then moves to `directory`. It is removed afterwards.
+    """Create a private directory (0700) for a draft that `put_in_place` then moves to `directory`. It is removed afterwards.
 
-    Drafts of tasks that were killed are removed first; the lock on a draft's directory shows that somebody works on it.
+    Drafts of killed tasks are removed first: the directory of a draft in use is locked.
 
     :raises OSError: it cannot be created
     """
     parent = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        # Nobody sees a draft between its creation and its lock.
+        # The lock keeps other tasks from seeing a draft that is created but not locked yet.
         fcntl.flock(parent, fcntl.LOCK_EX)
         _remove_drafts(directory)
         draft = tempfile.mkdtemp(prefix=DRAFT, dir=directory)
@@ -230,7 +229,7 @@ def draft_directory(directory: str) -> Iterator[str]:
 
 
 def _remove_drafts(directory: str) -> None:
-    """Remove the drafts in a directory that nobody works on."""
+    """Remove the drafts in a directory that no task uses."""
     for name in os.listdir(directory):
         if not name.startswith(DRAFT):
             continue

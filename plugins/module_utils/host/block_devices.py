@@ -1,10 +1,10 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who uses a disk: the host itself (such a disk is never given to a guest, CVE-2026-24054), or another VM, or another device of the same one.
+"""Find out whether a disk is in use: by the host (CVE-2026-24054), by another VM, or by another device of the same VM.
 
-Two guests that write to one file, or one that writes to what another reads, destroy what is on it. VMMs without locks of their own let them, so
-it is the kernel that is asked who has a file open: a name, a link, a hard link or a bind mount more makes no difference.
+Two guests that write to one file destroy its content, and so does one that writes to a file that another reads. Not every VMM locks its files, so
+the kernel is asked which processes have a file open. This finds a file by any of its names, links, hard links or bind mounts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Collection, Iterator, NamedTuple
 from ..errors import ConfigError, StateError
 from .proc import read_text
 
-#: Names of VMMs' programs, as they are or as they begin.
+#: Names of VMMs' programs, and prefixes of such names.
 VMMS = ("firecracker", "qemu-system-", "cloud-hypervisor", "acrn-dm", "jailer")
 #: Seconds to wait for another task that is about to use the same file.
 CLAIM_SECONDS = 15.0
@@ -34,7 +34,7 @@ class Use(NamedTuple):
 
     :param path: of the file or block device
     :param writes: the guest can write to it
-    :param name: what names it to the user: a device's id, or an option
+    :param name: its name in errors: a device's id, or an option
     """
 
     path: str
@@ -51,7 +51,7 @@ class Holder(NamedTuple):
 
 
 def check_distinct(uses: Collection[Use], option: str = "devices") -> None:
-    """Refuse a file that a VM would have twice, if it can be written to.
+    """Refuse to attach a file twice to a VM if the guest can write to it.
 
     :raises ConfigError: names the file and both uses
     """
@@ -61,7 +61,7 @@ def check_distinct(uses: Collection[Use], option: str = "devices") -> None:
             other = seen.setdefault(key, use)
             if other is not use and (other.writes or use.writes):
                 raise ConfigError(
-                    f"{use.name} and {other.name} are the same file, and a guest that writes to one of them destroys the other",
+                    f"{use.name} and {other.name} must not be the same file, since a guest that writes to one of them destroys the other",
                     option=option,
                     wanted=use.path,
                     fix="Give each a file of its own, or attach both read_only.",
@@ -69,13 +69,13 @@ def check_distinct(uses: Collection[Use], option: str = "devices") -> None:
 
 
 def check_free(use: Use, own: Collection[int] = (), option: str = "devices", opened: int = -1) -> None:
-    """Refuse a file that somebody else has open for writing, or that another VM reads and this one would write to.
+    """Refuse a file that another process has open for writing, or that another VM reads and this one would write to.
 
-    For check mode too; `claimed` is what keeps two tasks from passing at the same time.
+    This changes nothing, so check mode calls it too. `claimed` keeps two tasks from passing at the same time.
 
-    :param own: pids of this VM, which may have it
-    :param opened: a descriptor of the file, where this process has one already
-    :raises StateError: names the file and who has it
+    :param own: pids of this VM, which may use it
+    :param opened: a descriptor of the file, if this process has one already
+    :raises StateError: the file is in use; the error names it and the process
     """
     if _surely_free(use, opened):
         return
@@ -85,7 +85,7 @@ def check_free(use: Use, own: Collection[int] = (), option: str = "devices", ope
                 f"{use.path} is in use: {holder.words} {'writes to' if holder.writes else 'reads'} it",
                 option=option,
                 wanted=use.path,
-                fix="Stop that one or take the disk out of it first, give this VM a file of its own, or attach it read_only in both.",
+                fix="Stop that process or detach the disk from it first, give this VM a file of its own, or attach it read_only in both.",
             )
 
 
@@ -93,17 +93,17 @@ def check_free(use: Use, own: Collection[int] = (), option: str = "devices", ope
 def claimed(uses: Collection[Use], own: Collection[int] = (), option: str = "devices") -> Iterator[None]:
     """Check that files are free, and keep other tasks from using them until the VMM has them open (flock(2) on the files themselves).
 
-    :raises StateError: somebody else has one, or another task holds one for too long
+    :raises StateError: another process uses one, or another task holds one for too long
     """
     opened: dict[Use, int] = {}
     with contextlib.ExitStack() as stack:
         deadline = time.monotonic() + CLAIM_SECONDS
-        # In one order, so that two tasks with the same files do not wait for each other.
+        # Sorted, so that two tasks with the same files do not wait for each other.
         for use in sorted(uses, key=lambda one: os.path.realpath(one.path)):
             try:
                 descriptor = os.open(use.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             except OSError:
-                continue  # Whoever uses it says why it cannot be opened.
+                continue  # The code that uses the file reports why it cannot be opened.
             stack.callback(os.close, descriptor)
             opened[use] = descriptor
             while True:
@@ -127,7 +127,7 @@ def claimed(uses: Collection[Use], own: Collection[int] = (), option: str = "dev
 
 
 def holders(path: str) -> list[Holder]:
-    """Processes but ourselves that have a file open and count: all that write, and VMMs that read."""
+    """Other processes that use a file: all that can write to it through a descriptor, and VMMs that can read it."""
     keys = _keys(path)
     found = []
     for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()) if keys else ():
@@ -145,9 +145,8 @@ def holders(path: str) -> list[Holder]:
 
 
 def _keys(path: str) -> set[tuple[int, ...]]:
-    """What identifies a file, whatever its names; a block device counts with its partitions, and a partition with its disk.
-
-    A loop device counts with the file behind it.
+    """The identity of a file, whatever its name: the numbers of its device and inode. A block device includes its partitions, and a partition
+    its disk. A loop device includes the file behind it.
     """
     try:
         status = os.stat(path)
@@ -175,7 +174,7 @@ def _is(path: str, keys: set[tuple[int, ...]]) -> bool:
 
 
 def _writes(pid: int, number: str) -> bool:
-    """Is a descriptor of a process open for writing (proc(5), fdinfo)?"""
+    """Whether a descriptor of a process is open for writing (proc(5), fdinfo)."""
     found = re.search(r"^flags:\s*([0-7]+)$", read_text(f"/proc/{pid}/fdinfo/{number}"), re.MULTILINE)
     flags = int(found[1], 8) if found else 0
     return flags & os.O_ACCMODE != os.O_RDONLY and not flags & getattr(os, "O_PATH", 0)
@@ -190,7 +189,7 @@ def _is_vmm(words: list[str]) -> bool:
 
 
 def described(pid: int) -> str:
-    """A process for people: its sandbox where its command line names one, its program, its pid."""
+    """A text about a process: its program, its pid, and its sandbox if its command line names one."""
     words = _words(pid)
     program = (
         os.path.basename(next((word for word in words[:2] if os.path.basename(word).startswith(VMMS)), words[0]))
@@ -203,9 +202,9 @@ def described(pid: int) -> str:
 
 
 def _surely_free(use: Use, opened: int) -> bool:
-    """Whether the kernel says at once that nobody else has a regular file open, or nobody for writing (fcntl(2), F_SETLEASE).
+    """Whether a lease shows that no other process has a regular file open, or has it open for writing (fcntl(2), F_SETLEASE).
 
-    False where it cannot be known so; then all processes are looked at, which takes longer the more there are.
+    False if the lease is refused. Then all processes must be searched, which takes longer the more there are.
     """
     descriptor = opened
     try:
@@ -213,7 +212,7 @@ def _surely_free(use: Use, opened: int) -> bool:
             descriptor = os.open(use.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return False
-        # Who opens the file in this moment has us signalled: by one that is ignored.
+        # If another process opens the file now, the kernel sends us a signal. This one is ignored by default.
         fcntl.fcntl(descriptor, F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK if use.writes else fcntl.F_RDLCK)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
@@ -226,7 +225,7 @@ def _surely_free(use: Use, opened: int) -> bool:
 
 
 def user_against(path: str, read_only: bool) -> str:
-    """Who of the host uses a disk that a guest shall not have; empty when it may. A file of which the guest and the host only read is no harm."""
+    """The use of a disk by the host that keeps a guest from getting it; empty for none. A file that the guest only reads is allowed."""
     with contextlib.suppress(OSError):
         if read_only and not stat.S_ISBLK(os.stat(path).st_mode):
             return ""
@@ -234,9 +233,9 @@ def user_against(path: str, read_only: bool) -> str:
 
 
 def in_use_by(path: str) -> str:
-    """Who of the host uses a block device, or a file through a loop device; empty when nobody does.
+    """The host's use of a block device, or of a file through a loop device; empty for none.
 
-    Looks at mounts, swap, and the devices built on it (device mapper, RAID, partitions).
+    A use is a mount, swap space, or a device that is built on it (device mapper, RAID, partitions).
     """
     try:
         status = os.stat(path)
@@ -262,7 +261,7 @@ def in_use_by(path: str) -> str:
 
 
 def _family(number: str) -> Iterator[str]:
-    """The device itself, its partitions, and the disk it is a partition of."""
+    """The device, its partitions, and the disk that it is a partition of."""
     directory = os.path.realpath(f"/sys/dev/block/{number}")
     name = os.path.basename(directory)
     yield name
@@ -278,7 +277,7 @@ def _mounted() -> dict[str, str]:
 
 
 def parse_mounted(text: str) -> dict[str, str]:
-    """Mount point by device number, from the content of mountinfo; only blanks part the words of a line."""
+    """Mount point by device number, from the content of mountinfo. Only blanks separate the fields of a line."""
     lines = [line.split(" ") for line in text.split("\n")]
     return {fields[2]: fields[4] for fields in lines if len(fields) > 4}
 

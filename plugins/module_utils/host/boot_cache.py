@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A cache of results of probes, valid until the next boot, in small files.
 
-A file that cannot be read or written costs time, nothing else.
+If a file cannot be read or written, the probe runs again.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import json
 import os
 from typing import Any
 
-#: How many answers a file keeps; the oldest go first.
+#: How many results a file keeps; the oldest are removed first.
 MOST = 16
 #: Bytes that such a file may have.
 MOST_BYTES = 1 << 20
 
 
 def fingerprint(path: str) -> str:
-    """What tells a file from another one, or from itself after a change."""
+    """A text that differs for another file, and for the same file after a change."""
     try:
         stat = os.stat(path)
     except OSError:
@@ -29,7 +29,7 @@ def fingerprint(path: str) -> str:
 
 
 def cache_get(path: str, question: str) -> Any:
-    """The cached answer, None when there is none."""
+    """The cached result, None if there is none."""
     try:
         with open(path, encoding="utf-8") as stream:
             answers = json.loads(stream.read(MOST_BYTES))
@@ -39,7 +39,7 @@ def cache_get(path: str, question: str) -> Any:
 
 
 def cache_put(path: str, question: str, answer: Any) -> None:
-    """Add an answer to a cache file. Nothing is raised where it cannot be written."""
+    """Add a result to a cache file. No error is raised if it cannot be written."""
     from .atomic_files import replace_file
 
     answers: dict[str, Any] = {}

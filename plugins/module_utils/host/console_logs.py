@@ -3,11 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Cut the console logs of sandboxes that are too long.
 
-What a guest prints goes into a file below /run, so into the host's memory, for as long as the guest likes. A log that is longer than the limit
-keeps its newer half, and a line that says so. It stays the file that the VMM has open and appends to.
+The output of a guest goes into a file below /run, which is in the host's memory, and a guest can print without end. A log that is longer than the
+limit is cut to its newer half, with a line that says so. It stays the same file, which the VMM has open and appends to.
 
 A timer of the role `kata_host` runs this file as a program, console_logs.py LIMIT_MIB RUN_DIR, so it imports nothing of this collection.
-The engine calls `make_room` before each start, so that one guest's output never keeps another sandbox from starting.
+The engine calls `free_space` before each start, so that one guest's output never keeps another sandbox from starting.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ import stat
 import sys
 
 MIB = 1 << 20
-#: With less free space than this, or a quarter of it all, logs are cut to what is kept then, bytes.
-ROOM = 64 * MIB
+#: If less space than this (or a quarter of the file system) is free, logs are cut to the second size, bytes.
+LEAST_FREE = 64 * MIB
 KEPT = MIB
 NOTICE = b"[kata.hypervisor cut off what was printed before this]\n"
-#: How often what is printed meanwhile is brought along. Of a guest that still prints then, a few bytes may be lost.
+#: How often output that the guest prints during the cut is copied. If it prints even then, a few bytes may be lost.
 ROUNDS = 50
 
 
 def cut(path: str, limit: int) -> bool:
-    """Leave the newer half of a log that is longer than a limit in bytes; whether it was.
+    """Cut a log that is longer than a limit in bytes to its newer half. Returns whether it was longer.
 
-    The half is moved to the front of the same file, which takes no space, and whoever reads its end meanwhile finds that in its place.
+    The half is moved to the front of the same file, which needs no space. A reader of the file's end finds it unchanged meanwhile.
 
     :raises OSError: it is a link, or cannot be written
     """
@@ -56,9 +56,9 @@ def cut(path: str, limit: int) -> bool:
 
 
 def cut_all(run_dir: str, limit: int) -> list[str]:
-    """Cut the logs of all sandboxes and templates, and of their runs before, that are longer than a limit in bytes.
+    """Cut the logs of all sandboxes and templates, including rotated ones, that are longer than a limit in bytes.
 
-    :returns: what went wrong
+    :returns: error messages
     """
     problems = []
     for pattern in ("*/console.log*", ".template-*/console.log*"):
@@ -72,21 +72,21 @@ def cut_all(run_dir: str, limit: int) -> list[str]:
     return problems
 
 
-def make_room(run_dir: str) -> None:
-    """Cut console logs where the file system of the run directories has little space left.
+def free_space(run_dir: str) -> None:
+    """Cut console logs if the file system of the run directories has little space left.
 
     :param run_dir: the directory of all run directories
     """
     try:
         found = os.statvfs(run_dir)
     except OSError:
-        return  # It is created by the first start.
-    if found.f_bavail * found.f_frsize < min(ROOM, found.f_blocks * found.f_frsize // 4):
+        return  # The first start creates the directory.
+    if found.f_bavail * found.f_frsize < min(LEAST_FREE, found.f_blocks * found.f_frsize // 4):
         cut_all(run_dir, KEPT)
 
 
 def main(limit_mib: str, run_dir: str) -> int:
-    """The program; 1 where a log could not be cut."""
+    """The program. Its exit code is 1 if a log could not be cut."""
     problems = cut_all(run_dir, int(limit_mib) * MIB)
     sys.stderr.writelines(problem + "\n" for problem in problems)
     return 1 if problems else 0

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Digests of files: how they are computed, and how a task names one."""
+"""Compute digests of files, and parse the digests that tasks name."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ..errors import AssetError, ConfigError
 
 #: Digests that a task can name, and their hexadecimal digits.
 ALGORITHMS = {"sha256": 64, "sha384": 96, "sha512": 128}
-#: The one that digits alone stand for, as in the annotations of Kata Containers.
+#: The algorithm of a digest without a name, as in the annotations of Kata Containers.
 USUAL = "sha512"
 CHUNK = 1 << 20
-#: Seconds in which a file may change once more and keep its times; its digest is not cached before.
+#: Seconds after a change in which a file can change again with the same times. Its digest is cached only after them.
 SETTLED_SECONDS = 2.0
 
 
@@ -33,32 +33,32 @@ def file_digest(path: str, algorithm: str = "sha256", option: str = "") -> str:
             while chunk := stream.read(CHUNK):
                 digest.update(chunk)
     except (OSError, ValueError) as problem:
-        raise AssetError("a file cannot be read", option=option, wanted=path, answer=str(problem)) from problem
+        raise AssetError("the file cannot be read", option=option, wanted=path, answer=str(problem)) from problem
     return digest.hexdigest()
 
 
 def named_digest(text: str, option: str) -> str:
-    """A digest in one spelling, `ALGORITHM:DIGITS` in lower case.
+    """A digest in its normal form, `ALGORITHM:DIGITS` in lower case.
 
-    :param text: that, or the digits of a SHA-512 alone
-    :raises ConfigError: it is none
+    :param text: the same in any case, or the digits of a SHA-512 alone
+    :raises ConfigError: it is not a digest
     """
     algorithm, colon, digits = text.strip().lower().rpartition(":")
     algorithm = algorithm if colon else USUAL
     if len(digits) != ALGORITHMS.get(algorithm, -1) or not set(digits) <= set("0123456789abcdef"):
         raise ConfigError(
-            "this must be a digest",
+            "must be a digest",
             option=option,
             wanted=text,
-            fix=f"Give {', '.join(f'{name}:' for name in ALGORITHMS)} and the hexadecimal digits.",
+            fix=f"Write one of {', '.join(f'{name}:' for name in ALGORITHMS)} and the hexadecimal digits.",
         )
     return f"{algorithm}:{digits}"
 
 
 def identity(path: str) -> str:
-    """What tells a file from every other one and from itself after any change; empty for what can change without a trace.
+    """A text that differs for every other file, and for the same file after any change. Empty if a change could go unnoticed.
 
-    That is a file that somebody else could exchange, one that is no regular file, and one that has just changed.
+    That is so if another user could exchange the file, if it is not a regular file, or if it has just changed.
     """
     from ..errors import HostError
     from ..untrusted.files import check_parents

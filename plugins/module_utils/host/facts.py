@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host has: memory, huge pages, devices, space."""
+"""Facts of the host: memory, huge pages, devices, disk space."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ HUGE_PAGES = "/sys/kernel/mm/hugepages"
 
 
 def memory_facts(path: str = proc.MEMINFO) -> dict[str, int]:
-    """Memory of the host in MiB, in all and what a new process can have."""
+    """The host's memory in MiB: the total, and what is available to a new process."""
     return parse_memory(proc.read_text(path))
 
 
 def parse_memory(text: str) -> dict[str, int]:
-    """Memory in MiB, in all and what a new process can have, from the content of meminfo; 0 for what it does not tell."""
+    """The host's memory in MiB, total and available, from the content of meminfo; 0 for a missing value."""
     facts = {}
     for name, word in (("total_mb", "MemTotal"), ("available_mb", "MemAvailable")):
         try:
@@ -51,7 +51,7 @@ def huge_page_facts(root: str = HUGE_PAGES) -> list[dict[str, int]]:
 
 
 def nested_facts(paths: Sequence[str] = NESTED) -> bool | None:
-    """Whether this host's KVM guests may run KVM themselves; None where KVM's module is not loaded."""
+    """Whether this host's KVM guests may run KVM themselves; None if KVM's module is not loaded."""
     for path in paths:
         word = proc.read_text(path)
         if word:
@@ -60,13 +60,13 @@ def nested_facts(paths: Sequence[str] = NESTED) -> bool | None:
 
 
 def device_facts(path: str) -> dict[str, Any]:
-    """Whether a device is there and this task's user may open it."""
+    """Whether a device exists and the user of the task may open it."""
     there = os.path.exists(path)
     return {"path": path, "exists": there, "accessible": there and os.access(path, os.R_OK | os.W_OK)}
 
 
 def free_space_mb(path: str) -> int:
-    """Space left for a directory, or for the first of its parents that exists, in MiB."""
+    """The free space for a directory in MiB. If it does not exist, its nearest existing parent counts."""
     try:
         space = os.statvfs(nearest_directory(path))
     except OSError:
@@ -80,7 +80,7 @@ def _number(path: str) -> int:
 
 
 def nearest_directory(path: str) -> str:
-    """The directory itself, or the first above it that exists."""
+    """The directory, or its nearest existing parent."""
     while path and not os.path.isdir(path):
         path = os.path.dirname(path)
     return path or "/"

@@ -1,10 +1,10 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A file opened so that one user may open it again through the descriptor, while its owner and its mode stay as they are.
+"""Open a file so that another user can open it again through the descriptor. The file's owner and mode stay unchanged.
 
-The descriptor leads through a mount that has no place in the file tree and shows the file's owner as that user (mount_setattr(2), ID-mapped
-mounts: Linux 5.12, and a file system that takes part). It is gone with the last descriptor.
+The descriptor leads through a detached mount that shows the file's owner as that user (mount_setattr(2), ID-mapped mounts: Linux 5.12, and a file
+system that supports them). The mount is removed with its last descriptor.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ CLONE_NEWUSER = 0x10000000
 
 
 def open_for(path: str, uid: int, read_only: bool = False) -> int:
-    """Open a file of somebody's for a process of a user, which can open it again as /proc/self/fd/NUMBER as the file's owner could.
+    """Open a file for a process of another user. The process can open it again as /proc/self/fd/NUMBER, with the rights of the file's owner.
 
-    :param uid: the user's, and its group's
-    :raises OSError: the kernel or the file system cannot do that
+    :param uid: of the user; the group has the same number
+    :raises OSError: the kernel or the file system does not support this
     """
     flags = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
     opened = [os.open(path, flags)]

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bind mounts in directories that others can write to: made and removed by descriptor, never by path."""
+"""Create and remove bind mounts in directories that others can write to: by descriptor, never by path."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOUNT_INFO = "/proc/self/mountinfo"
 MOUNT_NUMBER = re.compile("[0-9]{1,10}")
 MS_BIND = 0x1000
 MNT_DETACH = 2
-#: How often mounts are looked for again that were moved while they were removed.
+#: How often the search for mounts is repeated, since they can be moved while they are removed.
 ATTEMPTS = 20
 
 
@@ -32,7 +32,7 @@ class MountPoint(NamedTuple):
 
 
 def bind(source: int, target: int) -> None:
-    """Mount what one descriptor holds over what another one holds (mount(2), MS_BIND).
+    """Mount the file of one descriptor over the file of another (mount(2), MS_BIND).
 
     :raises OSError: the kernel refuses
     """
@@ -45,9 +45,9 @@ def bind(source: int, target: int) -> None:
 
 
 def detach(descriptor: int) -> None:
-    """Unmount the mount whose root a descriptor holds; who has a file of it open keeps that (umount2(2), MNT_DETACH).
+    """Unmount the mount whose root a descriptor holds. Files of it that are open stay usable (umount2(2), MNT_DETACH).
 
-    :raises OSError: it is no mount's root, or the kernel refuses
+    :raises OSError: it is not the root of a mount, or the kernel refuses
     """
     import ctypes
 
@@ -68,13 +68,13 @@ def points_below(path: str) -> list[MountPoint]:
 def parse_mounts(text: str) -> list[MountPoint]:
     """The mount points in the content of mountinfo. Only blanks, tabs, line breaks and backslashes are written as octal numbers there.
 
-    :raises HostError: a line is not one of a mount
+    :raises HostError: a line does not describe a mount
     """
     found = []
     for line in text.split("\n"):
         words = line.split(" ")
         if line and (len(words) < 5 or not MOUNT_NUMBER.fullmatch(words[0])):
-            raise HostError(f"{MOUNT_INFO} cannot be understood", answer=brief(line))
+            raise HostError(f"{MOUNT_INFO} cannot be parsed", answer=brief(line))
         if line:
             found.append(
                 MountPoint(int(words[0]), re.sub(r"\\([0-3][0-7]{2})", lambda octal: chr(int(octal[1], 8)), words[4]))
@@ -83,7 +83,7 @@ def parse_mounts(text: str) -> list[MountPoint]:
 
 
 def mount_number(descriptor: int) -> int:
-    """The id of the mount in which what a descriptor holds lies (proc(5), fdinfo); 0 where the kernel does not say."""
+    """The id of the mount that contains the file of a descriptor (proc(5), fdinfo); 0 if the kernel does not report it."""
     with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii", errors="replace") as stream:
         for line in stream:
             name, _colon, value = line.partition(":")
@@ -93,10 +93,10 @@ def mount_number(descriptor: int) -> int:
 
 
 def remove_below(top: str, path: str) -> None:
-    """Unmount everything at or below a path. Somebody may exchange directories below `top` meanwhile; nothing outside of it is unmounted.
+    """Unmount everything at or below a path. Nothing outside of `top` is unmounted, even if another user exchanges directories below it meanwhile.
 
     :param top: a directory whose path is trusted, at or above `path`
-    :raises HostError: a mount is still there
+    :raises HostError: a mount cannot be removed
     """
     for _attempt in range(ATTEMPTS):
         points = points_below(path)
@@ -104,7 +104,7 @@ def remove_below(top: str, path: str) -> None:
             return
         for point in points:
             _detach_at(top, point)
-    raise HostError("this cannot be unmounted", wanted=points[0].path)
+    raise HostError("the mount cannot be removed", wanted=points[0].path)
 
 
 def _detach_at(top: str, point: MountPoint) -> None:
@@ -123,7 +123,7 @@ def _detach_at(top: str, point: MountPoint) -> None:
             if mount_number(descriptor) == point.number:
                 detach(descriptor)
     except OSError:
-        return  # It was moved in this moment; the next look says where it is.
+        return  # It was moved in this moment; the next search finds it.
     finally:
         if directory is not None:
             directory.close()

@@ -1,10 +1,10 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The host's end of a sandbox's network interfaces: taps, macvtaps, bridges and vhost-net descriptors.
+"""The host's side of a sandbox's network interfaces: taps, macvtaps, bridges and vhost-net descriptors.
 
-A tap made here is not persistent: it lives as long as somebody holds its descriptor, so that a VMM that dies takes it along and nothing
-is left over (Linux, Documentation/networking/tuntap.rst).
+A tap is not persistent unless its function says so. The kernel removes it with its last descriptor, so nothing is left over when a VMM dies
+(Linux, Documentation/networking/tuntap.rst).
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ TUNSETPERSIST, TUNSETOWNER, TUNSETGROUP = 0x400454CB, 0x400454CC, 0x400454CE
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR, IFF_MULTI_QUEUE = 0x0002, 0x1000, 0x4000, 0x0100
 SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCSIFMTU, SIOCGIFINDEX, SIOCBRADDIF = 0x8913, 0x8914, 0x8922, 0x8933, 0x89A2
 IFF_UP = 1
-#: Bytes of an interface's name.
+#: The longest name of an interface, bytes.
 MAX_NAME = 15
-#: Seconds in which a process that has ended lets go of a tap.
+#: Seconds to wait until a process that has ended releases its tap.
 RELEASE_SECONDS = 2.0
-#: What can be done where a macvtap interface is missing; not every kernel has them.
+#: The fix for a missing macvtap interface; not every kernel supports them.
 MAKE_MACVTAP = (
-    "Make it first, with a kernel that has macvtap: ip link add link PARENT name NAME type macvtap mode bridge."
+    "Create it first, with a kernel that has macvtap: ip link add link PARENT name NAME type macvtap mode bridge."
 )
 
 
@@ -45,15 +45,15 @@ def generated_mac(seed: str) -> str:
 
 
 def tap_name(sandbox: str, device: str) -> str:
-    """A name for the tap of a sandbox's interface, always the same for the two.
+    """The name of the tap of a sandbox's interface, always the same for the same arguments.
 
-    :param sandbox: what tells it from the others of the host (`SandboxLayout.host_name`)
+    :param sandbox: its unique name on the host (`SandboxLayout.host_name`)
     """
     return "kh" + hashlib.sha256(f"{sandbox}/{device}".encode()).hexdigest()[:12]
 
 
 def check_name(name: str, option: str = "devices") -> None:
-    """Refuse what cannot be an interface's name.
+    """Refuse a text that cannot be an interface's name.
 
     :raises ConfigError: it is empty, too long, or has a slash or a blank
     """
@@ -62,22 +62,22 @@ def check_name(name: str, option: str = "devices") -> None:
 
 
 def exists(name: str) -> bool:
-    """Is there an interface of that name?"""
+    """Whether an interface has this name."""
     return os.path.isdir(f"/sys/class/net/{name}")
 
 
 def check_tap(name: str, own: Collection[int] = ()) -> None:
-    """Refuse an interface that is no tap, and a tap that somebody else has open. Changes nothing; one that is not there is made later.
+    """Refuse an interface that is not a tap, and a tap that another process has open. A missing tap is accepted. Changes nothing.
 
-    :param own: pids that may have it open
-    :raises HostError: there is an interface of that name, and it is no tap
-    :raises StateError: names who has it
+    :param own: pids that may open it
+    :raises HostError: an interface has this name, and it is not a tap
+    :raises StateError: another process has the tap open; the error names it
     """
     check_name(name)
     if not exists(name):
         return
     if not os.path.exists(f"/sys/class/net/{name}/tun_flags"):
-        raise HostError("must be a tap interface", option="devices", wanted=name, fix="Give another tap_name.")
+        raise HostError("must be a tap interface", option="devices", wanted=name, fix="Choose another tap_name.")
     others = [pid for pid in holders(name) if pid not in own]
     if others:
         from .block_devices import described
@@ -86,14 +86,14 @@ def check_tap(name: str, own: Collection[int] = ()) -> None:
             f"the tap {name} is in use: {described(others[0])} has it open",
             option="devices",
             wanted=name,
-            fix="Stop that one first, or give another tap_name.",
+            fix="Stop that process first, or choose another tap_name.",
         )
 
 
 def open_tap(name: str, queues: int = 1) -> list[int]:
-    """Descriptors of a tap, one a queue; the tap is made if there is none, else taken over.
+    """Descriptors of a tap, one per queue. The tap is created if it does not exist.
 
-    :raises HostError: the kernel refuses, with its words
+    :raises HostError: the kernel refuses; the error has its message
     """
     check_name(name)
     flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (IFF_MULTI_QUEUE if queues > 1 else 0)
@@ -109,18 +109,18 @@ def open_tap(name: str, queues: int = 1) -> list[int]:
             f"the tap {name} cannot be opened",
             option="devices",
             answer=str(error),
-            fix="Another VM holds it."
+            fix="Stop the VM that uses it, or choose another tap_name."
             if busy
-            else "The host needs /dev/net/tun (module tun), and the task root's rights.",
+            else "The host must have /dev/net/tun (module tun), and the task must run as root.",
         ) from error
     return descriptors
 
 
 def make_persistent_tap(name: str, uid: int, gid: int) -> None:
-    """Make a tap that stays until `remove_tap`, for a VMM that opens it by its name, and as somebody else.
+    """Create a persistent tap, which stays until `remove_tap`, for a VMM that opens it by name and runs as another user.
 
-    :param uid: who may open it
-    :raises HostError: the kernel refuses, with its words
+    :param uid: of the user who may open it
+    :raises HostError: the kernel refuses; the error has its message
     """
     (descriptor,) = open_tap(name)
     try:
@@ -134,11 +134,11 @@ def make_persistent_tap(name: str, uid: int, gid: int) -> None:
 
 
 def provide_tap(name: str, owner: tuple[int, int], mtu: int, bridge: str, announce: Callable[[str], None]) -> None:
-    """Have a persistent tap of that name, in its bridge and switched on. One that is there already is its maker's.
+    """Create a persistent tap, add it to its bridge, and set it up. An existing tap belongs to whoever created it, and is used.
 
-    :param owner: uid and gid of who may open it
-    :param announce: told the name before a tap is made
-    :raises HostError: the kernel refuses, with its words
+    :param owner: uid and gid of the user who may open it
+    :param announce: called with the name before a tap is created
+    :raises HostError: the kernel refuses; the error has its message
     """
     if not exists(name):
         announce(name)
@@ -147,9 +147,9 @@ def provide_tap(name: str, owner: tuple[int, int], mtu: int, bridge: str, announ
 
 
 def remove_tap(name: str) -> bool:
-    """Remove a persistent tap whose VMM has ended. Idempotent. Who held it may have ended a moment ago and still be closing it.
+    """Remove a persistent tap whose VMM has ended. Idempotent. It waits for a process that has just ended and still closes it.
 
-    :returns: False where another process has it open; that one keeps it
+    :returns: False if another process has it open; then it stays
     :raises HostError: it cannot be opened
     """
     deadline = time.monotonic() + RELEASE_SECONDS
@@ -177,7 +177,7 @@ def holders(name: str) -> list[int]:
     for pid in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
             for number in os.listdir(f"/proc/{pid}/fd"):
-                # In a jail the device lies elsewhere.
+                # In a jail the device has another path.
                 if os.readlink(f"/proc/{pid}/fd/{number}").endswith("/net/tun"):
                     with open(f"/proc/{pid}/fdinfo/{number}", encoding="ascii", errors="replace") as stream:
                         if wanted in stream.read(4096):
@@ -187,9 +187,9 @@ def holders(name: str) -> list[int]:
 
 
 def open_macvtap(name: str, queues: int = 1) -> list[int]:
-    """Descriptors of an existing macvtap interface, one a queue.
+    """Descriptors of an existing macvtap interface, one per queue.
 
-    :raises HostError: there is none, or it cannot be opened
+    :raises HostError: it does not exist, or cannot be opened
     """
     check_name(name)
     descriptors: list[int] = []
@@ -212,9 +212,9 @@ def open_macvtap(name: str, queues: int = 1) -> list[int]:
 
 
 def open_vhost_net(count: int) -> list[int]:
-    """Descriptors of vhost-net, one a queue.
+    """Descriptors of vhost-net, one per queue.
 
-    :raises HostError: the host has none
+    :raises HostError: the host does not have vhost-net
     """
     descriptors: list[int] = []
     try:
@@ -223,7 +223,7 @@ def open_vhost_net(count: int) -> list[int]:
     except OSError as error:
         close_all(descriptors)
         raise HostError(
-            "vhost needs vhost-net, which the host does not have",
+            "the host must have vhost-net for the option vhost",
             option="devices",
             answer=str(error),
             fix="Load the module vhost_net.",
@@ -232,16 +232,16 @@ def open_vhost_net(count: int) -> list[int]:
 
 
 def close_all(descriptors: Iterable[int]) -> None:
-    """Close descriptors, whatever state they are in."""
+    """Close descriptors. Errors are ignored."""
     for descriptor in descriptors:
         with contextlib.suppress(OSError):
             os.close(descriptor)
 
 
 def bring_up(name: str, mtu: int = 0, bridge: str = "") -> None:
-    """Set an interface's MTU, put it into a bridge, and switch it on.
+    """Set an interface's MTU, add it to a bridge, and set it up.
 
-    :raises HostError: the kernel refuses, with its words
+    :raises HostError: the kernel refuses; the error has its message
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         try:
@@ -253,9 +253,9 @@ def bring_up(name: str, mtu: int = 0, bridge: str = "") -> None:
                 1
             ]
             if bridge and not _is_port_of(name, bridge):
-                step = f"it cannot be put into the bridge {bridge}"
+                step = f"it cannot be added to the bridge {bridge}"
                 fcntl.ioctl(control, SIOCBRADDIF, struct.pack("16si20x", bridge.encode(), index))
-            step = "it cannot be switched on"
+            step = "it cannot be set up"
             flags = struct.unpack("16sH22x", fcntl.ioctl(control, SIOCGIFFLAGS, struct.pack("16s24x", name.encode())))[
                 1
             ]
@@ -266,7 +266,7 @@ def bring_up(name: str, mtu: int = 0, bridge: str = "") -> None:
 
 
 def check_bridge(name: str) -> None:
-    """Refuse a bridge that is not there.
+    """Refuse a bridge that does not exist.
 
     :raises HostError: the host has no bridge of that name
     """
@@ -275,7 +275,7 @@ def check_bridge(name: str) -> None:
         raise HostError(
             f"the host has no bridge {name}",
             option="devices",
-            fix="Make it first (role kata_host, or ip link add NAME type bridge).",
+            fix="Create it first (role kata_host, or ip link add NAME type bridge).",
         )
 
 

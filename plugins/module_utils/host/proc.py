@@ -1,9 +1,9 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host says about itself in `/proc`: its memory, and whether it is a virtual machine.
+"""Read facts of the host from `/proc`: its memory, its CPU, and whether it is a virtual machine.
 
-The readers stop where those of Kata 1.x do: at a line of 64 KiB or more, at a file without an answer.
+The readers fail where those of Kata 1.x do: if a line has 64 KiB or more, or if the file does not have the value.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from .words import split_words
 MEMINFO = "/proc/meminfo"
 CPUINFO = "/proc/cpuinfo"
 
-#: How many huge pages of the usual size the kernel may add when asked.
+#: How many huge pages of the default size the kernel may allocate on demand.
 OVERCOMMIT = "/proc/sys/vm/nr_overcommit_hugepages"
 
-#: A line of that many bytes is not read any more, and so much of a file is; cpuinfo has about 1500 bytes a CPU.
+#: A line must be shorter than the first number, and at most the second is read of a file, bytes; cpuinfo has about 1500 bytes per CPU.
 LINE_LIMIT = 64 * 1024
 FILE_LIMIT = 64 << 20
-#: Characters in which the first CPU of cpuinfo is described; the kernel takes its time for each further one.
+#: How many characters of cpuinfo describe the first CPU; the kernel needs time for each further CPU.
 FIRST_CPU = 16 * 1024
 
-#: An unsigned integer with its base in front, as `strconv.ParseUint` with base 0 takes it.
+#: An unsigned integer with its base in front, as `strconv.ParseUint` with base 0 parses it.
 UNSIGNED = re.compile(r"0[xX](?:_?[0-9a-fA-F])+|0[bB](?:_?[01])+|0[oO]?(?:_?[0-7])+|0|[1-9](?:_?[0-9])*")
 
 #: Decimal digits of the largest number of 64 bits.
 MOST_DIGITS = 20
 
-#: Machines (as `uname -m` names them) whose cpuinfo does not tell.
+#: Machines (as `uname -m` names them) whose cpuinfo does not show virtualization.
 MACHINES_WITHOUT_FLAGS = ("aarch64", "ppc64le", "s390x")
 
 
@@ -45,9 +45,9 @@ def _read(path: str, most: int = FILE_LIMIT) -> str:
 
 
 def read_text(path: str, most: int = FILE_LIMIT) -> str:
-    """The text of a file of the kernel's without white space at its ends; empty where it cannot be read.
+    """The text of a file of the kernel, without white space at its ends; empty if it cannot be read.
 
-    :param most: characters, at the most
+    :param most: the maximum number of characters
     """
     try:
         with open(path, encoding="utf-8", errors="replace", newline="") as stream:
@@ -59,14 +59,14 @@ def read_text(path: str, most: int = FILE_LIMIT) -> str:
 def _lines_of_words(text: str, path: str) -> Iterator[list[str]]:
     for line in text.split("\n"):
         if len(line) >= LINE_LIMIT or len(line.encode("utf-8", "surrogatepass")) >= LINE_LIMIT:
-            raise HostError(f"{path} has a line of more than {LINE_LIMIT - 1} bytes")
+            raise HostError(f"{path} must have lines of at most {LINE_LIMIT - 1} bytes")
         yield split_words(line)
 
 
 def parse_unsigned(text: str) -> int | None:
-    """The number in a text (decimal, 0x, 0b, 0o or a leading 0 for octal, with `_` between digits), None if it is none.
+    """The number in a text (decimal, 0x, 0b, 0o or a leading 0 for octal, with `_` between digits), None if it has none.
 
-    Numbers beyond 64 bits are none.
+    A number of more than 64 bits gives None.
     """
     if not UNSIGNED.fullmatch(text):
         return None
@@ -103,17 +103,17 @@ def meminfo_kb(text: str, name: str, path: str = MEMINFO) -> int | None:
 
 
 def read_host_memory_mb(path: str = MEMINFO) -> int:
-    """The host's memory in whole MiB.
+    """The host's memory in MiB, rounded down.
 
-    :raises HostError: meminfo cannot be read, does not tell, or says none at all
+    :raises HostError: meminfo cannot be read, lacks the value, or has 0
     """
     return parse_host_memory_mb(_read(path), path)
 
 
 def parse_host_memory_mb(text: str, path: str = MEMINFO) -> int:
-    """The host's memory in whole MiB, from the content of meminfo.
+    """The host's memory in MiB, rounded down, from the content of meminfo.
 
-    :raises HostError: it does not tell, or says none at all
+    :raises HostError: meminfo lacks the value, or has 0
     """
     size_kb = parse_mem_total_kb(text, path)
     if size_kb == 0:
@@ -138,7 +138,7 @@ def parse_running_on_vmm(text: str, machine: str = "x86_64", path: str = CPUINFO
 def read_running_on_vmm(path: str = CPUINFO, machine: str = "x86_64") -> bool:
     """Whether the host is itself a virtual machine.
 
-    :raises HostError: cpuinfo cannot be read or does not tell
+    :raises HostError: cpuinfo cannot be read, or lacks the flags
     """
     if machine in MACHINES_WITHOUT_FLAGS:
         return False
@@ -146,7 +146,7 @@ def read_running_on_vmm(path: str = CPUINFO, machine: str = "x86_64") -> bool:
 
 
 def read_cpu_khz(path: str = CPUINFO) -> int:
-    """The frequency of the host's first CPU in kHz, 0 when it does not tell."""
+    """The frequency of the host's first CPU in kHz, 0 if it is missing."""
     try:
         return parse_cpu_khz(_read(path, FIRST_CPU))
     except HostError:
@@ -154,13 +154,13 @@ def read_cpu_khz(path: str = CPUINFO) -> int:
 
 
 def parse_cpu_khz(text: str) -> int:
-    """The frequency of the first CPU in kHz, from the content of cpuinfo, 0 when it does not tell."""
+    """The frequency of the first CPU in kHz, from the content of cpuinfo, 0 if it is missing."""
     found = re.search(r"^cpu MHz[ \t]*:[ \t]*([0-9]{1,7})(?:\.([0-9]{1,9}))?[ \t]*$", text, re.MULTILINE)
     return int(found[1]) * 1000 + int((found[2] or "").ljust(3, "0")[:3]) if found else 0
 
 
 def read_cpu_vendor(path: str = CPUINFO) -> str:
-    """The vendor of the host's first CPU as cpuinfo has it (`vendor_id`), empty when it does not tell."""
+    """The vendor of the host's first CPU as in cpuinfo (`vendor_id`); empty if it is missing."""
     try:
         return parse_cpu_vendor(_read(path, FIRST_CPU))
     except HostError:
@@ -168,13 +168,13 @@ def read_cpu_vendor(path: str = CPUINFO) -> str:
 
 
 def parse_cpu_vendor(text: str) -> str:
-    """The vendor of the first CPU, from the content of cpuinfo, empty when it does not tell."""
+    """The vendor of the first CPU, from the content of cpuinfo; empty if it is missing."""
     found = re.search(r"^vendor_id[ \t]*:[ \t]*([!-~][ -~]{0,63})", text, re.MULTILINE)
     return found[1].strip() if found else ""
 
 
 def parse_numbers(text: str, path: str = MEMINFO) -> dict[str, int]:
-    """The first number of each line by its first word, which ends in a colon; what is no number counts as 0.
+    """The first number of each line by its first word, which ends in a colon; 0 if there is no number.
 
     :raises HostError: a line is too long
     """
@@ -182,10 +182,10 @@ def parse_numbers(text: str, path: str = MEMINFO) -> dict[str, int]:
 
 
 def check_huge_pages(needed_mb: int, pid: int = 0, meminfo: str = MEMINFO, overcommit: str = OVERCOMMIT) -> None:
-    """Refuse memory in huge pages that the host does not have free.
+    """Refuse to use more huge pages than the host has free.
 
     :param needed_mb: MiB
-    :param pid: a process that ends before, and gives back what it has; 0 for none
+    :param pid: a process that ends first and releases its huge pages; 0 for none
     :raises HostError: there are too few
     """
     found = parse_numbers(_read(meminfo), meminfo)
@@ -203,8 +203,8 @@ def check_huge_pages(needed_mb: int, pid: int = 0, meminfo: str = MEMINFO, overc
         more = 0
     if needed_mb * 1024 > free_kb + more * size_kb:
         raise HostError(
-            f"the VM needs {needed_mb} MiB in huge pages, and the host has {free_kb // 1024} MiB of them free",
+            f"{needed_mb} MiB in huge pages must be free, and the host has {free_kb // 1024} MiB",
             option="huge_pages",
             wanted=True,
-            fix="Reserve more (role kata_host, kata_host_hugepages; or sysctl vm.nr_hugepages), or leave huge_pages out.",
+            fix="Reserve more (role kata_host, kata_host_hugepages; or sysctl vm.nr_hugepages), or omit huge_pages.",
         )

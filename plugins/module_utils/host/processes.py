@@ -1,10 +1,10 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Start, identify, signal and outlive: what there is to know about a VMM's process.
+"""Identify, signal and end processes of the host, such as VMMs.
 
-A pid alone identifies nothing, since pids are reused: it counts with its start time, its executable and the boot of the host. Signals go through a
-descriptor of the process (pidfd_open(2)), after which its identity is checked again: what gets the signal is what was checked.
+Pids are reused, so a process is identified by its pid, its start time, its executable and the host's boot. To signal a process, a descriptor of it
+is opened (pidfd_open(2)), and then its identity is checked. So the signal goes to the process that was checked.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 @dataclasses.dataclass(frozen=True)
 class ProcessIdentity:
-    """What tells a process from a later one with the same pid.
+    """The identity of a process, which a later process with the same pid does not have.
 
     :param start_time: clock ticks since boot (proc(5), stat field 22)
     :param executable: path of the program it runs
-    :param boot: of the host (random(4), boot_id); empty in records of earlier versions. One more criterion, not the only one: containers that
-        start again keep it
+    :param boot: id of the host's boot (random(4), boot_id); empty in records of earlier versions. It is not sufficient alone, since a container
+        that is started again keeps it
     """
 
     pid: int
@@ -49,7 +49,7 @@ class ProcessIdentity:
 
     @classmethod
     def from_dict(cls, value: Any) -> ProcessIdentity | None:
-        """The identity from its JSON value; None where the value is none."""
+        """The identity from its JSON value; None if the value is not an identity."""
         try:
             return cls(
                 int(value["pid"]), int(value["start_time"]), str(value["executable"]), str(value.get("boot", ""))
@@ -58,7 +58,7 @@ class ProcessIdentity:
             return None
 
     def is_alive(self) -> bool:
-        """Does exactly this process still run? A zombie does not, nor does another process with its pid."""
+        """Whether exactly this process still runs. A zombie does not count, nor does another process with its pid."""
         found = identify(self.pid)
         return found == self and found is not None and (not self.boot or not found.boot or found.boot == self.boot)
 
@@ -66,7 +66,7 @@ class ProcessIdentity:
 @functools.lru_cache(maxsize=1)
 @functools.cache
 def boot_id() -> str:
-    """What tells this boot of the host from others, empty where the kernel does not say."""
+    """The id of the host's current boot; empty if the kernel does not report it."""
     try:
         with open(BOOT_ID, encoding="ascii") as stream:
             return stream.read(64).strip()
@@ -95,15 +95,15 @@ def identify(pid: int) -> ProcessIdentity | None:
         executable = os.readlink(f"/proc/{pid}/exe")
     except OSError:
         return None
-    # The kernel marks a program that was replaced on disk; it is still the same process.
+    # The kernel adds this mark if the program was replaced on disk. The process is still the same.
     executable = executable[: -len(" (deleted)")] if executable.endswith(" (deleted)") else executable
     return ProcessIdentity(pid, stat[1], executable, boot_id())
 
 
 def lock_owner(directory: Directory, name: str) -> int:
-    """The pid that holds a POSIX lock on a file (QEMU locks its pid file this way), 0 when nobody does.
+    """The pid that holds a POSIX lock on a file, 0 for none. QEMU locks its pid file this way.
 
-    A hint and no proof: whoever can open the file can lock it, and so name any process that it is. What is found is identified by its caller.
+    This proves nothing, since any process that can open the file can lock it. The caller must check the identity of the process.
     """
     layout = "hhqqi4x"
     try:
@@ -121,7 +121,7 @@ def lock_owner(directory: Directory, name: str) -> int:
 
 
 def command_line(pid: int) -> list[str]:
-    """The command line of a process, empty where it has none or does not let us see it. A process can change its own."""
+    """The command line of a process; empty if it has none or we may not read it. A process can change its own."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as stream:
             return [os.fsdecode(word) for word in stream.read().split(b"\0")[:-1]]
@@ -130,7 +130,7 @@ def command_line(pid: int) -> list[str]:
 
 
 def uid_of(pid: int) -> int:
-    """The real uid of a process (proc(5)), -1 where none runs. The owner of its directory there is root for one that gave its rights up."""
+    """The real uid of a process (proc(5)), -1 if it does not run. Its directory in /proc belongs to root if it dropped its rights, so its owner is not used."""
     try:
         with open(f"/proc/{pid}/status", "rb", buffering=0) as stream:
             status = stream.read(4096)
@@ -150,7 +150,7 @@ def owner_of(pid: int) -> int:
 
 
 def command_lines() -> Iterator[tuple[int, list[str]]]:
-    """Pid and command line of every process that lets us see it."""
+    """Pid and command line of every process that we may read."""
     for name in os.listdir("/proc"):
         words = command_line(int(name)) if name.isdigit() else []
         if words:
@@ -158,7 +158,7 @@ def command_lines() -> Iterator[tuple[int, list[str]]]:
 
 
 def wait_gone(identity: ProcessIdentity, timeout: float) -> bool:
-    """Wait until the process has ended; False when it still runs after `timeout` seconds."""
+    """Wait until the process has ended. False if it still runs after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     try:
         descriptor = os.pidfd_open(identity.pid)
@@ -170,7 +170,7 @@ def wait_gone(identity: ProcessIdentity, timeout: float) -> bool:
             if left <= 0:
                 return False
             if descriptor >= 0:
-                # A pidfd becomes readable when the process ends, even while nobody has reaped it.
+                # A pidfd becomes readable when the process ends, even before its parent waits for it.
                 select.select([descriptor], [], [], left)
             else:
                 time.sleep(min(0.01, left))
@@ -181,7 +181,7 @@ def wait_gone(identity: ProcessIdentity, timeout: float) -> bool:
 
 
 def send_signal(identity: ProcessIdentity, number: int) -> bool:
-    """Signal exactly this process; False when it does not run any more."""
+    """Signal exactly this process. False if it has ended."""
     try:
         descriptor = os.pidfd_open(identity.pid)
     except (OSError, AttributeError) as error:
@@ -189,7 +189,7 @@ def send_signal(identity: ProcessIdentity, number: int) -> bool:
             return False
         return _signal_by_pid(identity, number)
     try:
-        # Only now is it sure that the process which is looked at is the one that the descriptor stands for.
+        # Checked after the descriptor was opened, so that the checked process is the one of the descriptor.
         if not identity.is_alive():
             return False
         signal.pidfd_send_signal(descriptor, number)
@@ -214,7 +214,7 @@ def _signal_by_pid(identity: ProcessIdentity, number: int) -> bool:
 def terminate(identity: ProcessIdentity, timeout: float, patience: float | None = None) -> str:
     """End a process: SIGTERM, then SIGKILL, each with `timeout` seconds. Returns gone, terminate, kill or stuck.
 
-    :param patience: seconds for SIGTERM, where they are others
+    :param patience: seconds for SIGTERM, if they differ from `timeout`
     """
     if not identity.is_alive():
         return "gone"
@@ -227,9 +227,9 @@ def terminate(identity: ProcessIdentity, timeout: float, patience: float | None 
 
 
 def why_gone(program: str, process: ProcessIdentity | None, words: str) -> str:
-    """What is known of the end of a VMM that was not stopped; empty where none was started.
+    """Why a VMM ended that no task stopped; empty if none was started.
 
-    :param words: its last ones
+    :param words: the last lines of its log
     """
     if process is None:
         return ""
@@ -238,7 +238,7 @@ def why_gone(program: str, process: ProcessIdentity | None, words: str) -> str:
 
 
 def tail(path: str, lines: int = 20, size: int = 16384) -> str:
-    """The last lines of a log, empty when there is none. Reads at most `size` bytes, of nothing but a regular file."""
+    """The last lines of a log; empty if it does not exist or is not a regular file. Reads at most `size` bytes."""
     try:
         with Directory.open(os.path.dirname(path) or ".") as directory:
             text = directory.tail(os.path.basename(path), size).decode("utf-8", "replace")

@@ -1,10 +1,11 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The host's programs: found, checked, asked for their version, run to their end.
+"""Find, check and run the host's programs.
 
-What outlives a task, as a VMM does, is started by `process.py`. What is run here ends with all its descendants when its time is over, and also
-when the task is killed: a process of ours waits for the task's end, and then ends what has the mark of the program in its environment.
+A program that runs here ends, with all its descendants, when its time limit is over and when the task is killed. For the latter, a guard process
+waits for the end of the task, and then ends all processes that have the program's mark in their environment. Processes that outlive a task, such
+as VMMs, are started by `spawn.py`.
 """
 
 from __future__ import annotations
@@ -23,35 +24,35 @@ from ..errors import AssetError, HostError
 
 #: Seconds a program gets to report its version.
 VERSION_SECONDS = 10.0
-#: The most bytes that a program may write where the output is short (a version, a list of VMs), and where it may be long.
+#: How many bytes a program may write at most: for short output (a version, a list of VMs), and for long output.
 MOST_SHORT = 64 * 1024
 MOST_OUTPUT = 64 << 20
-#: The exit code of a program that could not be run, as shells have it.
+#: The exit code of a program that could not be run, as in shells.
 NOT_RUN = 127
-#: So much of the error output of a failed program is shown, in bytes from its end.
+#: How much of the end of a failed program's error output is shown, bytes.
 WORDS = 2000
-#: A program that may run longer than this ends with the task, seconds. For shorter ones that would cost more than it is worth.
+#: A program with a longer time limit than this gets a guard, which ends it with the task, seconds. For shorter ones a guard is too expensive.
 GUARDED_SECONDS = 10.0
-#: How long descendants get to end by themselves (SIGTERM) before they are killed, seconds.
+#: How long descendants get to end after SIGTERM before they are killed, seconds.
 TERM_SECONDS = 1.0
-#: The variable in a program's environment by which its descendants are found.
+#: The environment variable with the mark by which a program's descendants are found.
 MARK = "KATA_HYPERVISOR_PROGRAM"
-#: Bytes that are read at once.
+#: How many bytes are read at once.
 PIECE = 1 << 20
 
 
 def check_program(path: str, option: str, fix: str = "") -> str:
-    """A program that can be run. As root, also one that nobody else can exchange: its file and all directories above must be root's.
+    """Check that a program can be run. For root, no other user may be able to exchange it: its file and all directories above must be root's.
 
     :raises AssetError: it cannot be run
-    :raises HostError: another user could have put something else in its place
+    :raises HostError: another user could exchange it
     """
     if not os.path.isfile(path):
         raise AssetError("the program does not exist", option=option, wanted=path, fix=fix)
     if not os.access(path, os.X_OK):
         raise AssetError("the program must be executable", option=option, wanted=path, fix=fix)
     if os.geteuid() == 0:
-        # Not every task comes here.
+        # Imported here, since not every task needs it.
         from ..untrusted.files import check_parents
 
         check_parents(path if os.path.isabs(path) else os.path.abspath(path), option, shared_groups=True)
@@ -59,9 +60,9 @@ def check_program(path: str, option: str, fix: str = "") -> str:
 
 
 def find_program(wanted: str, places: Sequence[str], name: str) -> str:
-    """The VMM that was asked for, or the first in the usual places.
+    """The path of the requested VMM, or of the first one in the usual places.
 
-    :raises AssetError: there is none, or it cannot be run
+    :raises AssetError: it does not exist, or it cannot be run
     :raises HostError: as `check_program`
     """
     if wanted:
@@ -70,24 +71,24 @@ def find_program(wanted: str, places: Sequence[str], name: str) -> str:
         if os.access(path, os.X_OK):
             return check_program(path, "hypervisor_path")
     raise AssetError(
-        f"no {name} was found in {', '.join(places)}",
+        f"{name} must be in {', '.join(places)}",
         option="hypervisor_path",
         fix="Install it (role kata.hypervisor.kata_vmm) or name its path.",
     )
 
 
 def version_text(program: str, question: str = "--version") -> str:
-    """What a program answers when it is asked for its version; where it cannot be run, or does not end, the reason."""
+    """The output of a program for `--version`; if it cannot be run, or does not end, the reason."""
     found = output_of([program, question], VERSION_SECONDS)
     return found.problem or found.text.strip()
 
 
 class Output(NamedTuple):
-    """What a program wrote.
+    """The output of a program.
 
-    :param code: its exit code; None where it was ended because it took too long, or wrote too much
-    :param output: its standard output and its error output, as much as may be
-    :param problem: why that is not all, empty where it is
+    :param code: its exit code; None if it was ended because it ran too long, or wrote too much
+    :param output: its standard output and its error output, up to the limit
+    :param problem: why the output is incomplete; empty if it is complete
     """
 
     code: int | None
@@ -96,15 +97,15 @@ class Output(NamedTuple):
 
     @property
     def text(self) -> str:
-        """Its output as text."""
+        """The output as text."""
         return self.output.decode("utf-8", "replace")
 
 
 def output_of(argv: Sequence[str], seconds: float, most: int = MOST_SHORT) -> Output:
-    """Run a program without input, and keep what it writes, up to a limit. A failure is part of the result, never an exception.
+    """Run a program without input, and return its output, up to a limit. A failure is part of the result, never an exception.
 
-    :param seconds: its limit of time
-    :param most: bytes that it may write
+    :param seconds: its time limit
+    :param most: how many bytes it may write
     """
     deadline = time.monotonic() + seconds
     output = bytearray()
@@ -130,8 +131,8 @@ class Ended(NamedTuple):
     """How a program ended.
 
     :param code: its exit code, negative for the signal that ended it
-    :param output: what it wrote to its standard output, where that was not a file
-    :param words: what it said of itself: its standard error, or its output where that is empty
+    :param output: its standard output, unless that went to a file
+    :param words: its standard error, or its standard output if that is empty
     """
 
     argv: list[str]
@@ -141,13 +142,13 @@ class Ended(NamedTuple):
 
     @property
     def text(self) -> str:
-        """Its output as text."""
+        """The output as text."""
         return self.output.decode("utf-8", "replace")
 
     def raise_on_failure(self) -> Ended:
-        """Itself.
+        """Raise an error if the program failed. Returns the object itself.
 
-        :raises HostError: it failed, with its own words
+        :raises HostError: the program failed; the error has its output
         """
         if self.code:
             raise HostError(
@@ -166,14 +167,14 @@ def run(
     output: IO[bytes] | int = subprocess.PIPE,
     most: int = MOST_OUTPUT,
 ) -> Ended:
-    """Run a program to its end, whatever that is.
+    """Run a program to its end. It may fail.
 
-    :param seconds: its limit of time
-    :param data: what it reads from its standard input
-    :param environment: all of it; None for ours, in which programs speak English
-    :param output: the file that takes its standard output
-    :param most: bytes of its standard output that are kept, where that is not a file
-    :raises HostError: it cannot be run, did not end in time, wrote more than that, or found no space on the disk
+    :param seconds: its time limit
+    :param data: its standard input
+    :param environment: its complete environment; None for ours, with English messages
+    :param output: the file for its standard output
+    :param most: how many bytes it may write to its standard output, unless that is a file
+    :raises HostError: it cannot be run, did not end in time, wrote more than `most`, or the disk is full
     """
     guarded = seconds > GUARDED_SECONDS
     try:
@@ -188,11 +189,11 @@ def run(
 
 
 class TooMuch(OSError):
-    """A program wrote more than is kept."""
+    """A program wrote more than it may."""
 
 
 def _communicate(process: subprocess.Popen[bytes], data: bytes, seconds: float, most: int) -> tuple[bytes, bytes]:
-    """Give a program its input and take its output, at the same time; its standard output, and the end of its error output.
+    """Write a program's input and read its output at the same time. Returns its standard output, and the end of its error output.
 
     :raises TooMuch: it wrote more than `most` bytes
     :raises TimeoutExpired: it did not end in time
@@ -232,10 +233,10 @@ def _communicate(process: subprocess.Popen[bytes], data: bytes, seconds: float, 
 
 
 def pieces_of(argv: Sequence[str], seconds: float, source: IO[bytes]) -> Generator[bytes, None, Ended]:
-    """Run a program, and hand on what it writes to its standard output, piece by piece; its end is the generator's value.
+    """Run a program, and yield its standard output piece by piece. The generator returns how it ended.
 
-    :param seconds: its limit of time
-    :param source: the file that it reads from, from where its descriptor is
+    :param seconds: its time limit
+    :param source: the file that it reads, from the descriptor's position
     :raises HostError: as `run`
     """
 
@@ -255,7 +256,7 @@ def pieces_of(argv: Sequence[str], seconds: float, source: IO[bytes]) -> Generat
                     elif stream == output:
                         yield piece
                     else:
-                        # Only its end is shown.
+                        # Only the end is shown.
                         end = (end + piece)[-WORDS:]
             process.wait(max(0.1, deadline - time.monotonic()))
             words = end.decode("utf-8", "replace").strip()
@@ -274,7 +275,7 @@ def _ended(argv: Sequence[str], code: int, output: bytes, words: str) -> Ended:
             "the disk is full",
             wanted=" ".join(argv),
             answer=words,
-            fix="What was there before is still there. Free some space and run the task again.",
+            fix="The old version is unchanged. Free some space and run the task again.",
         )
     return Ended(list(argv), code, output, words)
 
@@ -286,9 +287,9 @@ def _ended(argv: Sequence[str], code: int, output: bytes, words: str) -> Ended:
 def _started(
     argv: Sequence[str], guarded: bool, env: Mapping[str, str] | None = None, **options: object
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A program in a session of its own. When the block is left before its end, it is ended with all its descendants.
+    """Start a program in a session of its own. If the block ends before the program, the program is ended with all its descendants.
 
-    :param guarded: whether that also happens when this process is killed
+    :param guarded: whether it is also ended when this process is killed
     """
     mark = os.urandom(16).hex()
     environment = {**(env or {**os.environ, "LC_ALL": "C.UTF-8"}), MARK: mark}
@@ -312,7 +313,7 @@ def _started(
 
 
 class _Guard:
-    """A process that waits for the end of this one, and then ends what has the mark."""
+    """A process that waits for the end of this one, and then ends all processes that have the mark."""
 
     def __init__(self, mark: str) -> None:
         reading, self._writing = os.pipe()
@@ -325,7 +326,7 @@ class _Guard:
     def _wait(reading: int, mark: str) -> None:
         try:
             os.setsid()
-            # Nothing of the task's is held open: neither its connection nor the pipes of other guards.
+            # The guard must not hold any descriptor of the task open: neither its connection nor the pipes of other guards.
             for descriptor in map(int, os.listdir("/proc/self/fd")):
                 if descriptor != reading:
                     with contextlib.suppress(OSError):
@@ -338,7 +339,7 @@ class _Guard:
             os._exit(0)
 
     def dismiss(self) -> None:
-        """The program has ended in the ordinary way."""
+        """End the guard, since the program has ended."""
         with contextlib.suppress(OSError):
             os.write(self._writing, b"x")
         os.close(self._writing)
@@ -347,7 +348,7 @@ class _Guard:
 
 
 def end_marked(mark: str, session: int = 0) -> None:
-    """End the processes that have the mark in their environment, or are in a session: first gently, then by SIGKILL."""
+    """End the processes that have the mark in their environment, or are in the session: by SIGTERM, then by SIGKILL."""
     wanted = f"{MARK}={mark}".encode()
     deadline = time.monotonic() + TERM_SECONDS
     while time.monotonic() < deadline + TERM_SECONDS:
@@ -362,7 +363,7 @@ def end_marked(mark: str, session: int = 0) -> None:
 def _is_marked(pid: int, wanted: bytes, session: int) -> bool:
     try:
         with open(f"/proc/{pid}/stat", "rb") as stream:
-            # After the name, which may have blanks: state, parent, group, session (proc(5)).
+            # The fields after the name, which may have blanks: state, parent, group, session (proc(5)).
             state, _parent, _group, its_session = stream.read().rpartition(b")")[2].split()[:4]
         if state in (b"Z", b"X"):
             return False
@@ -375,7 +376,7 @@ def _is_marked(pid: int, wanted: bytes, session: int) -> bool:
 
 
 def _signal(pid: int, number: int, wanted: bytes, session: int) -> None:
-    """Send a signal to a process that is still the one that was found."""
+    """Send a signal to a process if it is still the one that was found."""
     with contextlib.suppress(OSError):
         try:
             descriptor = os.pidfd_open(pid)
@@ -391,7 +392,7 @@ def _signal(pid: int, number: int, wanted: bytes, session: int) -> None:
 
 
 def existing_programs(places: Iterable[str]) -> list[str]:
-    """The programs that exist and can be run, each once, whatever links lead to it."""
+    """The programs that exist and can be run, each once, even if several links lead to it."""
     found: dict[str, str] = {}
     for path in places:
         if os.access(path, os.X_OK) and os.path.isfile(path):

@@ -1,9 +1,9 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Other files that a qcow2 image names in its header (QEMU's docs/interop/qcow2.txt).
+"""Refuse disks that cannot be used, such as qcow2 images that name other files in their header (QEMU's docs/interop/qcow2.txt).
 
-Whoever writes an image decides what its header names, and a VMM opens what it names. So an image that names another file is never attached.
+The author of an image decides which files its header names, and a VMM opens them. So an image that names another file is never attached.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from ..untrusted.answers import printable
 
 MAGIC = b"QFI\xfb"
 VERSIONS = (2, 3)
-#: Lengths of the header in version 2, and of what version 3 has at least, bytes.
+#: The length of the header in version 2, and its minimum length in version 3, bytes.
 HEADER_V2, HEADER_V3 = 72, 104
 #: log2 of the size of a cluster; the header and its extensions lie in the first one.
 CLUSTER_BITS = range(9, 22)
-#: Incompatible feature: what the guest writes is in another file.
+#: The incompatible feature of an image whose data is in another file.
 EXTERNAL_DATA_FILE = 1 << 2
 #: Types of header extensions: the end, and the name of the external data file.
 END, DATA_FILE_NAME = 0, 0x44415441
@@ -34,9 +34,9 @@ class NotQcow2(ValueError):
 
 
 def named_files(descriptor: int) -> list[str]:
-    """What an open qcow2 image names beside itself, each in words; empty for an image that needs no other file.
+    """The other files that an open qcow2 image names, each with its role; empty for an image that needs no other file.
 
-    :raises NotQcow2: this is no qcow2 image
+    :raises NotQcow2: this is not a qcow2 image
     :raises OSError: it cannot be read
     """
     header = os.pread(descriptor, HEADER_V3, 0)
@@ -89,7 +89,7 @@ def _text(name: bytes) -> str:
 
 
 def check_open_image(descriptor: int, path: str, image_format: str, option: str) -> None:
-    """Refuse an open image that would make a VMM open other files. A raw image is never looked at: all of it is the guest's.
+    """Refuse an open image that would make a VMM open other files. A raw image is not read, since all of its content is the guest's.
 
     :param option: the task's option that names it
     :raises AssetError: it names another file, or is not of that format
@@ -100,32 +100,32 @@ def check_open_image(descriptor: int, path: str, image_format: str, option: str)
         others = named_files(descriptor)
     except (NotQcow2, OSError) as error:
         raise AssetError(
-            "this must be a qcow2 image",
+            "must be a qcow2 image",
             option=option,
             wanted=path,
             answer=str(error),
-            fix="Name its real format, or give another file.",
+            fix="Set its real format, or use another file.",
         ) from error
     if others:
         raise AssetError(
-            "this image must not name other files, which the VMM would open for the guest",
+            "the image must not name other files, which the VMM would open for the guest",
             option=option,
             wanted=path,
             answer=f"it names {' and '.join(others)}",
-            fix="Make one image of them by qemu-img convert -O qcow2, after you have seen that the files are the ones that you mean.",
+            fix="Check that these are the files that you mean, and then convert them to one image with qemu-img convert -O qcow2.",
         )
 
 
 def open_disk(path: str, read_only: bool, option: str, what: str = "disk") -> int:
-    """Open a file that a guest gets as a disk; returns the descriptor. Nothing blocks, and no device acts that is not a disk.
+    """Open a file that a guest gets as a disk. Returns the descriptor. It never blocks, and never opens a device that is not a disk.
 
-    :param what: it is, for error messages
+    :param what: the role of the file, for error messages
     :raises AssetError: it is missing, neither a regular file nor a block device, or cannot be opened; with the reason
     """
     try:
         kind = os.stat(path).st_mode
         if stat.S_ISDIR(kind):
-            raise AssetError(f"this is a directory, not a {what}", option=option, wanted=path)
+            raise AssetError(f"a {what} must not be a directory", option=option, wanted=path)
         if not (stat.S_ISREG(kind) or stat.S_ISBLK(kind)):
             raise AssetError(f"a {what} must be a regular file or a block device", option=option, wanted=path)
         descriptor = os.open(
@@ -134,7 +134,7 @@ def open_disk(path: str, read_only: bool, option: str, what: str = "disk") -> in
     except FileNotFoundError as error:
         raise AssetError(f"the {what} does not exist", option=option, wanted=path) from error
     except OSError as error:
-        raise AssetError(f"this {what} cannot be opened", option=option, wanted=path, answer=str(error)) from error
+        raise AssetError(f"the {what} cannot be opened", option=option, wanted=path, answer=str(error)) from error
     try:
         kind = os.fstat(descriptor).st_mode
         if not (stat.S_ISREG(kind) or stat.S_ISBLK(kind)):
@@ -147,14 +147,14 @@ def open_disk(path: str, read_only: bool, option: str, what: str = "disk") -> in
 
 
 def check_disk(path: str, read_only: bool, option: str) -> None:
-    """Refuse what cannot be a disk. Nothing blocks, and a block device that is free is not opened for writing: udev would look at it anew.
+    """Refuse a file that cannot be a disk. It never blocks. A block device is not opened for writing, since udev would probe it again.
 
     :raises AssetError: see `open_disk`
     """
     block = is_block_device(path)
     if block and not read_only and not os.access(path, os.W_OK):
         raise AssetError(
-            "this disk cannot be opened",
+            "the disk must be writable, or read_only",
             option=option,
             wanted=path,
             answer="it cannot be written to",
@@ -164,12 +164,12 @@ def check_disk(path: str, read_only: bool, option: str) -> None:
 
 
 def is_block(descriptor: int) -> bool:
-    """Is what is open a block device?"""
+    """Whether the open file is a block device."""
     return stat.S_ISBLK(os.fstat(descriptor).st_mode)
 
 
 def is_block_device(path: str) -> bool:
-    """Is it a block device, through links or not?"""
+    """Whether a path, through links or not, leads to a block device."""
     try:
         return stat.S_ISBLK(os.stat(path).st_mode)
     except OSError:
@@ -177,9 +177,9 @@ def is_block_device(path: str) -> bool:
 
 
 def check_image(path: str, image_format: str, option: str) -> None:
-    """Refuse an image by its path as `check_open_image` does. Changes nothing.
+    """Do the same as `check_open_image` for the path of an image. Changes nothing.
 
-    :raises AssetError: it cannot be read, names another file, or is not of that format
+    :raises AssetError: it cannot be read, names another file, or has another format
     """
     if image_format != "qcow2":
         return

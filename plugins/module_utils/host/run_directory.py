@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The run directory of a sandbox and the logs in it."""
+"""Create and remove the run directory of a sandbox and the logs in it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import stat
 from ..errors import HostError
 from ..untrusted.files import Directory, check_parents
 
-#: Permission to go through a directory, for its group and for everybody.
+#: The permission to enter a directory, for its group and for all users.
 THROUGH = stat.S_IXGRP | stat.S_IXOTH
 #: Mode of the directories above run directories.
 ABOVE = 0o755
 
 
 def make_run_dir(path: str, option: str = "run_dir", group: int | None = None) -> None:
-    """The directory for sockets and logs, the owner's alone, whatever the umask. Nobody else can make or exchange a name in it.
+    """Create the directory for sockets and logs. No other user can create or rename files in it. Its mode does not depend on the umask.
 
-    :param option: the task's option that says where
-    :param group: a group that may reach the files in it that it knows by name, and neither list nor make any
-    :raises HostError: it cannot be made, or somebody else owns it
+    :param option: the task's option that names the directory
+    :param group: a group that may open files in it by name, but not list or create them
+    :raises HostError: it cannot be created, or another user owns it
     """
     check_parents(os.path.dirname(path), option)
     try:
@@ -48,19 +48,19 @@ def make_run_dir(path: str, option: str = "run_dir", group: int | None = None) -
 
 
 def _make_directories(path: str) -> None:
-    """Make a directory and those above it that are missing; their modes do not depend on the umask."""
+    """Create a directory and its missing parents. Their modes do not depend on the umask."""
     missing = []
     while not os.path.lexists(path):
         missing.append(path)
         path = os.path.dirname(path)
     for directory in reversed(missing):
-        with contextlib.suppress(FileExistsError):  # Another task makes it in this moment.
+        with contextlib.suppress(FileExistsError):  # Another task creates it at this moment.
             os.mkdir(directory, 0o700)
             os.chmod(directory, 0o700 if directory == missing[0] else ABOVE)
 
 
 def allow_traversal(path: str) -> None:
-    """Let everybody reach, by its name, what lies below a directory of ours.
+    """Let all users enter a directory of ours, so that they can open files below it by name.
 
     :raises HostError: it is not ours
     """
@@ -74,27 +74,27 @@ def allow_traversal(path: str) -> None:
 
 
 def create_owned_file(path: str, uid: int, gid: int) -> None:
-    """A new, empty file for somebody who may not make one there.
+    """Create an empty file for another user who may not create files there.
 
-    :raises HostError: it cannot be made
+    :raises HostError: it cannot be created
     """
     try:
         with Directory.open(os.path.dirname(path)) as directory:
             directory.unlink(os.path.basename(path))
             os.close(directory.create(os.path.basename(path), 0o600, uid, gid))
     except OSError as error:
-        raise HostError(f"the file {path} cannot be made", answer=str(error)) from error
+        raise HostError(f"the file {path} cannot be created", answer=str(error)) from error
 
 
 def rotate_log(path: str) -> None:
-    """Put the last run's log aside, so that a new one starts empty."""
+    """Rename the last run's log, so that the new one starts empty."""
     name = os.path.basename(path)
     with contextlib.suppress(FileNotFoundError), Directory.open(os.path.dirname(path)) as directory:
         directory.rename(name, directory, f"{name}.old")
 
 
 def remove_run_dir(path: str) -> None:
-    """Remove a run directory with all that is in it. Idempotent; links are removed and not followed.
+    """Remove a run directory with its content. Idempotent. Links are removed and not followed.
 
     :raises HostError: something cannot be removed
     """

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Unix sockets of a sandbox on the host: made where nothing is, replaced and removed only where they are sockets of that sandbox."""
+"""Create, connect and remove unix sockets of a sandbox. Nothing but a socket of the same sandbox is ever replaced or removed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ..untrusted.files import Directory, UntrustedFile, kind_name, through
 
 
 def check_socket_place(path: str, ours: bool, option: str = "devices") -> None:
-    """Refuse a path at which a socket cannot be made without taking something of somebody's. Changes nothing.
+    """Refuse a path for a socket if something else exists there. Changes nothing.
 
-    :param ours: a socket there is one of this sandbox
-    :raises HostError: something else is there
+    :param ours: whether an existing socket belongs to this sandbox
+    :raises HostError: something else exists there
     """
     try:
         mode = os.lstat(path).st_mode
@@ -31,16 +31,16 @@ def check_socket_place(path: str, ours: bool, option: str = "devices") -> None:
         option=option,
         wanted=path,
         answer=f"there is {what}",
-        fix="Name another path, or remove what is there.",
+        fix="Choose another path, or remove that file.",
     )
 
 
 def listening_socket(path: str, ours: bool = True, option: str = "run_dir") -> socket.socket:
-    """A unix socket that listens at a path, whose file only the owner can use.
+    """Create a unix socket that listens at a path and that only its owner can use.
 
-    :param ours: a socket that is there already is one of this sandbox, and is replaced
+    :param ours: whether an existing socket belongs to this sandbox and is replaced
     :param option: the task's option that names the path
-    :raises HostError: it cannot be made, or something else is there
+    :raises HostError: it cannot be created, or something else exists there
     """
     check_socket_place(path, ours, option)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -48,20 +48,20 @@ def listening_socket(path: str, ours: bool = True, option: str = "run_dir") -> s
         with Directory.open(os.path.dirname(path)) as directory:
             if ours:
                 remove_socket_in(directory, os.path.basename(path))
-            # The file of a socket gets the socket's own mode, less the umask (unix(7)), so nobody can use it for a moment either.
+            # The file of a socket gets the socket's own mode, less the umask (unix(7)), so no other user can use it at any moment.
             os.fchmod(listener.fileno(), 0o600)
             listener.bind(f"{through(directory.descriptor)}/{os.path.basename(path)}")
         listener.listen(4)
     except (OSError, UntrustedFile) as error:
         listener.close()
-        raise HostError(f"the socket {path} cannot be made", option=option, answer=str(error)) from error
+        raise HostError(f"the socket {path} cannot be created", option=option, answer=str(error)) from error
     return listener
 
 
 def connected_socket(path: str, option: str = "devices") -> int:
-    """A descriptor of a connection to a unix socket.
+    """Connect to a unix socket. Returns the descriptor.
 
-    :raises HostError: nobody listens there
+    :raises HostError: no program listens there
     """
     client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -69,7 +69,7 @@ def connected_socket(path: str, option: str = "devices") -> int:
     except OSError as error:
         client.close()
         raise HostError(
-            "no program listens on this socket",
+            "a program must listen on this socket",
             option=option,
             wanted=path,
             answer=str(error),
@@ -79,7 +79,7 @@ def connected_socket(path: str, option: str = "devices") -> int:
 
 
 def remove_socket(path: str) -> None:
-    """Remove a socket. What is no socket stays. Idempotent."""
+    """Remove a socket. Any other file stays. Idempotent."""
     try:
         with Directory.open(os.path.dirname(path)) as directory:
             remove_socket_in(directory, os.path.basename(path))
@@ -88,14 +88,14 @@ def remove_socket(path: str) -> None:
 
 
 def remove_socket_in(directory: Directory, name: str) -> None:
-    """Remove a socket of a directory. What is no socket stays. Idempotent."""
+    """Remove a socket in a directory. Any other file stays. Idempotent."""
     found = directory.status(name)
     if found is not None and stat.S_ISSOCK(found.st_mode):
         directory.unlink(name)
 
 
 def is_socket(path: str) -> bool:
-    """Is there a socket, no link followed?"""
+    """Whether there is a socket at a path. Links are not followed."""
     try:
         return stat.S_ISSOCK(os.lstat(path).st_mode)
     except OSError:
@@ -103,13 +103,13 @@ def is_socket(path: str) -> bool:
 
 
 def check_served(path: str) -> None:
-    """Refuse the path of a vhost-user device at which there is no socket. Changes nothing, and does not connect: some back ends serve one client.
+    """Refuse a vhost-user device if there is no socket at its path. It does not connect, since some back ends serve only one client.
 
-    :raises AssetError: there is none
+    :raises AssetError: there is no socket
     """
     if not is_socket(os.path.realpath(path)):
         raise AssetError(
-            "no program listens on this vhost-user socket",
+            "a program must listen on this vhost-user socket",
             option="devices",
             wanted=path,
             fix="Start its back end first.",

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from .users import User
 
 
-#: Seconds that the supervisor gets to make a unit.
+#: Seconds that systemd-run gets to create a unit.
 SUPERVISOR_SECONDS = 10.0
 
 
-#: Seconds that the unit of a process which has ended may take to go away.
+#: Seconds to wait until systemd has removed the unit of a process that has ended.
 UNIT_GONE_SECONDS = 3.0
 
 
@@ -37,13 +37,13 @@ def spawn_detached(
 ) -> subprocess.Popen[bytes]:
     """Start a process that outlives this one and its ssh session.
 
-    A session of its own, all three standard streams redirected, no inherited descriptors but `pass_fds`, and / as its directory:
-    each of them is needed, or the process dies with the task, or the task hangs until the process ends.
+    The process gets a session of its own, three redirected standard streams, no inherited descriptors but `pass_fds`, and / as its directory.
+    Without any of these the process dies with the task, or the task hangs until the process ends.
 
-    :param log_path: file that takes its standard output and error (appended)
-    :param wrapper: a command that ends in becoming `argv`, see `supervision.py`; it also becomes the user
-    :param user: whom the process shall run as, None for ourselves
-    :raises OSError: the program can't be run
+    :param log_path: the file that its standard output and error are appended to
+    :param wrapper: a command that executes `argv` in the same process and changes the user, see `hypervisors/common/scope.py`
+    :param user: the user that the process runs as, None for ours
+    :raises OSError: the program cannot be run
     """
     if not wrapper:
         return _spawn(argv, log_path, pass_fds, env, user)
@@ -59,16 +59,16 @@ def spawn_detached(
         if child.poll() is None:
             return child
         words = tail(log_path, size=max(1, os.path.getsize(log_path) - before))
-        # The unit of a VMM that has just ended goes away a moment later than its process.
+        # systemd removes the unit of a VMM a moment after its process has ended.
         if "already" not in words or time.monotonic() > patience:
             return child
         time.sleep(0.05)
 
 
 def open_log(path: str) -> int:
-    """A descriptor that appends to a log, which is made where there is none; the owner's alone.
+    """Open a private log for appending; it is created if it does not exist. Returns the descriptor.
 
-    :raises OSError: it cannot be opened, or its name is taken by something else than a file
+    :raises OSError: it cannot be opened, or is not a regular file
     """
     with Directory.open(os.path.dirname(path)) as directory:
         name = os.path.basename(path)
@@ -81,9 +81,9 @@ def open_log(path: str) -> int:
 
 
 def _wait_for_exec(child: subprocess.Popen[bytes], before: Collection[str], deadline: float) -> None:
-    """Wait until a process runs another program than those before, or has ended.
+    """Wait until a process executes a program that is not in `before`, or has ended.
 
-    :raises OSError: neither happened; the process is gone then
+    :raises OSError: neither happened in time; the process has been killed
     """
     while child.poll() is None:
         identity = identify(child.pid)
@@ -104,7 +104,7 @@ def _spawn(
     user: User | None,
     later: bool = False,
 ) -> subprocess.Popen[bytes]:
-    """Start a process; one that becomes the user only `later` has that user's groups already, which a supervisor does not set."""
+    """Start a process. If its wrapper changes the user `later`, it gets the user's groups already here, since systemd-run does not set them."""
     switch: dict[str, Any] = {}
     if user is not None:
         switch = {"extra_groups": list(user.groups), **({} if later else {"user": user.uid, "group": user.gid})}

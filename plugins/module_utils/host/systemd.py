@@ -1,10 +1,10 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who looks after a VMM: systemd, which gives it a unit of its own, or nobody.
+"""Whether systemd supervises a VMM, in a unit of its own.
 
-The unit is a scope (systemd.scope(5)): a VMM that was started by us, with the descriptors that it inherits from us, in a cgroup of its own. It
-outlives the ssh session and the task, can be limited, and shows in `systemctl status`.
+The unit is a scope (systemd.scope(5)): the task starts the VMM, with inherited descriptors, in a cgroup of its own. The VMM outlives the ssh session
+and the task, can have limits, and appears in `systemctl status`.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import shutil
 from ..errors import HostError
 from .users import User
 
-#: The directory that is there when systemd runs the host (sd_booted(3)).
+#: This directory exists if systemd is the host's init system (sd_booted(3)).
 BOOTED = "/run/systemd/system"
 
 
 def has_systemd() -> bool:
-    """Whether systemd runs this host, and lets us make units."""
+    """Whether systemd is the host's init system and the task may create units."""
     return os.path.isdir(BOOTED) and os.geteuid() == 0 and shutil.which("systemd-run") is not None
 
 
 def resolve(supervisor: str) -> str:
-    """The supervisor that a wish comes to: systemd or none.
+    """The supervisor for a value of the option `supervisor`: systemd or none.
 
-    :raises HostError: systemd is asked for and does not run this host
+    :raises HostError: systemd is requested and cannot be used on this host
     """
     if supervisor in ("", "auto"):
         return "systemd" if has_systemd() else "none"
@@ -36,15 +36,15 @@ def resolve(supervisor: str) -> str:
             "systemd must be the host's init system and the task must run as root",
             option="supervisor",
             wanted=supervisor,
-            fix="Set supervisor=none: the VMM is then a process of its own that nobody limits.",
+            fix="Set supervisor=none: the VMM is then a process without a unit and without limits.",
         )
     return supervisor
 
 
 def _user_command(user: User | None) -> list[str]:
-    """What changes the user within the unit. systemd-run itself (`--uid`, `--gid`) takes no numbers that the host has no names for.
+    """The command that changes the user within the unit. The options `--uid` and `--gid` of systemd-run need a name on the host.
 
-    :raises HostError: this host has no setpriv
+    :raises HostError: setpriv is not installed
     """
     if user is None:
         return []

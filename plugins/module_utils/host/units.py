@@ -5,5 +5,5 @@
 
 from __future__ import annotations
 
-#: Bytes of a MiB.
+#: Bytes per MiB.
 MIB = 1024 * 1024

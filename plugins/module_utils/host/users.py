@@ -1,9 +1,9 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The user that a VMM runs as where that is not the task's own, and what that user may open.
+"""The user that a VMM runs as, and which files that user may open.
 
-Where a task of root's names nobody, a sandbox has a uid of its own, which no other sandbox has and no file of the host's belongs to.
+If a task of root sets no user, each sandbox has a uid of its own, which no other sandbox has and which owns no file of the host.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import NamedTuple
 from ..errors import AssetError, ConfigError, HostError
 from .processes import uid_of
 
-#: Prints the number of each file that may not be used: `sh -c TEST sh MODE PATH MODE PATH...`.
+#: A shell script that prints the index of each file that may not be used: `sh -c TEST sh MODE PATH MODE PATH...`.
 TEST = 'n=0; while [ $# -gt 0 ]; do case $1 in *r*) [ -r "$2" ];; esac && case $1 in *w*) [ -w "$2" ];; esac &&'
 TEST += ' case $1 in *x*) [ -x "$2" ];; esac || echo $n; n=$((n + 1)); shift 2; done'
 TEST_SECONDS = 30
-#: The first of 2^28 uids that no distribution and no systemd hands out (systemd, UIDS-GIDS); those of jails are among them.
+#: The first of 2^28 uids that neither distributions nor systemd assign (systemd, UIDS-GIDS). Jails use uids of this range too.
 FIRST_UID = 0x70000000
 UIDS = 1 << 28
 MODES = {"r": "read", "w": "write to", "x": "enter or execute"}
@@ -30,7 +30,7 @@ MODES = {"r": "read", "w": "write to", "x": "enter or execute"}
 class User(NamedTuple):
     """A user of the host.
 
-    :param groups: all groups, the first one too
+    :param groups: all groups, including the primary one
     """
 
     name: str
@@ -40,19 +40,19 @@ class User(NamedTuple):
 
     @property
     def is_own(self) -> bool:
-        """Is it the uid of one sandbox alone?"""
+        """Whether it is the uid of one sandbox only."""
         return is_own_uid(self.uid)
 
 
 def is_own_uid(uid: int) -> bool:
-    """Is it a uid that sandboxes have of their own?"""
+    """Whether a uid is in the range of sandboxes."""
     return FIRST_UID <= uid < FIRST_UID + UIDS
 
 
 def own_user(sandbox: str, uid: int, nodes: tuple[str, ...] = ()) -> User:
-    """The user that one sandbox has for itself; its group has the same number.
+    """The user of one sandbox only. Its group has the same number.
 
-    :param nodes: device nodes that the VMM opens by name; the groups that may use them are among the user's
+    :param nodes: device nodes that the VMM opens by name; the user is in the groups that may use them
     """
     groups = [uid]
     for node in nodes:
@@ -64,11 +64,11 @@ def own_user(sandbox: str, uid: int, nodes: tuple[str, ...] = ()) -> User:
 
 
 def own_uid(run_dir: str, jails: str, recorded: int = 0) -> int:
-    """The uid that a sandbox has for itself: the recorded one, or one that follows from where it lives, unless somebody else has it by now.
+    """The uid of one sandbox only: the recorded one, or one that is computed from its directory. If another sandbox has it by now, the next free one.
 
-    :param run_dir: the sandbox's; those beside it belong to the groups of the sandboxes that run
-    :param jails: directory of the jails of the same sandboxes' host
-    :param recorded: the one it had before, 0 for none
+    :param run_dir: run directory of the sandbox; the directories beside it belong to the groups of running sandboxes
+    :param jails: directory of the host's jails
+    :param recorded: its uid before, 0 for none
     """
     import glob
     import hashlib
@@ -90,9 +90,9 @@ def own_uid(run_dir: str, jails: str, recorded: int = 0) -> int:
 
 
 def has_processes(uid: int) -> bool:
-    """Does a user have processes that have not ended?"""
+    """Whether a user has processes that have not ended."""
     try:
-        # The kernel answers at once where there are none, while asking for all processes takes some milliseconds.
+        # The kernel answers at once if there are none, while a search of all processes takes some milliseconds.
         os.getpriority(os.PRIO_USER, uid)
     except ProcessLookupError:
         return False
@@ -108,14 +108,14 @@ def owners_of_processes() -> dict[int, int]:
 
 
 def denied(modes: str) -> str:
-    """What somebody may not do, in words."""
+    """A text for denied modes, such as "read and write to"."""
     return " and ".join(MODES[mode] for mode in modes)
 
 
 def may_use(user: User, path: str, modes: str) -> bool:
-    """May a user use a file by its name, as far as the modes of it and of the directories above tell? Changes nothing.
+    """Whether a user may use a file by its path, judged by the modes of the file and of the directories above. Changes nothing.
 
-    :param modes: of the letters r, w and x
+    :param modes: some of the letters r, w and x
     """
     above = os.path.dirname(os.path.realpath(path))
     try:
@@ -139,7 +139,7 @@ class Wanted(NamedTuple):
     """A file that a user must be able to use.
 
     :param option: the task's option that names it
-    :param modes: of the letters r, w and x
+    :param modes: some of the letters r, w and x
     """
 
     option: str
@@ -148,10 +148,10 @@ class Wanted(NamedTuple):
 
 
 def user_named(name: str, option: str = "vmm_user") -> User | None:
-    """The user of that name; None where it is nobody else than the one who asks.
+    """The host's user of that name, or None if it is the current user.
 
-    :raises ConfigError: there is no such user
-    :raises HostError: only root can become somebody else
+    :raises ConfigError: the user does not exist
+    :raises HostError: it is another user, and the task does not run as root
     """
     if not name:
         return None
@@ -164,7 +164,7 @@ def user_named(name: str, option: str = "vmm_user") -> User | None:
             "the user does not exist on the host",
             option=option,
             wanted=name,
-            fix="Make it first (role kata.hypervisor.kata_host makes kata-vmm).",
+            fix="Create it first (the role kata.hypervisor.kata_host creates kata-vmm).",
         ) from None
     if known.pw_uid == os.geteuid():
         return None
@@ -176,9 +176,9 @@ def user_named(name: str, option: str = "vmm_user") -> User | None:
 
 
 def check_access(user: User | None, wanted: list[Wanted]) -> None:
-    """Refuse files that the user may not use, asked of the kernel as that user. Without a user, nothing is asked.
+    """Refuse files that the user may not use. A process of that user asks the kernel. Without a user, nothing is checked.
 
-    :raises AssetError: names the first such file
+    :raises AssetError: the user may not use a file; the error names the first one
     """
     if user is None or not wanted:
         return
@@ -199,15 +199,15 @@ def check_access(user: User | None, wanted: list[Wanted]) -> None:
         denied_ones = [wanted[int(number)] for number in done.stdout.split()]
     except (OSError, ValueError, IndexError, subprocess.SubprocessError) as problem:
         raise HostError(
-            f"what the user {user.name} may do with the sandbox's files cannot be determined",
+            f"the rights of the user {user.name} to the sandbox's files cannot be determined",
             option="vmm_user",
             wanted=user.name,
             answer=str(problem),
-            fix="Look whether one of them lies on a file system that does not answer.",
+            fix="Check whether one of them is on a file system that does not answer.",
         ) from problem
     for file in denied_ones:
         raise AssetError(
-            f"the user {user.name} may not {denied(file.modes)} this",
+            f"the user {user.name} must be able to {denied(file.modes)} this",
             option=file.option,
             wanted=file.path,
             fix="Give that user access to it and to the directories above it (chmod, chgrp or setfacl), or choose another vmm_user.",

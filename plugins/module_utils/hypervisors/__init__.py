@@ -1,9 +1,9 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The registry of drivers: one entry each. A driver is imported only when it is asked for, since imports are what a task's time goes to.
+"""The registry of drivers: one entry each. A driver is imported only when it is needed, since imports take most of a task's time.
 
-To add a hypervisor, add its package and its entry here. The imports are statements, since Ansible ships the modules that it finds by reading.
+To add a hypervisor, add its package and its entry here. The imports are statements, since Ansible reads them to find the modules that it ships.
 """
 
 from __future__ import annotations

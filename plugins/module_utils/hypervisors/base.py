@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The Hypervisor interface: the 23 operations of Kata 1.x, what a driver reports, and what it is given.
 
-The docstrings are the contract. A driver that lacks an operation raises Unsupported with the reason; it never answers success
-for something the VMM did not do. Operations are idempotent where their docstring says so.
+The docstrings are the contract. A driver that lacks an operation raises Unsupported with the reason; it never reports success
+for an operation that the VMM did not do. Operations are idempotent where their docstring says so.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass
 class Context:
-    """What the engine gives a driver for one sandbox.
+    """What the engine passes to a driver for one sandbox.
 
     :param sandbox_id: id, already validated
     :param run_dir: directory for sockets, pid file and logs; gone after a reboot
@@ -58,7 +58,7 @@ class Context:
 
 @dataclasses.dataclass(frozen=True)
 class Capabilities:
-    """What a driver can do with the VMM it found; one source for code, errors, facts and docs.
+    """What a driver can do with the installed VMM. Code, errors, facts and docs all use this.
 
     The first four are Kata 1.x's. `fs_sharing` is positive here (Kata 1.x keeps its negation).
     """
@@ -104,22 +104,22 @@ POWER_STATES = ("off", "running", "paused", "failed", "unresponsive")
 
 @dataclasses.dataclass
 class Observed:
-    """What is true now, asked of the VMM and the host, not remembered.
+    """The state of a VM now, read from the VMM and the host and not from the record.
 
     :param power: one of POWER_STATES
-    :param vmm_status: the VMM's own word for its state
+    :param vmm_status: the state as the VMM reports it
     :param pid: of the VMM, if it runs
     :param vcpus: vCPUs plugged, or 0 when off
-    :param vcpus_online: vCPUs the guest uses, None where nobody can tell
+    :param vcpus_online: vCPUs the guest uses, None if unknown
     :param memory_mb: MiB the guest was given (boot memory and what is plugged), or 0 when off
     :param min_vcpus: the fewest vCPUs that this run of the VM can be resized to, 0 where there is no such limit; of a saved VM, once it is restored
     :param min_memory_mb: the least memory that this run of the VM can be resized to, likewise
     :param devices: ids of the devices that are plugged
     :param outdated: ids of devices whose settings in the VMM differ from what the driver set last, where the VMM reports them
     :param leftovers: files, sockets, processes, mounts or interfaces of a VM that is gone; cleanup removes them
-    :param reason: why the state is what it is, for people
-    :param ended_by_guest: there is no VM since its guest has shut itself down or rebooted, not since it crashed
-    :param autostart: whether the host will bring the sandbox back after a reboot; the engine knows that, not the driver
+    :param reason: why the VM is in this state, as a text for users
+    :param ended_by_guest: whether the VM ended because its guest shut down or rebooted, and not by a crash
+    :param autostart: whether the host starts the sandbox after a reboot; set by the engine, not by the driver
     """
 
     power: str = "off"
@@ -144,7 +144,7 @@ class VcpuResize:
 
     :param old: vCPUs before
     :param new: vCPUs after, read back from the VMM
-    :param online: vCPUs the guest uses, None where nobody can tell
+    :param online: vCPUs the guest uses, None if unknown
     :param how: hotplug, unplug, guest-offline, guest-online or none
     """
 
@@ -156,7 +156,7 @@ class VcpuResize:
 
 @dataclasses.dataclass
 class MemoryResize:
-    """The result of a memory resize, in MiB; `new` is what the guest took, `how` is virtio-mem, pc-dimm, balloon or none."""
+    """The result of a memory resize, in MiB; `new` is the size after it, `how` is virtio-mem, pc-dimm, balloon or none."""
 
     old_mb: int
     new_mb: int
@@ -179,17 +179,17 @@ class Hypervisor:
 
     @staticmethod
     def host_facts(paths: Sequence[str] = ()) -> list[dict[str, Any]]:
-        """What is known of this hypervisor's programs on the host, for `kata_host_info`: `hypervisor`, `path`, `version`, `usable`, `reason`.
+        """Facts of this hypervisor's programs on the host, for `kata_host_info`: `hypervisor`, `path`, `version`, `usable`, `reason`.
 
-        :param paths: the programs to look at; those in the usual places when there are none
+        :param paths: the programs to examine; if empty, those in the usual places
         """
         return []
 
     def explain(self, error: VmmError) -> None:
-        """Add to an error what is known of the VMM's end, where that is why the operation failed."""
+        """If an operation failed because the VMM ended, add the reason of that to the error."""
 
     def unsupported(self, operation: str, reason: str = "", fix: str = "") -> NoReturn:
-        """Refuse an operation by name."""
+        """Raise the error for an operation that this driver does not support."""
         why = f": {reason}" if reason else ""
         raise Unsupported(
             f"the {self.name} driver cannot do {operation}{why}",
@@ -203,8 +203,8 @@ class Hypervisor:
     def create_sandbox(self, config: HypervisorConfig) -> None:
         """Validate `config` and prepare everything that needs no process. Nothing runs afterwards.
 
-        Fills in the configuration's defaults on a copy of its own. Checks binaries, assets, socket path lengths and head-room, so
-        that bad input fails before anything on the host has changed.
+        Fills in the configuration's defaults on a copy of its own. Checks binaries, assets, socket path lengths and free memory,
+        so that bad input fails before anything on the host has changed.
 
         :raises ConfigError: an option is missing, contradictory or impossible
         :raises AssetError: a kernel, image, initrd or binary cannot be used
@@ -213,15 +213,15 @@ class Hypervisor:
         self.unsupported("create_sandbox")
 
     def check_start(self) -> None:
-        """Refuse a start that `start_sandbox` would refuse for what others do on the host at this moment. Devices are added. Changes nothing.
+        """Refuse a start that other processes of the host prevent at this moment, as `start_sandbox` would. Devices must be added. Changes nothing.
 
         :raises HypervisorError: what `start_sandbox` would raise
         """
 
     def start_sandbox(self, timeout: float) -> None:
-        """Launch the VMM and let the guest run. Returns when the VMM itself says that the VM runs.
+        """Launch the VMM and let the guest run. Returns when the VMM reports that the VM runs.
 
-        On failure everything that was started or made is removed again.
+        On failure everything that was started or created is removed again.
 
         :param timeout: seconds for the VMM to answer
         :raises LaunchError: the VMM ended; with exit code, argv and the end of its log
@@ -230,19 +230,19 @@ class Hypervisor:
         self.unsupported("start_sandbox")
 
     def stop_sandbox(self, timeout: float, force: bool = False) -> None:
-        """End the VM and wait for its process to be gone, politely first. Idempotent: a VM that does not run is success.
+        """End the VM and wait until its process has ended. The guest is asked first. Idempotent: a VM that does not run is success.
 
-        :param timeout: seconds the guest gets to shut down by itself; the harder steps have limits of their own
+        :param timeout: seconds the guest gets to shut down by itself; the further steps have limits of their own
         :param force: skip asking the guest
         """
         self.unsupported("stop_sandbox")
 
     def pause_sandbox(self) -> None:
-        """Stop the vCPUs. Idempotent. Read back before it returns."""
+        """Stop the vCPUs. Idempotent. The state is verified before it returns."""
         self.unsupported("pause_sandbox")
 
     def resume_sandbox(self) -> None:
-        """Let the vCPUs run again. Idempotent. Read back before it returns."""
+        """Let the vCPUs run again. Idempotent. The state is verified before it returns."""
         self.unsupported("resume_sandbox")
 
     def check_save(self) -> None:
@@ -267,7 +267,7 @@ class Hypervisor:
         """
 
     def restore_sandbox(self, source: str, timeout: float) -> None:
-        """Start a new VMM from what `save_sandbox` wrote. The VM is paused afterwards; `resume_sandbox` lets it go on."""
+        """Start a new VMM from what `save_sandbox` wrote. The VM is paused afterwards; `resume_sandbox` continues it."""
         self.unsupported("restore_sandbox")
 
     def disconnect(self) -> None:
@@ -276,12 +276,12 @@ class Hypervisor:
     def cleanup(self) -> None:
         """Remove everything on the host that belongs to this VM: leftover process, sockets, mounts, taps, jail, run directory.
 
-        Idempotent, works from the saved state alone, and never touches what the user gave (kernels, images, disks).
+        Idempotent, works from the saved state alone, and never touches the user's files (kernels, images, disks).
         """
         self.unsupported("cleanup")
 
     def adopt(self) -> None:
-        """Find what a VM of this sandbox has on the host without a saved state, for a removal after its record was lost. Changes nothing."""
+        """Find the processes and files of this sandbox's VM without a saved state, to remove them after its record was lost. Changes nothing."""
 
     def check(self) -> None:
         """Return when the VM is healthy (running or paused); raise VmmError or StateError with the reason otherwise."""
@@ -290,9 +290,9 @@ class Hypervisor:
     # --- devices and sizes -----------------------------------------------------------------------------------------
 
     def add_device(self, device: Device) -> None:
-        """Add a device to the VM that the next start makes; one that runs now does not get it. Unknown kinds are refused, never dropped.
+        """Add a device to the VM of the next start. A VM that runs now does not get it. Unknown kinds are refused, never ignored.
 
-        It is checked as far as it can be, also while the sandbox's VM runs, which ends before that start: what this VM holds counts as free.
+        The device is checked as far as possible. If the sandbox's VM still runs, it ends before that start, so what it holds counts as free.
         """
         self.unsupported(f"add_device {type(device).__name__}")
 
@@ -303,11 +303,11 @@ class Hypervisor:
         """
 
     def hotplug_add_device(self, device: Device) -> Any:
-        """Add a device to a running VM. What was taken for a failed attempt is given back. Idempotent by the device's id."""
+        """Add a device to a running VM. If that fails, host resources are released. Idempotent by the device's id."""
         self.unsupported(f"hotplug_add_device {type(device).__name__}")
 
     def hotplug_remove_device(self, device: Device) -> Any:
-        """Remove a device from a running VM, and give back what it had taken on the host. One that is not there any more is success.
+        """Remove a device from a running VM, and release its host resources. If the VM no longer has the device, this is a success.
 
         :raises DeadlineExceeded: the guest does not release it; it may do so later
         """
@@ -320,9 +320,9 @@ class Hypervisor:
         """
 
     def update_device(self, device: Device) -> None:
-        """Bring a device of a running VM to what its record says: a disk's file and limits, an interface's limits.
+        """Change a device of a running VM to its recorded settings: a disk's file and limits, an interface's limits.
 
-        :raises Unsupported: the VMM cannot, or something else of the device is different
+        :raises Unsupported: the VMM cannot change this setting of the device
         """
         self.unsupported(f"update_device {type(device).__name__}")
 
@@ -343,7 +343,7 @@ class Hypervisor:
     # --- facts -----------------------------------------------------------------------------------------------------
 
     def observe(self) -> Observed:
-        """What is true now. Never raises for a VM that is off, incomplete or broken: the answer says so. Changes nothing."""
+        """The state of the VM now. It does not raise for a VM that is off, incomplete or broken. Changes nothing."""
         self.unsupported("observe")
 
     def get_sandbox_console(self) -> str:
@@ -359,7 +359,7 @@ class Hypervisor:
         return ""
 
     def guest_facts(self) -> dict[str, Any]:
-        """What the guest reports through its agent: os, host_name, interfaces. Empty where nobody answers."""
+        """What the guest reports through its agent: os, host_name, interfaces. Empty if no agent answers."""
         return {}
 
     def details(self) -> dict[str, Any]:
@@ -375,7 +375,7 @@ class Hypervisor:
         return Capabilities()
 
     def why_not(self, capability: str) -> str:
-        """Why `capabilities` denies a capability, for people; empty where there is no more to say."""
+        """Why the VM does not have a capability, as a text for users; may be empty."""
         return ""
 
     def hypervisor_config(self) -> HypervisorConfig:
@@ -393,11 +393,11 @@ class Hypervisor:
     # --- state -----------------------------------------------------------------------------------------------------
 
     def save(self) -> dict[str, Any]:
-        """The driver's persistent state, JSON-able, enough to find and to remove everything it made."""
+        """The driver's persistent state, JSON-able, enough to find and to remove everything that it created."""
         return {}
 
     def load(self, state: dict[str, Any], config: HypervisorConfig) -> None:
-        """Take over a state that `save` gave and the configuration it was made with. Replaces; never appends."""
+        """Load a state from `save` and the configuration that it was saved with. They replace the current ones."""
         self.config = config
 
     def to_grpc(self) -> bytes:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host offers to sandboxes. Looks and runs programs, changes nothing."""
+"""Gather the facts of a host for `kata_host_info`. It runs programs and changes nothing."""
 
 from __future__ import annotations
 

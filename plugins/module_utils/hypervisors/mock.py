@@ -51,7 +51,7 @@ FAULTS = {
 
 REASONS = {"failed": "the guest panicked", "unresponsive": "the mock does not answer"}
 
-#: What the driver remembers.
+#: The shape of the driver's state.
 STATE = Record({}, {"started": Flag(), "cold_devices": MapOf(Text())})
 
 #: `hypervisor_params` of this key name a fault.
@@ -60,7 +60,7 @@ FAULT_PARAM = "fault"
 
 @dataclasses.dataclass
 class FakeVm:
-    """What the file holds.
+    """The content of the file.
 
     :param power: running, paused, failed, unresponsive, or dead for a VM that ended without being stopped
     """
@@ -348,7 +348,7 @@ class MockHypervisor(Hypervisor):
                 os.unlink(path)
 
     def _forget(self) -> None:
-        """Put down that there is no VM any more."""
+        """Record that there is no VM any more."""
         self.started = False
         self.context.checkpoint()
 
@@ -379,7 +379,7 @@ class MockHypervisor(Hypervisor):
         self._store(vm)
 
     def _settle(self, vm: FakeVm) -> None:
-        """Put down that the VM exists, and what becomes of it."""
+        """Record that the VM exists, and apply the faults of its start."""
         self.context.checkpoint()
         for fault, power in (
             ("dies_after_start", "dead"),
@@ -396,7 +396,7 @@ class MockHypervisor(Hypervisor):
             exit_code=1,
             argv=["mock", self.context.sandbox_id],
             sandbox=self.context.sandbox_id,
-            answer="mock: told to fail",
+            answer="mock: set to fail",
         )
 
     def _set_power(self, power: str, fault: str) -> None:
@@ -411,13 +411,13 @@ class MockHypervisor(Hypervisor):
         self._store(vm)
 
     def _refused(self, operation: str) -> VmmError:
-        return VmmError("the mock refuses", sandbox=self.context.sandbox_id, wanted=operation, answer="told to refuse")
+        return VmmError("the mock refuses", sandbox=self.context.sandbox_id, wanted=operation, answer="set to refuse")
 
     def _add_faults(self, faults: Iterable[str]) -> None:
         for fault in faults:
             if fault not in FAULTS:
                 raise ConfigError(
-                    "there is no such fault",
+                    "must be a known fault",
                     option=FAULT_PARAM,
                     wanted=fault,
                     fix=f"Choose one of {', '.join(FAULTS)}.",

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a task's options to a SandboxSpec, and the argument specs of the modules, made from the options' declarations."""
+"""Build the modules' argument specs from the declarations of the options, and parse a task's options into a `SandboxSpec`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from .spec import DISRUPTIONS, STATES, SandboxSpec, declared_options
 if TYPE_CHECKING:
     from .spec import TemplateSpec
 
-#: Options of which zero is not a size. In a record and a configuration file zero means that nobody gave one.
+#: Sizes that must not be zero in a task. In a record and a configuration file zero means "not set".
 AT_LEAST_ONE = ("vcpus", "memory_mb")
 
-#: The longest limit of time, a week in seconds.
+#: The longest time limit, a week in seconds.
 MOST_SECONDS = 604800
 
 DIRECTORY_SPEC: dict[str, dict[str, Any]] = {
@@ -93,7 +93,7 @@ def device_suboptions() -> dict[str, dict[str, Any]]:
 
 
 def option_spec(declared: Option) -> dict[str, Any]:
-    """The argument spec of one option. There is no default: an option that is not given stays as it is."""
+    """The argument spec of one option. There is no default: an omitted option keeps its value."""
     spec: dict[str, Any] = {"type": declared.type}
     if declared.type == "list":
         # Ansible would split a string at its commas, and "console=ttyS0,115200" has one.
@@ -146,7 +146,7 @@ def device_argument_spec() -> dict[str, dict[str, Any]]:
 def parse_device_spec(params: Mapping[str, Any]) -> SandboxSpec:
     """The options of `kata_device` as a request about its sandbox.
 
-    :raises ConfigError: one of them cannot be right, whatever the host is like
+    :raises ConfigError: an option is invalid on any host
     """
     from .device_options import check_devices, validate_device_id
 
@@ -193,12 +193,12 @@ def template_argument_spec(hypervisors: Sequence[str]) -> dict[str, dict[str, An
 def parse_template_spec(params: Mapping[str, Any]) -> TemplateSpec:
     """The options of `kata_template` as a request.
 
-    :raises ConfigError: one of them cannot be right, whatever the host is like
+    :raises ConfigError: an option is invalid on any host
     """
     from .spec import TemplateSpec
 
     state = "absent" if params.get("state") == "absent" else "saved"
-    # A template is never woken, so nothing about it can be disrupted.
+    # A template never runs again, so nothing can disrupt it.
     spec = parse_spec({**params, "state": state, "disruption": "recreate"})
     memory_dir = params.get("memory_dir")
     if memory_dir is not None:
@@ -210,7 +210,7 @@ def parse_template_spec(params: Mapping[str, Any]) -> TemplateSpec:
 def parse_spec(params: Mapping[str, Any]) -> SandboxSpec:
     """The task's options as a SandboxSpec.
 
-    :raises ConfigError: one of them cannot be right, whatever the host is like
+    :raises ConfigError: an option is invalid on any host
     """
     sandbox = validate_id(id_text(params["id"]))
     with _named(sandbox):
@@ -238,7 +238,7 @@ def parse_spec(params: Mapping[str, Any]) -> SandboxSpec:
 
 @contextlib.contextmanager
 def _named(sandbox: str) -> Iterator[None]:
-    """Errors about options name the sandbox."""
+    """Add the sandbox's id to errors about options."""
     try:
         yield
     except ConfigError as problem:
@@ -247,7 +247,7 @@ def _named(sandbox: str) -> Iterator[None]:
 
 
 def _given(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of HypervisorConfig that were given, each a value that it can have."""
+    """The options of `HypervisorConfig` that the task sets, validated."""
     options = {}
     for name, declared in declared_options().items():
         value = params.get(name)
@@ -260,9 +260,9 @@ def _given(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_config_file(path: str, hypervisor: str | None, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """What a Kata configuration file says, and over it what the task says.
+    """The options of a Kata configuration file, overridden by those of the task.
 
-    :raises HostError: the task is root's, and another user could have written the file
+    :raises HostError: the task runs as root, and another user could have written the file
     """
     from .kata_toml import load_kata_toml
 
@@ -276,7 +276,7 @@ def _with_config_file(path: str, hypervisor: str | None, options: dict[str, Any]
 
 
 def words(name: str, value: Any) -> list[str]:
-    """Words that were given as one string, split at white space outside of double quotes, or as a list of words.
+    """The words of an option that is a string, split at white space outside of double quotes, or a list of words.
 
     :raises ConfigError: it is neither, or a word of the list has white space outside of double quotes
     """
@@ -301,7 +301,7 @@ def _word(name: str, word: Any) -> str:
             "a word of this list must not be empty or have blanks outside of double quotes",
             option=name,
             wanted=word,
-            fix="Give each word as an item.",
+            fix="Write each word as an item.",
         )
     return str(word)
 
@@ -323,7 +323,7 @@ def _wait_for(params: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _seconds(name: str, value: Any, default: float) -> float:
-    """A limit of time in seconds.
+    """A time limit in seconds.
 
     :raises ConfigError: it is not a number, or out of range
     """

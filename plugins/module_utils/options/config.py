@@ -128,7 +128,7 @@ class HypervisorConfig:
     cpu_model: str = option("", "cpu_model", only=QEMU)
     #: The user that QEMU runs as, where that is not the task's own.
     vmm_user: str = option("", "vmm_user", only=QEMU)
-    #: The template that the VM begins from instead of booting; the engine turns it into the paths above.
+    #: The template that the VM is cloned from; the engine replaces it by the paths above.
     template: str = option("", "template", only=QEMU_FIRECRACKER)
     max_memory_mb: int = option(0, "max_memory_mb", type="int", unit="MiB", only=QEMU_FIRECRACKER)
     memory_hotplug: str = option(
@@ -140,9 +140,9 @@ class HypervisorConfig:
         "", "image_driver", choices=("virtio-blk", "virtio-scsi", "virtio-pmem", "nvdimm"), only=QEMU
     )
     image_format: str = option("", "image_format", choices=("raw", "qcow2"), only=QEMU)
-    #: A first stage that loads what the kernel needs to find the image's root file system; goes with image_path, unlike initrd_path.
+    #: An initrd that loads modules that the kernel needs to mount the image's root file system. Used with image_path, unlike initrd_path.
     initramfs_path: str = option("", "initramfs_path", "initramfs", type="path", only=QEMU)
-    #: What files must contain, see `boot_files.check_digests`; the other names are those of Kata's annotations.
+    #: Digests of files, see `boot_files.check_digests`. The aliases are those of Kata's annotations.
     kernel_digest: str = option("", "kernel_digest", "kernel_hash", cost=Cost.LIVE)
     image_digest: str = option("", "image_digest", "image_hash", cost=Cost.LIVE)
     initrd_digest: str = option("", "initrd_digest", "initrd_hash", cost=Cost.LIVE, only=QEMU_FIRECRACKER)
@@ -164,7 +164,7 @@ class HypervisorConfig:
         "", "vmm_log_level", choices=("error", "warning", "info", "debug", "trace"), only=FIRECRACKER
     )
     mmds_size_limit: int = option(0, "mmds_size_limit", type="int", unit="bytes", only=FIRECRACKER)
-    #: Empty disks that a VM starts with, and that are exchanged for others while it runs.
+    #: How many placeholder disks a VM starts with, which are replaced by others while it runs.
     placeholder_drives: int = option(0, "placeholder_drives", type="int", unit="count", only=FIRECRACKER)
     allow_vulnerable_vmm: bool = option(False, "allow_vulnerable_vmm", type="bool", only=FIRECRACKER)
     jailer_uid: int = option(0, "jailer_uid", type="int", only=FIRECRACKER)
@@ -187,16 +187,16 @@ class HypervisorConfig:
     def valid(self, max_vcpus: int = MAX_VCPUS) -> None:
         """Check what Kata 1.x checks, in its order, and fill in its defaults once everything has passed.
 
-        No file is looked at.
+        No file is read.
 
         :param max_vcpus: what the architecture can have, the default of `default_max_vcpus`
         :raises ConfigError: a path is missing, or the template settings contradict each other
         """
         if not self.kernel_path:
-            raise ConfigError("a sandbox needs a guest kernel", option="kernel_path", fix="Give kernel_path.")
+            raise ConfigError("a sandbox needs a guest kernel", option="kernel_path", fix="Set kernel_path.")
         if not self.image_path and not self.initrd_path:
             raise ConfigError(
-                "a sandbox needs an image or an initrd", option="initrd_path", fix="Give image_path or initrd_path."
+                "a sandbox needs an image or an initrd", option="initrd_path", fix="Set image_path or initrd_path."
             )
         self.check_template_config()
         for name, value in DEFAULTS.items():
@@ -223,7 +223,7 @@ class HypervisorConfig:
     def check_values(self) -> None:
         """Check each option by itself.
 
-        :raises ConfigError: one has a value of another type, out of its range, or that could smuggle in something else
+        :raises ConfigError: one has a value of another type, out of its range, or could inject another option
         """
         for declared in options_of(type(self)):
             if declared.type != "list":  # It holds pairs here; they were words.
@@ -232,13 +232,13 @@ class HypervisorConfig:
             _check_kernel_param(param)
 
     def check_consistent(self) -> None:
-        """Check what can be known to be wrong without looking at the host. Changes nothing; zero and empty pass as "not given".
+        """Check everything that can be checked without the host. Changes nothing. Zero and empty mean "not given".
 
-        :raises ConfigError: an option is missing, contradictory, out of its range, or could smuggle in something else
+        :raises ConfigError: an option is missing, contradictory, out of its range, or could inject another option
         """
         self.check_values()
         if not self.kernel_path:
-            raise ConfigError("a sandbox needs a guest kernel", option="kernel_path", fix="Give kernel_path.")
+            raise ConfigError("a sandbox needs a guest kernel", option="kernel_path", fix="Set kernel_path.")
         image, initrd = self.image_path, self.initrd_path
         if image and initrd:
             raise ConfigError(
@@ -246,7 +246,7 @@ class HypervisorConfig:
             )
         if not image and not initrd:
             raise ConfigError(
-                "a sandbox needs an image or an initrd", option="initrd_path", fix="Give image_path or initrd_path."
+                "a sandbox needs an image or an initrd", option="initrd_path", fix="Set image_path or initrd_path."
             )
         if self.default_max_vcpus and self.num_vcpus > self.default_max_vcpus:
             raise ConfigError(
@@ -268,10 +268,10 @@ class HypervisorConfig:
 
 
 def checked_value(declared: Option, value: Any, least: int = 0) -> Any:
-    """A value that its option can have; a path in one spelling.
+    """A validated value of an option. Paths are normalized.
 
     :param least: the smallest number
-    :raises ConfigError: it has another type, is out of range, or could smuggle in something else
+    :raises ConfigError: it has another type, is out of range, or could inject another option
     """
     problem = ""
     if declared.type == "int":

@@ -4,7 +4,7 @@
 """How an option is declared: once, on the field of the configuration that carries it.
 
 A field of `config.HypervisorConfig` made with `option` knows the task option's name and aliases, its type and unit, and what a
-change to it costs for each hypervisor. Argument specs (`arguments.py`), comparison and diff (`plan.py`) are made from that.
+change to it costs for each hypervisor. Argument specs (`arguments.py`), comparison and diff (`engine/planner.py`) are made from that.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Cost(enum.IntEnum):
     LIVE = 0
     RESTART = 1
     RECREATE = 2
-    #: This hypervisor has no such thing: the option is refused when it is given.
+    #: This hypervisor does not have the option: a task that sets it fails.
     UNSUPPORTED = 3
 
 
@@ -38,7 +38,7 @@ class Option:
     :param elements: type of a list's elements
     :param cost: what a change costs: one cost, or one by hypervisor
     :param only: the hypervisors that have it; None is all
-    :param default: what a new sandbox gets when the task says nothing; None leaves it to the hypervisor
+    :param default: the value for a new sandbox if the task omits it; None leaves it to the hypervisor
     """
 
     name: str
@@ -53,7 +53,7 @@ class Option:
     default: Any = None
 
     def cost_for(self, hypervisor: str) -> Cost:
-        """What a change costs on this hypervisor; a restart where nothing else is declared."""
+        """What a change costs on this hypervisor; a restart unless declared."""
         if self.only is not None and hypervisor not in self.only:
             return Cost.UNSUPPORTED
         return self.cost if isinstance(self.cost, Cost) else self.cost.get(hypervisor, Cost.RESTART)

@@ -57,7 +57,7 @@ PATH_OPTIONS = {
 #: The keys that name programs, which run with the task's rights.
 PROGRAM_KEYS = ("path", "ctlpath", "jailer_path", "virtio_fs_daemon")
 
-#: What later releases of Kata call otherwise, by key.
+#: New names of keys in later releases of Kata, by key.
 LATER_WORDS = {
     "block_device_driver": {
         "virtio-blk-pci": "virtio-blk",
@@ -177,7 +177,7 @@ class FactorySettings:
 
 @dataclasses.dataclass
 class KataConfiguration:
-    """What a configuration file comes to.
+    """The result of reading a configuration file.
 
     :param proxy_type: kataProxy, or noProxy where the guest is reached over vsock
     """
@@ -189,7 +189,7 @@ class KataConfiguration:
     proxy_type: str = "kataProxy"
 
     def task_options(self) -> dict[str, Any]:
-        """What the file comes to, as options of a task; those that the hypervisor does not have are left out."""
+        """The settings of the file as a task's options, without those that the hypervisor does not have."""
         options = {}
         for declared in options_of(HypervisorConfig):
             value = getattr(self.hypervisor_config, declared.attribute)
@@ -200,7 +200,7 @@ class KataConfiguration:
 
 @dataclasses.dataclass(frozen=True)
 class LoaderHost:
-    """What the loader asks of the host.
+    """The facts of the host that the loader needs.
 
     :param cpus: its CPUs
     :param vsock_device: guests can be reached over vsock where this exists
@@ -366,7 +366,7 @@ def _parse(path: str) -> dict[str, Any]:
         raise ConfigError(
             "reading TOML needs Python 3.11 or later on the host",
             option="config_file",
-            fix="Give the options in the task.",
+            fix="Set the options in the task.",
         )
     import tomllib  # type: ignore[import-not-found,unused-ignore]
 
@@ -467,7 +467,7 @@ def _resolved_if_set(table: _Table, key: str) -> str:
 
 
 def _initrd_and_image(table: _Table) -> tuple[str, str]:
-    """The one of them that can be used. Where one is set and missing, the other does."""
+    """The initrd or the image, whichever can be used. If the file of one is missing, the other one is used."""
     found: dict[str, str] = {}
     problems = []
     for key in ("initrd", "image"):

@@ -83,7 +83,7 @@ def add_kernel_param(params: Sequence[Param], param: Param) -> list[Param]:
 
 
 def mode_params(debug: bool, image: bool) -> list[Param]:
-    """What makes a guest talk or be still.
+    """The kernel parameters for a verbose or a quiet boot.
 
     :param image: the guest boots from an image, where systemd is
     """

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a task asks for, and the way between options by name and a HypervisorConfig."""
+"""The requests of tasks, `SandboxSpec` and `TemplateSpec`, and the conversion between options by name and a `HypervisorConfig`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .kernel_params import deserialize_params, serialize_params
 
 STATES = ("absent", "present", "started", "paused", "stopped", "saved", "restarted")
 
-#: What a task may do to reach its goal, mildest first.
+#: The values of the option `disruption`, mildest first.
 DISRUPTIONS = ("none", "restart", "recreate")
 
 DEFAULT_HYPERVISOR = "qemu"
@@ -25,7 +25,7 @@ DEFAULT_HYPERVISOR = "qemu"
 
 @dataclasses.dataclass
 class SandboxSpec:
-    """What one task says about one sandbox. None means that it says nothing.
+    """What one task requests of one sandbox. None means that the option is omitted.
 
     :param options: options of HypervisorConfig that were given, by option name; `kernel_params` is a list of words
     :param devices: the complete list of devices that the sandbox should have (see `device_options.py`)
@@ -65,7 +65,7 @@ def declared_options() -> dict[str, Option]:
 
 
 def creation_defaults(hypervisor: str) -> dict[str, Any]:
-    """What a new sandbox gets for options nobody gave; a driver fills in more."""
+    """The defaults of options for a new sandbox; the driver fills in more."""
     return {
         name: declared.default
         for name, declared in declared_options().items()
@@ -76,7 +76,7 @@ def creation_defaults(hypervisor: str) -> dict[str, Any]:
 def make_config(options: Mapping[str, Any]) -> HypervisorConfig:
     """The configuration made of options by name.
 
-    :raises ConfigError: one of them is none
+    :raises ConfigError: an option does not exist
     """
     config = HypervisorConfig()
     declared = declared_options()
@@ -89,7 +89,7 @@ def make_config(options: Mapping[str, Any]) -> HypervisorConfig:
 
 
 def options_from(config: HypervisorConfig) -> dict[str, Any]:
-    """The options by name that a configuration says something about (zero and empty say nothing)."""
+    """The options by name that are set in a configuration (zero and empty mean "not set")."""
     options = {}
     for name, declared in declared_options().items():
         value = getattr(config, declared.attribute)
@@ -99,17 +99,17 @@ def options_from(config: HypervisorConfig) -> dict[str, Any]:
 
 
 def zero_of(name: str) -> Any:
-    """The value of an option that was never given."""
+    """The value of an option that was never set."""
     value = getattr(HypervisorConfig(), declared_options()[name].attribute)
     return [] if isinstance(value, list) else value
 
 
 @dataclasses.dataclass
 class TemplateSpec(SandboxSpec):
-    """What one task says about one template. Its state is `saved` or `absent`.
+    """What one task requests of one template. Its state is `saved` or `absent`.
 
     :param memory_dir: directory below which its memory is kept, None for the template's own
-    :param force: remove it though clones of it run
+    :param force: remove it even if clones of it run
     """
 
     memory_dir: str | None = None

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The option `wait_for`: its parts, checked."""
+"""Parse and validate the option `wait_for`."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from typing import Any
 
 from ..errors import ConfigError
 
-#: What can be waited for; `engine/waiting.py` has the function of each.
+#: The kinds of conditions; `engine/waiting.py` has the function of each.
 KINDS = ("running", "console", "agent", "port", "stopped")
 
 DEFAULT_TIMEOUT = 60.0
 
 
 def parse_wait_for(value: Any, timeout: float = DEFAULT_TIMEOUT) -> dict[str, Any] | None:
-    """The task's `wait_for` as a dictionary of one kind of `KINDS` and `timeout`; None when there is none.
+    """The option `wait_for` as a dictionary with `kind` (of `KINDS`), `argument` and `timeout` (seconds). None if it is omitted.
 
     :param value: `running`, `console: REGEX` or `console=REGEX`, or a dictionary
-    :raises ConfigError: it cannot be understood
+    :raises ConfigError: it is invalid
     """
 
     def wrong(message: str) -> ConfigError:
         kinds = ", ".join(KINDS)
         return ConfigError(
-            message, option="wait_for", wanted=value, fix=f"Give one of {kinds}, such as 'console: login'."
+            message, option="wait_for", wanted=value, fix=f"Use one of {kinds}, such as 'console: login'."
         )
 
     if value in (None, "", {}):
         return None
     if isinstance(value, str):
-        # A command line has many equals signs, so one is as good as the colon.
+        # On a command line an equals sign is easier to write than a colon.
         kind, argument = [*re.split("[:=]", value, maxsplit=1), ""][:2]
         value = {kind.strip(): argument.strip()}
     if not isinstance(value, dict):
-        raise wrong("must be something that can be waited for")
-    wish = dict(value)
-    seconds = wish.pop("timeout", timeout)
+        raise wrong("must be text or a dictionary")
+    condition = dict(value)
+    seconds = condition.pop("timeout", timeout)
     try:
         if isinstance(seconds, bool):
             raise ValueError("true and false are not numbers")
         seconds = float(seconds)
     except (TypeError, ValueError, OverflowError) as problem:
         raise wrong("the timeout must be a number of seconds") from problem
-    if len(wish) != 1 or not set(wish) <= set(KINDS) or not 0 < seconds < 86400:
-        raise wrong("must be one thing to wait for, with a timeout of up to a day")
-    kind, argument = wish.popitem()
+    if len(condition) != 1 or not set(condition) <= set(KINDS) or not 0 < seconds < 86400:
+        raise wrong("must be one condition, with a timeout of up to a day")
+    kind, argument = condition.popitem()
     if kind == "console":
         try:
             if not argument or not isinstance(argument, str) or "\0" in argument or len(argument) > 4096:

@@ -1,9 +1,9 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is in a tar, a zip or a cpio archive, as one list of members. Nothing here writes anything.
+"""List the members of tar, zip and cpio archives. Nothing here writes files.
 
-Whoever made the archive may have made it to harm: its own numbers are not believed, and what describes the members is bounded.
+An archive is not trusted: the sizes and offsets in it are checked, and the description of its members is limited.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from ..errors import AssetError
 
 #: How many members an archive may have; the largest kernel packages have 10,000.
 MOST_MEMBERS = 100_000
-#: Bytes that may be read at once: what describes members, such as a zip's directory, is read so.
+#: How many bytes may be read at once, such as the directory of a zip.
 MOST_AT_ONCE = 32 << 20
-#: Bytes that a link's target may have (PATH_MAX).
+#: The longest target of a link, bytes (PATH_MAX).
 MOST_TARGET = 4096
 _CPIO = (b"070701", b"070702")
 
-#: What the standard library raises for archives that are not what they should be.
+#: What the standard library raises for invalid archives.
 PROBLEMS = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -50,12 +50,12 @@ FILE, LINK, HARD_LINK, DIRECTORY = "file", "link", "hard link", "directory"
 class Member(NamedTuple):
     """One member of an archive.
 
-    :param name: its normal path, never with `..` at its beginning
+    :param name: its normalized path, which never begins with `..`
     :param kind: `FILE`, `LINK`, `HARD_LINK` or `DIRECTORY`
-    :param target: where a link leads, as it is written; the name of another member for a hard link
-    :param size: of a file, bytes, as the archive says
-    :param open: of a file, its content
-    :param sparse: whether the archive has holes in place of zeros (GNU tar's -S)
+    :param target: the target of a link, unchanged; the name of another member for a hard link
+    :param size: size of a file in bytes, according to the archive
+    :param open: opens the content of a file
+    :param sparse: whether the archive stores the file as a sparse one (GNU tar's -S)
     """
 
     name: str
@@ -68,21 +68,21 @@ class Member(NamedTuple):
 
 
 class Bounded:
-    """A file for libraries that read as much as an archive's numbers say."""
+    """A file that limits how much a library can read at once, whatever size an archive names."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self.mode = "rb"
 
     def read(self, size: int | None = -1) -> bytes:
-        """As a file's, within the bound.
+        """Read at most `MOST_AT_ONCE` bytes.
 
-        :raises ValueError: it is beyond the bound
+        :raises ValueError: more are requested
         """
         if size is None or size < 0:
             size = max(0, os.fstat(self._stream.fileno()).st_size - self._stream.tell())
         if size > MOST_AT_ONCE:
-            raise ValueError(f"{size} bytes at once, where at most {MOST_AT_ONCE} are taken")
+            raise ValueError(f"the archive must not need more than {MOST_AT_ONCE} bytes at once, and needs {size}")
         return self._stream.read(size)
 
     def seek(self, offset: int, whence: int = 0) -> int:
@@ -98,16 +98,16 @@ class Bounded:
         return True
 
     def close(self) -> None:
-        """The file stays open: whoever opened it closes it."""
+        """Do nothing: the caller that opened the file closes it."""
 
 
 @contextlib.contextmanager
 def opened(stream: IO[bytes], path: str) -> Iterator[dict[str, Member]]:
-    """The members of an archive of any kind, by name; the last of a name counts. Devices and the like are left out.
+    """The members of an archive of any kind, by name. The last one with a name counts. Devices and other special files are omitted.
 
-    :param stream: the archive, not compressed, in a file
-    :param path: for errors
-    :raises AssetError: it is none, or has too many members, or a name that leads out of it
+    :param stream: a file with the archive, not compressed
+    :param path: its path, for errors
+    :raises AssetError: it is not an archive, has too many members, or the name of a member leads out of it
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -129,11 +129,11 @@ def opened(stream: IO[bytes], path: str) -> Iterator[dict[str, Member]]:
 
 def _check_name(name: str) -> None:
     if name == ".." or name.startswith("../") or "\0" in name:
-        raise ValueError(f"the name of a member leads outside: {name!r}")
+        raise ValueError(f"the name of a member must not lead out of the archive: {name!r}")
 
 
 def _normal(name: str) -> str:
-    """A member's path, without what makes it absolute."""
+    """A member's path, made relative and normalized."""
     return os.path.normpath(name.lstrip("/") or ".")
 
 
@@ -144,7 +144,7 @@ def _tar_or_zip(stream: IO[bytes], stack: contextlib.ExitStack) -> Iterator[Memb
     except tarfile.TarError as problem:
         stream.seek(0)
         if not zipfile.is_zipfile(stream):
-            raise ValueError(f"it is no tar, zip or cpio archive ({problem})") from problem
+            raise ValueError(f"it must be a tar, zip or cpio archive ({problem})") from problem
         stream.seek(0)
         return _zip_members(stack.enter_context(zipfile.ZipFile(Bounded(stream))))
     return _tar_members(tar)
@@ -156,9 +156,9 @@ def _tar_members(tar: tarfile.TarFile) -> Iterator[Member]:
         entry = tar.next()
         if entry is None:
             return
-        # Numbers below zero would lead back, for ever (CVE-2025-8194).
+        # Negative numbers would lead back and so to an endless loop (CVE-2025-8194).
         if entry.offset <= place or entry.size < 0:
-            raise ValueError(f"member {number} has a wrong size or place")
+            raise ValueError(f"member {number} has an invalid size or offset")
         place = entry.offset
         name = _normal(entry.name)
         if entry.isreg():
@@ -198,7 +198,7 @@ def _target(data: bytes) -> str:
 
 
 def _cpio_members(stream: IO[bytes]) -> Iterator[Member]:
-    """The members of cpio's format `newc` (the kernel's buffer-format.rst); the content of a file with several names is with one of them."""
+    """The members of cpio's format `newc` (the kernel's buffer-format.rst); only one of the names of a file has its content."""
     size_of_all = os.fstat(stream.fileno()).st_size
     place = 0
     several: dict[tuple[int, ...], str] = {}
@@ -212,7 +212,7 @@ def _cpio_members(stream: IO[bytes]) -> Iterator[Member]:
             int(header[start : start + 8], 16) for start in range(6, 110, 8)
         )
         if not 0 < name_size <= MOST_TARGET or min(size, mode, links) < 0:
-            raise ValueError(f"the header at {place} has wrong numbers")
+            raise ValueError(f"the header at {place} has invalid numbers")
         raw = stream.read(name_size).rstrip(b"\0").decode("utf-8", "surrogateescape")
         begin = (place + 110 + name_size + 3) & ~3
         if begin + size > size_of_all:

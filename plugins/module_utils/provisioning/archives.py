@@ -1,9 +1,9 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Archives: chosen members, or all, of a tar, a zip or a cpio archive (plain, gzip, bzip2, xz, lz4, zstd), and nothing outside the directory they are for.
+"""Extract chosen members, or all, of a tar, zip or cpio archive (plain, gzip, bzip2, xz, lz4, zstd). Nothing is written outside the target directory.
 
-Directories are entered one by one, and never through a link. Links are made last, when all else is there, and each must lead to a place within.
+Directories are entered one by one, and never through a link. Links are created last, and each must lead to a path inside the directory.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from .archive_formats import DIRECTORY, FILE, HARD_LINK, LINK, PROBLEMS, Member,
 from .compression import MOST_BYTES, Limit, decompress_file, is_compressed
 
 CHUNK = 1 << 20
-#: How many links may lead to each other, as in Linux (path_resolution(7)).
+#: How many links are followed in a row, as in Linux (path_resolution(7)).
 MOST_LINKS = 40
 
 
 class Archive:
     """An open archive.
 
-    :param members: by name
-    :param limit: what may come out of it
+    :param members: its members by name
+    :param limit: how many bytes may be extracted
     """
 
     def __init__(self, members: dict[str, Member], limit: Limit) -> None:
         self.members = members
         self.limit = limit
-        # Holes cost no space, so only the time that they take to read is bounded.
-        self._with_holes = Limit(limit.path, 0, max(MOST_BYTES, limit.most))
+        # Sparse files need little space, so for them the limit only bounds the time to read them.
+        self._sparse_limit = Limit(limit.path, 0, max(MOST_BYTES, limit.most))
 
     @classmethod
     @contextlib.contextmanager
     def open(cls, path: str, most: int = 0) -> Iterator[Archive]:
-        """Open one of any kind; one that is compressed is expanded into a file without a name, in the same directory.
+        """Open an archive of any kind. A compressed one is decompressed to a file without a name in the same directory.
 
-        :param most: bytes that may come out of it; 0 for the usual limit
-        :raises AssetError: it is none, or truncated, or expands too far
-        :raises HostError: the host has no program for zstd
+        :param most: how many bytes may be extracted; 0 for the default limit
+        :raises AssetError: it is not an archive, is truncated, or exceeds the limit
+        :raises HostError: the host does not have the program for zstd
         """
         with contextlib.ExitStack() as stack:
             try:
@@ -63,10 +63,10 @@ class Archive:
             yield cls(members, Limit(path, size, most))
 
     def extract(self, member: str, tree: Tree, dest: str, mode: int | None, listed: list[sums.Listed] | None) -> None:
-        """Write a member below a tree: a file, or with a slash at its end all that is below it.
+        """Write a member to a tree: a file or, if the name ends in a slash, everything below it.
 
-        :param listed: digests that the archive itself lists; every file must have its own; None for no such list
-        :raises AssetError: there is no such member, it is damaged, or it leads outside
+        :param listed: the digests of a list in the archive, which every file must match; None for no list
+        :raises AssetError: the member does not exist, is damaged, or leads outside
         """
         prefix = os.path.normpath(member)
         if not member.endswith("/"):
@@ -85,9 +85,9 @@ class Archive:
                 self._extract_file(name, tree, target, mode, listed)
 
     def extract_all(self, tree: Tree) -> None:
-        """Write all members below a tree, absolute links as leading to places in it.
+        """Write all members to a tree. The targets of absolute links are taken relative to the tree.
 
-        :raises AssetError: one is damaged, or leads outside
+        :raises AssetError: a member is damaged, or leads outside
         """
         for name, member in self.members.items():
             if name == ".":
@@ -106,19 +106,19 @@ class Archive:
                 self._extract_file(name, tree, name, None, None)
 
     def listed(self, member: str) -> list[sums.Listed]:
-        """The digests that a member lists, by the names of the members they are for.
+        """The digests in a member that is a list of digests.
 
-        :raises AssetError: there is no such member, or it lists none
+        :raises AssetError: the member does not exist, or lists no digests
         """
         name = os.path.normpath(member)
         with self._content(self._resolve(name)) as stream:
             found = sums.parse(stream.read(sums.MOST_BYTES + 1))
         if not found:
             raise AssetError(
-                "this member lists no digests",
+                "this member must be a list of digests",
                 option="sums",
                 wanted=member,
-                fix="Name the right one, or leave sums out.",
+                fix="Set sums to the right member, or omit it.",
             )
         folder = os.path.dirname(name)
         return [line._replace(name=os.path.normpath(os.path.join(folder, line.name))) for line in found if line.name]
@@ -134,7 +134,7 @@ class Archive:
                 size = 0
                 while chunk := source.read(CHUNK):
                     size += len(chunk)
-                    (self._with_holes if member.sparse else self.limit).take(len(chunk))
+                    (self._sparse_limit if member.sparse else self.limit).take(len(chunk))
                     found.update(chunk)
                     target.write(chunk)
         except OSError:
@@ -145,12 +145,10 @@ class Archive:
             ) from problem
         if size != member.size:
             raise AssetError(
-                "the archive is damaged, or only a part", wanted=name, answer=f"{size} of {member.size} bytes are in it"
+                "the archive must be complete", wanted=name, answer=f"{size} of {member.size} bytes are in it"
             )
         if found.found() != wanted:
-            raise AssetError(
-                "a member has not the digest that the archive's own list gives", option="sums", wanted=name
-            )
+            raise AssetError("a member must have its digest in the archive's list", option="sums", wanted=name)
 
     @staticmethod
     def _digests(name: str, listed: list[sums.Listed] | None) -> dict[str, str]:
@@ -159,18 +157,18 @@ class Archive:
         found = sums.digests_of(listed, name)
         if not found:
             raise AssetError(
-                "the archive's own list gives no digest of a member",
+                "the archive's list must have a digest of each member",
                 option="sums",
                 wanted=name,
                 answer=f"it lists {', '.join(line.name for line in listed[:10])}",
-                fix="Name the list that has it, or leave sums out.",
+                fix="Set sums to the list that has it, or omit it.",
             )
         return found
 
     def _resolve(self, name: str) -> Member:
-        """The file that a name leads to, through links of the archive, its own and those of its directories.
+        """The file that a name leads to, through the archive's links.
 
-        :raises AssetError: there is none, or the links lead outside or in a circle
+        :raises AssetError: there is no file, or the links lead outside or in a loop
         """
         pending, links = name.split("/"), 0
         current: list[str] = []
@@ -199,7 +197,9 @@ class Archive:
         if member is None or member.kind != FILE:
             if links:
                 raise AssetError(
-                    "a link of the archive leads nowhere", wanted=name, answer=f"it leads to {'/'.join(current)}"
+                    "a link of the archive leads nowhere",
+                    wanted=name,
+                    answer=f"it leads to {'/'.join(current)}",
                 )
             raise self._missing(name)
         return member
@@ -216,7 +216,7 @@ class Archive:
 
     def _missing(self, name: str) -> AssetError:
         return AssetError(
-            "the archive has no such member",
+            "the archive must have this member",
             option="files",
             wanted=name,
             answer=f"it has {', '.join(sorted(name for name, member in self.members.items() if member.kind != DIRECTORY)[:10])}",
@@ -229,9 +229,9 @@ def _mode(member: Member) -> int:
 
 
 class Tree:
-    """A directory of ours that members are written to. Call `finish` when all are there.
+    """A private directory that members are written to. Call `finish` after the last member.
 
-    :param path: the directory; it exists
+    :param path: the existing directory
     """
 
     def __init__(self, path: str) -> None:
@@ -240,9 +240,9 @@ class Tree:
 
     @contextlib.contextmanager
     def file(self, name: str, mode: int) -> Iterator[Writer]:
-        """A new file, with holes for zeros; one that is there is replaced.
+        """Create a sparse file, or replace an existing one.
 
-        :raises AssetError: its place is a link or a directory, or is below a link
+        :raises AssetError: there is a link or a directory at its path, or a link on the way
         """
         _check_by_python(name, "", self.path)
         with self._parent(name) as (parent, last):
@@ -260,19 +260,19 @@ class Tree:
                 os.close(descriptor)
 
     def directory(self, name: str) -> None:
-        """A directory, which may be there.
+        """Create a directory unless it exists.
 
-        :raises AssetError: its place is something else, or is below a link
+        :raises AssetError: there is another file at its path, or a link on the way
         """
         if os.path.normpath(name) != ".":
             with self._parent(os.path.join(name, "x")):
                 pass
 
     def link(self, name: str, target: str, below: str = ".") -> None:
-        """Note a link that `finish` makes.
+        """Remember a link that `finish` creates.
 
         :param below: the directory of the tree that it may not lead out of
-        :raises AssetError: it is absolute, or obviously leads outside
+        :raises AssetError: it is absolute, or its text leads outside
         """
         reached = os.path.normpath(os.path.join(os.path.dirname(name), target))
         within = not reached.startswith("..") if below == "." else (reached + "/").startswith(below + "/")
@@ -281,9 +281,9 @@ class Tree:
         self._links[name] = (target, below)
 
     def finish(self) -> None:
-        """Make the links, and see that all links of the tree lead to places within.
+        """Create the links, and check that all links of the tree lead to paths inside it.
 
-        :raises AssetError: one leads outside or in a circle, or something else is in its place
+        :raises AssetError: a link leads outside or in a loop, or another file is at its path
         """
         for name, (target, _below) in self._links.items():
             with self._parent(name) as (parent, last):
@@ -291,19 +291,21 @@ class Tree:
                     os.symlink(target, last, dir_fd=parent.descriptor)
                 except FileExistsError as problem:
                     raise AssetError(
-                        "a link of the archive and another member have the same name", wanted=name
+                        "a link of the archive must not have the name of another member", wanted=name
                     ) from problem
         for name, (target, below) in self._links.items():
             if not leads_inside(os.path.join(self.path, below), os.path.relpath(name, below)):
                 raise AssetError(
-                    "a link of the archive leads outside, or in a circle", wanted=name, answer=f"it leads to {target}"
+                    "a link of the archive leads outside, or in a loop",
+                    wanted=name,
+                    answer=f"it leads to {target}",
                 )
             _check_by_python(name, target, self.path)
         self._links = {}
 
     @contextlib.contextmanager
     def _parent(self, name: str) -> Iterator[tuple[Directory, str]]:
-        """The directory that a name is in, entered one by one and made where it is missing; and the last part of the name."""
+        """The directory that contains a name, and the last part of the name. Directories are entered one by one, and created if missing."""
         *folders, last = name.split("/")
         with contextlib.ExitStack() as stack:
             with _through_link(name):
@@ -318,23 +320,25 @@ class Tree:
 
 @contextlib.contextmanager
 def _through_link(name: str) -> Iterator[None]:
-    """Errors for names that are not the names of files in directories."""
+    """Raise typed errors for names that lead through a link, or are in use."""
     try:
         yield
     except (UntrustedFile, NotADirectoryError) as problem:
         raise AssetError(
-            "a member would be written through a link, or over something else", wanted=name, answer=str(problem)
+            "a member must not be written through a link, or over another file", wanted=name, answer=str(problem)
         ) from problem
     except OSError as problem:
         import errno
 
         if problem.errno in (errno.ELOOP, errno.EISDIR):
-            raise AssetError("a member would be written through a link", wanted=name, answer=str(problem)) from problem
+            raise AssetError(
+                "a member must not be written through a link", wanted=name, answer=str(problem)
+            ) from problem
         raise
 
 
 def leads_inside(root: str, name: str) -> bool:
-    """Whether a path below a directory leads to a place below it, whatever links are on the way; what it leads to need not exist."""
+    """Whether a path below a directory stays below it, even through links. Its target need not exist."""
     pending, links = name.split("/"), 0
     current: list[str] = []
     while pending:
@@ -350,7 +354,7 @@ def leads_inside(root: str, name: str) -> bool:
         try:
             target = os.readlink(here)
         except OSError:
-            current.append(part)  # No link, or nothing.
+            current.append(part)  # It is not a link, or does not exist.
             continue
         links += 1
         if links > MOST_LINKS or target.startswith("/"):
@@ -360,9 +364,9 @@ def leads_inside(root: str, name: str) -> bool:
 
 
 def _check_by_python(name: str, target: str, root: str) -> None:
-    """Have Python's own filter (PEP 706) check a member as well, where this Python has it.
+    """Check a member also with Python's own filter (PEP 706), if this Python has it.
 
-    :raises AssetError: it refuses the member
+    :raises AssetError: the filter refuses the member
     """
     check = getattr(tarfile, "data_filter", None)
     if check is None:
@@ -373,4 +377,4 @@ def _check_by_python(name: str, target: str, root: str) -> None:
     try:
         check(entry, root)
     except (tarfile.TarError, OSError, ValueError) as problem:
-        raise AssetError("a member leads outside", wanted=name, answer=str(problem)) from problem
+        raise AssetError("a member must not lead out of the archive", wanted=name, answer=str(problem)) from problem

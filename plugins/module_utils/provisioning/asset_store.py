@@ -1,12 +1,12 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Versioned assets: several versions of a thing side by side, one of them in use, each file's digest known.
+"""Install and remove versions of an asset, such as a kernel or a VMM. One version is in use, and the digests of its files are recorded.
 
     ROOT/NAME/VERSION/          the files, and .asset.json with their digests
     ROOT/NAME/current           a link to the version in use, switched in one step
 
-A version appears whole or not at all. What is installed is compared with what was installed on every run.
+A version is installed atomically. Each run compares the installed files with their recorded digests.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from .sources import Checksum, Fetch, copy_file
 MANIFEST = ".asset.json"
 CURRENT = "current"
 LOCK_SECONDS = 1800
-#: The mode of every directory here.
+#: The mode of every directory of an asset.
 DIRECTORY_MODE = 0o755
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
-#: What a manifest says, and the most that one may have, bytes.
+#: The shape of a manifest, and its largest size, bytes.
 _RECORDED = Record(optional={"sha256": Text(64), "mode": Number(most=0o7777), "link": Text(4096)})
 _SHAPE = Record(
     required={"files": MapOf(_RECORDED, 200_000)},
@@ -53,11 +53,11 @@ _MOST_MANIFEST = 64 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """One file, or with a slash at its end one directory, of a version.
+    """One file of a version, or a directory if the path ends in a slash.
 
-    :param member: its path in the archive; empty when the source is the file itself
+    :param member: its path in the archive; empty if the source is the file itself
     :param dest: its path below the version's directory
-    :param mode: its permissions; None keeps the archive's
+    :param mode: its permissions; None keeps those in the archive
     """
 
     member: str
@@ -66,9 +66,9 @@ class Wanted:
 
     @classmethod
     def parse(cls, options: dict[str, Any], version: str, arch: str) -> Wanted:
-        """A file as a task lists it; `{version}` and `{arch}` are filled in.
+        """Parse an item of the option `files`. `{version}` and `{arch}` are replaced.
 
-        :raises ConfigError: it would land outside the version's directory, or its mode is none or lets others write
+        :raises ConfigError: its path is outside the version's directory, or its mode is invalid or lets others write
         """
         member = (options.get("member") or "").replace("{version}", version).replace("{arch}", arch)
         dest = options.get("dest") or os.path.basename(member.rstrip("/"))
@@ -96,7 +96,7 @@ class Wanted:
         return cls(member, plain, mode)
 
 
-#: Raises an error for a file that is not what it should be.
+#: A function that raises an error for a file with the wrong kind of content.
 Check = Callable[[str], None]
 
 
@@ -112,17 +112,17 @@ class AssetStore:
         self.name = name
         self.directory = os.path.join(root, name)
 
-    # --- what there is ---------------------------------------------------------------------------------------------
+    # --- reading ----------------------------------------------------------------------------------------------
 
     def current(self) -> str:
-        """The version in use, empty when there is none."""
+        """The version in use, empty if there is none."""
         try:
             return os.path.basename(os.readlink(os.path.join(self.directory, CURRENT)))
         except OSError:
             return ""
 
     def versions(self) -> list[str]:
-        """The versions that are installed, the one installed last first."""
+        """The installed versions, the latest installation first."""
         try:
             found = [
                 name
@@ -138,7 +138,7 @@ class AssetStore:
         return os.path.join(self.directory, version, *parts)
 
     def manifest(self, version: str) -> dict[str, Any]:
-        """What was installed as this version; empty when it is not there or cannot be read."""
+        """The manifest of a version; empty if it does not exist or cannot be read."""
         try:
             with open(self.path(version, MANIFEST), "rb") as stream:
                 data = stream.read(_MOST_MANIFEST + 1)
@@ -149,7 +149,7 @@ class AssetStore:
         return manifest if complete else {}
 
     def drift(self, version: str) -> list[str]:
-        """What is no longer as it was installed, for people; empty when all is well."""
+        """The differences between the files of a version and its manifest, as texts; empty if there are none."""
         recorded: dict[str, Any] = self.manifest(version).get("files", {})
         found = []
         for path in _directories_below(self.path(version)):
@@ -168,7 +168,7 @@ class AssetStore:
                 found += _file_drift(name, path, recorded[name])
         return found
 
-    # --- what is done ----------------------------------------------------------------------------------------------
+    # --- changing -----------------------------------------------------------------------------------------------
 
     def install(
         self,
@@ -183,13 +183,13 @@ class AssetStore:
         decompress: bool = False,
         most: int = 0,
     ) -> list[str]:
-        """Have a version, undamaged, and use it when `use` says so; what was done.
+        """Install or repair a version, and switch to it if `use` is set. Returns the actions.
 
         :param sums: member of the archive with further digests; empty for none
-        :param content: refuses a first file that is not what it should be
-        :param decompress: whether the source is one compressed file, of which the content is wanted
-        :param most: bytes that may come out of the source; 0 for the usual limit
-        :raises AssetError: the source is not what was asked for; what is installed stays as it is
+        :param content: raises an error if the first file has the wrong kind of content
+        :param decompress: whether the source is a compressed file whose content is installed
+        :param most: how many bytes may be extracted from the source; 0 for the default limit
+        :raises AssetError: the source is not the requested one; the installed version stays unchanged
         """
         _check_name("version", version)
         actions = self._correct_modes(version, check_mode)
@@ -229,7 +229,7 @@ class AssetStore:
         return actions + (self.use(version, check_mode) if use else [])
 
     def use(self, version: str, check_mode: bool) -> list[str]:
-        """Switch to a version that is installed; what was done."""
+        """Switch to an installed version. Returns the actions."""
         before = self.current()
         if before == version:
             return []
@@ -241,7 +241,7 @@ class AssetStore:
         return [f"use {self.name} {version}" + (f" instead of {before}" if before else "")]
 
     def prune(self, keep: int, spare: str, check_mode: bool) -> list[str]:
-        """Remove the oldest versions, but `keep` beside the one in use, and none that a process runs; what was done."""
+        """Remove the oldest versions. `keep` versions stay beside the one in use, and so do those that a process runs. Returns the actions."""
         others = [version for version in self.versions() if version not in (self.current(), spare)]
         used = programs_running()
         actions = []
@@ -254,16 +254,16 @@ class AssetStore:
         return actions
 
     def remove(self, version: str, check_mode: bool) -> list[str]:
-        """Remove a version, or all of them when none is named; what was done.
+        """Remove a version, or all versions if none is named. Returns the actions.
 
         :raises HostError: the version is in use
         """
         if version and version == self.current() and len(self.versions()) > 1:
             raise HostError(
-                "this version is in use",
+                "the version must not be in use",
                 option="version",
                 wanted=version,
-                fix="Switch to another one first, by having that present.",
+                fix="Switch to another version first, with state: present.",
             )
         doomed = [name for name in self.versions() if not version or name == version]
         busy = [
@@ -288,7 +288,7 @@ class AssetStore:
         return [f"remove {self.name} {name}" for name in doomed]
 
     def _put(self, version: str, tree: str, work: str, facts: dict[str, Any]) -> None:
-        """Move a version to its place, with its manifest."""
+        """Move a version into place, with its manifest."""
         files = {name: _recorded(os.path.join(tree, name)) for name in _files_below(tree)}
         manifest = {"name": self.name, "version": version, "files": files, **facts}
         replace_file(os.path.join(tree, MANIFEST), (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
@@ -300,7 +300,7 @@ class AssetStore:
 
     @contextlib.contextmanager
     def _written(self, version: str) -> Iterator[None]:
-        """Errors of the disk, typed; the directory of the versions is there."""
+        """Create the directory of the versions, and raise typed errors for errors of the disk."""
         try:
             make_directories(self.directory, DIRECTORY_MODE)
             yield
@@ -308,9 +308,9 @@ class AssetStore:
             raise write_problem(problem, "the asset cannot be installed", self.path(version)) from problem
 
     def _correct_modes(self, version: str, check_mode: bool) -> list[str]:
-        """Have the directories closed to other writers and open to readers, whatever the umask was when they were made; what was done.
+        """Correct the modes of the directories: all users can read them, and no other user can write to them. Returns the actions.
 
-        :raises HostError: one belongs to somebody else
+        :raises HostError: a directory belongs to another user
         """
         check_parents(self.root, "root", itself=False, shared_groups=True)
         wrong = []
@@ -325,9 +325,9 @@ class AssetStore:
                         f"{path} belongs to user {found.st_uid}; it must belong to root or to the user of the task",
                         option="root",
                         wanted=self.root,
-                        fix=f"Remove what that user put there, and correct it (chown root: {path}), or name another root.",
+                        fix=f"Remove what that user put there, and correct it (chown root: {path}), or choose another root.",
                     )
-                continue  # `drift` tells.
+                continue  # `drift` reports it.
             if stat.S_IMODE(found.st_mode) & 0o777 != DIRECTORY_MODE and found.st_uid == os.geteuid():
                 wrong.append(path)
         for path in [] if check_mode else wrong:
@@ -336,10 +336,10 @@ class AssetStore:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """One play at a time: a second one waits and finds the work done.
+        """Hold the asset's lock. A second play waits, and then finds the work done.
 
-        :raises LockTimeout: it waited too long
-        :raises HostError: the directory cannot be made
+        :raises LockTimeout: another task held the lock for too long
+        :raises HostError: the directory cannot be created
         """
         with contextlib.ExitStack() as stack:
             try:
@@ -347,13 +347,13 @@ class AssetStore:
                 stack.enter_context(locked(os.path.join(self.root, ".lock"), LOCK_SECONDS, "the assets", "root"))
             except OSError as problem:
                 raise write_problem(
-                    problem, "the directory of the assets cannot be made", self.root, "root"
+                    problem, "the directory of the assets cannot be created", self.root, "root"
                 ) from problem
             yield
 
 
 def _unpack(source: str, wanted: list[Wanted], sums: str, tree: str, decompress: bool, most: int) -> None:
-    """Take what is wanted out of the source."""
+    """Extract the requested files from the source."""
     from .archives import Archive, Tree
 
     target = Tree(tree)
@@ -386,7 +386,7 @@ def _unpack(source: str, wanted: list[Wanted], sums: str, tree: str, decompress:
 
 
 def programs_running() -> set[str]:
-    """The programs that processes of this host run."""
+    """The paths of all programs that run on this host."""
     found = set()
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -405,19 +405,19 @@ def _described(wanted: list[Wanted], decompress: bool) -> list[list[Any]]:
 
 
 def _is_same(checksum: Checksum, manifest: dict[str, Any]) -> bool:
-    """Whether a version was installed from what has this checksum; a list is only asked for when it is another one than then."""
+    """Whether a version was installed from a source with this checksum. A list of digests is only fetched if it differs from the recorded one."""
     return checksum.recorded == manifest.get("checksum") or f"{checksum.algorithm}:{checksum.digest}" == manifest.get(
         "source"
     )
 
 
 def _directories_below(directory: str) -> list[str]:
-    """A directory and those below it; links are not followed."""
+    """A directory and its subdirectories. Links are not followed."""
     return [folder for folder, _folders, _files in os.walk(directory)] if not os.path.islink(directory) else []
 
 
 def _files_below(directory: str) -> list[str]:
-    """The files and links of a tree, by their paths below it, without the manifest."""
+    """The relative paths of a tree's files and links, without the manifest."""
     found = []
     for folder, folders, files in os.walk(directory):
         links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
@@ -433,7 +433,7 @@ def _recorded(path: str) -> dict[str, Any]:
 
 def _file_drift(name: str, path: str, recorded: dict[str, Any]) -> list[str]:
     if os.path.islink(path) or not os.path.isfile(path):
-        return [f"{name} is no file"]
+        return [f"{name} is not a file"]
     found = []
     status = os.stat(path)
     if stat.S_IMODE(status.st_mode) != recorded["mode"]:
@@ -450,9 +450,9 @@ MACHINES = {62: "x86_64", 183: "aarch64", 21: "ppc64le", 22: "s390x"}
 
 
 def _check_architecture(path: str) -> None:
-    """Refuse a program for another kind of machine.
+    """Refuse a program for another architecture.
 
-    :raises AssetError: it is one
+    :raises AssetError: it is for another architecture
     """
     with open(path, "rb") as stream:
         head = stream.read(20)
@@ -462,6 +462,6 @@ def _check_architecture(path: str) -> None:
     machine, host = MACHINES.get(number, f"machine {number}"), os.uname().machine
     if machine != host:
         raise AssetError(
-            f"{os.path.basename(path)} is for {machine}, and this host is {host}",
-            fix="Nothing was changed. Get the one for this host.",
+            f"{os.path.basename(path)} must be for this host's architecture, {host}, and is for {machine}",
+            fix="Nothing was changed. Use the program for this host's architecture.",
         )

@@ -1,13 +1,13 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A large file that was made on this host, and a note beside it of what it was made from.
+"""Large files that are built on this host, each with a note of its recipe.
 
     DIRECTORY/guest.ext4
-    DIRECTORY/.guest.ext4.json      the recipe, the file's digest, and what is worth telling of it
+    DIRECTORY/.guest.ext4.json      the recipe, the file's digest, and facts of the file
 
-It is made anew when the recipe is another one, or when the file is no longer what was made. The new one is made aside and takes the old one's place in
-one step, so a VM that has the old one open keeps it.
+The file is built again if its recipe has changed, or if its content is not what was built. The new file replaces the old one atomically, so a VM
+that has the old one open keeps it.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from typing import Any, Callable, Iterator
 from ..host.atomic_files import draft_directory, locked, make_directories, put_in_place, replace_file, write_problem
 from ..host.digests import file_digest
 
-#: The options that say where an image is; doc_fragments/built_files.py describes them.
+#: The options about the path of an image; doc_fragments/built_files.py describes them.
 IMAGE_SPEC: dict[str, dict[str, Any]] = {
     "path": {"type": "path", "required": True},
     "state": {"type": "str", "choices": ["absent", "present"], "default": "present"},
 }
 
-#: How long another task may work on a file of the same directory, seconds; building an image takes minutes.
+#: How long to wait for another task that builds a file in the same directory, seconds; building an image takes minutes.
 LOCK_SECONDS = 5400
-#: Bytes that a note may have.
+#: The largest size of a note, bytes.
 _MOST_NOTE = 16 << 20
-#: What a note must have to be one.
+#: The shape of a note.
 _NOTE = {"recipe": dict, "sha256": str, "about": dict}
-#: The mode of every such file.
+#: The mode of every built file.
 MODE = 0o644
 
-#: Makes the file in a directory that is thrown away afterwards; its path there, and what is worth telling of it.
+#: A function that builds the file in a temporary directory. It returns the file's path there, and facts of the file.
 Make = Callable[[str], "tuple[str, dict[str, Any]]"]
 
 
 class BuiltFile:
-    """One such file.
+    """One built file.
 
-    :param path: where it is, or shall be
+    :param path: where it is, or will be
     """
 
     def __init__(self, path: str) -> None:
@@ -51,7 +51,7 @@ class BuiltFile:
         self.note_path = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.json")
 
     def note(self) -> dict[str, Any]:
-        """What was noted when it was made; empty when nothing was, or when it cannot be read."""
+        """The note about the file; empty if it does not exist or cannot be read."""
         try:
             with open(self.note_path, encoding="utf-8") as stream:
                 note = json.loads(stream.read(_MOST_NOTE))
@@ -61,9 +61,9 @@ class BuiltFile:
             return {}
 
     def converge(self, recipe: dict[str, Any], make: Make, check_mode: bool) -> dict[str, Any]:
-        """Have the file as the recipe says; what a module returns, with what was noted about it in `about`.
+        """Build the file unless it matches the recipe. Returns the module's result, with the facts of the file in `about`.
 
-        :raises HypervisorError: it cannot be made; the old one stays
+        :raises HypervisorError: it cannot be built; the old one stays
         """
         why = self._why(recipe)
         if check_mode or not why:
@@ -75,19 +75,19 @@ class BuiltFile:
             return self._make(why, recipe, make) if why else self._result("", recipe)
 
     def remove(self, check_mode: bool) -> dict[str, Any]:
-        """Have no such file."""
+        """Remove the file and its note. Returns the module's result."""
         there = [path for path in (self.path, self.note_path) if os.path.lexists(path)]
         for path in [] if check_mode else there:
             os.unlink(path)
         return {"changed": bool(there), "actions": [f"remove {self.path}"] if there else [], "path": self.path}
 
     def _why(self, recipe: dict[str, Any]) -> str:
-        """Why it must be made; empty when it need not."""
+        """The text of the action that builds the file; empty if it need not be built."""
         note = self.note()
         if not os.path.isfile(self.path):
             return f"make {self.path}"
         if not note:
-            return f"make {self.path} again, of which nothing tells how it was made"
+            return f"make {self.path} again, since its recipe is unknown"
         differing = [
             key
             for key in sorted(recipe.keys() | note.get("recipe", {}).keys())
@@ -95,10 +95,10 @@ class BuiltFile:
         ]
         if differing:
             return f"make {self.path} again, with another {', '.join(differing)}"
-        return "" if file_digest(self.path) == note.get("sha256") else f"make {self.path} again, which was altered"
+        return "" if file_digest(self.path) == note.get("sha256") else f"make {self.path} again, since it was altered"
 
     def _correct_mode(self, check_mode: bool) -> list[str]:
-        """Have a file that is there readable for all and closed to other writers; what was done."""
+        """Correct the mode of an existing file: all users can read it, and no other user can write to it. Returns the actions."""
         try:
             found = os.lstat(self.path)
         except OSError:
@@ -117,11 +117,11 @@ class BuiltFile:
                 made, about = make(work)
                 os.chmod(made, MODE)
                 note = {"recipe": recipe, "sha256": file_digest(made), "about": about}
-                # The file first: a note that tells of another one shows as an alteration, and the file is made once more.
+                # The file first: if the task is killed in between, the note does not match the file, so the file is built again.
                 put_in_place(made, self.path)
                 replace_file(self.note_path, (json.dumps(note, indent=1, sort_keys=True) + "\n").encode())
         except OSError as problem:
-            raise write_problem(problem, "the file cannot be made", self.path, "path") from problem
+            raise write_problem(problem, "the file cannot be created", self.path, "path") from problem
         return {**self._result(why, recipe), "diff": {"before": _shown(before), "after": _shown(self.note())}}
 
     def _result(self, why: str, recipe: dict[str, Any]) -> dict[str, Any]:
@@ -140,10 +140,10 @@ class BuiltFile:
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
-        """One play at a time: a second one waits, and finds the work done.
+        """Hold the lock of the directory. A second play waits, and then finds the work done.
 
-        :raises LockTimeout: it waited too long
-        :raises HostError: the directory cannot be made
+        :raises LockTimeout: another task held the lock for too long
+        :raises HostError: the directory cannot be created
         """
         directory = os.path.dirname(self.path)
         with contextlib.ExitStack() as stack:
@@ -153,7 +153,7 @@ class BuiltFile:
                     locked(os.path.join(directory, ".lock"), LOCK_SECONDS, "the files of this directory", "path")
                 )
             except OSError as problem:
-                raise write_problem(problem, "the directory cannot be made", directory, "path") from problem
+                raise write_problem(problem, "the directory cannot be created", directory, "path") from problem
             yield
 
 

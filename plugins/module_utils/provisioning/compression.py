@@ -1,9 +1,9 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is within a compressed file, told by its first bytes: gzip, xz, lzma, bzip2, lz4, zstd. It comes in pieces, and never more than a limit.
+"""Decompress files piece by piece, up to a limit. The first bytes show the format: gzip, xz, lzma, bzip2, lz4 or zstd.
 
-Python's standard library knows neither lz4 nor zstd; the host's programs do.
+Python's standard library supports neither lz4 nor zstd, so programs of the host decompress these.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ from ..host.atomic_files import write_problem
 from ..host.programs import check_program, pieces_of
 from ..host.sparse_files import Writer
 
-#: First bytes.
+#: The first bytes of each format.
 GZIP, XZ, LZMA, BZIP2 = b"\x1f\x8b\x08", b"\xfd7zXZ\x00", b"\x5d\x00\x00", b"BZh"
 LZ4, ZSTD = b"\x02\x21\x4c\x18", b"\x28\xb5\x2f\xfd"
 MAGICS = (GZIP, XZ, LZMA, BZIP2, LZ4, ZSTD)
-#: Seconds that a program gets.
+#: The time limit of a program, seconds.
 SECONDS = 1800
-#: Bytes that are read and written at once.
+#: How many bytes are read and written at once.
 PIECE = 1 << 20
-#: What may come out of a file: this much in any case, beyond it so many times the file's size, and never more than that; bytes.
+#: The limits of decompressed data, bytes: always allowed, then so many times the file's size, and never more than the last.
 FREE_BYTES, MOST_RATIO, MOST_BYTES = 1 << 30, 250, 1 << 37
-#: What may come out of a kernel or a kernel module that is held in memory, bytes.
+#: The largest decompressed size of a kernel or a kernel module, which is held in memory, bytes.
 MOST_IN_MEMORY = 1 << 30
-#: What a decoder of xz may use, bytes; `xz -9` needs 65 MiB.
+#: How much memory a decoder of xz may use, bytes; `xz -9` needs 65 MiB.
 _DECODER_MEMORY = 512 << 20
-#: The largest block of lz4's old form, before and after (LZ4_compressBound of the LZ4 project).
+#: The largest block of lz4's legacy format, decompressed and compressed (LZ4_compressBound of the LZ4 project).
 _LZ4_BLOCK = 8 << 20
 _LZ4_PACKED = _LZ4_BLOCK + _LZ4_BLOCK // 255 + 16
 
-#: What decoders raise for input that is not what it should be.
+#: What decoders raise for invalid input.
 PROBLEMS = (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, IndexError)
 
 
 class Limit:
-    """How much may come out of a compressed file or an archive; it counts what comes.
+    """Counts the bytes that come out of a compressed file or an archive, and limits them.
 
-    :param path: the file, for the error
-    :param size: of the file, bytes
-    :param most: the limit in bytes; 0 for the usual one, which grows with the file's size
+    :param path: path of the file, for the error
+    :param size: size of the file, bytes
+    :param most: the limit in bytes; 0 for the default, which grows with the file's size
     """
 
     def __init__(self, path: str, size: int, most: int = 0) -> None:
@@ -60,25 +60,25 @@ class Limit:
     def take(self, count: int) -> None:
         """Count further bytes.
 
-        :raises AssetError: these are too many
+        :raises AssetError: the limit is exceeded
         """
         self.taken += count
         if self.taken > self.most:
             raise AssetError(
-                f"what comes out of {os.path.basename(self.path)} must have at most {self.most >> 20} MiB",
+                f"the content of {os.path.basename(self.path)} must have at most {self.most >> 20} MiB",
                 option="max_size_mb",
                 answer="it expands further",
-                fix="Nothing was changed. If this file is right, give a larger max_size_mb.",
+                fix="Nothing was changed. If this file is right, set a larger max_size_mb.",
             )
 
 
 def decompress(data: bytes, path: str, most: int = MOST_IN_MEMORY) -> bytes:
-    """What is in it; the data itself where it is not compressed.
+    """Decompress data. Data that is not compressed is returned unchanged.
 
-    :param path: the file that it is from, for an error to name
-    :param most: bytes that may come out
-    :raises AssetError: it is damaged, or only a part, or expands too far
-    :raises HostError: the host lacks the program that can decompress it
+    :param path: the file that it is from, for errors
+    :param most: how many bytes may come out
+    :raises AssetError: it is damaged, incomplete, or exceeds the limit
+    :raises HostError: the host does not have the program that can decompress it
     """
     if not data.startswith(MAGICS):
         return data
@@ -86,27 +86,27 @@ def decompress(data: bytes, path: str, most: int = MOST_IN_MEMORY) -> bytes:
 
 
 def decompress_file(source: IO[bytes], path: str, writer: Writer, limit: Limit) -> None:
-    """Write what is in a compressed file to another.
+    """Decompress a file to another.
 
     :param source: the file, open at its beginning
-    :raises AssetError: it is not compressed, damaged, only a part, or expands too far
-    :raises HostError: the host lacks the program that can decompress it, or its disk is full
+    :raises AssetError: it is not compressed, is damaged or incomplete, or exceeds the limit
+    :raises HostError: the host does not have the program that can decompress it, or its disk is full
     """
     for piece in pieces(source, path, limit):
         try:
             writer.write(piece)
         except OSError as problem:
-            raise write_problem(problem, "what is compressed in it cannot be written", path) from problem
+            raise write_problem(problem, "the decompressed content cannot be written", path) from problem
     writer.finish()
 
 
 def is_compressed(head: bytes) -> bool:
-    """Whether a file with such first bytes is compressed."""
+    """Whether a file with these first bytes is compressed."""
     return head.startswith(MAGICS)
 
 
 def pieces(source: IO[bytes], path: str, limit: Limit) -> Iterator[bytes]:
-    """What is in a compressed file, piece by piece.
+    """The decompressed content of a file, piece by piece.
 
     :raises AssetError: as `decompress_file`
     """
@@ -136,7 +136,7 @@ def _guarded(found: Iterator[bytes], path: str) -> Iterator[bytes]:
 
 
 def _decoded(source: IO[bytes], data: bytes) -> Iterator[bytes]:
-    """What Python's decoders make of it: one stream, or several one after the other. What follows them is ignored."""
+    """Decompress one stream, or several in a row, with Python's decoders. Data after them is ignored."""
     magic, make = _decoder_for(data)
     decoder = make()
     while True:
@@ -144,12 +144,12 @@ def _decoded(source: IO[bytes], data: bytes) -> Iterator[bytes]:
         if piece:
             yield piece
         if not decoder.eof:
-            # Only zlib hands back what it did not take; the others keep it.
+            # Only zlib returns the unused input; the others keep it.
             data = getattr(decoder, "unconsumed_tail", b"")
             if not piece and not data:
                 data = source.read(PIECE)
                 if not data:
-                    raise EOFError("it ends too early")
+                    raise EOFError("it must be complete")
             continue
         data = _next_stream(source, decoder.unused_data, magic)
         if not data:
@@ -158,7 +158,7 @@ def _decoded(source: IO[bytes], data: bytes) -> Iterator[bytes]:
 
 
 def _next_stream(source: IO[bytes], data: bytes, magic: bytes) -> bytes:
-    """The beginning of a further stream, after zeros that some programs put between; empty when something else follows, or nothing."""
+    """The beginning of a further stream, after padding with zeros; empty if none follows."""
     data = data.lstrip(b"\0")
     while len(data) < len(magic) and (more := source.read(PIECE)):
         data = (data + more).lstrip(b"\0")
@@ -174,15 +174,15 @@ def _decoder_for(head: bytes) -> tuple[bytes, Callable[[], Any]]:
         return LZMA, lambda: lzma.LZMADecompressor(format=lzma.FORMAT_ALONE, memlimit=_DECODER_MEMORY)
     if head.startswith(BZIP2):
         return BZIP2, bz2.BZ2Decompressor
-    raise ValueError("it is not compressed in a way that is known (gzip, xz, lzma, bzip2, lz4, zstd)")
+    raise ValueError("it must be compressed with gzip, xz, lzma, bzip2, lz4 or zstd")
 
 
 def _through(name: str, source: IO[bytes], head: bytes, path: str) -> Iterator[bytes]:
-    """What a program of the host makes of it."""
+    """Decompress with a program of the host."""
     program = shutil.which(name)
     if program is None:
         raise HostError(
-            f"{path} is compressed with {name}, and the host has no such program",
+            f"{name} must be installed to decompress {path}",
             wanted=path,
             fix=f"Install the package {name}.",
         )
@@ -198,11 +198,11 @@ def _through(name: str, source: IO[bytes], head: bytes, path: str) -> Iterator[b
 
 
 def _damaged(path: str, answer: str) -> AssetError:
-    return AssetError(f"what is compressed in {path} is damaged, or only a part", wanted=path, answer=answer)
+    return AssetError(f"the compressed content of {path} is damaged or incomplete", wanted=path, answer=answer)
 
 
 def _unlz4(payload: bytes) -> Iterator[bytes]:
-    """What is in an LZ4 file of the old form that kernels use: blocks after their sizes. Takes seconds for a kernel."""
+    """Decompress a file in LZ4's legacy format, which kernels use: blocks, each after its size. Takes seconds for a kernel."""
     place = len(LZ4)
     while place + 4 <= len(payload):
         if payload[place : place + 4] == LZ4:
@@ -210,13 +210,13 @@ def _unlz4(payload: bytes) -> Iterator[bytes]:
             continue
         size = int.from_bytes(payload[place : place + 4], "little")
         if size > _LZ4_PACKED or place + 4 + size > len(payload):
-            raise ValueError(f"a block of {size} bytes at {place}")
+            raise ValueError(f"the block at {place} has an invalid size of {size} bytes")
         yield _unlz4_block(payload[place + 4 : place + 4 + size])
         place += 4 + size
 
 
 def _unlz4_block(block: bytes) -> bytes:
-    """One block (lz4_Block_format.md of the LZ4 project): literals, and copies of what came before."""
+    """Decompress one block (lz4_Block_format.md of the LZ4 project): literals, and copies of earlier output."""
     out = bytearray()
     place, end = 0, len(block)
     while place < end:
@@ -231,7 +231,7 @@ def _unlz4_block(block: bytes) -> bytes:
                 if more != 255:
                     break
         if place + length > end:
-            raise ValueError("it ends too early")
+            raise ValueError("it must be complete")
         out += block[place : place + length]
         place += length
         if place >= end:
@@ -249,7 +249,7 @@ def _unlz4_block(block: bytes) -> bytes:
         length += 4
         start = len(out) - offset
         if offset == 0 or start < 0 or len(out) + length > _LZ4_BLOCK:
-            raise ValueError("a copy of what is not there")
+            raise ValueError("a copy refers to data before the block")
         if offset >= length:
             out += out[start : start + length]
         else:

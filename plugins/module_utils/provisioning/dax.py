@@ -1,11 +1,10 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A root image that a guest maps instead of reading it: what Linux wants to find before it on an NVDIMM.
+"""Add the header to a root image that Linux needs to map it from an NVDIMM instead of reading it (DAX).
 
-The guest keeps a struct for each page of such a memory (mode fsdax). Linux looks for a block that says where these lie, 4 KiB from the start
-(struct nd_pfn_sb in its drivers/nvdimm/pfn.h); what the guest then has as /dev/pmem0 begins behind them. Here they lie in the guest's memory, so what is
-before the image is as small as it can be.
+For each page of an NVDIMM in mode fsdax, the guest keeps a struct. A block at 4 KiB says where these structs are (struct nd_pfn_sb in Linux,
+drivers/nvdimm/pfn.h). The content of /dev/pmem0 begins after them. Our header says that they are in the guest's memory, so it is as small as possible.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ from ..guest.disks import DAX_BLOCK, DAX_OFFSET, DAX_SIGNATURE
 from ..host.digests import file_digest
 from ..host.sparse_files import Writer
 
-#: The block's version, and the sizes that it names, bytes.
+#: The version of the block, and the sizes in it, bytes.
 VERSION = (1, 4)
 PAGE, PAGE_STRUCT, ALIGN = 4096, 64, 2 << 20
-#: The structs are kept in the guest's memory.
+#: The mode in which the structs are in the guest's memory.
 MODE_RAM = 1
 
 
 def with_header(image: str, work: str) -> str:
-    """A raw image that a guest can map, made of one that it can read; in the directory `work`."""
+    """Create, in the directory `work`, a raw image that a guest can map from one that it can read. Returns its path."""
     length = -(-os.path.getsize(image) // ALIGN) * ALIGN
     made = os.path.join(work, "dax.img")
     with open(image, "rb") as source, open(made, "wb") as target:
@@ -43,8 +42,8 @@ def with_header(image: str, work: str) -> str:
 def header(size: int, identity: bytes) -> bytes:
     """The block, 4 KiB.
 
-    :param size: of the whole file, bytes
-    :param identity: 16 bytes that tell this image from others
+    :param size: size of the file, header included, bytes
+    :param identity: 16 bytes that identify this image
     """
     pages = (size - DAX_OFFSET) // PAGE
     fields = struct.pack(

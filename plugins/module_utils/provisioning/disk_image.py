@@ -1,10 +1,10 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What guests boot from, told by its first bytes; and disk images, converted and made larger with `qemu-img`, which is told the format and never looks for it.
+"""Check the files that guests boot from by their first bytes, and convert and enlarge disk images with `qemu-img`.
 
-A format that is guessed from an image's content lets whoever wrote the content choose it, and with it files of the host that qemu-img opens
-(qemu-img(1), the option -f; backing files and extents).
+The format of an image is always passed to `qemu-img`. If `qemu-img` guessed it from the content, the author of the image could choose a format that
+names files of the host, which `qemu-img` then opens (qemu-img(1), the option -f; backing files and extents).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ..untrusted.files import check_parents
 from .image_headers import other_file
 from .sources import copy_file
 
-#: What images come in, and what VMs take.
+#: The formats of source images, and the formats that VMs can use.
 SOURCE_FORMATS = ("qcow2", "raw", "vdi", "vhdx", "vmdk", "vpc")
 FORMATS = ("qcow2", "raw")
 CONVERT_SECONDS = 3600
 
-#: What `qemu-img info` says of an image, as far as it matters.
+#: The shape of the used part of the output of `qemu-img info`.
 _DETAILS = Record(optional={"data-file": Text(), "extents": ListOf(Record(optional={"filename": Text()}))})
 INFO = Record(
     required={"virtual-size": Number(most=2**63)},
@@ -36,7 +36,7 @@ INFO = Record(
 )
 _MOST_ANSWER = 16 << 20
 
-#: Where file systems and partition tables say what they are: offset and first bytes.
+#: The signatures of file systems and partition tables: offset and bytes.
 _MAGICS = (
     (510, b"\x55\xaa"),
     (512, b"EFI PART"),
@@ -73,14 +73,14 @@ def check_raw_image(path: str) -> None:
             "must be an image with a partition table or a known file system",
             wanted=path,
             answer=f"it begins with {head[:32]!r}",
-            fix="Nothing was changed. Get the right file, or name its format.",
+            fix="Nothing was changed. Use the right file, or set its format.",
         )
 
 
 def check_initrd(path: str) -> None:
-    """Refuse what no kernel takes as an initrd.
+    """Refuse a file that no kernel accepts as an initrd.
 
-    :raises AssetError: it is no cpio archive, compressed or not
+    :raises AssetError: it is not a cpio archive, compressed or not
     """
     try:
         with open(path, "rb") as stream:
@@ -96,7 +96,7 @@ def check_initrd(path: str) -> None:
 
 
 def check_kernel(path: str) -> None:
-    """Refuse what no VMM boots: x86's bzImage (boot.rst), ELF, arm64's Image (booting.rst), or one of them with gzip or as an EFI program.
+    """Refuse a file that no VMM boots. Accepted are x86's bzImage (boot.rst), ELF, arm64's Image (booting.rst), or one of them with gzip or as an EFI program.
 
     :raises AssetError: it is none of them
     """
@@ -111,17 +111,17 @@ def check_kernel(path: str) -> None:
         "must be a kernel",
         wanted=path,
         answer=f"it begins with {head[:32]!r}",
-        fix="Nothing was changed. Get the right file.",
+        fix="Nothing was changed. Use the right file.",
     )
 
 
 def convert(source: str, source_format: str, wanted_format: str, size_mb: int, work: str) -> str:
-    """Make an image of a format and a size out of another; its path below a directory.
+    """Convert an image to a format and a size. Returns the path of the new image in the directory `work`.
 
-    :param size_mb: its size in MiB; 0 for that of the source
-    :raises AssetError: the source is no such image, or leads to other files of the host
-    :raises ConfigError: it would have to shrink
-    :raises HostError: the host has no qemu-img
+    :param size_mb: its size in MiB; 0 for the size of the source
+    :raises AssetError: the source is not an image of its format, or names other files of the host
+    :raises ConfigError: the size is smaller than that of the source
+    :raises HostError: the host does not have qemu-img
     """
     program = shutil.which("qemu-img")
     if program is None:
@@ -149,10 +149,10 @@ def convert(source: str, source_format: str, wanted_format: str, size_mb: int, w
 
 
 def private_source(source: str, digest: str, work: str) -> str:
-    """The path of an image that nobody exchanges while it is read: the source itself where only root or we could, else a copy of it.
+    """The path of an image that no other user can exchange while it is read: the source if only root or we can exchange it, else a copy.
 
-    :param digest: its sha256 when it was looked at first
-    :raises AssetError: it is another one by now
+    :param digest: its sha256 when it was read first
+    :raises AssetError: it has changed since
     """
     source = os.path.abspath(source)
     try:
@@ -163,7 +163,7 @@ def private_source(source: str, digest: str, work: str) -> str:
         source = copied
     if file_digest(source) != digest:
         raise AssetError(
-            "this file was changed while it was read",
+            "the file must not be changed while it is read",
             option="src",
             wanted=source,
             fix="Nothing was changed. Run the task again.",
@@ -172,14 +172,14 @@ def private_source(source: str, digest: str, work: str) -> str:
 
 
 def refuse_other_files(source: str, source_format: str) -> None:
-    """Refuse an image whose first bytes name other files, before any program opens it and them.
+    """Refuse an image whose header names other files, before any program opens these.
 
-    :raises AssetError: it names one
+    :raises AssetError: it names other files
     """
     try:
         other = other_file(source, source_format)
     except NotQcow2 as problem:
-        raise _no_such_image(source_format, f"it is not in qcow2 format: {problem}") from problem
+        raise _no_such_image(source_format, f"it must be in qcow2 format: {problem}") from problem
     except OSError as problem:
         raise AssetError("the image cannot be read", option="src", wanted=source, answer=str(problem)) from problem
     if other:
@@ -187,9 +187,9 @@ def refuse_other_files(source: str, source_format: str) -> None:
 
 
 def _size(source: str, source_format: str) -> int:
-    """The size of the disk in an image, bytes, which `qemu-img` says has nothing in it that leads elsewhere.
+    """The size of the disk in an image, bytes, from `qemu-img info`.
 
-    :raises AssetError: something does, or it is no such image
+    :raises AssetError: the image names other files, or is not of its format
     """
     answer = _qemu_img(["info", "-f", source_format, "--output=json", source], source, source_format)
     try:
@@ -197,7 +197,7 @@ def _size(source: str, source_format: str) -> int:
             INFO, parsed(answer, "the answer of qemu-img info", _MOST_ANSWER), "the answer of qemu-img info"
         )
     except AnswerError as problem:
-        raise AssetError("this image cannot be used", option="src", wanted=source, answer=str(problem)) from problem
+        raise AssetError("the image cannot be used", option="src", wanted=source, answer=str(problem)) from problem
     special = (facts.get("format-specific") or {}).get("data") or {}
     extents = [extent.get("filename", "") for extent in special.get("extents", [])]
     elsewhere = [
@@ -211,9 +211,7 @@ def _size(source: str, source_format: str) -> int:
 
 
 def _needs_others(source: str, answer: str) -> AssetError:
-    return AssetError(
-        "this image needs other files, and takes whatever is there", option="src", wanted=source, answer=answer
-    )
+    return AssetError("the image must not name other files", option="src", wanted=source, answer=answer)
 
 
 def _qemu_img(arguments: list[str], source: str, source_format: str) -> str:
@@ -222,11 +220,11 @@ def _qemu_img(arguments: list[str], source: str, source_format: str) -> str:
         return ended.text
     if "lock" in ended.words and ("Failed to get" in ended.words or "another process" in ended.words):
         raise HostError(
-            "another process has this image open for writing",
+            "no other process may have the image open for writing",
             option="src",
             wanted=source,
             answer=ended.words,
-            fix="Stop the sandbox that uses it, or make a copy of the image, and name that.",
+            fix="Stop the sandbox that uses it, or use a copy of the image.",
         )
     raise _no_such_image(source_format, ended.words)
 

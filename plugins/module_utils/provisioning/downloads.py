@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Downloads that go on where they broke off (RFC 9110, range requests)."""
+"""Download files over http and https, and resume interrupted downloads (RFC 9110, range requests)."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from .compression import MOST_BYTES
 from .urls import Access, Url, request, shown
 
 CHUNK = 1 << 20
-#: How often a connection that broke is made again.
+#: How often a broken connection is opened again.
 ATTEMPTS = 4
 
 
 class Unfinished(Exception):
-    """The time that a download was given is over; it goes on where it is when it is asked for again.
+    """The time for this part of a download is over. The next call of `download` resumes it.
 
-    :param received: bytes that are there
-    :param total: bytes that there will be, 0 where the server does not tell
+    :param received: bytes received so far
+    :param total: size of the file in bytes, 0 if the server does not report it
     """
 
     def __init__(self, received: int, total: int) -> None:
@@ -39,22 +39,22 @@ class Unfinished(Exception):
 
 
 class _Refused(Exception):
-    """The server's answer cannot be used, and would not be better the next time."""
+    """The server's answer cannot be used, and another attempt would not help."""
 
 
 class _Broken(Exception):
-    """The connection broke, or the server has trouble: worth another attempt."""
+    """The connection broke, or the server failed. Another attempt may help."""
 
 
 def download(url: str, path: str, resume: bool = True, seconds: float = 0, access: Access | None = None) -> int:
-    """Bring a URL to a file, in which what a broken download brought stays for the next one; how many bytes it has.
+    """Download a URL to a file. An interrupted download keeps its part, and the next one resumes it. Returns the size in bytes.
 
-    :param resume: whether what is there already may be the beginning of it
-    :param seconds: how long it may take before `Unfinished` is raised; 0 for as long as it takes. A server that cannot go on in the middle
-        is not interrupted.
+    :param resume: whether an existing file may be the beginning of the download
+    :param seconds: time limit after which `Unfinished` is raised; 0 for none. If the server does not support ranges, the limit does not
+        apply.
     :raises Unfinished: the time is over
-    :raises ConfigError: it is no http or https URL
-    :raises AssetError: the server has no such thing, redirects where it must not, or the connection broke each time
+    :raises ConfigError: it is not an http or https URL
+    :raises AssetError: the server does not have the file, its redirect is refused, or the connection broke each time
     :raises HostError: the file cannot be written
     """
     Url.parse(url)
@@ -73,16 +73,16 @@ def download(url: str, path: str, resume: bool = True, seconds: float = 0, acces
         except _Refused as refused:
             problem = str(refused)
             break
-    fix = "Run the task again: it goes on where it broke off."
+    fix = "Run the task again: it resumes the download."
     if problem.startswith(("401", "403")):
-        fix = "Give url_username and url_password, or headers."
-    raise AssetError("it could not be downloaded", option="url", wanted=shown(url), answer=problem, fix=fix)
+        fix = "Set url_username and url_password, or headers."
+    raise AssetError("the file could not be downloaded", option="url", wanted=shown(url), answer=problem, fix=fix)
 
 
 def fetch_text(url: str, most: int, access: Access, option: str) -> bytes:
-    """A small file, such as a list of digests.
+    """Download a small file, such as a list of digests. Returns its content.
 
-    :param most: bytes that it may have
+    :param most: its largest size, bytes
     :raises ConfigError: as `download`
     :raises AssetError: as `download`, or it is larger
     """
@@ -102,12 +102,12 @@ def fetch_text(url: str, most: int, access: Access, option: str) -> bytes:
         if len(data) > most:
             raise AssetError(f"must have at most {most} bytes", option=option, wanted=shown(url))
         return data
-    raise AssetError("it could not be downloaded", option=option, wanted=shown(url), answer=problem)
+    raise AssetError("the file could not be downloaded", option=option, wanted=shown(url), answer=problem)
 
 
 @contextlib.contextmanager
 def _broken() -> Iterator[None]:
-    """Errors of a connection within the block, as `_Broken`."""
+    """Raise `_Broken` for errors of the connection in this block."""
     try:
         yield
     except (http.client.HTTPException, OSError) as problem:
@@ -128,11 +128,11 @@ def _answer(url: str, access: Access, extra: dict[str, str], option: str = "url"
         raise (_Broken if error.code >= 500 or error.code == 429 else _Refused)(words) from error
     except (urllib.error.URLError, http.client.HTTPException, OSError) as problem:
         reason = getattr(problem, "reason", problem)
-        # A certificate that is wrong stays wrong.
+        # An invalid certificate stays invalid.
         kind = _Refused if isinstance(reason, ssl.SSLCertVerificationError) else _Broken
         raise kind(str(reason) or type(problem).__name__) from problem
     except Exception as problem:
-        # open_url has errors of its own (certificates, missing Python modules), and hands on those of what it is given.
+        # open_url raises errors of its own (certificates, missing Python modules), and those of its arguments.
         raise _Refused(str(problem) or type(problem).__name__) from problem
 
 
@@ -141,12 +141,12 @@ def _attempt(url: str, path: str, deadline: float, access: Access) -> int:
     try:
         answer = _answer(url, access, {"Range": f"bytes={have}-"} if have else {})
     except urllib.error.HTTPError:
-        return have  # There is no more of it; its digest will tell.
+        return have  # There is no more data; the digest is checked later.
     with answer:
         resumed = answer.status == 206
         if resumed and not _goes_on_at(answer, have):
             os.unlink(path)
-            raise _Broken("the server sent another part than the one that was asked for")
+            raise _Broken("the server must send the requested part")
         resumable = resumed or (not have and answer.headers.get("Accept-Ranges", "").lower() == "bytes")
         left = _content_length(answer)
         begun = have if resumed else 0
@@ -159,22 +159,22 @@ def _goes_on_at(answer: Any, have: int) -> bool:
 
 
 def _content_length(answer: Any) -> int:
-    """How many bytes come; 0 where the server does not tell."""
+    """How many bytes follow; 0 if the server does not report it."""
     text = (answer.headers.get("Content-Length") or "0").strip()
     if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise _Refused(f"the server's answer has a wrong Content-Length: {text[:40]!r}")
+        raise _Refused(f"the server's answer has an invalid Content-Length: {text[:40]!r}")
     return int(text)
 
 
 def _receive(answer: Any, url: str, path: str, begun: int, left: int, deadline: float) -> int:
-    """Write what comes behind what is there; how much it was."""
+    """Append the answer's data to the file. Returns how many bytes it was."""
     received = 0
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             writer = Writer(descriptor, begun)
             try:
-                # What has come is taken, however little: a slow server must not hide how far it is.
+                # Data is read as it comes, even a few bytes: otherwise the progress of a slow download would not be visible.
                 while chunk := _next(answer):
                     writer.write(chunk)
                     received += len(chunk)
@@ -189,7 +189,7 @@ def _receive(answer: Any, url: str, path: str, begun: int, left: int, deadline: 
     except OSError as error:
         problem = write_problem(error, "the download cannot be written", shown(url), "url")
         if problem.message == "the disk is full":
-            os.unlink(path)  # What is worth keeping on a full disk is the space.
+            os.unlink(path)  # On a full disk, free space is worth more than a part of a download.
         raise problem from error
     if received < left:
         raise _Broken(f"the connection ended after {received} of {left} bytes")

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a dynamically linked program needs to run elsewhere: its interpreter and its libraries (ELF, System V ABI chapter 5)."""
+"""Find the interpreter and the libraries that a dynamically linked program needs (ELF, System V ABI chapter 5)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..errors import AssetError
 PT_LOAD, PT_DYNAMIC, PT_INTERP = 1, 2, 3
 DT_NEEDED, DT_STRTAB = 1, 5
 
-#: Where distributions keep libraries, below the root of a file system.
+#: The directories in which distributions install libraries.
 LIBRARY_DIRECTORIES = (
     "lib64",
     "usr/lib64",
@@ -33,15 +33,15 @@ class Needs(NamedTuple):
 
 
 def needs_of(path: str) -> Needs:
-    """What a 64-bit little-endian ELF file says it needs.
+    """The interpreter and the libraries that a 64-bit little-endian ELF file names.
 
-    :raises AssetError: it cannot be read, or is no such file
+    :raises AssetError: it cannot be read, or is not such a file
     """
     try:
         with open(path, "rb") as stream:
             data = stream.read()
         if data[:6] != b"\x7fELF\x02\x01":
-            raise ValueError("no 64-bit little-endian ELF")
+            raise ValueError("it must be 64-bit little-endian ELF")
         offset, size, count = struct.unpack_from("<Q14xHH", data, 32)
         headers = [struct.unpack_from("<IIQQQQ", data, offset + number * size) for number in range(count)]
         interpreter, needed, strings = "", [], 0
@@ -57,16 +57,14 @@ def needs_of(path: str) -> Needs:
                         strings = _file_offset(headers, value)
         return Needs(interpreter, [_text(data, strings + name) for name in needed])
     except (OSError, ValueError, IndexError, OverflowError, struct.error) as error:
-        raise AssetError(
-            "this is not a program or library of this architecture", wanted=path, answer=str(error)
-        ) from error
+        raise AssetError("must be a program or library of this architecture", wanted=path, answer=str(error)) from error
 
 
 def closure(program: str, root: str = "/") -> dict[str, str]:
-    """Everything a program needs: the host's file by its path in the guest (libraries in `/lib`, the interpreter where it is wanted).
+    """Everything a program needs: the host's file by its path in the guest (libraries in `/lib`, the interpreter at the path that the program names).
 
-    :param root: the directory of the file system whose libraries are taken
-    :raises AssetError: one is in none of its usual places
+    :param root: root directory of the file system with the libraries
+    :raises AssetError: a library is in none of the usual directories
     """
     places = [os.path.join(root, directory) for directory in LIBRARY_DIRECTORIES]
     found: dict[str, str] = {}
@@ -90,7 +88,7 @@ def _find(name: str, places: list[str], program: str) -> str:
         path = os.path.join(place, name)
         if os.path.isfile(path):
             return path
-    raise AssetError(f"{program} needs {name}, which is in none of {', '.join(places)}", wanted=name)
+    raise AssetError(f"{program} needs {name}, which must be in one of {', '.join(places)}", wanted=name)
 
 
 def _file_offset(headers: list[tuple[int, ...]], address: int) -> int:

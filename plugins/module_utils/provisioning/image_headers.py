@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which other files an image names in its first bytes, read before any program opens it and, with it, those (vmdk.c of QEMU; `qcow2.py`)."""
+"""Find the other files that an image names in its header, before a program opens the image and these files (vmdk.c of QEMU; `qcow2.py`)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import re
 from ..host.qcow2 import named_files
 from ..untrusted.answers import printable
 
-#: Bytes in which a descriptor is looked for.
+#: How many bytes are searched for a descriptor.
 HEAD = 1 << 20
 
 
 def other_file(path: str, image_format: str) -> str:
-    """The other files that an image needs, in words; empty when it needs none.
+    """The other files that an image names, as a text; empty for none.
 
-    :raises NotQcow2: it is no image of that format
+    :raises NotQcow2: it is not an image of that format
     :raises OSError: it cannot be read
     """
     with open(path, "rb") as stream:
@@ -29,7 +29,7 @@ def other_file(path: str, image_format: str) -> str:
 def _of_vmdk(head: bytes) -> str:
     if head[:4] == b"COWD" or (head[:4] == b"KDMV" and any(head[12:20])):
         return ""
-    # A descriptor, by itself or behind a header without a capacity, has the names of the files with the content.
+    # A descriptor, alone or after a header without a capacity, names the files with the content.
     if head[:4] != b"KDMV" and b"# Disk DescriptorFile" not in head[:2048]:
         return ""
     extent = re.search(rb'^(?:RW|RDONLY|NOACCESS)[ \t]+\d+[ \t]+\w+[ \t]+"([^"\n]{1,1023})"', head, re.MULTILINE)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A sandbox's initrd: busybox, the kernel modules it needs, and a program that runs first."""
+"""Build a sandbox's initrd from busybox, kernel modules, an init program and further files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..guest.cpio import Archive
 from ..host.atomic_files import replace_file
 from ..host.programs import check_program, run
 
-#: Where the guest finds its modules, and the list that says in which order to load them.
+#: The guest's directory of modules, and its file with the order in which they are loaded.
 MODULES_DIRECTORY = "/lib/modules"
 MODULES_LIST = "/etc/kata-modules"
 
@@ -34,7 +34,7 @@ _EMPTY_DIRECTORIES = ("/dev", "/etc", "/mnt", "/proc", "/root", "/run", "/sys", 
 
 
 class ExtraFile(NamedTuple):
-    """A file of the host that goes into the initrd as well."""
+    """A further file of the host that is added to the initrd."""
 
     src: str
     dest: str
@@ -42,7 +42,7 @@ class ExtraFile(NamedTuple):
 
     @classmethod
     def parse(cls, options: Mapping[str, str]) -> ExtraFile:
-        """From a task's suboptions.
+        """Parse a task's suboptions.
 
         :raises ConfigError: the mode is not octal, or the destination not an absolute path
         """
@@ -50,17 +50,19 @@ class ExtraFile(NamedTuple):
             mode = int(options["mode"], 8)
         except ValueError as error:
             raise ConfigError(
-                "A file mode is an octal number such as 0755", option="files", wanted=options["mode"]
+                "the file mode must be an octal number such as 0755", option="files", wanted=options["mode"]
             ) from error
         if not options["dest"].startswith("/") or ".." in options["dest"].split("/"):
-            raise ConfigError("A path in the guest is absolute, without ..", option="files", wanted=options["dest"])
+            raise ConfigError(
+                "the path in the guest must be absolute and have no ..", option="files", wanted=options["dest"]
+            )
         return cls(options["src"], options["dest"], mode & 0o7777)
 
 
 class Program(NamedTuple):
-    """A dynamically linked program that goes into the initrd with what it needs.
+    """A dynamically linked program that is added to the initrd with its libraries.
 
-    :param root: the directory of the file system whose libraries it takes
+    :param root: root directory of the file system with the libraries
     """
 
     src: str
@@ -69,7 +71,7 @@ class Program(NamedTuple):
 
 
 class Built(NamedTuple):
-    """An initrd, and what went into it."""
+    """An initrd and its content."""
 
     content: bytes
     modules: list[str]
@@ -88,15 +90,15 @@ def build_initrd(
     symlinks: Mapping[str, str] | None = None,
     compression: str = "none",
 ) -> Built:
-    """Put an initrd together in memory. The same inputs give the same bytes.
+    """Build an initrd in memory. The same inputs give the same bytes.
 
     :param init: the host's file that becomes the program the kernel runs first
     :param busybox: a statically linked busybox of the host; all its applets become links in `/bin`
     :param modules_directory: the kernel's `/lib/modules/VERSION`
-    :param modules: modules the guest cannot do without
-    :param optional_modules: modules that are taken where the kernel has them
+    :param modules: modules that the guest must have
+    :param optional_modules: modules that are added if the kernel has them
     :param compression: `none` or `gzip`
-    :raises AssetError: something of the host that should go in is missing or unfit
+    :raises AssetError: a file of the host is missing or cannot be used
     """
     archive = Archive()
     for directory in _EMPTY_DIRECTORIES:
@@ -125,7 +127,7 @@ def build_initrd(
 
 
 def install_initrd(built: Built, path: str, check_mode: bool = False) -> dict[str, Any]:
-    """Write an initrd where its bytes are not there already, replacing the old one in one step.
+    """Write an initrd, unless the file has the same content already. The old file is replaced atomically.
 
     :returns: what the module returns
     :raises HostError: the file cannot be written (the old one is untouched)
@@ -140,7 +142,7 @@ def install_initrd(built: Built, path: str, check_mode: bool = False) -> dict[st
         try:
             replace_file(path, built.content)
         except OSError as error:
-            raise HostError("The initrd cannot be written", option="path", wanted=path, answer=str(error)) from error
+            raise HostError("the initrd cannot be written", option="path", wanted=path, answer=str(error)) from error
     return {
         "changed": changed,
         "modules": built.modules,
@@ -158,9 +160,7 @@ def _describe(path: str) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise HostError(
-            "The initrd that is there cannot be read", option="path", wanted=path, answer=str(error)
-        ) from error
+        raise HostError("the existing initrd cannot be read", option="path", wanted=path, answer=str(error)) from error
     return {"path": path, "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
 
 
@@ -190,9 +190,9 @@ def _add_busybox(archive: Archive, busybox: str) -> None:
     program = _read(busybox)
     if b"/lib64/ld-linux" in program or b"/lib/ld-" in program:
         raise AssetError(
-            "This busybox is linked dynamically, and an initrd has no libraries for it",
+            "busybox must be linked statically, since the initrd has no libraries for it",
             wanted=busybox,
-            fix="Install the distribution's static one (busybox-static on Debian and Ubuntu, busybox on Fedora).",
+            fix="Install the distribution's static busybox (busybox-static on Debian and Ubuntu, busybox on Fedora).",
         )
     archive.add_file("/bin/busybox", program, mode=0o755)
     for applet in _applets(busybox, program):
@@ -201,15 +201,15 @@ def _add_busybox(archive: Archive, busybox: str) -> None:
 
 
 def _applets(busybox: str, program: bytes) -> list[str]:
-    """The names of a busybox's applets: what it says, or, where it is another architecture's, what is written in it."""
+    """The names of a busybox's applets: from its own output or, if it is for another architecture, from its binary."""
     try:
         names = run([check_program(os.path.abspath(busybox), "busybox"), "--list"], 30).raise_on_failure().text.split()
     except HostError as error:
-        # Its own table is a list of names, each ended by a zero byte, in the order of their letters.
+        # The binary has a table of names in alphabetical order, each ended by a zero byte.
         start = program.find(b"\0[\0[[\0") + 1
         names = program[start : program.find(b"\0\0", start)].decode("ascii", "replace").split("\0") if start else []
         if not names:
-            raise AssetError("busybox does not tell its applets", wanted=busybox, answer=str(error)) from error
+            raise AssetError("busybox must list its applets", wanted=busybox, answer=str(error)) from error
     return [name for name in names if name and os.path.basename(name) == name]
 
 
@@ -217,4 +217,4 @@ def _read(path: str) -> bytes:
     try:
         return pathlib.Path(path).read_bytes()
     except OSError as error:
-        raise AssetError("A file for the initrd cannot be read", wanted=path, answer=str(error)) from error
+        raise AssetError("a file for the initrd cannot be read", wanted=path, answer=str(error)) from error

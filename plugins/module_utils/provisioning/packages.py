@@ -339,7 +339,7 @@ class PackageStore:
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
-        """One play at a time: a second one finds the work done."""
+        """Hold the lock of the packages. A second play waits, and then finds the work done."""
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(locked(os.path.join(self.root, ".lock"), _LOCK_SECONDS, "the packages", "root"))
@@ -362,7 +362,7 @@ def _record(directory: str) -> dict[str, Any]:
 
 
 def _copy_output(argv: list[str], source: IO[bytes], writer: Writer, limit: Limit) -> Ended:
-    """Run a program, and write its output; how it ended."""
+    """Run a program, and write its output. Returns how it ended."""
     pieces = pieces_of(argv, _COMMAND_SECONDS, source)
     while True:
         try:
@@ -379,7 +379,7 @@ def _unpack(argv: list[str], file: str, tree: Tree) -> None:
     """Put the files of a package into a directory.
 
     :param argv: makes a plain tar or cpio archive of what it reads
-    :raises HostError: the program failed, with its own words
+    :raises HostError: the program failed, the error has its output
     :raises AssetError: the archive is damaged, or leads outside
     """
     from .archive_formats import opened

@@ -77,7 +77,7 @@ _FSTAB = "tmpfs /tmp tmpfs mode=1777,nosuid,nodev 0 0\n"
 
 @dataclasses.dataclass(frozen=True)
 class User:
-    """Somebody who may log in to the guest, with keys and never with a password."""
+    """A user who may log in to the guest, with keys and never with a password."""
 
     name: str
     ssh_keys: tuple[str, ...] = ()
@@ -109,11 +109,11 @@ class User:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """All that decides what is in an image.
+    """Everything that determines the content of an image.
 
     :param sources: files of the host with apt's sources, or none for those that the host has
     :param size_mb: size of the image in MiB; 0 for as large as needed
-    :param serial: any text; another one makes the image anew, with the packages of that day
+    :param serial: any text; another text builds the image again, with the packages of that day
     """
 
     suite: str
@@ -161,9 +161,9 @@ def _as_lists(value: Any) -> Any:
 
 
 def check_programs() -> None:
-    """See that the host has what an image is made with.
+    """Check that the host has the programs that build an image.
 
-    :raises HostError: it has not
+    :raises HostError: a program is missing
     """
     for program, package in (
         ("mmdebstrap", "mmdebstrap"),
@@ -172,7 +172,7 @@ def check_programs() -> None:
         ("chroot", "coreutils"),
     ):
         if shutil.which(program) is None:
-            raise HostError(f"this host has no {program}", fix=f"Install the package {package}.")
+            raise HostError(f"{program} must be installed", fix=f"Install the package {package}.")
 
 
 def build(recipe: Recipe, work: str, digests: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
@@ -239,7 +239,7 @@ def _furnish(tree: str, recipe: Recipe, digests: Mapping[str, str]) -> None:
         os.chmod(path, file.mode)
         if file_digest(path) != digests[file.dest]:
             raise AssetError(
-                "a file was changed while it was read",
+                "the file must not be changed while it is read",
                 option="files",
                 wanted=file.src,
                 fix="Nothing was changed. Run the task again.",
@@ -273,11 +273,11 @@ def _forget(tree: str) -> None:
     for folder in ("dev", "run", "tmp", "var/cache/apt", "var/lib/apt/lists", "var/log"):
         path = _below(tree, folder)
         for name in os.listdir(path) if os.path.isdir(path) else []:
-            whole = os.path.join(path, name)
-            if os.path.isdir(whole) and not os.path.islink(whole):
-                shutil.rmtree(whole)
+            full = os.path.join(path, name)
+            if os.path.isdir(full) and not os.path.islink(full):
+                shutil.rmtree(full)
             else:
-                os.unlink(whole)
+                os.unlink(full)
     ssh = _below(tree, "etc/ssh")
     for name in os.listdir(ssh) if os.path.isdir(ssh) else []:
         if name.startswith("ssh_host_"):
@@ -363,7 +363,7 @@ def _settle_inodes(image: str, work: str) -> None:
         re.search(rf"^{name}: +([0-9]{{1,10}})$", answer, re.MULTILINE) for name in ("Inode count", "Free inodes")
     ]
     if not numbers[0] or not numbers[1]:
-        raise HostError("debugfs does not tell how many inodes the image has", wanted=image, answer=brief(answer))
+        raise HostError("debugfs must report how many inodes the image has", wanted=image, answer=brief(answer))
     count, free = int(numbers[0][1]), int(numbers[1][1])
     commands = os.path.join(work, "times")
     with open(commands, "w", encoding="ascii") as stream:
@@ -378,11 +378,11 @@ def _below(tree: str, path: str) -> str:
 
     :raises AssetError: one would
     """
-    whole = os.path.join(tree, path)
-    folder = os.path.realpath(os.path.dirname(whole))
+    full = os.path.join(tree, path)
+    folder = os.path.realpath(os.path.dirname(full))
     if folder != os.path.realpath(tree) and not folder.startswith(os.path.realpath(tree) + "/"):
         raise AssetError("a link in the image leads out of it", wanted=path)
-    return os.path.join(folder, os.path.basename(whole))
+    return os.path.join(folder, os.path.basename(full))
 
 
 def _put(tree: str, path: str, text: str, mode: int = 0o644) -> None:
@@ -401,9 +401,9 @@ def _read(tree: str, path: str) -> str:
 
 
 def _run(program: str, arguments: list[str]) -> str:
-    """Run a program to its end; what it said.
+    """Run a program to its end. Returns its output.
 
-    :raises HostError: it failed, with its own words
+    :raises HostError: it failed; the error has its output
     """
     environment = {
         "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin",

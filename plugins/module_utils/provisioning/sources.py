@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where an asset comes from, and the digest that it must have. What is checked is a copy of ours, and that copy is what is used."""
+"""Fetch the source of an asset and verify its digest. A private copy is verified, and that copy is used."""
 
 from __future__ import annotations
 
@@ -126,9 +126,9 @@ class ListedChecksum(Checksum):
 def fetch_from(
     url: str, source: str, root: str, checksum: Checksum | None, seconds: float = 0, access: Access | None = None
 ) -> Fetch:
-    """How the source is brought: a file of the host is copied, a URL is downloaded, and goes on where it broke off. It has the checksum afterwards.
+    """A function that fetches the source and verifies its checksum. A file of the host is copied; a URL is downloaded, and resumed if it broke off.
 
-    :param seconds: how long a download may take before `downloads.Unfinished` is raised; 0 for as long as it takes
+    :param seconds: time limit after which `downloads.Unfinished` is raised; 0 for none
     """
 
     def fetch(work: str) -> str:
@@ -157,7 +157,7 @@ def fetch_from(
 
 
 def copy_file(source: str, target: str, mode: int = 0o600) -> None:
-    """Copy a regular file into a new one, with holes for zeros.
+    """Copy a regular file into a new sparse one.
 
     :raises AssetError: the file does not exist, or it cannot be read
     :raises OSError: the copy cannot be written

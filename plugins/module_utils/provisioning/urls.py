@@ -210,17 +210,17 @@ def _redirected(url: Url, target: str, option: str) -> Url:
 
     def refused(why: str) -> AssetError:
         return AssetError(
-            f"the server redirects to {shown(whole)}, {why}",
+            f"the server redirects to {shown(joined)}, {why}",
             option=option,
             wanted=shown(url.text),
             fix="Nothing was changed. Give the URL of the file itself, or ask whoever runs the server.",
         )
 
     # http.client hands headers on as Latin-1.
-    whole = target.encode("latin-1", "replace").decode("utf-8", "replace")
+    joined = target.encode("latin-1", "replace").decode("utf-8", "replace")
     try:
-        whole = urllib.parse.urljoin(url.text, whole)
-        found = Url.parse(whole, option)
+        joined = urllib.parse.urljoin(url.text, joined)
+        found = Url.parse(joined, option)
     except (ConfigError, ValueError) as problem:
         raise refused("which is no http or https URL") from problem
     if url.text.startswith("https:") and not found.text.startswith("https:"):

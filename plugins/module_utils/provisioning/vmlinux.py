@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The uncompressed kernel (vmlinux, ELF) within a compressed one (bzImage), for VMMs that boot nothing else.
 
-Where the compressed kernel lies is said by the setup header (the kernel's Documentation/arch/x86/boot.rst).
+The setup header has the offset of the compressed kernel (the kernel's Documentation/arch/x86/boot.rst).
 """
 
 from __future__ import annotations

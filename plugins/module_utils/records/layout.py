@@ -119,7 +119,7 @@ class SandboxLayout:
 
     @property
     def host_name(self) -> str:
-        """What the sandbox is called where the whole host sees it (units, interfaces): its id, and what sets apart other directories than the usual.
+        """The sandbox's unique name on the host, for units and interfaces: its id and, if its directories are not the default ones, a suffix.
 
         Every character of an id may stand in a unit's name; a colon, which no id has, sets off what follows.
         """
@@ -174,7 +174,7 @@ class TemplateLayout(SandboxLayout):
 
     @property
     def state_dir(self) -> str:
-        """Directory of the record, the lock, the devices' state and, unless its maker said otherwise, the memory."""
+        """Directory of the record, the lock, the devices' state and, unless `memory_dir` is set, the memory."""
         return join_path(self.state_root, "templates", self.id)
 
     @property
@@ -183,6 +183,6 @@ class TemplateLayout(SandboxLayout):
         return join_path(self.run_root, f".template-{self.id}")
 
     def memory_path(self, memory_dir: str | None) -> str:
-        """The memory file, below a directory of the maker's choice or the state directory."""
+        """The memory file, below `memory_dir` or the state directory."""
         directory = join_path(memory_dir, self.id) if memory_dir else join_path(self.state_dir, "ram")
         return join_path(directory, MEMORY_FILE)

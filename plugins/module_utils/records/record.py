@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is recorded of a sandbox: its form, and how it is read."""
+"""The record of a sandbox: its fields, and how it is parsed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SAVED = "saved"
 
 @dataclasses.dataclass
 class SandboxRecord:
-    """What we last did with a sandbox.
+    """What was last done with a sandbox.
 
     :param options: the options that tasks have given, by name
     :param defaults: the values that the driver filled in at creation for options nobody gave

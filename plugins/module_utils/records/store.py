@@ -21,7 +21,7 @@ from ..untrusted.files import Directory, UntrustedFile, check_parents
 from .layout import RUN_ROOT, SANDBOX_ID, STATE_ROOT, SandboxLayout
 from .record import COLLECTION_VERSION, MOST_BYTES, SandboxRecord, parse_record
 
-#: The file of spare space, and how large it is at least, bytes.
+#: The file that reserves disk space, and its minimum size, bytes.
 SPARE = "spare"
 SPARE_BYTES = 16384
 
@@ -42,7 +42,7 @@ class StoreFull(StoreError):
 class Store:
     """The record and the lock of one sandbox.
 
-    Beside the record lies a file of spare space, which is given up when the disk is full: a VM can be ended and put down as stopped all the same.
+    A file beside the record reserves disk space. It is removed when the disk is full, so that a VM can still be stopped and recorded as stopped.
     """
 
     def __init__(self, layout: SandboxLayout) -> None:
@@ -73,8 +73,8 @@ class Store:
             raise self._error("read", path, problem) from problem
 
     def check_place(self) -> None:
-        """Refuse directories that others can write to: who writes a record says which processes and files are the sandbox's, and who
-        can exchange the run directory says where the VMM's sockets and logs lead.
+        """Refuse directories that other users can write to. A record names the sandbox's processes and files, and the run directory has
+        the VMM's sockets and logs, so no other user may change them.
 
         :raises HostError: names the directory, or the parent of it, and whose it is
         """
@@ -139,7 +139,7 @@ class Store:
             os.close(descriptor)
 
     def set_aside(self) -> None:
-        """Remove what stands where the record should be and is not a file.
+        """Remove an entry at the path of the record that is not a file.
 
         :raises StoreError: it cannot be removed
         """
@@ -271,7 +271,7 @@ class Store:
             return -1  # Another task has just removed the sandbox and its directory.
         try:
             fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-            # The one before us may have removed the file while we waited: then what we hold is no lock of the sandbox.
+            # The holder before us may have removed the file while we waited. Then the file that we locked is not the sandbox's lock.
             if os.fstat(descriptor).st_ino == os.stat(path).st_ino:
                 with contextlib.suppress(OSError):
                     if shared:
@@ -305,7 +305,7 @@ class Store:
             f"could not {what} {path}" + (": the disk is full" if full else ""),
             sandbox=self.layout.id,
             answer=str(problem),
-            fix="Make room there, or choose another state_dir."
+            fix="Free some space there, or choose another state_dir."
             if full
             else "See that state_dir is a directory that this task's user may write.",
         )

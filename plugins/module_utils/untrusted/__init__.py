@@ -1,4 +1,4 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What others write is read here: answers with a declared shape, files in directories that others can write to."""
+"""Read untrusted data: answers, by their declared shape, and files in directories that others can write to."""

@@ -1,10 +1,10 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The declared shapes of answers: what a VMM, a guest, a program or a file of ours may say, and nothing else gets in.
+"""Validate the answers of VMMs, guests, programs and our own files against declared shapes.
 
-A shape is a value; `checked` holds an answer against it and returns what was declared, typed, or raises `AnswerError`. Nobody reads a key of an
-answer that no shape has let in. Shapes are plain data, so a test makes wrong answers from them.
+A shape is a value. `checked` compares an answer with a shape, and returns the declared part, or raises `AnswerError`. No other code reads an answer
+that `checked` has not validated. Shapes are plain data, so tests can generate wrong answers from them.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from ..errors import VmmError
 
 printable = errors.printable
 
-#: The most text, list entries, object members and levels that an answer may have where its shape names no limit.
+#: The limits for characters, list entries, object members and levels of an answer whose shape sets none.
 MOST_TEXT = 65536
 MOST_ITEMS = 4096
 MOST_DEPTH = 64
-#: The largest number a protocol of ours has: sizes and identifiers have 64 bits.
+#: The largest number in a protocol that we use: sizes and identifiers have 64 bits.
 MOST_NUMBER = 2**64 - 1
 
 
 class AnswerError(VmmError):
-    """An answer is not what was declared: a key is missing, a type is another, a number or a size is out of range."""
+    """An answer does not have its declared shape: a key is missing, a type is wrong, or a number or a size is out of range."""
 
 
 class Text(NamedTuple):
-    """A string of at most `most` characters, one of `choices`, or one that `pattern` matches completely, where these are given."""
+    """A string of at most `most` characters. If `choices` or `pattern` are set, it is one of the choices, or matches completely."""
 
     most: int = MOST_TEXT
     choices: tuple[str, ...] = ()
@@ -64,17 +64,17 @@ class ListOf(NamedTuple):
 
 
 class MapOf(NamedTuple):
-    """An object whose names are free, at most `most` of them, and whose values have one shape."""
+    """An object of at most `most` members with any names, whose values have one shape."""
 
     shape: Any
     most: int = MOST_ITEMS
 
 
 class Record(NamedTuple):
-    """An object with declared members. Others are left out of what `checked` returns, unless `closed` refuses them.
+    """An object with declared members. `checked` omits other members, or refuses them if `closed` is set.
 
-    :param required: members that must be there
-    :param optional: members that may be missing; a missing one stays missing
+    :param required: members that must exist
+    :param optional: members that may be missing
     """
 
     required: Mapping[str, Any] = {}
@@ -85,8 +85,8 @@ class Record(NamedTuple):
 class Tagged(NamedTuple):
     """An object whose shape depends on one of its members, a text.
 
-    :param tag: the member
-    :param shapes: shapes of the object by the tag's value
+    :param tag: name of the member
+    :param shapes: shapes of the object, by the value of the member
     :param other: the shape for every other value
     """
 
@@ -96,7 +96,7 @@ class Tagged(NamedTuple):
 
 
 class Anything(NamedTuple):
-    """Whatever JSON can say, in at most `depth` levels and `most` values. For answers that are shown and never read."""
+    """Any JSON value of at most `depth` levels and `most` values. For answers that are only shown."""
 
     depth: int = 16
     most: int = MOST_ITEMS
@@ -115,9 +115,9 @@ FIELD_SHAPES: dict[str, Any] = {
 
 
 def shape_of(kind: Any, **special: Any) -> Record:
-    """The shape of what `dataclasses.asdict` makes of a dataclass; every member may be missing, since earlier versions wrote fewer.
+    """The shape of the result of `dataclasses.asdict`. Every member may be missing, since earlier versions wrote fewer.
 
-    :param special: shapes of fields whose annotation `FIELD_SHAPES` does not have
+    :param special: shapes of fields whose annotation is not in `FIELD_SHAPES`
     """
     shapes = {
         field.name: special[field.name] if field.name in special else FIELD_SHAPES[str(field.type)]
@@ -129,8 +129,8 @@ def shape_of(kind: Any, **special: Any) -> Record:
 def checked(shape: Any, value: Any, source: str) -> Any:
     """The declared part of an answer.
 
-    :param source: whose answer to what, for the error, such as `QEMU's answer to query-status`
-    :raises AnswerError: names the place in the answer and what must be there
+    :param source: a description of the answer for the error, such as `QEMU's answer to query-status`
+    :raises AnswerError: the answer does not have the shape; the error says where, and what must be there
     """
     return _checked(shape, value, source, "")
 
@@ -202,7 +202,7 @@ def _checked_record(shape: Record, value: dict[str, Any], source: str, place: st
 
 
 def _check_size(value: Any, shape: Anything, wrong: Any) -> None:
-    """Refuse what has too many levels or values, without recursion."""
+    """Refuse a value with too many levels or values. It does not recurse."""
     level, count = [value], 1
     for _depth in range(shape.depth + 1):
         inner: list[Any] = []
@@ -232,9 +232,9 @@ def _inside(place: str, name: str) -> str:
 def parsed(data: bytes | str, source: str, most: int) -> Any:
     """The JSON value in a text.
 
-    :param source: whose answer to what, for the error
-    :param most: bytes that the text may have
-    :raises AnswerError: it is longer, is not JSON, is nested too deeply, or has a number that JSON does not have
+    :param source: a description of the answer, for the error
+    :param most: how many bytes the text may have
+    :raises AnswerError: the text is too long, is not JSON, is nested too deeply, or has a number that JSON does not have
     """
     if len(data) > most:
         raise AnswerError(f"{source} cannot be used: it must have at most {most} bytes", answer=brief(data[:200]))
@@ -251,7 +251,7 @@ def _refuse_constant(word: str) -> None:
 
 
 def brief(value: Any, most: int = 200) -> str:
-    """A short, printable form of a value, for an error."""
+    """A short printable form of a value, for an error."""
     if isinstance(value, (bytes, bytearray)):
         text = bytes(value[: most + 1]).decode("utf-8", "replace")
     elif isinstance(value, str):

@@ -3,11 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Files in directories that a VMM, a jail or another user can write to.
 
-Whoever can write to a directory can put a link, a FIFO or a device in the place of a file, and exchange a directory between a check and its
-use. So nothing there is reached by its path: a directory is held open, its entries are named relative to that descriptor (openat(2)), links are
-never followed, nothing blocks, and owner and mode are changed through the descriptor of the file that was checked.
+Another user who can write to a directory can replace a file by a link, a FIFO or a device, and exchange a directory between a check and its use.
+So no file there is opened by its path. A directory is held open, and its entries are named relative to its descriptor (openat(2)). Links are never
+followed, and nothing blocks. Owner and mode are changed through the descriptor of the file that was checked.
 
-Each name is a single component, so no name leads out of its directory; that is what `RESOLVE_BENEATH` of openat2(2) gives, on every kernel.
+Each name is a single component, so no name leads out of its directory. This works on every kernel; `RESOLVE_BENEATH` of openat2(2) does not.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from ..errors import HostError
 
 #: Flags of every descriptor that is opened here.
 SAFE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-#: O_PATH, which Python has on Linux only: a descriptor that names a file without opening it.
+#: O_PATH: a descriptor that names a file without opening it. Python has it on Linux only.
 PATH_ONLY = getattr(os, "O_PATH", 0o10000000) | os.O_NOFOLLOW | os.O_CLOEXEC
-#: The most that `Directory.read` returns when its caller names no limit, bytes.
+#: The default limit of `Directory.read`, bytes.
 READ_LIMIT = 1 << 20
 
 
 class UntrustedFile(HostError):
-    """An entry is not what it should be: a link, another type, another user's, or it has more than one name."""
+    """An entry must not be used: it is a link or of another type, belongs to another user, or has more than one name."""
 
 
 def _component(name: str) -> str:
     if not name or name in (".", "..") or "/" in name or "\0" in name:
-        raise UntrustedFile("this is not the name of an entry of a directory", wanted=name)
+        raise UntrustedFile("must be the name of an entry of a directory", wanted=name)
     return name
 
 
 class Directory:
     """A directory held open. Close it, or use it as a context manager.
 
-    :param descriptor: of the directory; closed with this object
+    :param descriptor: a descriptor of the directory; it is closed with this object
     :param path: for error messages only
     """
 
@@ -51,7 +51,7 @@ class Directory:
 
     @classmethod
     def open(cls, path: str) -> Directory:
-        """Open a directory whose parents are trusted (see `check_parents`); the directory itself may be anybody's, but no link.
+        """Open a directory whose parents are trusted (see `check_parents`); the directory itself may belong to any user, but must not be a link.
 
         :raises FileNotFoundError: it does not exist
         :raises OSError: it is a link, not a directory, or cannot be opened
@@ -73,7 +73,7 @@ class Directory:
     def _join(self, name: str) -> str:
         return os.path.join(self.path, name)
 
-    # --- looking -----------------------------------------------------------------------------------------------------
+    # --- reading -----------------------------------------------------------------------------------------------------
 
     def enter(self, name: str) -> Directory:
         """Open a directory below this one.
@@ -89,25 +89,25 @@ class Directory:
         return sorted(os.listdir(self.descriptor))
 
     def status(self, name: str) -> os.stat_result | None:
-        """The status of an entry itself, no link followed; None when there is none."""
+        """The status of an entry; None if it does not exist. Links are not followed."""
         try:
             return os.stat(_component(name), dir_fd=self.descriptor, follow_symlinks=False)
         except FileNotFoundError:
             return None
 
     def open_file(self, name: str, flags: int = os.O_RDONLY, owners: tuple[int, ...] = (), links: int = 0) -> int:
-        """Open a regular file that exists; returns its descriptor.
+        """Open an existing regular file. Returns its descriptor.
 
-        :param flags: O_RDONLY, O_WRONLY or O_RDWR, with O_APPEND where wanted
+        :param flags: O_RDONLY, O_WRONLY or O_RDWR, optionally with O_APPEND
         :param owners: uids that may own it; empty for any
         :param links: how many names it must have; 0 for any number
         :raises FileNotFoundError: it does not exist
-        :raises UntrustedFile: it is a link, a FIFO, a device, a socket or a directory, or another user's, or it has other names
+        :raises UntrustedFile: it is a link, a FIFO, a device, a socket or a directory, or belongs to another user, or has other names
         :raises OSError: it cannot be opened
         """
         before = self.status(name)
         if before is not None and not stat.S_ISREG(before.st_mode):
-            # A device acts when it is opened, so it is not even tried.
+            # Opening a device can have effects, so it is not even tried.
             raise UntrustedFile(f"{self._join(name)} must be a regular file", answer=kind_name(before.st_mode))
         descriptor = os.open(_component(name), flags | SAFE, dir_fd=self.descriptor)
         try:
@@ -128,7 +128,7 @@ class Directory:
     def read(self, name: str, limit: int = READ_LIMIT) -> bytes:
         """The content of a regular file.
 
-        :param limit: the most it may have, bytes
+        :param limit: the largest size, bytes
         :raises FileNotFoundError: it does not exist
         :raises UntrustedFile: it is not a regular file, or larger
         """
@@ -140,7 +140,7 @@ class Directory:
         return data
 
     def tail(self, name: str, size: int) -> bytes:
-        """The last bytes of a regular file, at most `size`; empty when the file does not exist, or it is not one."""
+        """The last bytes of a regular file, at most `size`; empty if it does not exist or is not a regular file."""
         try:
             descriptor = self.open_file(name)
         except (OSError, UntrustedFile):
@@ -152,11 +152,11 @@ class Directory:
 
     @contextlib.contextmanager
     def socket(self, name: str, owners: tuple[int, ...] = ()) -> Iterator[str]:
-        """A path that leads to a unix socket and to nothing else, whatever happens to its name meanwhile.
+        """A path that leads to a unix socket and to nothing else, even if its name is exchanged meanwhile.
 
         :param owners: uids that may own it; empty for any
         :raises FileNotFoundError: it does not exist
-        :raises UntrustedFile: it is a link or of another type, or another user's
+        :raises UntrustedFile: it is a link or of another type, or belongs to another user
         """
         with self.held(name) as descriptor:
             found = os.fstat(descriptor)
@@ -168,15 +168,15 @@ class Directory:
                 )
             yield through(descriptor)
 
-    # --- making ------------------------------------------------------------------------------------------------------
+    # --- creating ----------------------------------------------------------------------------------------------------
 
     def create(self, name: str, mode: int = 0o600, uid: int = -1, gid: int = -1, size: int = 0) -> int:
-        """Make a new file; returns its descriptor, open for reading and writing. Its mode does not depend on the umask.
+        """Create a file. Returns its descriptor, open for reading and writing. Its mode does not depend on the umask.
 
-        :param uid: its owner, -1 for ourselves
-        :param size: bytes, sparse
-        :raises FileExistsError: the name is taken, by whatever
-        :raises OSError: it cannot be made
+        :param uid: its owner, -1 for the current user
+        :param size: its size in bytes; the file is sparse
+        :raises FileExistsError: an entry has this name
+        :raises OSError: it cannot be created
         """
         descriptor = os.open(_component(name), os.O_RDWR | os.O_CREAT | os.O_EXCL | SAFE, 0o600, dir_fd=self.descriptor)
         try:
@@ -192,9 +192,9 @@ class Directory:
         return descriptor
 
     def make_directory(self, name: str, mode: int = 0o700, uid: int = -1, gid: int = -1) -> Directory:
-        """Make a new directory and open it. Its mode does not depend on the umask.
+        """Create a directory and open it. Its mode does not depend on the umask.
 
-        :raises FileExistsError: the name is taken, by whatever
+        :raises FileExistsError: an entry has this name
         :raises UntrustedFile: another program exchanged it in that moment
         """
         os.mkdir(_component(name), 0o700, dir_fd=self.descriptor)
@@ -202,7 +202,7 @@ class Directory:
         try:
             found = os.fstat(made.descriptor)
             if found.st_uid != os.geteuid() or os.listdir(made.descriptor):
-                raise UntrustedFile(f"{made.path} was exchanged while it was made")
+                raise UntrustedFile(f"{made.path} was exchanged by another program while it was created")
             os.fchmod(made.descriptor, mode)
             os.fchown(made.descriptor, uid, gid)
         except BaseException:
@@ -211,7 +211,7 @@ class Directory:
         return made
 
     def make_node(self, name: str, kind: int, device: int, mode: int = 0o600, uid: int = -1, gid: int = -1) -> None:
-        """Make a device node.
+        """Create a device node.
 
         :param kind: `stat.S_IFBLK` or `stat.S_IFCHR`
         :param device: its number (`st_rdev`)
@@ -222,23 +222,23 @@ class Directory:
         with self.held(name) as descriptor:
             found = os.fstat(descriptor)
             if stat.S_IFMT(found.st_mode) != kind or found.st_rdev != device or found.st_uid != os.geteuid():
-                raise UntrustedFile(f"{self._join(name)} was exchanged while it was made")
+                raise UntrustedFile(f"{self._join(name)} was exchanged by another program while it was created")
             os.chmod(through(descriptor), mode)
             os.chown(through(descriptor), uid, gid)
 
     def link(self, descriptor: int, name: str) -> None:
-        """Give an open file another name, in this directory.
+        """Add a name in this directory to an open file (a hard link).
 
-        :raises FileExistsError: the name is taken
-        :raises OSError: they are on different file systems
+        :raises FileExistsError: an entry has this name
+        :raises OSError: file and directory are on different file systems
         """
         os.link(through(descriptor), _component(name), dst_dir_fd=self.descriptor, follow_symlinks=True)
 
     @contextlib.contextmanager
     def held(self, name: str) -> Iterator[int]:
-        """A descriptor that names an entry, whatever it is, without opening it (O_PATH); `through` makes a path of it.
+        """A descriptor that names an entry of any type without opening it (O_PATH). `through` gives a path for it.
 
-        :raises FileNotFoundError: there is none
+        :raises FileNotFoundError: it does not exist
         """
         descriptor = os.open(_component(name), PATH_ONLY, dir_fd=self.descriptor)
         try:
@@ -254,18 +254,18 @@ class Directory:
             os.unlink(_component(name), dir_fd=self.descriptor)
 
     def rename(self, name: str, target: Directory, new_name: str) -> None:
-        """Move an entry to another directory, over what has that name there. What was moved must be checked there."""
+        """Move an entry to another directory, where it replaces an entry of that name. The caller must check the moved entry there."""
         os.rename(_component(name), _component(new_name), src_dir_fd=self.descriptor, dst_dir_fd=target.descriptor)
 
     def take_out(self, name: str, target: Directory, new_name: str, owners: tuple[int, ...]) -> int:
-        """Move a regular file of another user's out of this directory and make it ours; returns its descriptor, open for reading.
+        """Move a regular file of another user out of this directory and become its owner. Returns its descriptor, open for reading.
 
-        It is the file that was checked, and nobody has another name for it.
+        It is the file that was checked, and it has no other name.
 
         :param target: a directory that only we can write to
         :param owners: uids that may own the file
-        :raises UntrustedFile: it is of another type, another user's, or has other names
-        :raises OSError: it cannot be moved; with EXDEV, it lies on another file system
+        :raises UntrustedFile: it is of another type, belongs to an unexpected user, or has other names
+        :raises OSError: it cannot be moved; with EXDEV, it is on another file system
         """
         descriptor = self.open_file(name, owners=owners, links=1)
         try:
@@ -273,7 +273,7 @@ class Directory:
             moved, found = target.status(new_name), os.fstat(descriptor)
             if moved is None or not os.path.samestat(moved, found) or found.st_nlink != 1:
                 target.remove(new_name)
-                raise UntrustedFile(f"{self._join(name)} was exchanged while it was taken")
+                raise UntrustedFile(f"{self._join(name)} was exchanged by another program while it was moved")
             os.fchown(descriptor, os.geteuid(), os.getegid())
             os.fchmod(descriptor, 0o600)
         except BaseException:
@@ -282,18 +282,18 @@ class Directory:
         return descriptor
 
     def close_to_others(self) -> None:
-        """Make this directory ours alone, so that whoever could write to it cannot any more."""
+        """Make this directory private, so that no other user can write to it any more."""
         with contextlib.suppress(PermissionError):
             os.fchown(self.descriptor, os.geteuid(), os.getegid())
         with contextlib.suppress(PermissionError):
             os.fchmod(self.descriptor, 0o700)
 
     def remove(self, name: str) -> None:
-        """Remove an entry with all that is below it. Idempotent; links are removed, not followed, and depth costs no memory.
+        """Remove an entry with all that is below it. Idempotent. Links are removed, not followed. The depth of the tree needs no memory.
 
-        What is removed is first closed to others, so that nobody can add to it for ever.
+        A directory is made private first, so that other users cannot add files to it without end.
 
-        :raises OSError: something cannot be removed, such as a mount point
+        :raises OSError: an entry cannot be removed, such as a mount point
         """
         top = self._enter_or_unlink(name)
         if top is None:
@@ -306,7 +306,7 @@ class Directory:
     def clear(self) -> None:
         """Remove all entries and what is below them.
 
-        A directory's own directories are moved up before they are emptied, so neither descriptors nor recursion grow with depth.
+        Subdirectories are moved up before they are emptied, so neither the number of descriptors nor the recursion grows with depth.
         """
         while True:
             names = os.listdir(self.descriptor)
@@ -316,12 +316,12 @@ class Directory:
                 self._remove_shallow(name)
 
     def _enter_or_unlink(self, name: str) -> Directory | None:
-        """Open a directory; an entry of another kind is removed, and there is None."""
+        """Open a directory. An entry of another type is removed, and the result is None."""
         found = self.status(name)
         if found is None:
             return None
         if stat.S_ISDIR(found.st_mode):
-            with contextlib.suppress(NotADirectoryError):  # It was exchanged since; the new one goes too.
+            with contextlib.suppress(NotADirectoryError):  # It was exchanged meanwhile; the new entry is removed too.
                 return self.enter(name)
         self.unlink(name)
         return None
@@ -341,7 +341,7 @@ class Directory:
         self._remove_empty(name)
 
     def _remove_empty(self, name: str) -> None:
-        """Remove an empty directory, or what another program has put in its place; one that is not empty stays for the next look."""
+        """Remove an empty directory, or the entry that replaced it. A directory that is not empty stays for the next pass."""
         try:
             os.rmdir(_component(name), dir_fd=self.descriptor)
         except FileNotFoundError:
@@ -354,12 +354,12 @@ class Directory:
 
 
 def through(descriptor: int) -> str:
-    """A path that leads to what a descriptor holds, for calls that take paths only (proc(5), /proc/self/fd)."""
+    """A path to the file of a descriptor, for calls that only accept paths (proc(5), /proc/self/fd)."""
     return f"/proc/self/fd/{descriptor}"
 
 
 def kind_name(mode: int) -> str:
-    """What an entry is, in words."""
+    """The type of an entry, as a text for errors."""
     for test, word in (
         (stat.S_ISREG, "a regular file"),
         (stat.S_ISDIR, "a directory"),
@@ -375,19 +375,19 @@ def kind_name(mode: int) -> str:
 
 
 def check_parents(path: str, option: str, itself: bool = True, fix: str = "", shared_groups: bool = False) -> None:
-    """Refuse a path that another user could exchange: every part that exists must be root's or ours, and closed to other writers.
+    """Refuse a path that another user could exchange. Every existing part must belong to root or to us, and no other user may write to it.
 
-    A directory with the sticky bit (such as /tmp) is accepted as a parent, since nobody can rename another user's entry there; a symbolic link
-    counts by what it leads to, and must itself be root's or ours.
+    A directory with the sticky bit (such as /tmp) is accepted as a parent, since users cannot rename the entries of others there. The target of a
+    symbolic link is checked, and the link itself must belong to root or to us.
 
     :param option: the task's option that names the path
     :param itself: check the last part too, not only its parents
-    :param shared_groups: accept what a group may write to that nobody but root or we are in, as Debian's /usr/local (root:staff, 2775)
-    :raises HostError: names the part and what is wrong with it
+    :param shared_groups: accept parts that a group can write to if only root and we are in it, such as Debian's /usr/local (root:staff, 2775)
+    :raises HostError: another user could exchange a part; the error names it
     """
     trusted = {0, os.geteuid()}
     if not os.path.isabs(path):
-        raise HostError("this must be an absolute path", option=option, wanted=path)
+        raise HostError("must be an absolute path", option=option, wanted=path)
     pending = [part for part in path.split("/") if part]
     if not itself:
         pending = pending[:-1]
@@ -405,14 +405,14 @@ def check_parents(path: str, option: str, itself: bool = True, fix: str = "", sh
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
-            raise HostError(f"{here} cannot be looked at", option=option, wanted=path, answer=str(error)) from error
+            raise HostError(f"{here} cannot be checked", option=option, wanted=path, answer=str(error)) from error
         problem = ""
         if found.st_uid not in trusted:
             problem = f"belongs to user {found.st_uid}"
         elif stat.S_ISLNK(found.st_mode):
             links += 1
             if links > 40:
-                raise HostError("this path has too many symbolic links", option=option, wanted=path)
+                raise HostError("the path must not have so many symbolic links", option=option, wanted=path)
             target = os.readlink(here)
             pending = [piece for piece in target.split("/") if piece] + pending
             if target.startswith("/"):
@@ -426,21 +426,21 @@ def check_parents(path: str, option: str, itself: bool = True, fix: str = "", sh
             problem = f"has mode {stat.S_IMODE(found.st_mode):04o}, so others can write to it"
         if problem:
             raise HostError(
-                f"{here} {problem}; it must belong to root or to the user of the task, and nobody else may write to it",
+                f"{here} {problem}; it must belong to root or to the user of the task, and no other user may write to it",
                 option=option,
                 wanted=path,
-                fix=fix or f"Correct it (chown root: {here}; chmod go-w {here}), or name another path.",
+                fix=fix or f"Correct it (chown root: {here}; chmod go-w {here}), or choose another path.",
             )
         current = here
 
 
 def _is_only_roots(found: os.stat_result) -> bool:
-    """Whether nobody but root or we may write by way of the group: root's, or one that has no other members."""
+    """Whether only root and we are in the file's group: it is root's group, or it has no other members."""
     if found.st_mode & 0o002:
         return False
     if found.st_gid == 0:
         return True
-    # Asked of the host's users only when there is such a group.
+    # The host's users are read only if there is such a group.
     import grp
     import pwd
 

@@ -492,7 +492,7 @@ def test_memory_that_the_guest_does_not_take_is_told(
     monkeypatch.setattr(memory, "PATIENCE_SECONDS", 0.5)
     misbehave("takes_half")
     plain.start(max_memory_mb=512)
-    with pytest.raises(VmmError, match="the guest took 256 MiB"):
+    with pytest.raises(VmmError, match="memory is 256 MiB"):
         plain.run(memory_mb=384)
     assert plain.facts()["memory_mb"] == 256
 

@@ -89,18 +89,18 @@ def test_two_devices_with_one_writable_file(lab: FirecrackerLab, how: str, secon
     path = lab.file("data", 2 << 20)
     devices = [block(path), {"id": "again", "type": second, "file": other_name(lab, path, how)}]
     for run in (lab.check, lab.run):
-        with pytest.raises(ConfigError, match="are the same file"):
+        with pytest.raises(ConfigError, match="must not be the same file"):
             run(state="started", **lab.options, devices=devices)
     nothing_ran(lab)
     os.chmod(lab.options["image_path"], 0o666)  # Else the user of a jail may not write to it, which is found first.
-    with pytest.raises(ConfigError, match="image_path are the same file"):
+    with pytest.raises(ConfigError, match="image_path must not be the same file"):
         lab.start(devices=[block(lab.options["image_path"])])
 
 
 def test_a_disk_that_is_plugged_twice(lab: FirecrackerLab) -> None:
     disk = block(lab.file("data"))
     lab.start(placeholder_drives=2, devices=[disk])
-    with pytest.raises(ConfigError, match="are the same file"):
+    with pytest.raises(ConfigError, match="must not be the same file"):
         lab.run(devices=[disk, block(lab.file("data"), "again")])
     lab.run(devices=[disk, block(lab.file("other"), "again")])
     assert lab.run(devices=[{**disk, "file": lab.file("third")}, block(lab.file("other"), "again")])["changed"]
@@ -108,7 +108,7 @@ def test_a_disk_that_is_plugged_twice(lab: FirecrackerLab) -> None:
     for run in (lab.check, lab.run):
         with pytest.raises(StateError, match="in use: sandbox two"):
             run(devices=[{**disk, "file": lab.file("fourth")}, block(lab.file("other"), "again")])
-        with pytest.raises(ConfigError, match="are the same file"):
+        with pytest.raises(ConfigError, match="must not be the same file"):
             run(devices=[{**disk, "file": lab.file("other")}, block(lab.file("other"), "again")])
 
 
@@ -442,7 +442,7 @@ def test_taps_that_cannot_be_had_are_refused_before_the_vm_is_stopped(lab: Firec
         (
             [{**net, "tap_name": "ktsame"}, {**net, "tap_name": "ktsame", "id": "eth1"}],
             ConfigError,
-            "the same tap_name",
+            "a tap_name of its own",
         ),
     ]
     for devices, kind, words in wrong:

@@ -110,7 +110,7 @@ def test_a_vmm_that_hangs_is_reported_and_replaced(lab: QemuLab, monkeypatch: py
     os.kill(pid, signal.SIGSTOP)
     try:
         assert lab.facts()["state"] == "unresponsive"
-        with pytest.raises(DisruptionError, match="its VMM does not answer and would have to be ended"):
+        with pytest.raises(DisruptionError, match="its VMM does not answer and must be killed"):
             lab.run(state="started")
         assert lab.run(state="started", disruption="restart")["sandbox"]["pid"] != pid
     finally:

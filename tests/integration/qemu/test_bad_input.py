@@ -48,7 +48,11 @@ CASES: dict[str, tuple[Wish, str, str]] = {
         "run_dir",
     ),
     "a directory as kernel": (lambda lab, tmp: {"kernel_path": str(tmp)}, "must be a file", "kernel_path"),
-    "an empty initrd": (lambda lab, tmp: {"initrd_path": os.devnull}, "must be a file|must not be empty", "initrd_path"),
+    "an empty initrd": (
+        lambda lab, tmp: {"initrd_path": os.devnull},
+        "must be a file|must not be empty",
+        "initrd_path",
+    ),
     "a QEMU that is none": (
         lambda lab, tmp: {"hypervisor_path": an_executable(tmp / "qemu", "#!/bin/sh\necho Bochs 2.7\n")},
         "not a QEMU",

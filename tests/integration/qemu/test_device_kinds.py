@@ -386,7 +386,7 @@ def test_one_device_by_itself_leaves_the_others_alone(vm: QemuLab, disk: pathlib
         ),
         (
             {"id": "u0", "type": "vhost_user", "path": "/nowhere.sock", "model": "vhost-user-blk-pci"},
-            "no program listens",
+            "a program must listen",
         ),
     ],
 )

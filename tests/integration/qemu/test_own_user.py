@@ -145,10 +145,10 @@ def test_each_has_another_user_and_one_disk_serves_one(lab: QemuLab) -> None:
                 lab.run(check_mode=check_mode, id="two", devices=[{**disk, "file": path}])
         boot = {"kernel_path": str(lab.assets.kernel), "initrd_path": str(lab.assets.initrd), "accelerator": "tcg"}
         free = a_disk(lab, "free")
-        with pytest.raises(HypervisorError, match="device copy and device free are the same file"):
+        with pytest.raises(HypervisorError, match="device copy and device free must not be the same file"):
             lab.run(check_mode=check_mode, id="three", state="started", devices=[free, {**free, "id": "copy"}], **boot)
     lab.run(id="two", devices=[free])
-    with pytest.raises(HypervisorError, match="device copy and device free are the same file"):
+    with pytest.raises(HypervisorError, match="device copy and device free must not be the same file"):
         lab.run(id="two", devices=[free, {**free, "id": "copy"}])
     assert lab.run(id="two", devices=[free])["changed"] is False
     # What a VMM has started, or become, ends with it.

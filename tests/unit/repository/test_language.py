@@ -1,16 +1,20 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Texts that users read are in plain English: no word of the list below.
+"""Texts that people read are in plain English: no word of the list below.
 
-These are the pages, the documentation of modules, filters, roles and options, the names of tasks, and the changelog.
+For users, these are the pages, the documentation of modules, filters, roles and options, the names of tasks, and the changelog.
+For contributors and users, these are the docstrings, the comments and the strings of the code, error texts among them.
 """
 
 from __future__ import annotations
 
 import ast
+import inspect
+import io
 import pathlib
 import re
+import tokenize
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -60,6 +64,41 @@ NOT_PROSE = re.compile(
     r"^```.*?^```|^    .*?$|``[^`]*``|`[^`]*`|\]\([^)]*\)|https?://\S+|\b[OVCMPLRE]V?\([^)]*\)|<!--.*?-->",
     re.DOTALL | re.MULTILINE,
 )
+
+#: Code whose docstrings, comments and strings are checked.
+CODE = [
+    "plugins/action",
+    "plugins/filter",
+    "plugins/module_utils/delivery",
+    "plugins/module_utils/engine",
+    "plugins/module_utils/errors.py",
+    "plugins/module_utils/guest",
+    "plugins/module_utils/host",
+    "plugins/module_utils/hypervisors/__init__.py",
+    "plugins/module_utils/hypervisors/base.py",
+    "plugins/module_utils/hypervisors/common",
+    "plugins/module_utils/hypervisors/host_facts.py",
+    "plugins/module_utils/hypervisors/mock.py",
+    "plugins/module_utils/options/arguments.py",
+    "plugins/module_utils/options/config.py",
+    "plugins/module_utils/options/declarations.py",
+    "plugins/module_utils/options/kata_toml.py",
+    "plugins/module_utils/options/kernel_params.py",
+    "plugins/module_utils/options/spec.py",
+    "plugins/module_utils/options/wait_for.py",
+    "plugins/module_utils/provisioning",
+    "plugins/module_utils/records",
+    "plugins/module_utils/untrusted",
+    "plugins/modules",
+    "plugins/plugin_utils",
+    "tools",
+]
+#: Names of Python's own libraries, such as `dataclass(frozen=True)`.
+FOREIGN = {"frozen"}
+#: Words of the list that are the right ones in a file, and why.
+ALLOWED = {
+    "plugins/module_utils/host/sparse_files.py": {"hole": "the term of lseek(2), SEEK_HOLE", "holes": "the same"},
+}
 
 
 class Text(NamedTuple):
@@ -163,6 +202,56 @@ def texts() -> Iterator[Text]:
 TEXTS = list(texts())
 
 
+def prose_of_code(source: str) -> Iterator[tuple[int, str]]:
+    """The line and the text of each docstring and string, of each run of comments, and of the words of each name.
+
+    Parts of an f-string are separate texts. Strings that only name something (keys, options, paths) are checked too.
+    """
+    names: dict[str, int] = {}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.lineno, inspect.cleandoc(node.value)
+    run: list[str] = []
+    first = last = 0
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.NAME:
+            names.setdefault(token.string, token.start[0])
+        if token.type != tokenize.COMMENT:
+            continue
+        if run and token.start[0] != last + 1:
+            yield first, " ".join(run)
+            run = []
+        if not run:
+            first = token.start[0]
+        last = token.start[0]
+        run.append(token.string.lstrip("#: "))
+    if run:
+        yield first, " ".join(run)
+    for name, line in names.items():
+        if name not in FOREIGN:
+            yield line, name.replace("_", " ")
+
+
+def code_files() -> list[str]:
+    """The files of `CODE`, relative to the repository."""
+    paths: set[pathlib.Path] = set()
+    for name in CODE:
+        path = ROOT / name
+        paths |= {path} if path.is_file() else set(path.rglob("*.py"))
+    return sorted(str(path.relative_to(ROOT)) for path in paths)
+
+
+def found_in_code(place: str, source: str) -> list[str]:
+    """The words of the list in a file's docstrings, comments and strings, each with its line and its replacement."""
+    allowed = ALLOWED.get(place, {})
+    return [
+        f"{place}:{line}: {hit}"
+        for line, text in sorted(prose_of_code(source))
+        for hit in found_in(text)
+        if hit.split("'")[1].lower() not in allowed
+    ]
+
+
 def test_texts_of_every_kind_are_read() -> None:
     kinds = {place: len(content) for place, content in TEXTS}
     assert len(kinds) > 80
@@ -174,6 +263,39 @@ def test_texts_of_every_kind_are_read() -> None:
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: text.place)
 def test_no_banned_words(text: Text) -> None:
     assert found_in(text.content) == []
+
+
+def test_code_of_every_directory_is_read() -> None:
+    files = code_files()
+    assert len(files) > 100
+    for name in CODE:
+        assert any(place == name or place.startswith(f"{name}/") for place in files), name
+
+
+@pytest.mark.parametrize("place", code_files())
+def test_no_banned_words_in_code(place: str) -> None:
+    assert found_in_code(place, (ROOT / place).read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("place", ALLOWED)
+def test_what_is_allowed_is_needed(place: str) -> None:
+    source = (ROOT / place).read_text(encoding="utf-8")
+    found = {hit.split("'")[1].lower() for _line, text in prose_of_code(source) for hit in found_in(text)}
+    assert found >= set(ALLOWED[place])
+
+
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        ('"""The wish."""\n', 1),
+        ("# What was\n# told, and\n#: what it\n#: takes.\nx = 1\n", 2),
+        ("wish_list = told(wholesome)\n", 2),
+        ('raise ValueError(f"{name} was told: {value}")\n', 1),
+        ('"""`told` is a name."""\n', 0),
+    ],
+)
+def test_what_is_found_in_code(source: str, count: int) -> None:
+    assert len(found_in_code("x.py", source)) == count
 
 
 @pytest.mark.parametrize(

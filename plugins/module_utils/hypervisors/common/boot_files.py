@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The files that a VM is made of, looked at before anything is started."""
+"""Check the files that a VM boots from and their digests, before anything is started."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ...options.config import DIGESTS, HypervisorConfig
 
 
 def check_boot_files(config: HypervisorConfig) -> None:
-    """Refuse files to boot from that are not there, are none, cannot be read, or are empty.
+    """Refuse files to boot from that do not exist, are not regular files, cannot be read, or are empty.
 
-    :raises AssetError: names the option
+    :raises AssetError: a file cannot be used; the error names the option
     """
     for option, path in (
         ("kernel_path", config.kernel_path),
@@ -47,30 +47,30 @@ def check_boot_files(config: HypervisorConfig) -> None:
 
 
 def check_digests(config: HypervisorConfig, cache: str) -> dict[str, str]:
-    """Refuse files that are not those that the configuration names digests of. Changes nothing.
+    """Refuse files that do not have the digests in the configuration. Changes nothing.
 
-    :param config: complete: the driver has filled in the programs that the task does not name
+    :param config: the complete configuration, with the programs that the driver filled in
     :param cache: file of digests that were found since the last boot, see `host/boot_cache.py`
-    :returns: digests that are not in the cache yet and may be: of files whose every change shows
+    :returns: digests to add to the cache: of files whose changes can all be detected
     :raises AssetError: a file has another digest, or cannot be read
-    :raises ConfigError: there is a digest and no file
+    :raises ConfigError: there is a digest without a file
     """
     wanted = {option: str(getattr(config, option)) for option in DIGESTS if getattr(config, option)}
     return {question: digest for option in wanted for question, digest in _check_digest(config, option, cache)}
 
 
 def _check_digest(config: HypervisorConfig, option: str, cache: str) -> list[tuple[str, str]]:
-    """Compare the digest of one file; what the cache does not have of it yet."""
+    """Check the digest of one file. Returns the digests to add to the cache."""
     from ...host import boot_cache, digests
 
     wanted, path = digests.named_digest(getattr(config, option), option), str(getattr(config, DIGESTS[option]))
     algorithm = wanted.partition(":")[0]
     if not path:
         raise ConfigError(
-            f"there is no {DIGESTS[option]} whose digest this could be",
+            f"a digest must be set together with its file, {DIGESTS[option]}",
             option=option,
             wanted=wanted,
-            fix=f"Give {DIGESTS[option]}, or leave {option} out.",
+            fix=f"Set {DIGESTS[option]}, or omit {option}.",
         )
     before = digests.identity(path)
     question = f"{algorithm}:{before}"

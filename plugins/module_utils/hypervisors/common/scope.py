@@ -31,21 +31,21 @@ def layout_of(context: Context) -> SandboxLayout:
 
 
 def scope_command(context: Context, config: HypervisorConfig, part: str = "", user: User | None = None) -> list[str]:
-    """What stands before a VMM's command line so that it runs in a unit of its own; empty without a supervisor.
+    """The command before a VMM's command line that makes it run in a unit of its own; empty without a supervisor.
 
     The program takes the place of this command in the same process, and inherits its descriptors (systemd-run(1), --scope).
 
     :param part: names a helper of the VMM, such as one share's virtiofsd
     :param user: the user that the program runs as, None for our own; its groups must be set already
-    :raises HostError: systemd is asked for and does not run this host, or nothing can change the user
-    :raises ConfigError: a limit is none
+    :raises HostError: systemd is requested and is not the host's init system, or setpriv is missing
+    :raises ConfigError: a property is not NAME=VALUE
     """
     if resolve(config.supervisor) == "none":
         return []
     stem = unit_stem(layout_of(context))
     unit = stem + (f":{part}" if part else "")
     if config.boot_to_be_template:
-        unit += ":template"  # There may be a sandbox of its name.
+        unit += ":template"  # A sandbox may have the same name.
     command = [
         shutil.which("systemd-run") or "systemd-run",
         "--scope",
@@ -66,7 +66,7 @@ def scope_command(context: Context, config: HypervisorConfig, part: str = "", us
 
 
 def check_properties(config: HypervisorConfig) -> None:
-    """Refuse what cannot be a property of a unit, whether there is a supervisor here or not.
+    """Refuse texts that cannot be properties of a unit, with or without a supervisor.
 
     :raises ConfigError: it is not NAME=VALUE
     """

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The form of what is known of a VMM's program on a host."""
+"""The initial facts of a VMM's program on a host."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from typing import Any
 
 
 def unknown_vmm(hypervisor: str, path: str) -> dict[str, Any]:
-    """The facts of a program that nothing is known of yet."""
+    """The facts of a program before it has been examined."""
     return {"hypervisor": hypervisor, "path": path, "version": "", "usable": False, "reason": "", "capabilities": {}}

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What drivers have in common whose VM is a process on the host."""
+"""The base of the drivers whose VM is a process on the host."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ...options.device_kinds.base import Device
 
 
-#: Seconds that a VMM which has closed its sockets may take to be gone.
+#: Seconds to wait for the end of a VMM that has closed its sockets.
 ENDING_SECONDS = 1.0
 
 
@@ -48,7 +48,7 @@ def check_file(device: Device, config: HypervisorConfig, own: Collection[int] = 
 
 
 def check_taps(devices: Sequence[Device], own: Collection[int] = ()) -> None:
-    """Refuse taps that another program has open, and interfaces that are none.
+    """Refuse taps that another program has open, and interfaces that are not taps.
 
     :param own: pids of the VM, if it runs
     :raises HostError: there is an interface of that name, and it is no tap
@@ -62,7 +62,7 @@ def check_taps(devices: Sequence[Device], own: Collection[int] = ()) -> None:
 
 
 class VmmProcess:
-    """The VMM of one sandbox: a process, its files and what it says.
+    """The VMM of one sandbox: its process, its files and its state.
 
     :param context: the sandbox's directories
     """
@@ -84,11 +84,11 @@ class VmmProcess:
         raise NotImplementedError
 
     def stop(self, timeout: float, force: bool) -> None:
-        """End the VM, politely first; then remove what it leaves."""
+        """End the VM, asking the guest first, and then remove its leftovers."""
         raise NotImplementedError
 
     def kill(self) -> None:
-        """End the VMM and remove everything that was made for it."""
+        """Kill the VMM and remove everything that was created for it."""
         raise NotImplementedError
 
     def adopt(self) -> None:
@@ -107,7 +107,7 @@ class ProcessHypervisor(Hypervisor):
         self._cold: list[Device] = []
 
     def _add_boot_device(self, device: Device) -> None:
-        """Keep a device for the start, in the place of one with its id."""
+        """Add a device for the start. It replaces a device with the same id."""
         self._cold = [one for one in self._cold if one.identity != device.identity] + [device]
 
     def stop_sandbox(self, timeout: float, force: bool = False) -> None:
@@ -138,7 +138,7 @@ class ProcessHypervisor(Hypervisor):
         return observed
 
     def _ends(self) -> bool:
-        """Whether a VMM that has not answered is one that ends at this moment: it closes its sockets a moment before it is gone."""
+        """Whether a VMM that has not answered is just ending: it closes its sockets a moment before its process ends."""
         from ...host.processes import wait_gone
 
         process = self.vmm.process()

@@ -92,6 +92,6 @@ def test_autostart_without_systemd_is_refused_before_anything_changed(
         "web", "started", "mock", options, state_dir=str(tmp_path / "state"), run_dir=str(tmp_path / "run")
     )
     for check_mode in (True, False):
-        with pytest.raises(HostError, match="autostart needs systemd"):
+        with pytest.raises(HostError, match="for autostart, systemd must be"):
             converge(spec, check_mode)
     assert not (tmp_path / "state/sandboxes/web").exists()

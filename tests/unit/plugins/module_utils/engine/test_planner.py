@@ -193,8 +193,8 @@ def test_capabilities_are_asked_for_only_when_they_matter() -> None:
         (record(), RUNNING, {"hypervisor": "mock"}, ["hypervisor qemu -> mock needs a new VM", "disruption=recreate"]),
         (record("stopped"), OFF, {"hypervisor": "mock", "disruption": "restart"}, ["needs a new VM"]),
         (record("paused"), PAUSED, {"options": {"vcpus": 2}}, ["vcpus 1 -> 2 needs the guest to run"]),
-        (record("saved", saved_state="/s"), OFF, {"state": "stopped"}, ["saved state would be lost"]),
-        (record("saved", saved_state="/s"), OFF, {"state": "restarted"}, ["saved state would be lost"]),
+        (record("saved", saved_state="/s"), OFF, {"state": "stopped"}, ["discards its saved state"]),
+        (record("saved", saved_state="/s"), OFF, {"state": "restarted"}, ["discards its saved state"]),
         (record("saved", saved_state="/s"), OFF, {"options": {"vcpus": 2}}, ["vcpus 1 -> 2 needs the guest to run"]),
         (
             record("saved", saved_state="/s"),
@@ -241,14 +241,14 @@ def test_more_than_the_maximum_is_refused_unless_the_maximum_is_raised_too() -> 
 
 
 def test_an_option_the_hypervisor_lacks_is_refused() -> None:
-    with pytest.raises(Unsupported, match="qemu hypervisor has no jailer_path"):
+    with pytest.raises(Unsupported, match="qemu hypervisor does not support jailer_path"):
         plan(None, OFF, options={**NEW, "jailer_path": "/j"})
     assert plan(None, OFF, options={**NEW, "jailer_path": ""}).actions == ["create", "start"]
 
 
 def test_recorded_options_the_new_hypervisor_lacks_are_refused() -> None:
     known = dataclasses.replace(record("stopped", options={"jailer_path": "/j"}), hypervisor="mock")
-    with pytest.raises(Unsupported, match="has no jailer_path"):
+    with pytest.raises(Unsupported, match="does not support jailer_path"):
         plan(known, OFF, hypervisor="qemu", disruption="recreate")
 
 

@@ -223,7 +223,7 @@ def test_memory_rounded_up_by_the_driver_is_reached(lab: MockLab, monkeypatch: p
 def test_memory_the_guest_did_not_take_is_an_error_with_both_numbers(lab: MockLab) -> None:
     lab.run(**BOOT, memory_mb=256)
     lab.faults = ("gives_half_the_memory",)
-    with pytest.raises(VmmError, match=r"the guest took 384 MiB.*Option memory_mb was 512"):
+    with pytest.raises(VmmError, match=r"memory is 384 MiB.*Option memory_mb was 512"):
         lab.run(memory_mb=512)
 
 

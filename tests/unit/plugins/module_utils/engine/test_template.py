@@ -116,7 +116,7 @@ def test_a_changed_file_is_noticed_by_its_content(lab: TemplateLab) -> None:
     assert not lab.make()["changed"]
     lab.run(id="before", template="base")
     lab.kernel.write_text("A kernel")
-    with pytest.raises(StateError, match=r"kernel_path .* is another file"):
+    with pytest.raises(StateError, match=r"kernel_path .* has changed"):
         lab.run(template="base")
     assert lab.facts()["state"] == "absent"
     assert lab.listed()[0]["state"] == "stale"
@@ -132,7 +132,7 @@ def test_what_is_wanted_otherwise_is_made_anew(lab: TemplateLab) -> None:
     first = lab.listed()[0]
     made = lab.make(memory_mb=256)
     assert "set memory_mb 128 -> 256" in made["actions"] and made["template"]["options"]["memory_mb"] == 256
-    assert made["diff"]["before"]["stale"] == ["memory_mb is to be another one"]
+    assert made["diff"]["before"]["stale"] == ["the task changes memory_mb"]
     elsewhere = lab.root / "elsewhere"
     elsewhere.mkdir()
     moved = lab.make(memory_mb=256, memory_dir=str(elsewhere))
@@ -147,7 +147,7 @@ def test_what_is_wanted_otherwise_is_made_anew(lab: TemplateLab) -> None:
 def test_another_files_memory_is_not_overwritten(lab: TemplateLab, tmp_path: pathlib.Path) -> None:
     (tmp_path / "base").mkdir()
     (tmp_path / "base/memory").write_text("somebody's")
-    with pytest.raises(HostError, match="something else is at"):
+    with pytest.raises(HostError, match="must not exist, or be a directory"):
         lab.make(memory_dir=str(tmp_path))
     with pytest.raises(HostError, match="directory does not exist"):
         lab.make(memory_dir=str(tmp_path / "none"))
@@ -170,7 +170,7 @@ def test_it_is_not_taken_away_from_running_clones(lab: TemplateLab) -> None:
     lab.make()
     lab.run(template="base")
     lab.run(id="off", template="base", state="present")
-    with pytest.raises(StateError, match="clones of this template run: web"):
+    with pytest.raises(StateError, match="no clone of this template may run, but these do: web"):
         lab.remove()
     lab.run(state="stopped")
     assert lab.remove()["changed"]
@@ -190,7 +190,7 @@ def test_it_is_not_taken_away_from_running_clones(lab: TemplateLab) -> None:
         ({"kernel_path": "/other"}, "created with kernel_path"),
         ({"kernel_params": "quiet"}, "created with kernel_params none"),
         ({"max_vcpus": 8, "vcpus": 8}, "created with max_vcpus 4"),
-        ({"hypervisor": "qemu"}, "is of hypervisor mock"),
+        ({"hypervisor": "qemu"}, "must be the template.s, mock"),
         ({"template": "other"}, "no such template"),
         ({"template": "../base"}, "must be a valid id"),
     ],
@@ -306,7 +306,7 @@ def test_other_devices_make_it_anew(lab: TemplateLab) -> None:
     nets = [{"id": name, "type": "net", "kind": "tap"} for name in ("eth0", "eth1")]
     assert lab.make(devices=nets)["actions"] == MADE
     assert not lab.make(devices=nets[::-1])["changed"] and not lab.make()["changed"]
-    assert "its devices are to be others" in str(lab.make(devices=nets[:1])["diff"]["before"]["stale"])
+    assert "the task changes devices" in str(lab.make(devices=nets[:1])["diff"]["before"]["stale"])
 
 
 def test_a_clone_has_its_templates_hypervisor_where_the_task_names_none(lab: TemplateLab) -> None:

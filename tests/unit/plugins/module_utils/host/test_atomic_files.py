@@ -118,7 +118,7 @@ def test_a_lock_that_another_process_holds_names_it(tmp_path: pathlib.Path) -> N
     try:
         os.read(reading, 1)
         with (
-            pytest.raises(LockTimeout, match="another task works on the things") as caught,
+            pytest.raises(LockTimeout, match="another task has held the lock of the things") as caught,
             locked(path, 0.2, "the things", "root"),
         ):
             pass

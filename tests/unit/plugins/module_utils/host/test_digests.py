@@ -186,12 +186,12 @@ def test_a_digest_changes_while_the_vm_runs_and_counts_at_the_next_start(host: H
 
 
 def test_a_digest_without_a_file_is_refused(host: Host) -> None:
-    with pytest.raises(ConfigError, match="there is no firmware_path"):
+    with pytest.raises(ConfigError, match="must be set together with its file, firmware_path"):
         host.task(firmware_digest=_sha(b"firmware"))
 
 
 def test_a_hypervisor_without_such_a_file_refuses_the_digest(host: Host) -> None:
-    with pytest.raises(HypervisorError, match="has no jailer_digest"):
+    with pytest.raises(HypervisorError, match="does not support jailer_digest"):
         host.task(hypervisor="qemu", jailer_digest=_sha(b"jailer"))
 
 

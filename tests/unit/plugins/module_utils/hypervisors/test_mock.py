@@ -320,6 +320,6 @@ def test_the_configuration_can_be_refused(context):
 
 
 def test_an_unknown_fault_is_refused(context):
-    with pytest.raises(ConfigError, match="no such fault"):
+    with pytest.raises(ConfigError, match="must be a known fault"):
         MockHypervisor(context, ["explodes"])
     assert all(FAULTS.values())

@@ -128,7 +128,7 @@ def test_a_truncated_download_replaces_nothing(server: Server, tmp_path: pathlib
 
     install("1.0")
     server.ranges, server.truncates = False, 1000
-    with pytest.raises(AssetError, match="goes on where it broke off"):
+    with pytest.raises(AssetError, match="it resumes the download"):
         install("2.0")
     assert (store.current(), store.versions(), store.drift("1.0")) == ("1.0", ["1.0"], [])
 

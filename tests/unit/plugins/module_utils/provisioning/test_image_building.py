@@ -65,7 +65,7 @@ def test_it_is_made_again_only_for_a_reason(tmp_path: pathlib.Path) -> None:
     assert maker.times == 1
     path.write_bytes(b"evil")
     assert image.converge({"suite": "x"}, maker, check_mode=False)["actions"] == [
-        f"make {path} again, which was altered"
+        f"make {path} again, since it was altered"
     ]
     assert path.read_bytes() == b"words"
     assert image.remove(check_mode=False)["changed"]
@@ -109,7 +109,7 @@ def test_an_image_is_converted_and_made_larger(tmp_path: pathlib.Path, ext4: pat
 
 @needs_qemu_img
 def test_the_format_that_was_named_counts(tmp_path: pathlib.Path, ext4: pathlib.Path) -> None:
-    with pytest.raises(AssetError, match=r"must be an image of that format.*not in qcow2 format"):
+    with pytest.raises(AssetError, match=r"must be an image of that format.*must be in qcow2 format"):
         disk_image.convert(str(ext4), "qcow2", "raw", 0, str(tmp_path))
     # What claims to be qcow2 is bytes of a raw image, when raw is what was named.
     qcow2 = tmp_path / "root.qcow2"
@@ -123,7 +123,7 @@ def test_an_image_that_reads_files_of_the_host_is_refused(tmp_path: pathlib.Path
     secret, evil = tmp_path / "secret", tmp_path / "evil.qcow2"
     secret.write_bytes(b"secret" * 512)
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(secret), "-F", "raw", str(evil)], check=True)
-    with pytest.raises(AssetError, match=r"needs other files.*secret"):
+    with pytest.raises(AssetError, match=r"must not name other files.*secret"):
         disk_image.convert(str(evil), "qcow2", "raw", 0, str(tmp_path))
     subprocess.run(
         [
@@ -139,13 +139,13 @@ def test_an_image_that_reads_files_of_the_host_is_refused(tmp_path: pathlib.Path
         ],
         check=True,
     )
-    with pytest.raises(AssetError, match=r"needs other files.*data"):
+    with pytest.raises(AssetError, match=r"must not name other files.*data"):
         disk_image.convert(str(evil), "qcow2", "raw", 0, str(tmp_path))
     vmdk = tmp_path / "flat.vmdk"
     subprocess.run(
         ["qemu-img", "create", "-q", "-f", "vmdk", "-o", "subformat=monolithicFlat", str(vmdk), "1M"], check=True
     )
-    with pytest.raises(AssetError, match=r"needs other files.*flat-flat"):
+    with pytest.raises(AssetError, match=r"must not name other files.*flat-flat"):
         disk_image.convert(str(vmdk), "vmdk", "raw", 0, str(tmp_path))
 
 
@@ -217,7 +217,7 @@ def test_no_program_opens_an_image_that_names_other_files(
         ("vmdk", vmdk),
     ):
         path.write_bytes(content)
-        with pytest.raises(AssetError, match="needs other files") as caught:
+        with pytest.raises(AssetError, match="must not name other files") as caught:
             disk_image.convert(str(path), kind, "raw", 0, str(tmp_path))
         assert caught.value.answer.startswith("it names ") and caught.value.answer.endswith(
             name.replace("\x1b", "\\x1b")
@@ -250,7 +250,7 @@ def test_an_image_that_is_open_elsewhere(tmp_path: pathlib.Path, monkeypatch: py
     words = "qemu-img: Could not open 'x': Failed to get shared \"write\" lock\nIs another process using the image [x]?"
     monkeypatch.setattr(disk_image, "run", lambda argv, _seconds: Ended(argv, 1, b"", words))
     (tmp_path / "x").write_bytes(qcow2())
-    with pytest.raises(HostError, match="another process has this image open") as caught:
+    with pytest.raises(HostError, match="no other process may have the image open") as caught:
         disk_image.convert(str(tmp_path / "x"), "qcow2", "raw", 0, str(tmp_path))
     assert (caught.value.option, caught.value.wanted) == ("src", str(tmp_path / "x"))
     monkeypatch.setattr(disk_image, "run", lambda argv, _seconds: Ended(argv, 1, b"", "Image is not in qcow2 format"))
@@ -281,7 +281,7 @@ def test_what_is_read_is_what_was_looked_at(tmp_path: pathlib.Path) -> None:
     assert disk_image.private_source(str(source), digest, str(work)) == str(work / "source")
     (work / "source").unlink()
     source.write_bytes(b"other")
-    with pytest.raises(AssetError, match="changed while it was read"):
+    with pytest.raises(AssetError, match="must not be changed while it is read"):
         disk_image.private_source(str(source), digest, str(work))
 
 

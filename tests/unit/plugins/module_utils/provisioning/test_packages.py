@@ -230,7 +230,7 @@ def test_a_lock_that_is_held_has_a_limit_and_names_its_holder(
     os.makedirs(store.root)
     with (
         locked(os.path.join(store.root, ".lock"), 1, "it"),
-        pytest.raises(LockTimeout, match="works on the packages") as caught,
+        pytest.raises(LockTimeout, match="held the lock of the packages") as caught,
     ):
         store.converge(NAME, "present")
     assert f"process {os.getpid()} " in caught.value.answer
