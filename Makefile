@@ -35,7 +35,7 @@ lint: venv  ## ruff, mypy, ansible-test sanity, ansible-lint, antsibull, reuse, 
 	@tools/install-packages.sh shellcheck || true
 	@$(PY) tools/lint.py $(CHECKS)
 
-unit: venv  ## Unit tests: seconds, nothing but Python
+unit: venv  ## Unit tests: two minutes, nothing but Python
 	@$(PYTEST) -n 2 tests/unit
 
 vectors: venv  ## Compare what Kata 1.x did with what the drivers do

@@ -12,9 +12,14 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from typing import Any
 
 import tests.support.checkout
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import (
+    HYPERVISORS,
+    driver_class,
+    new_hypervisor,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Capabilities, Context
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import vulnerabilities
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api.dialect import FEATURES, shown
@@ -73,55 +78,33 @@ REQUESTS = {
 #: What a change of an option costs.
 COSTS = {Cost.LIVE: "live", Cost.RESTART: "restart", Cost.RECREATE: "recreate", Cost.UNSUPPORTED: "-"}
 
-#: The columns of the table of options.
-HYPERVISORS = {"QEMU": "qemu", "Firecracker": "firecracker", "ACRN": "acrn"}
+#: The columns of the table of options. The mock has all options.
+OPTION_COLUMNS = {driver_class(name).title: name for name in HYPERVISORS if name != "mock"}
 
 
-def capabilities_of(name: str, state: dict[str, object], **options: object) -> Capabilities:
+def capabilities_of(name: str, state: dict[str, Any], options: dict[str, Any]) -> Capabilities:
     """The capabilities that the driver reports for a VM in this state with these options."""
     driver = new_hypervisor(name, Context("matrix", "/nonexistent/run", "/nonexistent/sandboxes/matrix"))
-    driver.load(state, HypervisorConfig(**options))  # type: ignore[arg-type]
+    driver.load(state, HypervisorConfig(**options))
     return driver.capabilities()
 
 
 def columns() -> dict[str, dict[str, Capabilities]]:
-    """The tables, and the columns of each."""
-    region = {"memory_size": 128, "max_memory_mb": 512}
+    """The tables, one per hypervisor, and the columns of each."""
     return {
-        "QEMU": {
-            "q35 or pc, KVM": capabilities_of("qemu", {"accelerator": "kvm"}, hypervisor_machine_type="q35"),
-            "q35 or pc, TCG": capabilities_of("qemu", {"accelerator": "tcg"}, hypervisor_machine_type="q35"),
-            "microvm": capabilities_of("qemu", {"accelerator": "kvm"}, hypervisor_machine_type="microvm"),
-            "virt (aarch64)": capabilities_of("qemu", {"accelerator": "kvm"}, hypervisor_machine_type="virt"),
-            "pseries (ppc64le), KVM": capabilities_of(
-                "qemu", {"accelerator": "kvm"}, hypervisor_machine_type="pseries"
-            ),
-            "s390-ccw-virtio (s390x)": capabilities_of(
-                "qemu", {"accelerator": "kvm"}, hypervisor_machine_type="s390-ccw-virtio"
-            ),
-        },
-        "Firecracker": {
-            "0.21, 0.22": capabilities_of("firecracker", {"version": [0, 21, 3]}),
-            "0.23": capabilities_of("firecracker", {"version": [0, 23, 3]}),
-            "0.24, 0.25": capabilities_of("firecracker", {"version": [0, 25, 2]}),
-            "1.0 to 1.15": capabilities_of("firecracker", {"version": [1, 15, 1]}),
-            "1.16 and later": capabilities_of("firecracker", {"version": [1, 16, 1]}),
-            "with placeholder_drives": capabilities_of("firecracker", {"version": [0, 21, 3]}, placeholder_drives=1),
-            "1.14 and later with max_memory_mb": capabilities_of("firecracker", {"version": [1, 14, 4]}, **region),
-            "1.16 and later with enable_pci": capabilities_of("firecracker", {"version": [1, 16, 1]}, enable_pci=True),
-        },
-        "ACRN and the mock": {
-            "ACRN 1.0 to 3.4": capabilities_of("acrn", {"version": [3, 4]}),
-            "mock": capabilities_of("mock", {}),
-        },
+        driver_class(name).title: {
+            column: capabilities_of(name, state, options)
+            for column, (state, options) in driver_class(name).capability_columns().items()
+        }
+        for name in HYPERVISORS
     }
 
 
 def option_table() -> list[str]:
     """The table of all options that describe a VM."""
-    lines = ["| option | " + " | ".join(HYPERVISORS) + " |", "|---" * (len(HYPERVISORS) + 1) + "|"]
+    lines = ["| option | " + " | ".join(OPTION_COLUMNS) + " |", "|---" * (len(OPTION_COLUMNS) + 1) + "|"]
     for declared in sorted(options_of(HypervisorConfig), key=lambda declared: declared.name):
-        costs = [COSTS[declared.cost_for(driver)] for driver in HYPERVISORS.values()]
+        costs = [COSTS[declared.cost_for(driver)] for driver in OPTION_COLUMNS.values()]
         lines.append(f"| `{declared.name}` | " + " | ".join(costs) + " |")
     return lines
 

@@ -19,6 +19,7 @@ from typing import Any, Callable, Iterator
 import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError, StateError, Unsupported
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import HYPERVISORS
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn import start
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Hypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_kinds import KIND_OF
@@ -42,6 +43,10 @@ from tests.support.stand_ins import IS_ROOT
 from tests.support.waiting import wait_until
 
 KINDS = ("mock", "qemu", "firecracker", "jailed", "acrn")
+
+
+def test_every_driver_is_here() -> None:
+    assert set(KINDS) - {"jailed"} == set(HYPERVISORS)
 
 
 @pytest.fixture(params=KINDS)

@@ -18,12 +18,9 @@ import select
 import signal
 import struct
 import time
-from typing import TYPE_CHECKING, Any, Iterator
+from typing import Any, Iterator
 
 from ..untrusted.files import Directory, UntrustedFile
-
-if TYPE_CHECKING:
-    pass
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -63,7 +60,6 @@ class ProcessIdentity:
         return found == self and found is not None and (not self.boot or not found.boot or found.boot == self.boot)
 
 
-@functools.lru_cache(maxsize=1)
 @functools.cache
 def boot_id() -> str:
     """The id of the host's current boot; empty if the kernel does not report it."""

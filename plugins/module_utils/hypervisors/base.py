@@ -171,11 +171,21 @@ class Hypervisor:
     its saved state at any time: `driver = new_hypervisor(type, context); driver.load(state, config)`.
     """
 
+    #: The name that tasks use, and the name for people.
     name = ""
+    title = ""
 
     def __init__(self, context: Context) -> None:
         self.context = context
         self.config = HypervisorConfig()
+
+    @staticmethod
+    def capability_columns() -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+        """The VMs of this hypervisor whose capabilities differ: by a name for people, the driver's state and the fields of the configuration.
+
+        `docs/capabilities.md` is generated from these.
+        """
+        return {"all": ({}, {})}
 
     @staticmethod
     def host_facts(paths: Sequence[str] = ()) -> list[dict[str, Any]]:

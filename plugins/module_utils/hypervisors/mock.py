@@ -80,6 +80,7 @@ class MockHypervisor(Hypervisor):
     """
 
     name = "mock"
+    title = "mock"
 
     def __init__(self, context: Context, faults: Iterable[str] = ()) -> None:
         super().__init__(context)

@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import pathlib
+import re
 
 import pytest
 import yaml
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import HYPERVISORS
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
@@ -31,6 +34,23 @@ def test_the_readme_names_every_module_and_role() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     names = [path.stem for path in (ROOT / "plugins/modules").glob("*.py")] + [role.name for role in ROLES]
     assert [name for name in names if f"`{name}`" not in readme] == []
+
+
+def documented_hypervisors(text: str) -> list[list[str]]:
+    """The choices of every documented option that chooses a hypervisor."""
+    lists = [re.findall(r"\w+", found) for found in re.findall(r"choices:\s*\[([^\]]*)\]", text)]
+    return [names for names in lists if "mock" in names]
+
+
+def test_each_choice_of_a_hypervisor_documents_all_drivers() -> None:
+    found = {
+        path.name: documented_hypervisors(path.read_text(encoding="utf-8"))
+        for folder in ("modules", "doc_fragments")
+        for path in sorted((ROOT / "plugins" / folder).glob("*.py"))
+    }
+    places = {name for name, lists in found.items() if lists}
+    assert {"kata_sandbox_info.py", "kata_template.py", "sandbox_options.py"} <= places
+    assert [lists for lists in found.values() if any(names != list(HYPERVISORS) for names in lists)] == []
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Code that works in directories that a VMM or a jail can write to does so through `untrusted_files.py` alone.
+"""Code that works in directories that a VMM or a jail can write to does so through `untrusted/files.py` alone.
 
 Every call in the checked files that touches the file system by name is listed here with the reason why its path is ours alone. A call that is
 not listed is a fault: go through `Directory`, or add it with its reason. To check more files, add them to CHECKED.
@@ -158,7 +158,7 @@ ALLOWED: dict[tuple[str, str], tuple[set[str], str]] = {
         "the run directory and those above it, before there is a VMM",
     ),
     ("host/mounts.py", "points_below"): ({"open"}, PROC),
-    # A VMM's user may go through a QEMU's run directory and make no name in it (run_files.make_run_dir); ACRN's VMM is root.
+    # A VMM's user may go through a QEMU's run directory and make no name in it (run_directory.make_run_dir); ACRN's VMM is root.
     ("host/console_logs.py", "cut"): ({"os.open"}, "without following a link, and with its type checked"),
     ("host/console_logs.py", "cut_all"): ({"glob.glob"}, RUN),
     ("host/console_logs.py", "free_space"): ({"os.statvfs"}, RUN),

@@ -23,11 +23,18 @@ class AcrnHypervisor(ProcessHypervisor):
     """A VM run by acrn-dm on a host that is ACRN's Service VM."""
 
     name = "acrn"
+    title = "ACRN"
     vmm: Vmm
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.vmm = Vmm(context)
+
+    @staticmethod
+    def capability_columns() -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+        from .facts import CAPABILITY_COLUMNS
+
+        return CAPABILITY_COLUMNS
 
     @staticmethod
     def host_facts(paths: Sequence[str] = ()) -> list[dict[str, Any]]:

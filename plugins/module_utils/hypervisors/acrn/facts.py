@@ -12,6 +12,11 @@ from ...errors import HypervisorError
 from ...host.programs import check_program, existing_programs
 from ..common.vmm_facts import unknown_vmm
 
+#: See `Hypervisor.capability_columns`.
+CAPABILITY_COLUMNS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "ACRN 1.0 to 3.4": ({"version": [3, 4]}, {}),
+}
+
 
 def acrns(wanted: Sequence[str] = ()) -> list[dict[str, Any]]:
     """The facts of these device models of ACRN, or of the one in the usual place."""

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files in a jail. Its user can write to its root directory and everything below, so all of it goes through `untrusted_files.py`.
+"""Files in a jail. Its user can write to its root directory and everything below, so all of it goes through `untrusted/files.py`.
 
 The jail's own directory, in which that root lies, and all directories above it are root's and closed to others (`jailer.check_base`).
 """

@@ -4,7 +4,7 @@
 """Templates in QEMU: a memory file that is written once, and VMs that begin where it was saved and keep their own changes to themselves.
 
 The template maps the file shared, so that saving need not copy the memory (migration capability x-ignore-shared); clones map it
-privately, copy-on-write. Both get their command line from `cmdline.py`.
+privately, copy-on-write. Both get their command line from `command_line.py`.
 """
 
 from __future__ import annotations

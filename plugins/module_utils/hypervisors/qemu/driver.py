@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The QEMU driver: the operations of `Hypervisor`, each short.
 
-What a look at a VM takes is imported at once (`vm.py`); what only an action takes is imported by that action, since a task's payload
+What a look at a VM takes is imported at once (`vmm.py`); what only an action takes is imported by that action, since a task's payload
 is compiled anew on the host every time.
 """
 
@@ -30,11 +30,18 @@ class QemuHypervisor(ProcessHypervisor):
     """A VM run by QEMU, controlled over QMP."""
 
     name = "qemu"
+    title = "QEMU"
     vmm: Vmm
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.vmm = Vmm(context)
+
+    @staticmethod
+    def capability_columns() -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+        from .facts import CAPABILITY_COLUMNS
+
+        return CAPABILITY_COLUMNS
 
     @staticmethod
     def host_facts(paths: Sequence[str] = ()) -> list[dict[str, Any]]:

@@ -12,6 +12,16 @@ from ...errors import HypervisorError
 from ...host.programs import existing_programs
 from ..common.vmm_facts import unknown_vmm
 
+#: See `Hypervisor.capability_columns`.
+CAPABILITY_COLUMNS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "q35 or pc, KVM": ({"accelerator": "kvm"}, {"hypervisor_machine_type": "q35"}),
+    "q35 or pc, TCG": ({"accelerator": "tcg"}, {"hypervisor_machine_type": "q35"}),
+    "microvm": ({"accelerator": "kvm"}, {"hypervisor_machine_type": "microvm"}),
+    "virt (aarch64)": ({"accelerator": "kvm"}, {"hypervisor_machine_type": "virt"}),
+    "pseries (ppc64le), KVM": ({"accelerator": "kvm"}, {"hypervisor_machine_type": "pseries"}),
+    "s390-ccw-virtio (s390x)": ({"accelerator": "kvm"}, {"hypervisor_machine_type": "s390-ccw-virtio"}),
+}
+
 
 def accelerator_facts(qemu: str, run_dir: str, kernel_path: str = "") -> dict[str, Any]:
     """What a sandbox with `accelerator=auto` runs with, and why."""

@@ -39,7 +39,7 @@ def launch(
     :param inherited: further descriptors that it inherits
     :param started: told who QEMU is as soon as it runs
     :param timeout: seconds until the handshake
-    :param wrapper: a supervisor's command, see `supervision.py`
+    :param wrapper: a supervisor's command, see `common/scope.py`
     :param user: whom QEMU shall run as, None for ourselves
     :raises LaunchError: QEMU ended; with its exit code, command line and last words
     :raises DeadlineExceeded: it runs and does not answer

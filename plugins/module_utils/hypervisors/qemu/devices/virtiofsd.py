@@ -89,7 +89,7 @@ def start(
 
     :param started: told who the daemon is as soon as it runs
     :param timeout: seconds
-    :param wrapper: a supervisor's command, see `supervision.py`
+    :param wrapper: a supervisor's command, see `common/scope.py`
     :raises LaunchError: it ended
     :raises DeadlineExceeded: it runs and makes no socket
     """

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The engine on sandboxes of the mock driver: bad input, faults, waiting, and many at a time. The laws are in test_sandbox_laws.py."""
+"""The engine on sandboxes of the mock driver: bad input, faults, waiting, and many at a time. The laws are in test_laws.py."""
 
 from __future__ import annotations
 

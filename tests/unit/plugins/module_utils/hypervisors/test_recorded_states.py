@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import new_hypervisor
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import HYPERVISORS, new_hypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.vmm import AcrnState
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.state import FirecrackerState
@@ -53,6 +53,10 @@ def _changed(value: Any, random_: random.Random) -> Any:
         position = random_.randrange(len(value))
         return [*value[:position], _changed(value[position], random_), *value[position + 1 :]]
     return random_.choice([junk(random_), float("inf"), float("nan")])
+
+
+def test_each_driver_has_a_recorded_state() -> None:
+    assert set(STATES) == set(HYPERVISORS)
 
 
 @pytest.mark.parametrize("name", STATES)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.kata.hypervisor.plugins.doc_fragments import directories, sandbox_options
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError
-from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import HYPERVISORS
+from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import HYPERVISORS, driver_class
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Capabilities
 from ansible_collections.kata.hypervisor.plugins.module_utils.options import arguments
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import (
@@ -91,7 +91,7 @@ def test_the_documentation_says_what_the_argument_spec_says() -> None:
 @pytest.mark.parametrize("name", declared_options())
 def test_the_documentation_names_the_hypervisors_of_an_option(name: str) -> None:
     """An option that not every hypervisor has says which have it. What a change costs is in docs/capabilities.md."""
-    names = {"qemu": "QEMU", "firecracker": "Firecracker", "acrn": "ACRN"}
+    names = {name: driver_class(name).title for name in HYPERVISORS if name != "mock"}
     supported = {names[driver] for driver in names if declared_options()[name].cost_for(driver) is not Cost.UNSUPPORTED}
     text = " ".join(DOCUMENTED[name]["description"])
     in_parentheses = re.search(r" \(((?:QEMU|Firecracker|ACRN)[^()]*)\)\.", text)
