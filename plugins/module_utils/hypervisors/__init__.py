@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The registry of drivers: one entry each. A driver is imported only when it is needed, since imports take most of a task's time.
 
-To add a hypervisor, add its package and its entry here (docs/architecture.md has all steps). The imports are statements, since Ansible reads them to find the modules that it ships.
+To add a hypervisor, add its package and its entry here; `docs/architecture.md` has all steps. The imports are statements, since Ansible reads
+them to find the modules that it ships.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ ALLOWED: dict[tuple[str, str], tuple[set[str], str]] = {
     ("hypervisors/common/vmm_process.py", "check_file"): ({"os.path.exists"}, USERS),
     ("hypervisors/firecracker/facts.py", "firecracker_facts"): ({"os.access", "os.path.realpath"}, USERS),
     ("hypervisors/qemu/facts.py", "qemu_facts"): ({"os.access"}, USERS),
-    ("hypervisors/firecracker/details.py", "of"): ({"os.path.exists"}, RUN),
+    ("hypervisors/firecracker/details.py", "driver_details"): ({"os.path.exists"}, RUN),
     ("hypervisors/firecracker/jail_files.py", "_make_parents"): ({"os.path.isdir", "os.mkdir", "os.chmod"}, JAILS),
     ("hypervisors/firecracker/jail_files.py", "bring"): ({"os.path.realpath", "os.open"}, USERS),
     ("hypervisors/firecracker/jail_files.py", "_bring_draft"): ({"os.open"}, "a descriptor, by /proc/self/fd"),

@@ -14,7 +14,7 @@ from .names import METRICS
 from .vmm import Vmm
 
 
-def of(vmm: Vmm) -> dict[str, Any]:
+def driver_details(vmm: Vmm) -> dict[str, Any]:
     """Its version, its jail, where its metrics are, and what its balloon holds. Never raises: what cannot be asked is left out."""
     state = vmm.state
     found: dict[str, Any] = {"vmm_version": dialect.shown(vmm.version) if state.version else "", "uuid": state.uuid}

@@ -193,7 +193,7 @@ class FirecrackerHypervisor(ProcessHypervisor):
     def details(self) -> dict[str, Any]:
         from . import details
 
-        return details.of(self.vmm)
+        return details.driver_details(self.vmm)
 
     def vmm_log(self) -> str:
         return self.vmm.log

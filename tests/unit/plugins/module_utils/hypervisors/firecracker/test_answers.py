@@ -244,7 +244,7 @@ def test_wrong_answers_are_typed_errors(tmp_path: pathlib.Path, monkeypatch: pyt
     ]
     for number in range(ANSWERS):
         assert machine.observe().power in ("running", "paused", "failed", "unresponsive")
-        assert details.of(machine)["vmm_version"] == "1.16.1"
+        assert details.driver_details(machine)["vmm_version"] == "1.16.1"
         try:
             operations[number % len(operations)]()
             seen["fine"] = seen.get("fine", 0) + 1
