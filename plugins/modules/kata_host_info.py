@@ -97,8 +97,8 @@ host:
           reason: ""
           capabilities: {pause: true, save: true, vcpu_hotplug: false, vcpu_unplug: false}
           capabilities_with_pci: {block_device_hotplug: true}
-          known_holes: []
-          jailer: {path: /usr/local/bin/jailer, version: 1.16.1, usable: true, reason: "", known_holes: []}
+          known_vulnerabilities: []
+          jailer: {path: /usr/local/bin/jailer, version: 1.16.1, usable: true, reason: "", known_vulnerabilities: []}
     architecture:
       description: The host's architecture.
       type: str

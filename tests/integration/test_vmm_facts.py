@@ -20,7 +20,7 @@ def test_firecracker_and_the_jailer_beside_it(tmp_path: pathlib.Path) -> None:
     for name, program in (("firecracker", FIRECRACKER), ("jailer", JAILER)):
         (tmp_path / name).symlink_to(program)
     (facts,) = firecracker_facts.firecrackers([str(tmp_path / "firecracker")])
-    assert facts["version"].startswith("1.") and facts["known_holes"] == []
+    assert facts["version"].startswith("1.") and facts["known_vulnerabilities"] == []
     assert facts["usable"] is os.access("/dev/kvm", os.R_OK | os.W_OK)
     assert facts["capabilities"]["pause"] and not facts["capabilities"]["block_device_hotplug"]
     assert facts["capabilities_with_pci"]["pmem_hotplug"]
@@ -41,14 +41,17 @@ def test_no_rights_to_kvm_are_told() -> None:
         ("1.14.4", [], True, True),
     ],
 )
-def test_known_holes_are_told(
+def test_known_vulnerabilities_are_reported(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, version: str, holes: list[str], usable: bool, jailed: bool
 ) -> None:
     monkeypatch.setenv("FIRECRACKER_DOUBLE_VERSION", version)
     (tmp_path / "kvm").touch()
     facts = firecracker_facts.firecracker_facts(FIRECRACKER, str(tmp_path / "kvm"))
     assert (facts["version"], facts["usable"], facts["jailer"]["usable"]) == (version, usable, jailed)
-    assert [hole["name"] for hole in [*facts["known_holes"], *facts["jailer"]["known_holes"]]] == holes
+    assert [
+        hole["name"] for hole in [*facts["known_vulnerabilities"], *facts["jailer"]["known_vulnerabilities"]]
+    ] == holes
+    assert facts["known_holes"] == facts["known_vulnerabilities"]
     assert usable or "allow_vulnerable_vmm" in facts["reason"]
 
 

@@ -37,7 +37,7 @@ def firecrackers(wanted: Sequence[str] = ()) -> list[dict[str, Any]]:
 
 
 def firecracker_facts(path: str, kvm: str = KVM) -> dict[str, Any]:
-    """A Firecracker's version, whether a sandbox can run with it, what it can do, its known holes, and its jailer."""
+    """A Firecracker's version, whether a sandbox can run with it, what it can do, its known vulnerabilities, and its jailer."""
     from . import binary
     from .api import dialect
 
@@ -49,10 +49,10 @@ def firecracker_facts(path: str, kvm: str = KVM) -> dict[str, Any]:
     facts["version"] = dialect.shown(version)
     facts["capabilities"] = dataclasses.asdict(dialect.capabilities(version))
     facts["capabilities_with_pci"] = dataclasses.asdict(dialect.capabilities(version, pci=dialect.can(version, "pci")))
-    facts["known_holes"] = _holes(vulnerabilities.known_vulnerabilities(version, jailer=False, pci=True))
+    facts.update(_shown(vulnerabilities.known_vulnerabilities(version, jailer=False, pci=True)))
     always = vulnerabilities.known_vulnerabilities(version)
     if always:
-        facts["reason"] = f"it has a known hole ({always[0].name}); allow_vulnerable_vmm uses it all the same"
+        facts["reason"] = f"it has a known vulnerability ({always[0].name}); allow_vulnerable_vmm uses it all the same"
     elif not os.access(kvm, os.R_OK | os.W_OK):
         facts["reason"] = f"{kvm} cannot be opened"
     beside = os.path.join(os.path.dirname(os.path.realpath(path)), "jailer")
@@ -64,25 +64,29 @@ def firecracker_facts(path: str, kvm: str = KVM) -> dict[str, Any]:
 
 
 def jailer_facts(path: str) -> dict[str, Any]:
-    """A jailer's version and known holes, and whether a sandbox can be jailed with it."""
+    """A jailer's version and known vulnerabilities, and whether a sandbox can be jailed with it."""
     from . import binary
     from .api import dialect
 
-    facts: dict[str, Any] = {"path": path, "version": "", "usable": False, "reason": "", "known_holes": []}
+    facts: dict[str, Any] = {"path": path, "version": "", "usable": False, "reason": "", **_shown([])}
     try:
         version = binary.version_of(path, "Jailer", "jailer_path")
     except HypervisorError as problem:
         return {**facts, "reason": str(problem)}
-    holes = [hole for hole in vulnerabilities.known_vulnerabilities(version, jailer=True) if hole.when == "jailer"]
-    reason = f"it has a known hole ({holes[0].name}); allow_vulnerable_vmm uses it all the same" if holes else ""
+    found = [one for one in vulnerabilities.known_vulnerabilities(version, jailer=True) if one.when == "jailer"]
+    reason = (
+        f"it has a known vulnerability ({found[0].name}); allow_vulnerable_vmm uses it all the same" if found else ""
+    )
     return {
         **facts,
         "version": dialect.shown(version),
-        "usable": not holes,
+        "usable": not found,
         "reason": reason,
-        "known_holes": _holes(holes),
+        **_shown(found),
     }
 
 
-def _holes(holes: Sequence[Any]) -> list[dict[str, str]]:
-    return [{"name": hole.name, "what": hole.what, "when": hole.when or "always"} for hole in holes]
+def _shown(found: Sequence[Any]) -> dict[str, list[dict[str, str]]]:
+    """Vulnerabilities as facts, also under the name that earlier tasks use."""
+    listed = [{"name": one.name, "what": one.what, "when": one.when or "always"} for one in found]
+    return {"known_vulnerabilities": listed, "known_holes": listed}

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What versions of Firecracker call things, what they can do, and which of them have known holes. Pure."""
+"""What versions of Firecracker call things and what they can do. Pure."""
 
 from __future__ import annotations
 

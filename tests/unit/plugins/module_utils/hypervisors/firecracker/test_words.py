@@ -93,7 +93,7 @@ def test_dialects(version: tuple[int, ...], name: str) -> None:
         ((1, 15, 1), True, True, []),
     ],
 )
-def test_known_holes(version: tuple[int, ...], jailed: bool, pci: bool, holes: list[str]) -> None:
+def test_known_vulnerabilities(version: tuple[int, ...], jailed: bool, pci: bool, holes: list[str]) -> None:
     assert [hole.name for hole in vulnerabilities.known_vulnerabilities(version, jailed, pci)] == holes
 
 
