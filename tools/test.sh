@@ -21,10 +21,25 @@ part() {
     fi
 }
 
+# Unit tests need hardly any memory and mostly one core at a time; molecule waits for its hosts. So they run side by side.
+unit_log=$(mktemp)
+trap 'rm -f "$unit_log"' EXIT
+start_unit_tests() {
+    make --no-print-directory unit >"$unit_log" 2>&1 &
+    unit_tests=$!
+}
+finish_unit_tests() {
+    wait "$unit_tests"
+    local code=$?
+    cat "$unit_log"
+    return $code
+}
+
 part lint make --no-print-directory lint
 part vectors make --no-print-directory vectors
+start_unit_tests
 part "roles and playbooks on fresh hosts" make --no-print-directory molecule SCENARIOS="kata_vmm sandbox_lifecycle reboot"
-part "unit tests" make --no-print-directory unit
+part "unit tests" finish_unit_tests
 part "integration with real VMMs" make --no-print-directory integration
 
 printf '\n'

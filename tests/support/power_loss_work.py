@@ -23,6 +23,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.delivery.engine_co
     archive_of,
     digest_of,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.delivery.engine_installation import install
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.asset_store import AssetStore, Wanted
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.built_files import BuiltFile
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.sources import Checksum, fetch_from
@@ -55,7 +56,7 @@ def install_engine(root: pathlib.Path, number: int, chance: random.Random) -> di
     archive = root.parent / "engine.zip"
     archive.write_bytes(archive_of(files))
     copy = EngineCopy(digest_of(files), str(root / "engine"), str(root / "notes"))
-    copy.install(str(archive))
+    install(copy, str(archive))
     return {"step": "engine", "digest": copy.digest}
 
 

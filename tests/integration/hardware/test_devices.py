@@ -341,7 +341,9 @@ def test_all_from_the_start(vm: QemuLab, bridge: str, tap_of_card: str, user: st
     with given_away(CARD, DISK):
         options = {"vmm_user": user or None, "root_ports": 2, "max_memory_mb": 512, "devices": wanted, **KVM}
         if user:
-            with pytest.raises(HypervisorError, match=r"the user nobody may not read and write to this.*/dev/vfio/"):
+            with pytest.raises(
+                HypervisorError, match=r"the user nobody must be able to read and write to this.*/dev/vfio/"
+            ):
                 vm.start("cold", **options)
         for address in (CARD, DISK):
             os.chmod(f"/dev/vfio/{(PCI / address / 'iommu_group').resolve().name}", 0o666)

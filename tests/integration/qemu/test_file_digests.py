@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError
+from tests.support.qemu_lab import QemuLab
 
 
 def digest_of(path: str | pathlib.Path) -> str:
@@ -21,44 +22,44 @@ def digest_of(path: str | pathlib.Path) -> str:
     return f"sha512:{hashlib.sha512(pathlib.Path(path).read_bytes()).hexdigest()}"
 
 
-def own_kernel(host: Any) -> pathlib.Path:
+def own_kernel(lab: QemuLab) -> pathlib.Path:
     """A copy of the lab's kernel that a test may change."""
-    path: pathlib.Path = host.root / "own-kernel"
-    shutil.copyfile(host.assets.kernel, path)
+    path: pathlib.Path = lab.root / "own-kernel"
+    shutil.copyfile(lab.assets.kernel, path)
     return path
 
 
-def refused(host: Any, **options: Any) -> AssetError:
+def refused(lab: QemuLab, **options: Any) -> AssetError:
     """The error of a task, which check mode raises in the same words."""
     with pytest.raises(AssetError) as before:
-        host.converge(check_mode=True, **options)
+        lab.check(**options)
     with pytest.raises(AssetError) as caught:
-        host.converge(**options)
+        lab.run(**options)
     assert str(before.value) == str(caught.value)
     return caught.value
 
 
-def test_a_vm_runs_on_while_its_kernel_is_another_one_and_is_not_restarted_with_it(host: Any) -> None:
-    kernel = own_kernel(host)
-    host.start(wait_for="running", kernel_path=str(kernel), kernel_digest=digest_of(kernel))
-    right, pid = digest_of(kernel), host.facts()["pid"]
+def test_a_vm_runs_on_while_its_kernel_is_another_one_and_is_not_restarted_with_it(lab: QemuLab) -> None:
+    kernel = own_kernel(lab)
+    lab.start(wait_for="running", kernel_path=str(kernel), kernel_digest=digest_of(kernel))
+    right, pid = digest_of(kernel), lab.facts()["pid"]
     with open(kernel, "ab") as stream:
         stream.write(b"\0")
-    error = refused(host, state="restarted")
+    error = refused(lab, state="restarted")
     assert error.option == "kernel_digest" and right in str(error) and digest_of(kernel) in str(error)
-    assert host.facts()["pid"] == pid
-    host.converge(kernel_digest=digest_of(kernel))
-    assert host.facts()["pid"] == pid
-    assert host.converge(state="restarted")["sandbox"]["pid"] != pid
+    assert lab.facts()["pid"] == pid
+    lab.run(kernel_digest=digest_of(kernel))
+    assert lab.facts()["pid"] == pid
+    assert lab.run(state="restarted")["sandbox"]["pid"] != pid
 
 
-def test_a_saved_vm_is_not_restored_by_another_qemu(host: Any) -> None:
+def test_a_saved_vm_is_not_restored_by_another_qemu(lab: QemuLab) -> None:
     program = os.path.realpath(shutil.which("qemu-system-x86_64") or "")
-    host.start(wait_for="running", hypervisor_digest=digest_of(program))
-    host.converge(state="saved")
-    host.converge(hypervisor_digest=digest_of(host.assets.kernel))
-    error = refused(host, state="started")
+    lab.start(wait_for="running", hypervisor_digest=digest_of(program))
+    lab.run(state="saved")
+    lab.run(hypervisor_digest=digest_of(lab.assets.kernel))
+    error = refused(lab, state="started")
     assert error.option == "hypervisor_digest" and digest_of(program) in str(error)
-    assert host.facts()["state"] == "saved"
-    host.converge(hypervisor_digest=digest_of(program))
-    assert host.converge(state="started")["sandbox"]["state"] == "started"
+    assert lab.facts()["state"] == "saved"
+    lab.run(hypervisor_digest=digest_of(program))
+    assert lab.run(state="started")["sandbox"]["state"] == "started"

@@ -86,7 +86,7 @@ def test_it_lives_as_that_user(lab: QemuLab, guest_files: dict[str, str]) -> Non
     guest.run("umount /mnt/w")
     check_process(lab.run()["sandbox"]["pid"])
 
-    with pytest.raises(AssetError, match=f"the user {USER} may not read and write to this") as refused:
+    with pytest.raises(AssetError, match=f"the user {USER} must be able to read and write to this") as refused:
         lab.run(devices=[*hot, share, a_disk(lab, "secret", "root")])
     assert "secret.raw" in str(refused.value)
     lab.run(devices=hot)
@@ -118,12 +118,12 @@ def test_it_lives_as_that_user(lab: QemuLab, guest_files: dict[str, str]) -> Non
 
 def test_what_it_may_not_open_is_named_before_anything_starts(lab: QemuLab, guest_files: dict[str, str]) -> None:
     os.chmod(guest_files["initrd_path"], 0o600)
-    with pytest.raises(AssetError, match=f"the user {USER} may not read this") as refused:
+    with pytest.raises(AssetError, match=f"the user {USER} must be able to read this") as refused:
         lab.start(vmm_user=USER, **guest_files)
     assert "initrd_path" in str(refused.value) and not list(lab.root.glob("run/*"))
     os.chmod(guest_files["initrd_path"], 0o644)
     lab.root.chmod(0o700)
-    with pytest.raises(AssetError, match=f"the user {USER} may not"):
+    with pytest.raises(AssetError, match=f"the user {USER} must be able to"):
         lab.start(vmm_user=USER, **guest_files)
     lab.root.chmod(0o711)
     with pytest.raises(ConfigError, match="user does not exist"):
@@ -146,7 +146,7 @@ def test_a_template_and_its_clones_are_that_users(lab: QemuLab, guest_files: dic
         "wait_for": {"console": "kata-guest: ready", "timeout": 120},
     }
     try:
-        with pytest.raises(AssetError, match=f"the user {USER} may not"):
+        with pytest.raises(AssetError, match=f"the user {USER} must be able to"):
             (lab.root / "state").mkdir(mode=0o700)
             converge_template(parse_template_spec({"id": "base", **wanted}), False)
         made = converge_template(parse_template_spec({"id": "base", "memory_dir": str(memory), **wanted}), False)[
