@@ -21,7 +21,7 @@ part() {
     fi
 }
 
-# Unit tests need hardly any memory and mostly one core at a time; molecule waits for its hosts. So they run side by side.
+# The scenarios wait for their hosts much of the time, so the unit tests run beside them.
 unit_log=$(mktemp)
 trap 'rm -f "$unit_log"' EXIT
 start_unit_tests() {
