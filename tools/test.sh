@@ -23,7 +23,9 @@ part() {
 
 # The scenarios wait for their hosts much of the time, so the unit tests run beside them.
 unit_log=$(mktemp)
-trap 'rm -f "$unit_log"' EXIT
+unit_tests=
+# Without a terminal's control of jobs, an interrupt does not reach what runs in the background.
+trap '[ -z "$unit_tests" ] || kill "$unit_tests" 2>/dev/null; rm -f "$unit_log"' EXIT
 start_unit_tests() {
     make --no-print-directory unit >"$unit_log" 2>&1 &
     unit_tests=$!
@@ -31,6 +33,7 @@ start_unit_tests() {
 finish_unit_tests() {
     wait "$unit_tests"
     local code=$?
+    unit_tests=
     cat "$unit_log"
     return $code
 }

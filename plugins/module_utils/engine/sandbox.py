@@ -269,8 +269,7 @@ class Sandbox:
         if self.digests:
             from ..host.boot_cache import cache_put
 
-            for question, digest in self.digests.items():
-                cache_put(self.digests_path, question, digest)
+            cache_put(self.digests_path, self.digests)
             self.digests = {}
 
     def _configuration_to_start(self) -> HypervisorConfig:

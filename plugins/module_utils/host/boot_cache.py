@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from typing import Any
+from typing import Any, Mapping
 
 #: How many results a file keeps; the oldest are removed first.
 MOST = 16
@@ -38,15 +38,16 @@ def cache_get(path: str, question: str) -> Any:
     return answers.get(question) if isinstance(answers, dict) else None
 
 
-def cache_put(path: str, question: str, answer: Any) -> None:
-    """Add a result to a cache file. No error is raised if it cannot be written."""
+def cache_put(path: str, new: Mapping[str, Any]) -> None:
+    """Add results to a cache file. No error is raised if it cannot be written."""
     from .atomic_files import replace_file
 
     answers: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError, RecursionError), open(path, encoding="utf-8") as stream:
         found = json.loads(stream.read(MOST_BYTES))
-        answers = dict(list(found.items())[1 - MOST :]) if isinstance(found, dict) else {}
-    answers[question] = answer
+        answers = found if isinstance(found, dict) else {}
+    kept = [(question, answer) for question, answer in answers.items() if question not in new]
+    answers = dict([*kept, *new.items()][-MOST:])
     with contextlib.suppress(OSError):
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         replace_file(path, json.dumps(answers).encode(), 0o600)

@@ -41,7 +41,7 @@ def resolve(supervisor: str) -> str:
     return supervisor
 
 
-def _user_command(user: User | None) -> list[str]:
+def user_command(user: User | None) -> list[str]:
     """The command that changes the user within the unit. The options `--uid` and `--gid` of systemd-run need a name on the host.
 
     :raises HostError: setpriv is not installed

@@ -10,7 +10,7 @@ import re
 import shutil
 
 from ...errors import ConfigError
-from ...host.systemd import _user_command, resolve
+from ...host.systemd import resolve, user_command
 from ...host.users import User
 from ...options.config import HypervisorConfig
 from ...records.layout import SandboxLayout, unit_stem
@@ -62,7 +62,7 @@ def scope_command(context: Context, config: HypervisorConfig, part: str = "", us
     if not part:
         check_properties(config)
         command += [f"--property={limit.key}={limit.value}" for limit in config.unit_properties]
-    return [*command, "--", *_user_command(user)]
+    return [*command, "--", *user_command(user)]
 
 
 def check_properties(config: HypervisorConfig) -> None:

@@ -67,7 +67,7 @@ def choose(qemu: str, cache_dir: str, kernel: str = "", keep: bool = True) -> Ve
         return Verdict(**cache_get(path, question))
     verdict = probe(qemu, kernel)
     if keep:
-        cache_put(path, question, verdict.as_dict())
+        cache_put(path, {question: verdict.as_dict()})
     return verdict
 
 

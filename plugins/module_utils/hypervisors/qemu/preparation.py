@@ -79,7 +79,7 @@ def known_version(binary: str, context: Context) -> tuple[int, int, int]:
 def keep_version(binary: str, version: list[int], context: Context) -> None:
     """Remember the version of a QEMU that starts; asking it costs a quarter of its start."""
     if cache_get(_versions(context), fingerprint(binary)) != version:
-        cache_put(_versions(context), fingerprint(binary), version)
+        cache_put(_versions(context), {fingerprint(binary): version})
 
 
 def _versions(context: Context) -> str:
