@@ -64,6 +64,112 @@ class ModuleDocFragment:
     default: 60
 """
 
+    # What the host gives a sandbox, declared in plugins/module_utils/options/resource_options.py.
+    _RESOURCES = r"""
+  root_disk_mb:
+    description:
+      - Size of the sandbox's own root disk, in MiB. The disk is made from O(image_path), which stays as it is (QEMU and Firecracker).
+      - QEMU gets a qcow2 overlay. Firecracker gets a copy, which costs no space where the host's file system has reflinks.
+      - The disk is kept when the sandbox is stopped, restarted or saved, and removed with the sandbox. A larger size grows it, also while the VM
+        runs. It is never shrunk.
+    type: int
+  volumes:
+    description:
+      - Disks that outlive the sandbox, see M(kata.hypervisor.kata_volume). A missing volume is created, and each is attached as the device
+        C(vol-NAME) with the name as its serial number (QEMU and Firecracker).
+      - A volume that is no longer listed is detached. An empty list detaches all.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description:
+          - Name of the volume, 1 to 28 of the characters C(A-Z a-z 0-9 _ -).
+        type: str
+        required: true
+      size_mb:
+        description:
+          - Size in MiB. Required for a new volume. A larger size grows the volume, also while the VM runs. It is never shrunk.
+        type: int
+      filesystem:
+        description:
+          - The file system of a new volume. An existing volume is never formatted again.
+        type: str
+        choices: [ext4, xfs, btrfs, vfat, none]
+      label:
+        description:
+          - The label of the new file system. The default is the volume's name.
+        type: str
+      read_only:
+        description:
+          - Whether the guest can only read the volume.
+        type: bool
+        default: false
+      keep:
+        description:
+          - Whether the volume stays when the sandbox is removed or no longer lists it.
+        type: bool
+        default: true
+  network:
+    description:
+      - The name of a network of the host, see M(kata.hypervisor.kata_network), V(user) or V(none) (QEMU and Firecracker).
+      - In a network of the host, the sandbox gets an address that stays the same, a name that the host and the other guests of the network can
+        resolve, and a way out. The guest gets its address from its seed or by DHCP.
+      - With V(user), the VMM itself connects the guest (QEMU). It needs no privileges, and the guest cannot be reached except through O(ports).
+    type: str
+  address:
+    description:
+      - The IPv4 address of the sandbox in its network. Without it, a free one is chosen once and kept (QEMU and Firecracker).
+    type: str
+  address6:
+    description:
+      - The IPv6 address of the sandbox in its network, if the network has IPv6 (QEMU and Firecracker).
+    type: str
+  ports:
+    description:
+      - Ports of the guest that are published on the host, each as C([ADDRESS:]HOST_PORT:GUEST_PORT[/udp]), for example V(8080:80) or
+        V(127.0.0.1:2222:22) (QEMU and Firecracker).
+      - Without an address, a port is published on all addresses of the host. With O(network=user), it is published on V(127.0.0.1).
+      - Put each item in quotes. YAML reads an unquoted C(2222:22) as a number.
+    type: list
+    elements: str
+  egress:
+    description:
+      - Where the guest may connect to outside of its network. V(open) is anywhere, V(none) is nowhere, and a list has the allowed destinations,
+        each as C(CIDR[:PORT[/PROTOCOL]]) (QEMU and Firecracker).
+      - With O(network=user), only V(open) and V(none) are possible.
+    type: raw
+  isolated:
+    description:
+      - Whether the guest is cut off from the other guests of its network (QEMU and Firecracker).
+    type: bool
+  hostname:
+    description:
+      - The guest's host name. The default is the sandbox's id (QEMU and Firecracker).
+      - This option, O(ssh_keys), O(user_data), O(vendor_data) and O(network_config) are given to the guest on a small disk with the label C(cidata),
+        the NoCloud seed of cloud-init. The collection's own images read it too. A sandbox with a O(network) always has one.
+      - A guest applies a changed seed at its next start, as a new instance. cloud-init then creates new ssh host keys and runs the user data again.
+    type: str
+  ssh_keys:
+    description:
+      - Public ssh keys that may log in as the image's default user (QEMU and Firecracker).
+    type: list
+    elements: str
+  user_data:
+    description:
+      - User data of cloud-init, as text or as a dictionary, which becomes a C(#cloud-config) (QEMU and Firecracker).
+      - It is never shown in results and diffs. Their place is taken by the beginning of its digest.
+    type: raw
+  vendor_data:
+    description:
+      - Vendor data of cloud-init, like O(user_data) (QEMU and Firecracker).
+    type: raw
+  network_config:
+    description:
+      - Network configuration of cloud-init, version 1 or 2, as text or as a dictionary (QEMU and Firecracker).
+      - Without it, the guest is told to use the address of its O(network).
+    type: raw
+"""
+
     # The VM itself. Types, aliases and choices are declared in plugins/module_utils/options/config.py, and a unit test compares them with this text.
     # The test also compares the hypervisors in parentheses. What a change costs is generated into docs/capabilities.md.
     _VM = r"""
@@ -130,7 +236,10 @@ class ModuleDocFragment:
     aliases: [kernel]
   image_path:
     description:
-      - The guest's root disk, a file or a block device on the host. A new sandbox needs either this or O(initrd_path).
+      - The guest's root disk, a file or a block device on the host, or the name of an image that the role P(kata.hypervisor.kata_image#role) installed.
+        A new sandbox needs either this or O(initrd_path).
+      - The guest cannot write to an image. Set O(root_disk_mb) to give the sandbox a writable disk made from it.
+      - With a name, each start uses the image's current version. A root disk stays on the version that it was made from.
     type: path
     aliases: [image]
   initrd_path:
@@ -708,6 +817,7 @@ class ModuleDocFragment:
 """
         + _inside("devices", _DEVICE, 4)
         + _VM
+        + _RESOURCES
     )
 
     # One sandbox: the options are the task's own.

@@ -87,9 +87,10 @@ def _settle(sandbox: Sandbox) -> None:
 def _recover(sandbox: Sandbox, step: Step, created: bool) -> None:
     """Clean up after a failed step: remove a new sandbox that never ran, and resume a guest that could not be saved."""
     with contextlib.suppress(HypervisorError, OSError):
-        if created and step.name in ("create", "start"):
+        if created and step.name in ("create", "provide", "start"):
             if sandbox.driver is not None:
                 sandbox.driver.cleanup()
+            _remove_resources(sandbox)
             sandbox.forget()
         elif (
             step.name == "save"
@@ -129,6 +130,8 @@ def _recreate(sandbox: Sandbox, step: Step) -> None:
     sandbox.live_driver().cleanup()
     record = sandbox.known_record()
     record.driver = {}
+    if record.resources:
+        sandbox.resources.discard_disk(record.resources)
     record.hypervisor = sandbox.plan.hypervisor
     _define(sandbox, _take_prepared(sandbox))
 
@@ -149,12 +152,32 @@ def _cleanup(sandbox: Sandbox, step: Step) -> None:
     sandbox.live_driver().cleanup()
 
 
+def _provide(sandbox: Sandbox, step: Step) -> None:
+    options = {**sandbox.plan.defaults, **sandbox.plan.options}
+    sandbox.resources.provide(step, options, sandbox.known_record().resources)
+    sandbox.prepared = None  # It was prepared without this.
+
+
+def _release(sandbox: Sandbox, step: Step) -> None:
+    sandbox.resources.release(step, sandbox.known_record().resources)
+
+
+def _resize_disk(sandbox: Sandbox, step: Step) -> None:
+    disk, size = step.arguments["disk"], step.arguments["size"]
+    sandbox.live_driver().resize_disk(disk, size)
+    record = sandbox.known_record()
+    record.options.update(step.arguments.get("options", {}))
+    sandbox.resources.resized(disk, size, record.resources)
+
+
 def _start(sandbox: Sandbox, step: Step) -> None:
     record = sandbox.known_record()
     _before_start(sandbox)
     with sandbox.starting():
         driver = _take_prepared(sandbox)
         record.defaults = dict(sandbox.plan.defaults)
+        if sandbox.has_resources(record.options):
+            record.resources.update(sandbox.resources.image)
         before, log_before = _identity_and_size(driver.console_log()), _identity_and_size(driver.vmm_log())
         driver.start_sandbox(sandbox.spec.start_timeout)
     record.console_start = _grown_from(driver.console_log(), before)
@@ -296,10 +319,18 @@ def _remove(sandbox: Sandbox, step: Step) -> None:
         _autostart(sandbox, Step("autostart", "", {"wanted": False}))
     for one in (driver, *sandbox.other_drivers):
         one.cleanup()
+    _remove_resources(sandbox)
     sandbox.forget()
     sandbox.unsaved = None
     sandbox.driver = None
     sandbox.observed = Observed()
+
+
+def _remove_resources(sandbox: Sandbox) -> None:
+    """Remove everything that the host gave a sandbox that goes away."""
+    record = sandbox.record
+    if record is not None and sandbox.has_resources(record.options):
+        sandbox.resources.remove_all(record.options, record.resources)
 
 
 def _forget_device(sandbox: Sandbox, identity: str) -> None:
@@ -322,6 +353,8 @@ OPERATIONS: dict[str, Callable[[Sandbox, Step], None]] = {
     "update": _update,
     "recreate": _recreate,
     "cleanup": _cleanup,
+    "provide": _provide,
+    "release": _release,
     "start": _start,
     "restore": _restore,
     "stop": _stop,
@@ -331,6 +364,7 @@ OPERATIONS: dict[str, Callable[[Sandbox, Step], None]] = {
     "discard": _discard,
     "resize_vcpus": _resize_vcpus,
     "resize_memory": _resize_memory,
+    "resize_disk": _resize_disk,
     "plug": _plug,
     "unplug": _unplug,
     "autostart": _autostart,

@@ -15,6 +15,7 @@ from ..errors import ConfigError, DisruptionError, StateError, Unsupported
 from ..hypervisors.base import Capabilities, Observed
 from ..options.config import DIGESTS
 from ..options.declarations import Cost
+from ..options.resource_options import RESOURCE_OPTIONS, shown_options, shown_resource
 from ..options.shown import shown_device
 from ..options.spec import DEFAULT_HYPERVISOR, DISRUPTIONS, SandboxSpec, creation_defaults, declared_options, zero_of
 from ..records.layout import same_path
@@ -22,8 +23,16 @@ from ..records.record import SandboxRecord
 from .states import as_saved, situation, state_of
 from .steps import Plan, Step, brief
 
-#: Options that are about the host and not about the VM: a change does not involve the guest.
-HOST_SIDE = ("autostart", *DIGESTS)
+#: Options that are about the host and not about the VM: a change does not involve the guest. Devices that follow from them have costs of their own.
+HOST_SIDE = ("autostart", "volumes", "ports", "egress", "isolated", *DIGESTS)
+
+#: The devices that follow from a sandbox's options.
+Derived = Callable[[Mapping[str, Any]], "list[dict[str, Any]]"]
+
+
+def no_devices(_options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The devices that follow from the options of a sandbox without resources."""
+    return []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +53,13 @@ class Change:
     why: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name} {brief(self.old)} -> {brief(self.new)}"
+        old, new = self.shown
+        return f"{self.name} {brief(old)} -> {brief(new)}"
+
+    @property
+    def shown(self) -> tuple[Any, Any]:
+        """The old and the new value as users see them."""
+        return shown_resource(self.name, self.old), shown_resource(self.name, self.new)
 
     @property
     def wakes(self) -> bool:
@@ -68,11 +83,13 @@ def make_plan(
     observed: Observed,
     capabilities: Callable[[], Capabilities] = Capabilities,
     cold: Mapping[str, str] | None = None,
+    derived: Derived = no_devices,
 ) -> Plan:
     """The steps from the observed state to the requested one.
 
     :param capabilities: a function, called only if needed, since it may have to run the VMM
     :param cold: devices that this VM cannot get while it runs: the reason by id
+    :param derived: a function from options to the devices that follow from them
     :raises DisruptionError: a change needs more disruption than the task allows
     :raises Unsupported: the hypervisor does not have such an option
     :raises ConfigError: a new size exceeds the sandbox's maximum
@@ -98,9 +115,9 @@ def make_plan(
         spec.id, {**record.options, **spec.options} if record and moved else spec.options, plan.hypervisor
     )
     if record is None:
-        _plan_creation(plan, spec, observed)
+        _plan_creation(plan, spec, observed, derived)
     else:
-        _Existing(plan, spec, record, observed, capabilities, cold or {}).fill()
+        _Existing(plan, spec, record, observed, capabilities, cold or {}, derived).fill()
     _plan_autostart(plan, observed)
     plan.after["state"] = plan.desired
     if plan.has("stop", "cleanup") and plan.has("start"):
@@ -143,15 +160,17 @@ def _plan_removal(plan: Plan, record: SandboxRecord | None, observed: Observed) 
     plan.add("remove")
 
 
-def _plan_creation(plan: Plan, spec: SandboxSpec, observed: Observed) -> None:
+def _plan_creation(plan: Plan, spec: SandboxSpec, observed: Observed, derived: Derived) -> None:
     plan.desired = _goal(spec, None)
     plan.options = dict(spec.options)
     plan.defaults = creation_defaults(plan.hypervisor)
-    plan.after.update(hypervisor=plan.hypervisor, **spec.options)
-    if spec.devices:
+    plan.after.update(hypervisor=plan.hypervisor, **shown_options(spec.options))
+    own, following = spec.devices or [], derived(plan.options)
+    if own or following:
         from ..options.device_options import with_indexes
 
-        plan.devices = with_indexes(spec.devices, [])
+        _refuse_same_ids(spec.id, own, following)
+        plan.devices = with_indexes([*own, *following], [])
         plan.after["devices"] = [_shown(device) for device in plan.devices]
     if situation(None, observed) == "broken":
         plan.add("cleanup")
@@ -159,6 +178,20 @@ def _plan_creation(plan: Plan, spec: SandboxSpec, observed: Observed) -> None:
     if plan.desired != "stopped":
         _add_start(plan)
     _pause_or_save(plan, "running")
+
+
+def _refuse_same_ids(sandbox: str, own: list[dict[str, Any]], following: list[dict[str, Any]]) -> None:
+    """Refuse devices of a task that have the id of a device which follows from an option."""
+    by_id = {device["id"]: device["source"] for device in following}
+    for device in own:
+        if device["id"] in by_id:
+            raise ConfigError(
+                f"the id {device['id']} belongs to the device of the option {by_id[device['id']]}",
+                sandbox=sandbox,
+                option="devices",
+                wanted=device["id"],
+                fix="Give the device another id.",
+            )
 
 
 def _plan_autostart(plan: Plan, observed: Observed) -> None:
@@ -201,12 +234,14 @@ class _Existing:
         observed: Observed,
         capabilities: Callable[[], Capabilities],
         cold: Mapping[str, str],
+        derived: Derived,
     ) -> None:
         self.plan = plan
         self.spec = spec
         self.record = record
         self.capabilities = capabilities
         self.cold = cold
+        self.derived = derived
         self.now = situation(record, observed)
         self.unresponsive = self.now == "unresponsive"
         self.broken = self.now == "broken"
@@ -225,7 +260,7 @@ class _Existing:
         changes = [*self._hypervisor_change(), *self._option_changes(), *self._device_changes()]
         for change in changes:
             if change.name != "devices":
-                plan.before[change.name], plan.after[change.name] = change.old, change.new
+                plan.before[change.name], plan.after[change.name] = change.shown
         if any(change.name == "devices" for change in changes):
             plugged = set(self.observed.devices)
             plan.before["devices"] = [
@@ -241,7 +276,8 @@ class _Existing:
     def _hypervisor_change(self) -> list[Change]:
         if self.plan.hypervisor == self.record.hypervisor:
             return []
-        return [Change("hypervisor", self.record.hypervisor, self.plan.hypervisor, Cost.RECREATE)]
+        lost = "its root disk is made again, and the content is lost" if self.record.options.get("root_disk_mb") else ""
+        return [Change("hypervisor", self.record.hypervisor, self.plan.hypervisor, Cost.RECREATE, why=lost)]
 
     def _option_changes(self) -> list[Change]:
         changes = []
@@ -254,6 +290,8 @@ class _Existing:
             live = self._live_change(name, recorded, wanted) if self.has_guest else None
             if live:
                 changes.append(live)
+            elif name == "root_disk_mb":
+                changes += self._disk_change(recorded, wanted)
             elif wanted != recorded and not (declared[name].type == "path" and same_path(recorded, wanted)):
                 cost = declared[name].cost_for(self.plan.hypervisor)
                 cost = (
@@ -264,8 +302,35 @@ class _Existing:
                 why = (
                     f"{self.plan.hypervisor} cannot change it while the VM runs" if name in LIVE_SIZES and cost else ""
                 )
+                if name == "image_path" and effective.get("root_disk_mb"):
+                    cost, why = Cost.RECREATE, "the root disk is made again from this image, and its content is lost"
                 changes.append(Change(name, recorded, wanted, cost, why=why))
         return changes
+
+    def _disk_change(self, recorded: int, wanted: int) -> list[Change]:
+        """The change of the root disk's size. A disk only grows."""
+        if wanted == recorded:
+            return []
+        name = "root_disk_mb"
+        if not wanted:
+            return [Change(name, recorded, wanted, Cost.RECREATE, why="the root disk and its content are removed")]
+        if not recorded:
+            return [Change(name, recorded, wanted, Cost.RESTART, why="the guest gets a root disk of its own")]
+        if wanted < recorded:
+            raise ConfigError(
+                f"must be at least {recorded}, since a disk is never shrunk",
+                sandbox=self.spec.id,
+                option=name,
+                wanted=wanted,
+                fix="Raise it, or remove the sandbox and create it again.",
+            )
+        if not self.has_guest:
+            return [Change(name, recorded, wanted, Cost.LIVE)]
+        if not self.capabilities().disk_resize:
+            return [Change(name, recorded, wanted, Cost.RESTART, why="this VM cannot resize a disk while it runs")]
+        text = f"grow the root disk {recorded} -> {wanted} MiB"
+        step = Step("resize_disk", text, {"disk": "root", "size": wanted, "options": {name: wanted}})
+        return [Change(name, recorded, wanted, Cost.LIVE, (step,))]
 
     def _live_change(self, name: str, recorded: int, wanted: int) -> Change | None:
         """The change of a size of a running VM, compared with what the VMM reports."""
@@ -305,14 +370,21 @@ class _Existing:
 
     def _device_changes(self) -> list[Change]:
         """The differences between the listed devices, the recorded ones and those that are plugged."""
-        if self.spec.devices is None and self.spec.device_changes is None:
+        requested = any(name in RESOURCE_OPTIONS for name in self.spec.options)
+        if self.spec.devices is None and self.spec.device_changes is None and not requested:
             return []
         from ..options.device_options import changed_devices, same_device, with_indexes
 
+        following = self.derived(self.plan.options)
         wanted = self.spec.devices
         if wanted is None:
-            wanted = changed_devices(self.record.devices, self.spec.device_changes or {})
-        self.plan.devices = with_indexes(wanted, self.record.devices)
+            wanted = [device for device in self.record.devices if "source" not in device]
+            if self.spec.device_changes:
+                changed = [{"id": name} for name in self.spec.device_changes]
+                _refuse_same_ids(self.spec.id, changed, following)
+                wanted = changed_devices(wanted, self.spec.device_changes)
+        _refuse_same_ids(self.spec.id, wanted, following)
+        self.plan.devices = with_indexes([*wanted, *following], self.record.devices)
         recorded = {device["id"]: device for device in self.record.devices}
         listed = {device["id"]: device for device in self.plan.devices}
         changes = []

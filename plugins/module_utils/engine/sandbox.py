@@ -15,18 +15,20 @@ from typing import TYPE_CHECKING, Any, Callable
 from ..errors import ConfigError, HypervisorError, NeedsRestart, StoreError, VmmError, printable
 from ..hypervisors import HYPERVISORS, new_hypervisor
 from ..hypervisors.base import Capabilities, Context, Hypervisor, Observed
-from ..options.config import DIGESTS
+from ..options.config import ASSET_NAME, DIGESTS
+from ..options.resource_options import RESOURCE_OPTIONS, shown_options
 from ..options.shown import shown_device
 from ..options.spec import DEFAULT_HYPERVISOR, SandboxSpec, make_config
 from ..records.record import SETTLED, SandboxRecord, unusable_record
 from ..records.store import Store, StoreFull
 from ..untrusted.answers import AnswerError, brief
-from .planner import make_plan
+from .planner import make_plan, no_devices
 from .states import state_of
 from .steps import Plan
 
 if TYPE_CHECKING:
     from ..options.config import HypervisorConfig
+    from .resources import SandboxResources
     from .template import Template
 
 
@@ -53,6 +55,7 @@ class Sandbox:
         self.resized: dict[str, str] = {}
         #: The template that a clone is about to start from.
         self.template: Template | None = None
+        self._resources: SandboxResources | None = None
         #: The error of a record that could not be stored while a VM was ended.
         self.unsaved: StoreFull | None = None
         #: Why the record cannot be used; set only if the task removes the sandbox.
@@ -211,8 +214,30 @@ class Sandbox:
         return driver
 
     def configuration(self, options: dict[str, Any]) -> HypervisorConfig:
-        """The VM's configuration, from options by name."""
-        return make_config(options)
+        """The VM's configuration, from options by name, with the paths of its image and of its root disk."""
+        config = make_config(options)
+        if self.has_resources(options):
+            recorded = self.record.resources if self.record is not None else {}
+            self.resources.configure(config, recorded, self.plan.has("start"))
+        return config
+
+    @property
+    def resources(self) -> SandboxResources:
+        """What the host gives the sandbox."""
+        if self._resources is None:
+            from .resources import SandboxResources
+
+            self._resources = SandboxResources(self.layout)
+        return self._resources
+
+    def has_resources(self, options: dict[str, Any]) -> bool:
+        """Whether the sandbox has, or had, anything that `resources` handles."""
+        record = self.record
+        return (
+            bool(ASSET_NAME.fullmatch(str(options.get("image_path") or "")))
+            or any(name in options for name in RESOURCE_OPTIONS)
+            or (record is not None and bool(record.resources))
+        )
 
     def _checkpoint(self, driver: Hypervisor) -> None:
         """Save a driver's state in the record. While the driver only observes, nothing is saved."""
@@ -247,7 +272,7 @@ class Sandbox:
             driver.context.ending = (self.observed.pid,)
         driver.create_sandbox(config)
         self._check_digests(driver.hypervisor_config())
-        add_devices(driver, self.plan.devices)
+        add_devices(driver, [device for device in self.plan.devices if not _is_to_come(device)])
         if self.plan.has("start"):
             driver.check_start()
         return driver
@@ -342,10 +367,14 @@ class Sandbox:
         """
         self._adopt_template()
         capabilities = self.driver.capabilities if self.driver is not None else Capabilities
-        self.plan = make_plan(self.spec, self.record, self.observed, capabilities)
+        options = {**(self.record.options if self.record is not None else {}), **self.spec.options}
+        derived = self.resources.devices if self.has_resources(options) else no_devices
+        self.plan = make_plan(self.spec, self.record, self.observed, capabilities, None, derived)
         cold = self._cold_devices()
         if cold:
-            self.plan = make_plan(self.spec, self.record, self.observed, capabilities, cold)
+            self.plan = make_plan(self.spec, self.record, self.observed, capabilities, cold, derived)
+        if derived is not no_devices:
+            self.resources.plan(self.plan, self.record, self.observed)
         self._check_supervision()
         if self.plan.has("create", "recreate", "start") or any(
             "everything" in step.arguments for step in self.plan.steps
@@ -367,7 +396,7 @@ class Sandbox:
         from ..options.device_options import make_device
 
         for step in self.plan.steps:
-            if step.name == "plug":
+            if step.name == "plug" and not _is_to_come(step.arguments["device"]):
                 try:
                     self.driver.check_device(make_device(step.arguments["device"]))
                 except NeedsRestart as problem:
@@ -418,10 +447,12 @@ class Sandbox:
         if self.driver is None or self.plan.has("start"):
             return
         for step in self.plan.steps:
-            if step.name == "plug":
+            if step.name == "plug" and not _is_to_come(step.arguments["device"]):
                 from ..options.device_options import make_device
 
                 self.driver.check_device(make_device(step.arguments["device"]))
+            elif step.name == "resize_disk":
+                self.driver.check_resize_disk(step.arguments["disk"], step.arguments["size"])
             elif step.name == "modify":
                 from ..options.device_options import make_device
 
@@ -498,13 +529,15 @@ class Sandbox:
             facts.update(
                 hypervisor=record.hypervisor,
                 desired=record.desired,
-                options=record.effective(),
+                options=shown_options(record.effective()),
                 devices=[{**shown_device(device), "plugged": device["id"] in plugged} for device in record.devices],
                 saved_state=record.saved_state,
                 created_at=record.created,
                 changed_at=record.changed,
                 collection_version=record.collection_version,
             )
+            if record.resources or "network" in record.options:
+                facts.update(self.resources.facts(record.effective(), record.resources))
         # Some of them contain text of the VMM or the guest.
         return {name: printable(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
 
@@ -516,7 +549,13 @@ class Sandbox:
             "sandbox": facts,
             "diff": {"before": self.plan.before, "after": self.plan.after},
             **({"resized": self.resized} if self.resized else {}),
+            **({"warnings": self._resources.warnings} if self._resources and self._resources.warnings else {}),
         }
+
+
+def _is_to_come(device: dict[str, Any]) -> bool:
+    """Whether a device follows from an option and its file is created later in the plan; `SandboxResources.plan` has checked it."""
+    return "source" in device and "file" in device and not os.path.exists(device["file"])
 
 
 def _thread_ids(driver: Hypervisor, observed: Observed) -> dict[str, int]:

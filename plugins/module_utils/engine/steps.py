@@ -30,11 +30,14 @@ STEPS = {
     "cleanup": StepKind("stopping"),
     "stop": StepKind("stopping"),
     "discard": StepKind(text="discard the saved state"),
+    "provide": StepKind(),
+    "release": StepKind(),
     "start": StepKind("starting"),
     "restore": StepKind("restoring", "save"),
     "resume": StepKind("resuming", "pause"),
     "resize_vcpus": StepKind("resizing"),
     "resize_memory": StepKind("resizing"),
+    "resize_disk": StepKind("resizing", "disk_resize"),
     "plug": StepKind("plugging"),
     "unplug": StepKind("plugging"),
     "modify": StepKind("plugging"),
@@ -45,7 +48,7 @@ STEPS = {
 }
 
 #: Steps that only end a VM or remove something.
-ENDING_STEPS = ("stop", "cleanup", "discard", "autostart", "remove")
+ENDING_STEPS = ("stop", "cleanup", "discard", "autostart", "release", "remove")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ from ..records.layout import RUN_ROOT, STATE_ROOT, clean_path, id_text, validate
 from .config import checked_value
 from .declarations import Option
 from .kernel_params import split_quoted_words
+from .resource_options import RESOURCE_OPTIONS, SECRETS, VOLUME_SUBOPTIONS, checked_resource
 from .spec import DISRUPTIONS, STATES, SandboxSpec, declared_options
 
 if TYPE_CHECKING:
@@ -95,7 +96,16 @@ def device_suboptions() -> dict[str, dict[str, Any]]:
 def option_spec(declared: Option) -> dict[str, Any]:
     """The argument spec of one option. There is no default: an omitted option keeps its value."""
     spec: dict[str, Any] = {"type": declared.type}
-    if declared.type == "list":
+    if declared.name in RESOURCE_OPTIONS:
+        if declared.elements:
+            spec["elements"] = declared.elements
+        if declared.name == "volumes":
+            spec["options"] = VOLUME_SUBOPTIONS
+        if declared.name in SECRETS:
+            spec["no_log"] = True
+        elif declared.name == "ssh_keys":
+            spec["no_log"] = False  # Public keys.
+    elif declared.type == "list":
         # Ansible would split a string at its commas, and "console=ttyS0,115200" has one.
         spec["type"] = "raw"
     if declared.aliases:
@@ -179,7 +189,7 @@ def errors_of_one_device(params: Mapping[str, Any]) -> Iterator[None]:
 def template_argument_spec(hypervisors: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The argument spec of `kata_template`."""
     sandbox = sandbox_item_spec(hypervisors)
-    for name in ("state", "disruption", "template", "autostart"):
+    for name in ("state", "disruption", "template", "autostart", *RESOURCE_OPTIONS):
         del sandbox[name]
     return {
         **sandbox,
@@ -200,6 +210,14 @@ def parse_template_spec(params: Mapping[str, Any]) -> TemplateSpec:
     state = "absent" if params.get("state") == "absent" else "saved"
     # A template never runs again, so nothing can disrupt it.
     spec = parse_spec({**params, "state": state, "disruption": "recreate"})
+    image = spec.options.get("image_path", "")
+    if image and not image.startswith("/"):
+        raise ConfigError(
+            "must be an absolute path for a template, which notices when the file changes",
+            sandbox=spec.id,
+            option="image_path",
+            wanted=image,
+        )
     memory_dir = params.get("memory_dir")
     if memory_dir is not None:
         with _named(spec.id):
@@ -247,11 +265,14 @@ def _named(sandbox: str) -> Iterator[None]:
 
 
 def _given(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of `HypervisorConfig` that the task sets, validated."""
+    """The options that the task sets, validated."""
     options = {}
     for name, declared in declared_options().items():
         value = params.get(name)
         if value is None:
+            continue
+        if name in RESOURCE_OPTIONS:
+            options[name] = checked_resource(name, value)
             continue
         if declared.type == "list":
             value = words(name, value)

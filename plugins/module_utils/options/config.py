@@ -9,6 +9,7 @@ The fields and the validation are those of Kata Containers 1.x; the last group o
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 from ..errors import ConfigError
@@ -38,6 +39,9 @@ MAX_VCPUS = 240
 
 #: Kata 1.x counts in unsigned 32-bit numbers.
 MAX_NUMBER = (1 << 32) - 1
+
+#: The name of an installed image, which `image_path` can be.
+ASSET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 
 #: The largest uid and gid: the next number means "no change" to chown(2).
 MAX_ID = (1 << 32) - 2
@@ -291,6 +295,8 @@ def checked_value(declared: Option, value: Any, least: int = 0) -> Any:
     elif not value:
         return value
     elif declared.type == "path":
+        if declared.name == "image_path" and ASSET_NAME.fullmatch(value):
+            return value
         return clean_path(value, declared.name)
     elif declared.name in DIGESTS:
         return named_digest(value, declared.name)

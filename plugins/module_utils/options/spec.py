@@ -14,6 +14,7 @@ from ..records.layout import RUN_ROOT, STATE_ROOT, SandboxLayout, TemplateLayout
 from .config import HypervisorConfig
 from .declarations import Cost, Option, options_of
 from .kernel_params import deserialize_params, serialize_params
+from .resource_options import RESOURCE_OPTIONS, ResourceOptions
 
 STATES = ("absent", "present", "started", "paused", "stopped", "saved", "restarted")
 
@@ -27,7 +28,7 @@ DEFAULT_HYPERVISOR = "qemu"
 class SandboxSpec:
     """What one task requests of one sandbox. None means that the option is omitted.
 
-    :param options: options of HypervisorConfig that were given, by option name; `kernel_params` is a list of words
+    :param options: options that were given, by name (see `declared_options`); `kernel_params` is a list of words
     :param devices: the complete list of devices that the sandbox should have (see `device_options.py`)
     :param device_changes: by id, single devices that it should have, or should not have (None); the others stay, and a sandbox that is not
         there is not made
@@ -60,8 +61,8 @@ class SandboxSpec:
 
 
 def declared_options() -> dict[str, Option]:
-    """The options of HypervisorConfig, by name."""
-    return {declared.name: declared for declared in options_of(HypervisorConfig)}
+    """The options of a sandbox, by name: those of its VM's configuration, and those of what the host gives it."""
+    return {declared.name: declared for one in (HypervisorConfig, ResourceOptions) for declared in options_of(one)}
 
 
 def creation_defaults(hypervisor: str) -> dict[str, Any]:
@@ -74,13 +75,15 @@ def creation_defaults(hypervisor: str) -> dict[str, Any]:
 
 
 def make_config(options: Mapping[str, Any]) -> HypervisorConfig:
-    """The configuration made of options by name.
+    """The configuration made of options by name. Options of resources are not part of it.
 
     :raises ConfigError: an option does not exist
     """
     config = HypervisorConfig()
-    declared = declared_options()
+    declared = {one.name: one for one in options_of(HypervisorConfig)}
     for name, value in options.items():
+        if name in RESOURCE_OPTIONS:
+            continue
         if name not in declared:
             raise ConfigError("the option does not exist", option=name, wanted=value)
         is_list = declared[name].type == "list"
@@ -91,16 +94,17 @@ def make_config(options: Mapping[str, Any]) -> HypervisorConfig:
 def options_from(config: HypervisorConfig) -> dict[str, Any]:
     """The options by name that are set in a configuration (zero and empty mean "not set")."""
     options = {}
-    for name, declared in declared_options().items():
+    for declared in options_of(HypervisorConfig):
         value = getattr(config, declared.attribute)
         if value:
-            options[name] = serialize_params(value) if declared.type == "list" else value
+            options[declared.name] = serialize_params(value) if declared.type == "list" else value
     return options
 
 
 def zero_of(name: str) -> Any:
     """The value of an option that was never set."""
-    value = getattr(HypervisorConfig(), declared_options()[name].attribute)
+    defaults = ResourceOptions() if name in RESOURCE_OPTIONS else HypervisorConfig()
+    value = getattr(defaults, declared_options()[name].attribute)
     return [] if isinstance(value, list) else value
 
 

@@ -60,6 +60,7 @@ class SandboxRecord:
     :param saved_state: directory of the VM's saved state, empty when there is none
     :param memory_reached_mb: MiB the driver reached when it was asked for options' `memory_mb`: it may round up to a block
     :param template: of a template, where its memory is and what it was made from (see `template.py`)
+    :param resources: what the host gives it, by kind (see `engine/resources.py`)
     :param console_start: size of the console's log at the last start, in bytes
     :param run_dir: the task's `run_dir`: the VM's sockets and logs are below it; empty in records of earlier versions
     """
@@ -76,6 +77,7 @@ class SandboxRecord:
     memory_reached_mb: int = 0
     console_start: int = 0
     template: dict[str, Any] = dataclasses.field(default_factory=dict)
+    resources: dict[str, Any] = dataclasses.field(default_factory=dict)
     run_dir: str = ""
     created: str = ""
     changed: str = ""
@@ -109,6 +111,7 @@ SHAPES: dict[str, Any] = {
     "template": Record(
         {}, {"memory": Text(4096, pattern="/.*/memory"), "memory_is": Text(8192), "files": ListOf(_FILE, most=64)}
     ),
+    "resources": MapOf(Anything(depth=8, most=10_000), most=16),
     "run_dir": Text(4096),
     "created": Text(64),
     "changed": Text(64),

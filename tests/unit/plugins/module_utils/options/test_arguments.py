@@ -84,8 +84,17 @@ def described(documented: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_documentation_says_what_the_argument_spec_says() -> None:
     documented = {name: described(option) for name, option in {**DOCUMENTED, **DIRECTORIES}.items()}
-    assert documented == sandbox_argument_spec(HYPERVISORS)
-    assert {name: described(option) for name, option in DOCUMENTED_ITEM.items()} == sandbox_item_spec(HYPERVISORS)
+    assert documented == documentable(sandbox_argument_spec(HYPERVISORS))
+    items = {name: described(option) for name, option in DOCUMENTED_ITEM.items()}
+    assert items == documentable(sandbox_item_spec(HYPERVISORS))
+
+
+def documentable(spec: dict[str, Any]) -> dict[str, Any]:
+    """An argument spec without `no_log`, which documentation does not have."""
+    return {
+        option: {name: value for name, value in of_option.items() if name != "no_log"}
+        for option, of_option in spec.items()
+    }
 
 
 @pytest.mark.parametrize("name", declared_options())

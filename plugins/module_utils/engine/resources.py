@@ -1,0 +1,475 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the host gives one sandbox: its image, root disk, volumes, lease and seed. Plans them, creates them, removes them, and tells the VM's devices.
+
+`resources/` has a module for each kind. Here they meet the engine: `SandboxResources.plan` adds steps to a plan, and `provide` and `release` run them.
+A task without such options does not import this module.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import TYPE_CHECKING, Any, Mapping
+
+from ..errors import ConfigError
+from ..host.network import generated_mac, tap_name
+from ..hypervisors.base import Observed
+from ..options.config import ASSET_NAME, HypervisorConfig
+from ..options.resource_options import IDENTITY, check_together, host_name
+from ..records.layout import SandboxLayout
+from ..records.record import SandboxRecord
+from .steps import Plan, Step
+
+if TYPE_CHECKING:
+    from ..resources.networks import Lease, LeaseRequest, Network
+    from ..resources.root_disk import RootDisk
+    from ..resources.seed import Seed
+    from ..resources.volumes import VolumeRequest
+
+#: The id of the network interface, and the driver's name for the root disk.
+INTERFACE = "network"
+ROOT = "root"
+
+#: Hypervisors whose root disk is a qcow2 overlay; the others read raw files.
+OVERLAYS = ("qemu", "mock")
+
+
+class SandboxResources:
+    """The resources of one sandbox while a task works on it.
+
+    :param warnings: what a user should know although the task succeeds
+    """
+
+    def __init__(self, layout: SandboxLayout) -> None:
+        self.layout = layout
+        self.warnings: list[str] = []
+        #: The image that a name led to, for the record.
+        self.image: dict[str, str] = {}
+        #: The lease that the sandbox has, or will have.
+        self.lease: Lease | None = None
+        self._networks: dict[str, Network] = {}
+
+    # --- what follows from the options -------------------------------------------------------------------------------
+
+    def devices(self, options: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The devices that follow from the options, each with the option as its `source`.
+
+        :raises ConfigError: the options contradict each other, or the host has no such network
+        """
+        check_together(options)
+        found = []
+        if options.get("volumes"):
+            from ..resources.volumes import device_of
+
+            found += [
+                {**device_of(self.layout.state_root, request), "source": "volumes"}
+                for request in self._volumes(options)
+            ]
+        if options.get("network"):
+            found.append({**self._interface(options), "source": "network"})
+        if wants_seed(options):
+            from ..resources.seed import device_of_seed, seed_path
+
+            found.append({**device_of_seed(seed_path(self.layout)), "source": "seed"})
+        return found
+
+    def _interface(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The device of the option `network`."""
+        from ..options.device_options import check_devices
+
+        device: dict[str, Any] = {"id": INTERFACE, "type": "net", "mac": self._mac}
+        if options["network"] == "user":
+            checked = check_devices([{**device, "kind": "user"}])[0]
+            return {**checked, "forwards": list(options.get("ports") or []), "offline": options.get("egress") == "none"}
+        return check_devices([{**device, "kind": "tap", "bridge": self._network(options["network"]).bridge}])[0]
+
+    @property
+    def _mac(self) -> str:
+        return generated_mac(f"{self.layout.host_name}/{INTERFACE}")
+
+    def _network(self, name: str) -> Network:
+        if name not in self._networks:
+            from ..resources.networks import open_network
+
+            self._networks[name] = open_network(name, self.layout.state_root)
+        return self._networks[name]
+
+    @staticmethod
+    def _volumes(options: Mapping[str, Any]) -> list[VolumeRequest]:
+        from ..resources.volumes import VolumeRequest
+
+        return [VolumeRequest(**volume) for volume in options.get("volumes") or []]
+
+    # --- the VM's configuration ----------------------------------------------------------------------------------------
+
+    def configure(self, config: HypervisorConfig, recorded: Mapping[str, Any], new: bool) -> None:
+        """Set the paths of the image and of the root disk in a VM's configuration.
+
+        :param recorded: the record's `resources`
+        :param new: the VM is about to start; without it, the configuration is that of a VM that exists
+        :raises AssetError: there is no such image
+        """
+        disk = self.recorded_disk(recorded)
+        if disk is not None:
+            config.image_path, config.image_format = disk.base, disk.base_format
+            config.root_disk_path, config.root_disk_format = disk.path, disk.format
+        elif ASSET_NAME.fullmatch(config.image_path):
+            if recorded.get("image") and not new:
+                config.image_path, config.image_format = recorded["image"], recorded.get("image_format", "raw")
+            else:
+                config.image_path, image_format = self._installed(config.image_path)
+                config.image_format = config.image_format or image_format
+                self.image = {"image": config.image_path, "image_format": config.image_format}
+
+    def _installed(self, name: str) -> tuple[str, str]:
+        from ..resources.images import installed_image
+
+        return installed_image(name, self.layout.state_root)
+
+    @staticmethod
+    def recorded_disk(recorded: Mapping[str, Any]) -> RootDisk | None:
+        """The root disk in a record."""
+        if not recorded.get("root_disk"):
+            return None
+        from ..resources.root_disk import RootDisk
+
+        return RootDisk.from_record(recorded["root_disk"])
+
+    # --- planning ------------------------------------------------------------------------------------------------------
+
+    def plan(self, plan: Plan, record: SandboxRecord | None, observed: Observed) -> None:
+        """Add the steps that create, change and remove resources, and the resources to the diff. Changes nothing on the host.
+
+        :raises HypervisorError: a resource cannot be provided
+        """
+        if not plan.desired:
+            self._plan_removal(plan, record)
+            return
+        options = {**plan.defaults, **plan.options}
+        check_together(options)
+        recorded = record.resources if record is not None else {}
+        first = self._plan_volumes(plan, options, observed)
+        later = [
+            *self._plan_disk(plan, options, recorded),
+            *self._plan_lease(plan, options, recorded),
+            *self._plan_seed(options, recorded),
+        ]
+        insert_steps(plan, first, later)
+        plan.steps += self._plan_release(options, record)
+
+    def _plan_volumes(self, plan: Plan, options: Mapping[str, Any], observed: Observed) -> list[Step]:
+        requests = self._volumes(options)
+        if not requests:
+            return []
+        from ..resources.volumes import plan_volume
+
+        steps = []
+        for request in requests:
+            planned = plan_volume(self.layout, request)
+            self.warnings += planned.warnings
+            if not planned.action:
+                continue
+            shown = f"volume {request.name}"
+            plan.before[shown] = {"size_mb": planned.old_mb} if planned.old_mb else None
+            plan.after[shown] = {"size_mb": planned.new_mb}
+            device = f"vol-{request.name}"
+            if planned.action == "grow" and device in observed.devices and not plan.has("stop", "cleanup"):
+                text = f"grow volume {request.name} {planned.old_mb} -> {planned.new_mb} MiB"
+                plan.steps.append(Step("resize_disk", text, {"disk": device, "size": planned.new_mb}))
+            else:
+                steps.append(Step("provide", planned.text, {"resource": "volume", "request": request}))
+        return steps
+
+    def _plan_disk(self, plan: Plan, options: Mapping[str, Any], recorded: Mapping[str, Any]) -> list[Step]:
+        size = options.get("root_disk_mb") or 0
+        disk = self.recorded_disk(recorded)
+        if disk is not None and (plan.has("recreate") or not size):
+            plan.before["root_disk"], plan.after["root_disk"] = disk.size_mb, None
+            disk = None
+        if not size:
+            return []
+        from ..resources import root_disk
+
+        if disk is None:
+            base, base_format = self._base(options)
+            disk_format = "qcow2" if plan.hypervisor in OVERLAYS else "raw"
+            self.warnings += root_disk.plan_root_disk(self.layout, base, base_format, disk_format, size)
+            plan.before.setdefault("root_disk", None)
+            plan.after["root_disk"] = size
+            arguments = {"resource": "root_disk", "base": base, "base_format": base_format, "format": disk_format}
+            text = f"create the root disk, {size} MiB, from {options['image_path']}"
+            return [Step("provide", text, {**arguments, "size": size})]
+        if plan.has("start", "restore"):
+            root_disk.check_base(disk)
+        if disk.size_mb < size and not plan.has("resize_disk"):
+            text = f"grow the root disk {disk.size_mb} -> {size} MiB"
+            return [Step("provide", text, {"resource": "root_disk", "size": size})]
+        return []
+
+    def _base(self, options: Mapping[str, Any]) -> tuple[str, str]:
+        """The image that a root disk is made from, and its format."""
+        image = str(options["image_path"])
+        if ASSET_NAME.fullmatch(image):
+            path, found = self._installed(image)
+            return path, str(options.get("image_format") or found)
+        return os.path.realpath(image), str(options.get("image_format") or "raw")
+
+    def _plan_lease(self, plan: Plan, options: Mapping[str, Any], recorded: Mapping[str, Any]) -> list[Step]:
+        name = options.get("network") or ""
+        if not name or name == "user":
+            return []
+        from ..resources.networks import Lease, is_current, plan_leases
+
+        network = self._network(name)
+        (lease,) = plan_leases(network, [self._lease_request(options)])
+        self.lease = lease
+        before = Lease.from_record(recorded["lease"]) if recorded.get("lease") else None
+        if before == lease and is_current(network, lease):
+            return []
+        if before is None or before.ipv4 != lease.ipv4:
+            plan.before["address"], plan.after["address"] = before.ipv4 if before else None, lease.ipv4
+        return [Step("provide", _lease_text(before, lease), {"resource": "lease"})]
+
+    def _lease_request(self, options: Mapping[str, Any]) -> LeaseRequest:
+        """What the sandbox requests of its network."""
+        from ..options.network_options import parse_egress, parse_port
+        from ..resources.networks import LeaseRequest
+
+        return LeaseRequest(
+            sandbox=self.layout.host_name,
+            id=self.layout.id,
+            tap=tap_name(self.layout.host_name, INTERFACE),
+            mac=self._mac,
+            hostname=host_name(options, self.layout.id),
+            address=options.get("address") or "",
+            address6=options.get("address6") or "",
+            ports=tuple(parse_port(port) for port in options.get("ports") or []),
+            egress=parse_egress(options.get("egress") or "open"),
+            isolated=bool(options.get("isolated")),
+        )
+
+    def _plan_seed(self, options: Mapping[str, Any], recorded: Mapping[str, Any]) -> list[Step]:
+        if not wants_seed(options):
+            return []
+        from ..resources import seed
+
+        wanted = self._seed(options)
+        seed.plan_seed(self.layout, wanted)
+        known = recorded.get("seed")
+        if known == seed.seed_digest(wanted) and os.path.exists(seed.seed_path(self.layout)):
+            return []
+        return [Step("provide", "update the seed" if known else "create the seed", {"resource": "seed"})]
+
+    def _seed(self, options: Mapping[str, Any]) -> Seed:
+        """The seed that follows from the options and the lease."""
+        from ..resources import seed
+
+        config: Any = options.get("network_config")
+        if not config and options.get("network"):
+            config = self._network_config(options)
+        return seed.new_seed(
+            self.layout.id,
+            hostname=host_name(options, self.layout.id),
+            ssh_keys=tuple(options.get("ssh_keys") or ()),
+            user_data=options.get("user_data") or "",
+            vendor_data=options.get("vendor_data") or "",
+            network_config=config or "",
+        )
+
+    def _network_config(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """How the guest configures its interface: by DHCP in a network of the VMM, else with the address of its lease."""
+        from ..resources import seed
+
+        if self.lease is None:
+            return seed.network_config_of(self._mac)
+        return self._network(options["network"]).guest_config(self.lease)
+
+    def _plan_release(self, options: Mapping[str, Any], record: SandboxRecord | None) -> list[Step]:
+        """The steps that remove what the sandbox no longer has."""
+        if record is None:
+            return []
+        steps = []
+        lease = record.resources.get("lease")
+        if lease and lease.get("network") != options.get("network"):
+            text = f"give back the address in network {lease['network']}"
+            steps.append(Step("release", text, {"resource": "lease", "network": lease["network"]}))
+        if record.resources.get("root_disk") and not options.get("root_disk_mb"):
+            steps.append(Step("release", "remove the root disk", {"resource": "root_disk"}))
+        if record.resources.get("seed") and not wants_seed(options):
+            steps.append(Step("release", "remove the seed", {"resource": "seed"}))
+        kept = {volume["name"] for volume in options.get("volumes") or []}
+        for name in self.own_volumes(record.options):
+            if name not in kept:
+                steps.append(Step("release", f"remove volume {name}", {"resource": "volume", "name": name}))
+        return steps
+
+    @staticmethod
+    def own_volumes(options: Mapping[str, Any]) -> list[str]:
+        """The names of the volumes that go with the sandbox."""
+        return [volume["name"] for volume in options.get("volumes") or [] if not volume.get("keep", True)]
+
+    def _plan_removal(self, plan: Plan, record: SandboxRecord | None) -> None:
+        """Show in the plan what is removed together with the sandbox."""
+        if record is None or not plan.has("remove"):
+            return
+        gone = []
+        if record.resources.get("root_disk"):
+            gone.append("its root disk")
+            plan.before["root_disk"], plan.after["root_disk"] = record.resources["root_disk"].get("size_mb"), None
+        if record.resources.get("lease"):
+            address = record.resources["lease"].get("ipv4")
+            gone.append(f"its address {address}")
+            plan.before["address"], plan.after["address"] = address, None
+        for name in self.own_volumes(record.options):
+            gone.append(f"volume {name}")
+            plan.before[f"volume {name}"], plan.after[f"volume {name}"] = "present", None
+        if gone:
+            plan.steps = [
+                dataclasses.replace(step, text=f"{step.text} with {', '.join(gone)}") if step.name == "remove" else step
+                for step in plan.steps
+            ]
+
+    # --- the steps -----------------------------------------------------------------------------------------------------
+
+    def provide(self, step: Step, options: Mapping[str, Any], recorded: dict[str, Any]) -> None:
+        """Run a step that creates or changes a resource. Idempotent.
+
+        :param options: all options that the sandbox will have
+        :param recorded: the record's `resources`, which is updated
+        :raises HypervisorError: it cannot be provided
+        """
+        kind = step.arguments["resource"]
+        if kind == "volume":
+            from ..resources.volumes import create_volume
+
+            create_volume(self.layout, step.arguments["request"])
+        elif kind == "root_disk":
+            recorded["root_disk"] = self._provide_disk(step, recorded).as_record()
+        elif kind == "lease":
+            from ..resources.networks import put_leases
+
+            (self.lease,) = put_leases(self._network(options["network"]), [self._lease_request(options)])
+            recorded["lease"] = self.lease.as_record()
+        else:
+            from ..resources import seed
+
+            wanted = self._seed(options)
+            seed.write_seed(self.layout, wanted)
+            recorded["seed"] = seed.seed_digest(wanted)
+
+    def _provide_disk(self, step: Step, recorded: Mapping[str, Any]) -> RootDisk:
+        from ..resources import root_disk
+
+        arguments = step.arguments
+        disk = self.recorded_disk(recorded)
+        if "base" not in arguments:
+            if disk is None:
+                raise ConfigError("the sandbox has no root disk", option="root_disk_mb")
+            return root_disk.grow_root_disk(disk, arguments["size"])
+        return root_disk.create_root_disk(
+            self.layout, arguments["base"], arguments["base_format"], arguments["format"], arguments["size"]
+        )
+
+    def resized(self, disk: str, size_mb: int, recorded: dict[str, Any]) -> None:
+        """Record that a running VM has grown one of its disks."""
+        known = self.recorded_disk(recorded)
+        if disk == ROOT and known is not None:
+            recorded["root_disk"] = dataclasses.replace(known, size_mb=size_mb).as_record()
+
+    def release(self, step: Step, recorded: dict[str, Any]) -> None:
+        """Run a step that removes a resource. Idempotent."""
+        kind = step.arguments["resource"]
+        if kind == "volume":
+            from ..resources.volumes import remove_volume
+
+            remove_volume(self.layout, step.arguments["name"])
+        elif kind == "lease":
+            from ..resources.networks import drop_leases
+
+            drop_leases(step.arguments["network"], self.layout.state_root, [self.layout.host_name])
+            if recorded.get("lease", {}).get("network") == step.arguments["network"]:
+                del recorded["lease"]
+        elif kind == "root_disk":
+            self._remove_disk(recorded)
+        else:
+            from ..resources.seed import remove_seed
+
+            remove_seed(self.layout)
+            recorded.pop("seed", None)
+
+    def _remove_disk(self, recorded: dict[str, Any]) -> None:
+        from ..resources.root_disk import remove_root_disk
+
+        remove_root_disk(self.layout)
+        recorded.pop("root_disk", None)
+
+    def discard_disk(self, recorded: dict[str, Any]) -> None:
+        """Remove the root disk of a VM that is about to be created again."""
+        if recorded.get("root_disk"):
+            self._remove_disk(recorded)
+
+    def remove_all(self, options: Mapping[str, Any], recorded: dict[str, Any]) -> None:
+        """Remove everything of a sandbox that goes away: leases also in networks that the record does not name, since a task may have been killed."""
+        from ..resources.networks import drop_leases, networks_with_lease
+
+        for network in networks_with_lease(self.layout.state_root, self.layout.host_name):
+            drop_leases(network, self.layout.state_root, [self.layout.host_name])
+        for name in self.own_volumes(options):
+            self.release(Step("release", "", {"resource": "volume", "name": name}), recorded)
+        self._remove_disk(recorded)
+        self.release(Step("release", "", {"resource": "seed"}), recorded)
+
+    # --- facts ---------------------------------------------------------------------------------------------------------
+
+    def facts(self, options: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str, Any]:
+        """What the facts of a sandbox tell of its resources."""
+        found: dict[str, Any] = {}
+        disk = self.recorded_disk(recorded)
+        if disk is not None:
+            found["root_disk"] = {"path": disk.path, "size_mb": disk.size_mb, "format": disk.format, "base": disk.base}
+        if options.get("network") == "user":
+            found["network"] = {"name": "user", "mac": self._mac, "ports": list(options.get("ports") or [])}
+        elif recorded.get("lease"):
+            from ..resources.networks import Lease
+
+            found["network"] = Lease.from_record(recorded["lease"]).facts()
+        if options.get("volumes"):
+            from ..resources.volumes import volume_path
+
+            found["volumes"] = [
+                {"name": volume["name"], "path": volume_path(self.layout.state_root, volume["name"])}
+                for volume in options["volumes"]
+            ]
+        return found
+
+
+def wants_seed(options: Mapping[str, Any]) -> bool:
+    """Whether the guest gets a seed: if an option of its identity is set, or if it has a network."""
+    return any(options.get(name) for name in (*IDENTITY, "network"))
+
+
+def insert_steps(plan: Plan, first: list[Step], later: list[Step]) -> None:
+    """Insert steps into a plan: the first ones before anything is stopped, the later ones just before the VM starts."""
+    names = [step.name for step in plan.steps]
+    begin = names.index("create") + 1 if "create" in names else 0
+    plan.steps[begin:begin] = first
+    names = [step.name for step in plan.steps]
+    if "start" in names:
+        place = names.index("start")
+    elif "recreate" in names:
+        place = names.index("recreate") + 1
+    else:
+        place = begin + len(first)
+    plan.steps[place:place] = later
+
+
+def _lease_text(before: Lease | None, lease: Lease) -> str:
+    """The text of the step that records a lease."""
+    addresses = " and ".join(filter(None, (lease.ipv4, lease.ipv6)))
+    if before is None:
+        return f"assign {addresses} in network {lease.network}"
+    if (before.ipv4, before.ipv6, before.network) != (lease.ipv4, lease.ipv6, lease.network):
+        return f"change the address {before.ipv4} -> {addresses} in network {lease.network}"
+    return f"update the rules of network {lease.network}"

@@ -1,0 +1,304 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The options of what the host gives a sandbox: root disk, volumes, network, identity. Each is declared once, and its values are checked here.
+
+They are not part of the VM's configuration. `resources/` creates what they request, and the engine attaches it to the VM.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Callable
+
+from ..errors import ConfigError
+from .declarations import Cost, option
+from .shown import HIDDEN
+
+WITH_DISKS = ("qemu", "firecracker", "mock")
+
+#: Longest name of a volume: it is part of a device's id, which has 32 characters at most.
+VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,27}")
+FILESYSTEMS = ("ext4", "xfs", "btrfs", "vfat", "none")
+
+#: A label of a host name (RFC 1123, 2.1), and the longest name in bytes that Linux takes (HOST_NAME_MAX).
+_HOST_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+MOST_HOST_NAME = 64
+
+#: The largest text of an identity option, bytes.
+MOST_TEXT = 1024 * 1024
+
+VOLUME_SUBOPTIONS: dict[str, dict[str, Any]] = {
+    "name": {"type": "str", "required": True},
+    "size_mb": {"type": "int"},
+    "filesystem": {"type": "str", "choices": list(FILESYSTEMS)},
+    "label": {"type": "str"},
+    "read_only": {"type": "bool", "default": False},
+    "keep": {"type": "bool", "default": True},
+}
+
+
+@dataclasses.dataclass
+class ResourceOptions:
+    """What a sandbox gets from its host beside its VM. Zero and empty mean "none"."""
+
+    root_disk_mb: int = option(0, "root_disk_mb", type="int", unit="MiB", cost=Cost.LIVE, only=WITH_DISKS)
+    volumes: list[dict[str, Any]] = option(  # noqa: RUF009
+        list, "volumes", type="list", elements="dict", cost=Cost.LIVE, only=WITH_DISKS
+    )
+    network: str = option("", "network", only=WITH_DISKS)
+    address: str = option("", "address", only=WITH_DISKS)
+    address6: str = option("", "address6", only=WITH_DISKS)
+    ports: list[str] = option(list, "ports", type="list", elements="str", cost=Cost.LIVE, only=WITH_DISKS)  # noqa: RUF009
+    egress: Any = option("", "egress", type="raw", cost=Cost.LIVE, only=WITH_DISKS)  # noqa: RUF009
+    isolated: bool = option(False, "isolated", type="bool", cost=Cost.LIVE, only=WITH_DISKS)
+    hostname: str = option("", "hostname", only=WITH_DISKS)
+    ssh_keys: list[str] = option(list, "ssh_keys", type="list", elements="str", only=WITH_DISKS)  # noqa: RUF009
+    user_data: Any = option("", "user_data", type="raw", only=WITH_DISKS)  # noqa: RUF009
+    vendor_data: Any = option("", "vendor_data", type="raw", only=WITH_DISKS)  # noqa: RUF009
+    network_config: Any = option("", "network_config", type="raw", only=WITH_DISKS)  # noqa: RUF009
+
+
+#: The names of these options.
+RESOURCE_OPTIONS = tuple(one.name for one in dataclasses.fields(ResourceOptions))
+
+#: Options whose values are never shown.
+SECRETS = ("user_data", "vendor_data", "network_config")
+
+#: The options that make a seed, and those that only a sandbox with a network has.
+IDENTITY = ("hostname", "ssh_keys", "user_data", "vendor_data", "network_config")
+OF_NETWORK = ("address", "address6", "ports", "egress", "isolated")
+
+
+def checked_resource(name: str, value: Any) -> Any:
+    """The validated value of one of these options, in one spelling.
+
+    :raises ConfigError: it cannot be used
+    """
+    return _CHECKS[name](name, value)
+
+
+def check_together(options: Mapping[str, Any]) -> None:
+    """Refuse options that contradict each other.
+
+    :param options: all options of the sandbox, by name
+    :raises ConfigError: names one of them
+    """
+    network = options.get("network") or ""
+    for name in OF_NETWORK:
+        if options.get(name) and not network:
+            raise ConfigError(
+                "the sandbox must have a network for this option",
+                option=name,
+                wanted=options[name],
+                fix="Set network to the name of a network of the host (kata_network), or to user.",
+            )
+    if network == "user":
+        for name in ("address", "address6", "isolated"):
+            if options.get(name):
+                raise ConfigError(
+                    "must not be set with network: user, where the VMM gives each guest a network of its own",
+                    option=name,
+                    wanted=options[name],
+                    fix="Omit it, or use a network of the host (kata_network).",
+                )
+        if isinstance(options.get("egress"), list):
+            raise ConfigError(
+                "must be open or none with network: user, where the VMM has no rules for single addresses",
+                option="egress",
+                wanted=options["egress"],
+                fix="Use a network of the host (kata_network) for a list.",
+            )
+    if options.get("root_disk_mb") and not options.get("image_path"):
+        raise ConfigError(
+            "a root disk is made from an image, so image_path must be set",
+            option="root_disk_mb",
+            wanted=options["root_disk_mb"],
+            fix="Set image_path to a disk image, or to the name of an installed one.",
+        )
+    if options.get("root_disk_mb") and options.get("template"):
+        raise ConfigError(
+            "a clone of a template must not have a root disk, since its guest runs already",
+            option="root_disk_mb",
+            wanted=options["root_disk_mb"],
+            fix="Omit root_disk_mb or template.",
+        )
+
+
+def host_name(options: Mapping[str, Any], sandbox: str) -> str:
+    """The guest's host name: the option's, else one made of the sandbox's id."""
+    own = re.sub(r"[^A-Za-z0-9-]+", "-", sandbox).strip("-")[:63].rstrip("-")
+    return str(options.get("hostname") or own or "sandbox")
+
+
+def shown_resource(name: str, value: Any) -> Any:
+    """The value as results, diffs and errors show it: a secret is replaced by the beginning of its digest, so that a change is visible."""
+    if name not in SECRETS or not value:
+        return value
+    import hashlib
+
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return f"{HIDDEN} sha256:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def shown_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as they may be seen."""
+    return {name: shown_resource(name, value) for name, value in options.items()}
+
+
+# --- the checks ----------------------------------------------------------------------------------------------------
+
+
+def _check_size(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
+        raise ConfigError(f"must be a number of MiB from 0 to {2**32 - 1}", option=name, wanted=value)
+    return value
+
+
+def _check_bool(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError("must be true or false", option=name, wanted=value)
+    return value
+
+
+def _check_volumes(name: str, value: Any) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
+        raise ConfigError("must be a list of volumes", option=name, wanted=value)
+    volumes = [_check_volume(name, entry) for entry in value]
+    names = [volume["name"] for volume in volumes]
+    for volume in volumes:
+        if names.count(volume["name"]) > 1:
+            raise ConfigError("must not list the same volume twice", option=name, wanted=volume["name"])
+    return volumes
+
+
+def _check_volume(option_name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    volume: dict[str, Any] = {"read_only": False, "keep": True}
+    volume.update({name: value for name, value in given.items() if value is not None})
+
+    def wrong(what: str, value: Any) -> ConfigError:
+        return ConfigError(what, option=option_name, wanted=value)
+
+    for name in volume:
+        if name not in VOLUME_SUBOPTIONS:
+            raise wrong(f"a volume must have none but the suboptions {', '.join(VOLUME_SUBOPTIONS)}", name)
+    name = volume.get("name")
+    if not isinstance(name, str) or not VOLUME_NAME.fullmatch(name):
+        raise wrong(
+            "the name of a volume must be 1 to 28 of the characters A-Z a-z 0-9 _ - and start with a letter or digit",
+            name,
+        )
+    if "size_mb" in volume and not _check_size(option_name, volume["size_mb"]):
+        raise wrong(f"size_mb of volume {name} must be at least 1", volume["size_mb"])
+    if volume.get("filesystem", "none") not in FILESYSTEMS:
+        raise wrong(f"filesystem of volume {name} must be one of {', '.join(FILESYSTEMS)}", volume["filesystem"])
+    if not isinstance(volume.get("label", ""), str) or not volume.get("label", "").isprintable():
+        raise wrong(f"label of volume {name} must be text", volume["label"])
+    for flag in ("read_only", "keep"):
+        if not isinstance(volume[flag], bool):
+            raise wrong(f"{flag} of volume {name} must be true or false", volume[flag])
+    return volume
+
+
+def _check_network(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}|", value):
+        raise ConfigError("must be the name of a network of the host, or user, or none", option=name, wanted=value)
+    return "" if value == "none" else value
+
+
+def _check_address(name: str, value: Any) -> str:
+    if not value:
+        return ""
+    from .network_options import parse_address
+
+    return str(parse_address(value, name))
+
+
+def _check_ports(name: str, value: Any) -> list[str]:
+    from .network_options import parse_port
+
+    if not isinstance(value, list):
+        raise ConfigError("must be a list of ports such as 8080:80", option=name, wanted=value)
+    for entry in value:
+        if isinstance(entry, int) and not isinstance(entry, bool) and entry > 65535:
+            raise ConfigError(
+                "must be text such as 8080:80",
+                option=name,
+                wanted=entry,
+                fix="Put it in quotes: YAML reads 2222:22 as a number to the base of 60.",
+            )
+    return [str(parse_port(str(entry))) for entry in value]
+
+
+def _check_egress(name: str, value: Any) -> Any:
+    from .network_options import parse_egress
+
+    parsed = parse_egress(value) if value else "open"
+    if isinstance(parsed, str):
+        return "" if parsed == "open" else parsed
+    return [str(rule) for rule in parsed]
+
+
+def _check_host_name(name: str, value: Any) -> str:
+    if value == "":
+        return ""
+    if (
+        not isinstance(value, str)
+        or len(value.encode()) > MOST_HOST_NAME
+        or not all(_HOST_LABEL.fullmatch(label) for label in value.split("."))
+    ):
+        raise ConfigError(
+            f"must be a host name of at most {MOST_HOST_NAME} characters: labels of a-z 0-9 and dashes, separated by dots",
+            option=name,
+            wanted=value,
+        )
+    return value
+
+
+def _check_keys(name: str, value: Any) -> list[str]:
+    if not isinstance(value, list):
+        raise ConfigError("must be a list of public keys", option=name, wanted=value)
+    for key in value:
+        if not isinstance(key, str) or not key.strip().isprintable() or len(key.split()) < 2:
+            raise ConfigError(
+                "each item must be one public key, as a line of authorized_keys has it",
+                option=name,
+                wanted=key if not isinstance(key, str) or "PRIVATE KEY" not in key else HIDDEN,
+            )
+    return [key.strip() for key in value]
+
+
+def _check_text(name: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        try:
+            size = len(json.dumps(value))
+        except (TypeError, ValueError) as problem:
+            raise ConfigError("must be text or a dictionary of plain values", option=name, wanted=HIDDEN) from problem
+        value = dict(value)
+    elif isinstance(value, str):
+        size = len(value.encode("utf-8", "surrogatepass"))
+    else:
+        raise ConfigError("must be text or a dictionary", option=name, wanted=HIDDEN)
+    if size > MOST_TEXT:
+        raise ConfigError(f"must have at most {MOST_TEXT} bytes", option=name, wanted=f"{size} bytes")
+    return value
+
+
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "root_disk_mb": _check_size,
+    "volumes": _check_volumes,
+    "network": _check_network,
+    "address": _check_address,
+    "address6": _check_address,
+    "ports": _check_ports,
+    "egress": _check_egress,
+    "isolated": _check_bool,
+    "hostname": _check_host_name,
+    "ssh_keys": _check_keys,
+    "user_data": _check_text,
+    "vendor_data": _check_text,
+    "network_config": _check_text,
+}
