@@ -48,6 +48,7 @@ PURE = (
     "engine/planner.py",
     "engine/states.py",
     "engine/steps.py",
+    "guest/iso9660.py",
     "host/units.py",
     "host/words.py",
     "hypervisors/acrn/command_line.py",
@@ -60,6 +61,8 @@ PURE = (
     "hypervisors/qemu/devices/objects.py",
     "hypervisors/qemu/names.py",
     "options/declarations.py",
+    "options/identity.py",
     "options/kernel_params.py",
     "options/shown.py",
+    "resources/nocloud.py",
 )
