@@ -82,6 +82,20 @@ def parse_mounts(text: str) -> list[MountPoint]:
     return found
 
 
+def file_system_of(path: str) -> str:
+    """The type of the file system that a path is on, such as ext4; empty if it cannot be found."""
+    path, longest, found = os.path.realpath(path), -1, ""
+    with open(MOUNT_INFO, encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        for line in stream.read().split("\n"):
+            words = line.split(" ")
+            for point in parse_mounts(line):
+                inside = path == point.path or path.startswith(point.path.rstrip("/") + "/")
+                # Of two mounts at one place, the later one is seen.
+                if inside and len(point.path) >= longest and "-" in words:
+                    longest, found = len(point.path), words[words.index("-") + 1]
+    return found
+
+
 def mount_number(descriptor: int) -> int:
     """The id of the mount that contains the file of a descriptor (proc(5), fdinfo); 0 if the kernel does not report it."""
     with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii", errors="replace") as stream:

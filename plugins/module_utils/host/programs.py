@@ -37,6 +37,8 @@ GUARDED_SECONDS = 10.0
 TERM_SECONDS = 1.0
 #: The environment variable with the mark by which a program's descendants are found.
 MARK = "KATA_HYPERVISOR_PROGRAM"
+#: The packages that have qemu-img.
+QEMU_IMG_PACKAGES = "qemu-utils (Debian, Ubuntu) or qemu-img (Fedora, RHEL)"
 #: How many bytes are read at once.
 PIECE = 1 << 20
 
@@ -75,6 +77,20 @@ def find_program(wanted: str, places: Sequence[str], name: str) -> str:
         option="hypervisor_path",
         fix="Install it (role kata.hypervisor.kata_vmm) or name its path.",
     )
+
+
+def installed_program(name: str, packages: str) -> str:
+    """The path of a program of the distribution. Administrators' programs are found too if they are not in the user's PATH.
+
+    :param packages: the packages that have it, for the error
+    :raises HostError: it is not installed, or another user could exchange it
+    """
+    import shutil
+
+    found = shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin")))
+    if found is None:
+        raise HostError(f"{name} must be installed", fix=f"Install the package {packages}.")
+    return check_program(found, "PATH")
 
 
 def version_text(program: str, question: str = "--version") -> str:

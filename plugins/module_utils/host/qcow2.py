@@ -66,6 +66,31 @@ def named_files(descriptor: int) -> list[str]:
     return found
 
 
+def virtual_size(descriptor: int) -> int:
+    """The size of the disk in an open qcow2 image, bytes.
+
+    :raises NotQcow2: this is not a qcow2 image
+    :raises OSError: it cannot be read
+    """
+    header = os.pread(descriptor, HEADER_V2, 0)
+    if len(header) < HEADER_V2 or header[:4] != MAGIC:
+        raise NotQcow2("it does not start as a qcow2 image")
+    return int(struct.unpack_from(">Q", header, 24)[0])
+
+
+def disk_size(path: str, image_format: str) -> int:
+    """The size of the disk in an image, bytes.
+
+    :raises NotQcow2: its format is qcow2, and it is not a qcow2 image
+    :raises OSError: it cannot be read
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        return virtual_size(descriptor) if image_format == "qcow2" else os.lseek(descriptor, 0, os.SEEK_END)
+    finally:
+        os.close(descriptor)
+
+
 def _extension(cluster: bytes, start: int, end: int, wanted: int) -> bytes | None:
     """The content of the first header extension of a type.
 

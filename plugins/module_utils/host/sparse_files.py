@@ -9,6 +9,7 @@ In other files a hole means zeros that need no disk space, so `Writer` writes a 
 
 from __future__ import annotations
 
+import fcntl
 import os
 from typing import Iterator
 
@@ -17,6 +18,8 @@ PIECE = 1 << 20
 #: The smallest hole that `Writer` makes, bytes: a block of usual file systems.
 BLOCK = 4096
 _ZEROS = bytes(PIECE)
+#: The ioctl that makes a file share the blocks of another one until one of the two is written to (ioctl_ficlone(2)).
+FICLONE = 0x40049409
 
 
 class Writer:
@@ -108,6 +111,23 @@ def copy_data(source: int, target: int) -> None:
     """Copy size and data of an open file to an empty one. Holes stay holes."""
     os.ftruncate(target, os.fstat(source).st_size)
     _copy_data(source, target)
+
+
+def share_data(source: int, target: int) -> bool:
+    """Give an empty file the content of an open file without copying it. False if the file system cannot do that, or if the two are on different ones."""
+    try:
+        fcntl.ioctl(target, FICLONE, source)
+        return True
+    except OSError:
+        return False
+
+
+def copy_device(source: int, target: int) -> None:
+    """Copy an open block device to an empty file, with a hole for each block of zeros."""
+    writer = Writer(target)
+    while piece := os.pread(source, PIECE, writer.place):
+        writer.write(piece)
+    writer.finish()
 
 
 def lay_over(base: str, difference: str, target: str) -> None:

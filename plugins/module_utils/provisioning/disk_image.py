@@ -10,12 +10,11 @@ names files of the host, which `qemu-img` then opens (qemu-img(1), the option -f
 from __future__ import annotations
 
 import os
-import shutil
 from typing import Any
 
 from ..errors import AssetError, ConfigError, HostError
 from ..host.digests import file_digest
-from ..host.programs import check_program, run
+from ..host.programs import QEMU_IMG_PACKAGES, installed_program, run
 from ..host.qcow2 import NotQcow2
 from ..host.units import MIB
 from ..untrusted.answers import AnswerError, ListOf, Maybe, Number, Record, Text, checked, parsed
@@ -123,13 +122,7 @@ def convert(source: str, source_format: str, wanted_format: str, size_mb: int, w
     :raises ConfigError: the size is smaller than that of the source
     :raises HostError: the host does not have qemu-img
     """
-    program = shutil.which("qemu-img")
-    if program is None:
-        raise HostError(
-            "qemu-img must be installed",
-            fix="Install the package qemu-utils (Debian, Ubuntu) or qemu-img (Fedora, RHEL).",
-        )
-    check_program(program, "PATH")
+    installed_program("qemu-img", QEMU_IMG_PACKAGES)
     refuse_other_files(source, source_format)
     size, wanted = _size(source, source_format), size_mb * MIB
     if wanted and wanted < size:
