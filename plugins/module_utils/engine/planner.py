@@ -15,8 +15,8 @@ from ..errors import ConfigError, DisruptionError, StateError, Unsupported
 from ..hypervisors.base import Capabilities, Observed
 from ..options.config import DIGESTS
 from ..options.declarations import Cost
-from ..options.resource_options import RESOURCE_OPTIONS, shown_options, shown_resource
-from ..options.shown import shown_device
+from ..options.resource_options import RESOURCE_OPTIONS
+from ..options.shown import shown_device, shown_options, shown_value
 from ..options.spec import DEFAULT_HYPERVISOR, DISRUPTIONS, SandboxSpec, creation_defaults, declared_options, zero_of
 from ..records.layout import same_path
 from ..records.record import SandboxRecord
@@ -59,7 +59,7 @@ class Change:
     @property
     def shown(self) -> tuple[Any, Any]:
         """The old and the new value as users see them."""
-        return shown_resource(self.name, self.old), shown_resource(self.name, self.new)
+        return shown_value(self.name, self.old), shown_value(self.name, self.new)
 
     @property
     def wakes(self) -> bool:

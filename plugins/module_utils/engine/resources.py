@@ -13,7 +13,7 @@ import dataclasses
 import os
 from typing import TYPE_CHECKING, Any, Mapping
 
-from ..errors import ConfigError
+from ..errors import AssetError, ConfigError
 from ..host.network import generated_mac, tap_name
 from ..hypervisors.base import Observed
 from ..options.config import ASSET_NAME, HypervisorConfig
@@ -124,9 +124,10 @@ class SandboxResources:
                 self.image = {"image": config.image_path, "image_format": config.image_format}
 
     def _installed(self, name: str) -> tuple[str, str]:
-        from ..resources.images import installed_image
+        from ..provisioning.installed_images import installed_image
 
-        return installed_image(name, self.layout.state_root)
+        found = installed_image(name, self.layout.state_root, "image_path")
+        return found.path, found.format
 
     @staticmethod
     def recorded_disk(recorded: Mapping[str, Any]) -> RootDisk | None:
@@ -154,7 +155,7 @@ class SandboxResources:
         later = [
             *self._plan_disk(plan, options, recorded),
             *self._plan_lease(plan, options, recorded),
-            *self._plan_seed(options, recorded),
+            *self._plan_seed(options),
         ]
         insert_steps(plan, first, later)
         plan.steps += self._plan_release(options, record)
@@ -193,14 +194,23 @@ class SandboxResources:
         from ..resources import root_disk
 
         if disk is None:
+            # A disk that is there, but not in the record, was left by a killed task and never used.
             base, base_format = self._base(options)
             disk_format = "qcow2" if plan.hypervisor in OVERLAYS else "raw"
-            self.warnings += root_disk.plan_root_disk(self.layout, base, base_format, disk_format, size)
+            self.warnings += root_disk.plan_root_disk(self.layout, base, base_format, disk_format, size, True)
             plan.before.setdefault("root_disk", None)
             plan.after["root_disk"] = size
             arguments = {"resource": "root_disk", "base": base, "base_format": base_format, "format": disk_format}
             text = f"create the root disk, {size} MiB, from {options['image_path']}"
             return [Step("provide", text, {**arguments, "size": size})]
+        if root_disk.find_root_disk(self.layout) is None:
+            raise AssetError(
+                "the root disk must be where it was created",
+                option="root_disk_mb",
+                wanted=disk.path,
+                answer="it is missing",
+                fix="Restore it from a backup, or remove the sandbox and create it again.",
+            )
         if plan.has("start", "restore"):
             root_disk.check_base(disk)
         if disk.size_mb < size and not plan.has("resize_disk"):
@@ -250,41 +260,39 @@ class SandboxResources:
             isolated=bool(options.get("isolated")),
         )
 
-    def _plan_seed(self, options: Mapping[str, Any], recorded: Mapping[str, Any]) -> list[Step]:
+    def _plan_seed(self, options: Mapping[str, Any]) -> list[Step]:
         if not wants_seed(options):
             return []
         from ..resources import seed
 
-        wanted = self._seed(options)
-        seed.plan_seed(self.layout, wanted)
-        known = recorded.get("seed")
-        if known == seed.seed_digest(wanted) and os.path.exists(seed.seed_path(self.layout)):
+        if not seed.plan_seed(self.layout, self._seed(options)):
             return []
-        return [Step("provide", "update the seed" if known else "create the seed", {"resource": "seed"})]
+        there = os.path.exists(seed.seed_path(self.layout))
+        return [Step("provide", "update the seed" if there else "create the seed", {"resource": "seed"})]
 
     def _seed(self, options: Mapping[str, Any]) -> Seed:
         """The seed that follows from the options and the lease."""
-        from ..resources import seed
+        from ..resources.seed import Seed
 
-        config: Any = options.get("network_config")
-        if not config and options.get("network"):
-            config = self._network_config(options)
-        return seed.new_seed(
+        own = str(options.get("network_config") or "")
+        return Seed(
             self.layout.id,
             hostname=host_name(options, self.layout.id),
             ssh_keys=tuple(options.get("ssh_keys") or ()),
-            user_data=options.get("user_data") or "",
-            vendor_data=options.get("vendor_data") or "",
-            network_config=config or "",
+            user_data=str(options.get("user_data") or ""),
+            vendor_data=str(options.get("vendor_data") or ""),
+            network_config=own,
+            network=self._network_config() if options.get("network") and not own else "",
         )
 
-    def _network_config(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """How the guest configures its interface: by DHCP in a network of the VMM, else with the address of its lease."""
-        from ..resources import seed
+    def _network_config(self) -> str:
+        """How the guest configures its interface: with the address of its lease, or by DHCP in a network of the VMM."""
+        from ..resources.seed import network_config_of
 
-        if self.lease is None:
-            return seed.network_config_of(self._mac)
-        return self._network(options["network"]).guest_config(self.lease)
+        lease = self.lease
+        if lease is None:
+            return network_config_of(self._mac)
+        return network_config_of(lease.mac, lease.addresses, lease.gateways, lease.nameservers, lease.search)
 
     def _plan_release(self, options: Mapping[str, Any], record: SandboxRecord | None) -> list[Step]:
         """The steps that remove what the sandbox no longer has."""
@@ -355,9 +363,8 @@ class SandboxResources:
         else:
             from ..resources import seed
 
-            wanted = self._seed(options)
-            seed.write_seed(self.layout, wanted)
-            recorded["seed"] = seed.seed_digest(wanted)
+            seed.write_seed(self.layout, self._seed(options))
+            recorded["seed"] = True
 
     def _provide_disk(self, step: Step, recorded: Mapping[str, Any]) -> RootDisk:
         from ..resources import root_disk
@@ -368,6 +375,8 @@ class SandboxResources:
             if disk is None:
                 raise ConfigError("the sandbox has no root disk", option="root_disk_mb")
             return root_disk.grow_root_disk(disk, arguments["size"])
+        if disk is None:
+            root_disk.remove_root_disk(self.layout)
         return root_disk.create_root_disk(
             self.layout, arguments["base"], arguments["base_format"], arguments["format"], arguments["size"]
         )

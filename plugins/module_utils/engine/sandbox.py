@@ -16,8 +16,8 @@ from ..errors import ConfigError, HypervisorError, NeedsRestart, StoreError, Vmm
 from ..hypervisors import HYPERVISORS, new_hypervisor
 from ..hypervisors.base import Capabilities, Context, Hypervisor, Observed
 from ..options.config import ASSET_NAME, DIGESTS
-from ..options.resource_options import RESOURCE_OPTIONS, shown_options
-from ..options.shown import shown_device
+from ..options.resource_options import RESOURCE_OPTIONS
+from ..options.shown import shown_device, shown_options
 from ..options.spec import DEFAULT_HYPERVISOR, SandboxSpec, make_config
 from ..records.record import SETTLED, SandboxRecord, unusable_record
 from ..records.store import Store, StoreFull

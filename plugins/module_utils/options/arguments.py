@@ -15,7 +15,8 @@ from ..records.layout import RUN_ROOT, STATE_ROOT, clean_path, id_text, validate
 from .config import checked_value
 from .declarations import Option
 from .kernel_params import split_quoted_words
-from .resource_options import RESOURCE_OPTIONS, SECRETS, VOLUME_SUBOPTIONS, checked_resource
+from .resource_options import RESOURCE_OPTIONS, VOLUME_SUBOPTIONS, checked_resource
+from .shown import SECRET
 from .spec import DISRUPTIONS, STATES, SandboxSpec, declared_options
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def option_spec(declared: Option) -> dict[str, Any]:
             spec["elements"] = declared.elements
         if declared.name == "volumes":
             spec["options"] = VOLUME_SUBOPTIONS
-        if declared.name in SECRETS:
+        if declared.name in SECRET:
             spec["no_log"] = True
         elif declared.name == "ssh_keys":
             spec["no_log"] = False  # Public keys.

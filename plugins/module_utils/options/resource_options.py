@@ -9,27 +9,18 @@ They are not part of the VM's configuration. `resources/` creates what they requ
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, Callable
 
 from ..errors import ConfigError
 from .declarations import Cost, option
-from .shown import HIDDEN
 
 WITH_DISKS = ("qemu", "firecracker", "mock")
 
 #: Longest name of a volume: it is part of a device's id, which has 32 characters at most.
 VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,27}")
 FILESYSTEMS = ("ext4", "xfs", "btrfs", "vfat", "none")
-
-#: A label of a host name (RFC 1123, 2.1), and the longest name in bytes that Linux takes (HOST_NAME_MAX).
-_HOST_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
-MOST_HOST_NAME = 64
-
-#: The largest text of an identity option, bytes.
-MOST_TEXT = 1024 * 1024
 
 VOLUME_SUBOPTIONS: dict[str, dict[str, Any]] = {
     "name": {"type": "str", "required": True},
@@ -64,9 +55,6 @@ class ResourceOptions:
 
 #: The names of these options.
 RESOURCE_OPTIONS = tuple(one.name for one in dataclasses.fields(ResourceOptions))
-
-#: Options whose values are never shown.
-SECRETS = ("user_data", "vendor_data", "network_config")
 
 #: The options that make a seed, and those that only a sandbox with a network has.
 IDENTITY = ("hostname", "ssh_keys", "user_data", "vendor_data", "network_config")
@@ -132,21 +120,6 @@ def host_name(options: Mapping[str, Any], sandbox: str) -> str:
     """The guest's host name: the option's, else one made of the sandbox's id."""
     own = re.sub(r"[^A-Za-z0-9-]+", "-", sandbox).strip("-")[:63].rstrip("-")
     return str(options.get("hostname") or own or "sandbox")
-
-
-def shown_resource(name: str, value: Any) -> Any:
-    """The value as results, diffs and errors show it: a secret is replaced by the beginning of its digest, so that a change is visible."""
-    if name not in SECRETS or not value:
-        return value
-    import hashlib
-
-    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-    return f"{HIDDEN} sha256:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-
-
-def shown_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as they may be seen."""
-    return {name: shown_resource(name, value) for name, value in options.items()}
 
 
 # --- the checks ----------------------------------------------------------------------------------------------------
@@ -242,49 +215,28 @@ def _check_egress(name: str, value: Any) -> Any:
     return [str(rule) for rule in parsed]
 
 
-def _check_host_name(name: str, value: Any) -> str:
-    if value == "":
-        return ""
-    if (
-        not isinstance(value, str)
-        or len(value.encode()) > MOST_HOST_NAME
-        or not all(_HOST_LABEL.fullmatch(label) for label in value.split("."))
-    ):
-        raise ConfigError(
-            f"must be a host name of at most {MOST_HOST_NAME} characters: labels of a-z 0-9 and dashes, separated by dots",
-            option=name,
-            wanted=value,
-        )
-    return value
+def _check_host_name(_name: str, value: Any) -> str:
+    from .identity import checked_hostname
+
+    return checked_hostname(value)
 
 
-def _check_keys(name: str, value: Any) -> list[str]:
-    if not isinstance(value, list):
-        raise ConfigError("must be a list of public keys", option=name, wanted=value)
-    for key in value:
-        if not isinstance(key, str) or not key.strip().isprintable() or len(key.split()) < 2:
-            raise ConfigError(
-                "each item must be one public key, as a line of authorized_keys has it",
-                option=name,
-                wanted=key if not isinstance(key, str) or "PRIVATE KEY" not in key else HIDDEN,
-            )
-    return [key.strip() for key in value]
+def _check_keys(_name: str, value: Any) -> list[str]:
+    from .identity import checked_ssh_keys
+
+    return checked_ssh_keys(value)
 
 
-def _check_text(name: str, value: Any) -> Any:
-    if isinstance(value, Mapping):
-        try:
-            size = len(json.dumps(value))
-        except (TypeError, ValueError) as problem:
-            raise ConfigError("must be text or a dictionary of plain values", option=name, wanted=HIDDEN) from problem
-        value = dict(value)
-    elif isinstance(value, str):
-        size = len(value.encode("utf-8", "surrogatepass"))
-    else:
-        raise ConfigError("must be text or a dictionary", option=name, wanted=HIDDEN)
-    if size > MOST_TEXT:
-        raise ConfigError(f"must have at most {MOST_TEXT} bytes", option=name, wanted=f"{size} bytes")
-    return value
+def _check_data(name: str, value: Any) -> str:
+    from .identity import checked_user_data
+
+    return checked_user_data(value, name)
+
+
+def _check_network_config(_name: str, value: Any) -> str:
+    from .identity import checked_network_config
+
+    return checked_network_config(value)
 
 
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
@@ -298,7 +250,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "isolated": _check_bool,
     "hostname": _check_host_name,
     "ssh_keys": _check_keys,
-    "user_data": _check_text,
-    "vendor_data": _check_text,
-    "network_config": _check_text,
+    "user_data": _check_data,
+    "vendor_data": _check_data,
+    "network_config": _check_network_config,
 }

@@ -26,6 +26,11 @@ def shown_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: hidden(value) if name in SECRET and value else value for name, value in options.items()}
 
 
+def shown_value(name: str, value: Any) -> Any:
+    """The value of one option as it may be seen."""
+    return shown_options({name: value})[name]
+
+
 def hidden(value: Any) -> str:
     """What stands in the place of a secret."""
     import hashlib

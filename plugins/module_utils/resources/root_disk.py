@@ -180,17 +180,20 @@ def _size_of_base(base: str, base_format: str) -> int:
 # --- plan --------------------------------------------------------------------------------------------------------------
 
 
-def plan_root_disk(layout: SandboxLayout, base: str, base_format: str, disk_format: str, size_mb: int = 0) -> list[str]:
+def plan_root_disk(
+    layout: SandboxLayout, base: str, base_format: str, disk_format: str, size_mb: int = 0, replaces: bool = False
+) -> list[str]:
     """Check that a sandbox can have this root disk, or has it. Changes nothing. Returns warnings.
 
     :param base_format: raw or qcow2
     :param disk_format: what the VMM reads: qcow2 or raw
     :param size_mb: MiB; 0 for the size that it has, or that the image has
+    :param replaces: a disk that is there now is removed before this one is created
     :raises ConfigError: the disk would be smaller than the image, or than it is; or it is a disk of another image
     :raises AssetError: the image cannot be used
     :raises HostError: a program is missing, or there is not enough space for a copy
     """
-    there = find_root_disk(layout)
+    there = None if replaces else find_root_disk(layout)
     if there is not None:
         _check_same(there, base, disk_format, size_mb)
         return thin_warning(layout.state_dir, size_mb * MIB, OPTION) if size_mb > there.size_mb else []
