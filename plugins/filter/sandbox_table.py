@@ -13,6 +13,7 @@ author:
   - The kata.hypervisor authors (@kata-hypervisor)
 description:
   - Formats a list of sandboxes as the lines of a table with a heading. Columns are as wide as their widest cell; numbers are aligned to the right.
+  - A column such as V(network.address), whose key is inside of another value, is omitted if no sandbox has it.
   - Anything that is not a list of sandboxes is returned unchanged, so the result of P(kata.hypervisor.query#filter) can be passed on in any case.
 positional: columns
 options:
@@ -21,10 +22,10 @@ options:
     type: raw
     required: true
   columns:
-    description: The keys of a sandbox to show, in their order. A sandbox without the key has an empty cell.
+    description: The keys of a sandbox to show, in their order. A sandbox without the key has an empty cell. A dot leads to a key inside of a value.
     type: list
     elements: str
-    default: [host, id, hypervisor, state, vcpus, memory_mb, changed_at]
+    default: [host, id, hypervisor, state, vcpus, memory_mb, network.address, network.ports, changed_at]
 """
 
 EXAMPLES = r"""
@@ -47,24 +48,43 @@ from typing import Any, Callable, Sequence
 
 #: The headings of columns whose key is not a heading.
 HEADINGS = {"changed_at": "SINCE", "memory_mb": "MEMORY MiB"}
-COLUMNS = ("host", "id", "hypervisor", "state", "vcpus", "memory_mb", "changed_at")
+COLUMNS = (
+    "host",
+    "id",
+    "hypervisor",
+    "state",
+    "vcpus",
+    "memory_mb",
+    "network.address",
+    "network.ports",
+    "changed_at",
+)
 
 
 def sandbox_table(sandboxes: Any, columns: Sequence[str] = COLUMNS) -> Any:
     """The lines of the table; what is not a list of sandboxes as it is."""
     if not isinstance(sandboxes, (list, tuple)) or not all(_is_sandbox(item) for item in sandboxes):
         return sandboxes
-    return _lines([_cells(column, sandboxes) for column in columns])
+    shown = [column for column in columns if "." not in column or any(_value(one, column) for one in sandboxes)]
+    return _lines([_cells(column, sandboxes) for column in shown])
 
 
 def _is_sandbox(item: Any) -> bool:
     return isinstance(item, dict) and "state" in item
 
 
+def _value(sandbox: dict[str, Any], column: str) -> Any:
+    """The value of a column: a key, or keys with dots between them. A list is joined by commas."""
+    found: Any = sandbox
+    for key in column.split("."):
+        found = found.get(key) if isinstance(found, dict) else None
+    return ",".join(map(str, found)) if isinstance(found, (list, tuple)) else found
+
+
 def _cells(column: str, sandboxes: Sequence[dict[str, Any]]) -> list[str]:
     """A column's heading and its cells, all of the same width."""
-    heading = HEADINGS.get(column, str(column).upper())
-    values = ["" if sandbox.get(column) is None else sandbox[column] for sandbox in sandboxes]
+    heading = HEADINGS.get(column, str(column).rpartition(".")[2].upper())
+    values = ["" if value is None else value for value in (_value(sandbox, column) for sandbox in sandboxes)]
     width = max(len(str(value)) for value in [heading, *values])
     is_number = bool(values) and all(value == "" or _is_number(value) for value in values)
     align = str.rjust if is_number else str.ljust

@@ -32,6 +32,17 @@ seealso:
 """
 
 EXAMPLES = r"""
+- name: Start a cloud image with a disk, an address, a published port and a way in
+  kata.hypervisor.kata_sandbox:
+    id: web-1
+    image: debian-12
+    root_disk_mb: 10240
+    network: default
+    ports: ["8080:80", "127.0.0.1:2222:22"]
+    ssh_keys: ["{{ lookup('file', '~/.ssh/id_ed25519.pub') }}"]
+    user_data:
+      packages: [nginx]
+
 - name: Start a sandbox and wait for the guest's login prompt
   kata.hypervisor.kata_sandbox:
     id: web-1
@@ -142,6 +153,28 @@ sandbox:
       elements: dict
       returned: when the sandbox has a record
       sample: [{id: data0, type: block, file: /srv/data0.img, format: raw, plugged: true}]
+    network:
+      description:
+        - Where the sandbox is in its network. C(address), C(address6), C(gateway), C(gateway6), C(name), C(egress) and C(isolated) are those of its lease in
+          a network of the host. With O(network=user) only C(network), C(mac) and C(ports) are there.
+      type: dict
+      returned: when the sandbox has a network
+      sample: {network: default, address: 10.89.0.2, name: web-1.default.internal, mac: "52:54:00:3f:9a:01", ports: ["8080:80"]}
+    root_disk:
+      description: The sandbox's own root disk. C(base) is the image that it was made from.
+      type: dict
+      returned: when the sandbox has one
+      sample:
+        path: /var/lib/kata-hypervisor/sandboxes/web-1/root.qcow2
+        size_mb: 10240
+        format: qcow2
+        base: /var/lib/kata-hypervisor/assets/images/debian-12/1/image
+    volumes:
+      description: The volumes of the sandbox and their files.
+      type: list
+      elements: dict
+      returned: when the sandbox has volumes
+      sample: [{name: data, path: /var/lib/kata-hypervisor/volumes/data/disk.raw}]
     options:
       description: The current options, including the defaults from when the sandbox was created.
       type: dict
@@ -307,14 +340,21 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.converge import converge
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import fail_on_error
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors import HYPERVISORS
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import parse_spec, sandbox_argument_spec
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import (
+    parse_spec,
+    sandbox_argument_spec,
+    take_params,
+)
 
 
 def main() -> None:
     """Bring one sandbox to the requested state."""
     module = AnsibleModule(argument_spec=sandbox_argument_spec(HYPERVISORS), supports_check_mode=True)
+    params = take_params(module)
     with fail_on_error(module):
-        result = converge(parse_spec(module.params), module.check_mode)
+        result = converge(parse_spec(params), module.check_mode)
+    for warning in result.pop("warnings", []):
+        module.warn(warning)
     module.exit_json(**result)
 
 

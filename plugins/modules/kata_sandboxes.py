@@ -106,6 +106,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments 
     DIRECTORY_SPEC,
     parse_spec,
     sandbox_item_spec,
+    take_params,
 )
 
 
@@ -117,10 +118,14 @@ def main() -> None:
         **DIRECTORY_SPEC,
     }
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True)
-    directories = {name: module.params[name] for name in DIRECTORY_SPEC}
+    params = take_params(module)
+    directories = {name: params[name] for name in DIRECTORY_SPEC}
     with fail_on_error(module):
-        specs = [parse_spec({**item, **directories}) for item in module.params["sandboxes"]]
-        results = converge_many(specs, module.check_mode, module.params["parallel"])
+        specs = [parse_spec({**item, **directories}) for item in params["sandboxes"]]
+        results = converge_many(specs, module.check_mode, params["parallel"])
+    for result in results:
+        for warning in result.pop("warnings", []):
+            module.warn(f"sandbox {result['id']}: {warning}")
     result = summary(results)
     if result["failed_ids"]:
         module.fail_json(**result)

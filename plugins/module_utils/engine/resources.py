@@ -18,12 +18,13 @@ from ..host.network import generated_mac, tap_name
 from ..hypervisors.base import Observed
 from ..options.config import ASSET_NAME, HypervisorConfig
 from ..options.resource_options import IDENTITY, check_together, host_name
-from ..records.layout import SandboxLayout
+from ..records.layout import SandboxLayout, join_path
 from ..records.record import SandboxRecord
 from .steps import Plan, Step
 
 if TYPE_CHECKING:
-    from ..resources.networks import Lease, LeaseRequest, Network
+    from ..resources.networks.definition import Network
+    from ..resources.networks.lease import Lease, LeaseRequest
     from ..resources.root_disk import RootDisk
     from ..resources.seed import Seed
     from ..resources.volumes import VolumeRequest
@@ -91,16 +92,18 @@ class SandboxResources:
 
     def _network(self, name: str) -> Network:
         if name not in self._networks:
-            from ..resources.networks import open_network
+            from ..resources.networks.leases import open_network
 
             self._networks[name] = open_network(name, self.layout.state_root)
         return self._networks[name]
 
     @staticmethod
     def _volumes(options: Mapping[str, Any]) -> list[VolumeRequest]:
+        if not options.get("volumes"):
+            return []
         from ..resources.volumes import VolumeRequest
 
-        return [VolumeRequest(**volume) for volume in options.get("volumes") or []]
+        return [VolumeRequest(**volume) for volume in options["volumes"]]
 
     # --- the VM's configuration ----------------------------------------------------------------------------------------
 
@@ -230,22 +233,23 @@ class SandboxResources:
         name = options.get("network") or ""
         if not name or name == "user":
             return []
-        from ..resources.networks import Lease, is_current, plan_leases
+        from ..resources.networks.leases import is_current, plan_leases
 
         network = self._network(name)
         (lease,) = plan_leases(network, [self._lease_request(options)])
         self.lease = lease
-        before = Lease.from_record(recorded["lease"]) if recorded.get("lease") else None
-        if before == lease and is_current(network, lease):
+        before, after = recorded.get("network") or {}, lease.facts()
+        if before == after and is_current(network, lease):
             return []
-        if before is None or before.ipv4 != lease.ipv4:
-            plan.before["address"], plan.after["address"] = before.ipv4 if before else None, lease.ipv4
-        return [Step("provide", _lease_text(before, lease), {"resource": "lease"})]
+        for shown in ("address", "address6"):
+            if before.get(shown, "") != after[shown]:
+                plan.before[shown], plan.after[shown] = before.get(shown), after[shown]
+        return [Step("provide", _lease_text(before, after), {"resource": "lease"})]
 
     def _lease_request(self, options: Mapping[str, Any]) -> LeaseRequest:
         """What the sandbox requests of its network."""
-        from ..options.network_options import parse_egress, parse_port
-        from ..resources.networks import LeaseRequest
+        from ..options.network_options import parse_egress, parse_ports
+        from ..resources.networks.lease import LeaseRequest
 
         return LeaseRequest(
             sandbox=self.layout.host_name,
@@ -255,7 +259,7 @@ class SandboxResources:
             hostname=host_name(options, self.layout.id),
             address=options.get("address") or "",
             address6=options.get("address6") or "",
-            ports=tuple(parse_port(port) for port in options.get("ports") or []),
+            ports=parse_ports(options.get("ports") or []),
             egress=parse_egress(options.get("egress") or "open"),
             isolated=bool(options.get("isolated")),
         )
@@ -292,17 +296,20 @@ class SandboxResources:
         lease = self.lease
         if lease is None:
             return network_config_of(self._mac)
-        return network_config_of(lease.mac, lease.addresses, lease.gateways, lease.nameservers, lease.search)
+        addresses = [f"{lease.ipv4}/{lease.prefix}"] + ([f"{lease.ipv6}/{lease.prefix6}"] if lease.ipv6 else [])
+        gateways = [gateway for gateway in (lease.gateway, lease.gateway6) if gateway]
+        return network_config_of(lease.mac, addresses, gateways, gateways, [lease.domain])
 
     def _plan_release(self, options: Mapping[str, Any], record: SandboxRecord | None) -> list[Step]:
         """The steps that remove what the sandbox no longer has."""
         if record is None:
             return []
         steps = []
-        lease = record.resources.get("lease")
-        if lease and lease.get("network") != options.get("network"):
-            text = f"give back the address in network {lease['network']}"
-            steps.append(Step("release", text, {"resource": "lease", "network": lease["network"]}))
+        old = record.resources.get("network", {}).get("network")
+        if old and old != options.get("network"):
+            steps.append(
+                Step("release", f"release the address in network {old}", {"resource": "lease", "network": old})
+            )
         if record.resources.get("root_disk") and not options.get("root_disk_mb"):
             steps.append(Step("release", "remove the root disk", {"resource": "root_disk"}))
         if record.resources.get("seed") and not wants_seed(options):
@@ -326,8 +333,8 @@ class SandboxResources:
         if record.resources.get("root_disk"):
             gone.append("its root disk")
             plan.before["root_disk"], plan.after["root_disk"] = record.resources["root_disk"].get("size_mb"), None
-        if record.resources.get("lease"):
-            address = record.resources["lease"].get("ipv4")
+        if record.resources.get("network"):
+            address = record.resources["network"].get("address")
             gone.append(f"its address {address}")
             plan.before["address"], plan.after["address"] = address, None
         for name in self.own_volumes(record.options):
@@ -356,10 +363,10 @@ class SandboxResources:
         elif kind == "root_disk":
             recorded["root_disk"] = self._provide_disk(step, recorded).as_record()
         elif kind == "lease":
-            from ..resources.networks import put_leases
+            from ..resources.networks.leases import put_leases
 
             (self.lease,) = put_leases(self._network(options["network"]), [self._lease_request(options)])
-            recorded["lease"] = self.lease.as_record()
+            recorded["network"] = self.lease.facts()
         else:
             from ..resources import seed
 
@@ -395,11 +402,11 @@ class SandboxResources:
 
             remove_volume(self.layout, step.arguments["name"])
         elif kind == "lease":
-            from ..resources.networks import drop_leases
+            from ..resources.networks.leases import drop_leases
 
             drop_leases(step.arguments["network"], self.layout.state_root, [self.layout.host_name])
-            if recorded.get("lease", {}).get("network") == step.arguments["network"]:
-                del recorded["lease"]
+            if recorded.get("network", {}).get("network") == step.arguments["network"]:
+                del recorded["network"]
         elif kind == "root_disk":
             self._remove_disk(recorded)
         else:
@@ -421,10 +428,11 @@ class SandboxResources:
 
     def remove_all(self, options: Mapping[str, Any], recorded: dict[str, Any]) -> None:
         """Remove everything of a sandbox that goes away: leases also in networks that the record does not name, since a task may have been killed."""
-        from ..resources.networks import drop_leases, networks_with_lease
+        if os.path.isdir(join_path(self.layout.state_root, "networks")):
+            from ..resources.networks.leases import drop_leases, networks_with_lease
 
-        for network in networks_with_lease(self.layout.state_root, self.layout.host_name):
-            drop_leases(network, self.layout.state_root, [self.layout.host_name])
+            for network in networks_with_lease(self.layout.state_root, self.layout.host_name):
+                drop_leases(network, self.layout.state_root, [self.layout.host_name])
         for name in self.own_volumes(options):
             self.release(Step("release", "", {"resource": "volume", "name": name}), recorded)
         self._remove_disk(recorded)
@@ -439,11 +447,9 @@ class SandboxResources:
         if disk is not None:
             found["root_disk"] = {"path": disk.path, "size_mb": disk.size_mb, "format": disk.format, "base": disk.base}
         if options.get("network") == "user":
-            found["network"] = {"name": "user", "mac": self._mac, "ports": list(options.get("ports") or [])}
-        elif recorded.get("lease"):
-            from ..resources.networks import Lease
-
-            found["network"] = Lease.from_record(recorded["lease"]).facts()
+            found["network"] = {"network": "user", "mac": self._mac, "ports": list(options.get("ports") or [])}
+        elif recorded.get("network"):
+            found["network"] = dict(recorded["network"])
         if options.get("volumes"):
             from ..resources.volumes import volume_path
 
@@ -474,11 +480,11 @@ def insert_steps(plan: Plan, first: list[Step], later: list[Step]) -> None:
     plan.steps[place:place] = later
 
 
-def _lease_text(before: Lease | None, lease: Lease) -> str:
-    """The text of the step that records a lease."""
-    addresses = " and ".join(filter(None, (lease.ipv4, lease.ipv6)))
-    if before is None:
-        return f"assign {addresses} in network {lease.network}"
-    if (before.ipv4, before.ipv6, before.network) != (lease.ipv4, lease.ipv6, lease.network):
-        return f"change the address {before.ipv4} -> {addresses} in network {lease.network}"
-    return f"update the rules of network {lease.network}"
+def _lease_text(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """The text of the step that records a lease, given its facts."""
+    addresses = " and ".join(filter(None, (after["address"], after["address6"])))
+    if not before or before["network"] != after["network"]:
+        return f"assign {addresses} in network {after['network']}"
+    if (before["address"], before["address6"]) != (after["address"], after["address6"]):
+        return f"change the address {before['address']} -> {addresses} in network {after['network']}"
+    return f"update the rules of network {after['network']}"

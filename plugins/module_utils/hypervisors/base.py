@@ -92,6 +92,8 @@ class Capabilities:
     metadata_update: bool = False
     #: A disk's limits can change while the VM runs.
     disk_limit_update: bool = False
+    #: The ports of the host that lead to the guest of a user network can change while the VM runs.
+    port_forward_update: bool = False
     #: An agent in the guest can be asked.
     guest_agent: bool = False
 

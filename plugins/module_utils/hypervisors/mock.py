@@ -297,6 +297,7 @@ class MockHypervisor(Hypervisor):
             balloon_update=True,
             metadata_update=True,
             disk_limit_update=True,
+            port_forward_update=True,
             guest_agent=True,
         )
 

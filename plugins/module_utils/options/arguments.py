@@ -16,7 +16,7 @@ from .config import checked_value
 from .declarations import Option
 from .kernel_params import split_quoted_words
 from .resource_options import RESOURCE_OPTIONS, VOLUME_SUBOPTIONS, checked_resource
-from .shown import SECRET
+from .shown import SECRET, shown_options
 from .spec import DISRUPTIONS, STATES, SandboxSpec, declared_options
 
 if TYPE_CHECKING:
@@ -140,6 +140,21 @@ def sandbox_item_spec(hypervisors: Sequence[str]) -> dict[str, dict[str, Any]]:
 def sandbox_argument_spec(hypervisors: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The argument spec of `kata_sandbox`."""
     return {**sandbox_item_spec(hypervisors), **DIRECTORY_SPEC}
+
+
+def take_params(module: Any) -> dict[str, Any]:
+    """The task's options. From now on, the module's results show none of the secrets in them.
+
+    Ansible hides an option with `no_log` by replacing its text, and the texts in it, wherever they occur in the result. A host name or a port in a
+    guest's user data would be hidden everywhere. So the options themselves are replaced, and nothing else: no result contains them.
+    """
+    params: dict[str, Any] = module.params
+    module.no_log_values.clear()
+    shown = shown_options(params)
+    if isinstance(params.get("sandboxes"), list):
+        shown["sandboxes"] = [shown_options(item) for item in params["sandboxes"]]
+    module.params = shown
+    return params
 
 
 def device_argument_spec() -> dict[str, dict[str, Any]]:

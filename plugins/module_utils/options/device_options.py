@@ -175,7 +175,7 @@ def same_device(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return all(
         name in one
         and name in other
-        and DEVICE_SUBOPTIONS[name]["type"] == "path"
+        and DEVICE_SUBOPTIONS.get(name, {}).get("type") == "path"
         and same_path(one[name], other[name])
         for name in different
     )

@@ -93,6 +93,13 @@ def check_together(options: Mapping[str, Any]) -> None:
                     wanted=options[name],
                     fix="Omit it, or use a network of the host (kata_network).",
                 )
+        if any(port.startswith("[") for port in options.get("ports") or []):
+            raise ConfigError(
+                "must be published on an IPv4 address with network: user",
+                option="ports",
+                wanted=options["ports"],
+                fix="Omit the address, or use a network of the host (kata_network).",
+            )
         if isinstance(options.get("egress"), list):
             raise ConfigError(
                 "must be open or none with network: user, where the VMM has no rules for single addresses",
@@ -177,7 +184,7 @@ def _check_volume(option_name: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_network(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}|", value):
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z][a-z0-9-]{0,29}|", value):
         raise ConfigError("must be the name of a network of the host, or user, or none", option=name, wanted=value)
     return "" if value == "none" else value
 
@@ -187,32 +194,20 @@ def _check_address(name: str, value: Any) -> str:
         return ""
     from .network_options import parse_address
 
-    return str(parse_address(value, name))
+    return parse_address(value, name, 6 if name == "address6" else 4)
 
 
 def _check_ports(name: str, value: Any) -> list[str]:
-    from .network_options import parse_port
+    from .network_options import parse_ports
 
-    if not isinstance(value, list):
-        raise ConfigError("must be a list of ports such as 8080:80", option=name, wanted=value)
-    for entry in value:
-        if isinstance(entry, int) and not isinstance(entry, bool) and entry > 65535:
-            raise ConfigError(
-                "must be text such as 8080:80",
-                option=name,
-                wanted=entry,
-                fix="Put it in quotes: YAML reads 2222:22 as a number to the base of 60.",
-            )
-    return [str(parse_port(str(entry))) for entry in value]
+    return [port.text for port in parse_ports(value, name)]
 
 
 def _check_egress(name: str, value: Any) -> Any:
     from .network_options import parse_egress
 
-    parsed = parse_egress(value) if value else "open"
-    if isinstance(parsed, str):
-        return "" if parsed == "open" else parsed
-    return [str(rule) for rule in parsed]
+    allowed = parse_egress(value, name).value if value else "open"
+    return "" if allowed == "open" else allowed
 
 
 def _check_host_name(_name: str, value: Any) -> str:

@@ -341,6 +341,7 @@ class QemuHypervisor(ProcessHypervisor):
             fs_hotplug=hotplug and machine.vhost_user and self.config.shared_fs != "virtio-9p",
             # Before 6.2 QEMU puts nothing between a guest and a disk that is plugged already; the disk is plugged anew then.
             disk_limit_update=tuple(self.vmm.state.qemu_version or (6, 2)) >= (6, 2),
+            port_forward_update=True,
             guest_agent=True,
             serial_hotplug=hotplug,
             vsock_hotplug=hotplug,

@@ -127,6 +127,7 @@ class DeviceKind:
     :param check: refuses, or corrects, values that contradict each other
     :param check_others: refuses a device that needs another one which its sandbox does not have
     :param plugged_as: kind whose capabilities it needs to be plugged, given the device and the sandbox's options
+    :param from_options: values that no task gives, since they follow from the sandbox's options, with the capability that a change needs
     :param has_index: each has a position among those of its kind, which it keeps
     """
 
@@ -139,6 +140,7 @@ class DeviceKind:
     check: Callable[[dict[str, Any], Refuse], None] = nothing_more
     check_others: Callable[[dict[str, Any], Sequence[dict[str, Any]]], None] = no_others
     plugged_as: Callable[[dict[str, Any], Mapping[str, Any]], str] = as_its_kind
+    from_options: Mapping[str, str] = dataclasses.field(default_factory=dict)
     has_index: bool = False
 
     def required(self) -> tuple[str, ...]:
@@ -151,7 +153,8 @@ class DeviceKind:
 
     def updatable(self) -> dict[str, str]:
         """The suboptions that can change while a device stays plugged, and the capability that each needs."""
-        return {name: suboption.updated_by for name, suboption in self.suboptions.items() if suboption.updated_by}
+        own = {name: suboption.updated_by for name, suboption in self.suboptions.items() if suboption.updated_by}
+        return {**own, **self.from_options}
 
 
 def values_of(device: dict[str, Any], *names: str) -> dict[str, Any]:

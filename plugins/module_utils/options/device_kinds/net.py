@@ -20,6 +20,8 @@ class NetworkDevice(Device):
 
     :param kind: tap, macvtap or user
     :param tap_name: name of the tap on the host
+    :param forwards: ports of the host that lead to the guest, for the kind user, see `network_options.Port.text`
+    :param offline: the guest of an interface of the kind user cannot connect to anything
     """
 
     kind: str
@@ -33,6 +35,8 @@ class NetworkDevice(Device):
     id: str = ""
     rx_rate_limit: RateLimit | None = None
     tx_rate_limit: RateLimit | None = None
+    forwards: list[str] = dataclasses.field(default_factory=list)
+    offline: bool = False
 
     @property
     def identity(self) -> str:
@@ -46,6 +50,7 @@ class NetworkDevice(Device):
 def make(device: dict[str, Any]) -> NetworkDevice:
     """The record of an interface."""
     names = ("kind", "mac", "tap_name", "queues", "vhost", "bridge", "mtu", "id", "rx_rate_limit", "tx_rate_limit")
+    names += ("forwards", "offline")
     return NetworkDevice(name=device["id"], **values_of(device, *names))
 
 
@@ -76,4 +81,5 @@ NET = DeviceKind(
     make,
     plug="network_hotplug",
     check=check,
+    from_options={"forwards": "port_forward_update"},
 )

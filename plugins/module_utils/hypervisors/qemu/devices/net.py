@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from typing import Any, Collection
 
-from ....errors import ConfigError, HostError, Unsupported
+from ....errors import ConfigError, HostError, Unsupported, VmmError
 from ....host import network
 from ....options.device_kinds.net import NetworkDevice
+from ....options.network_options import parse_port
 from ...base import Context
+from ..qmp import QmpClient
 from ..vmm import Vmm
 from .base import QemuDevice, Started
 from .host_resources import HostResources
@@ -21,6 +24,8 @@ from .objects import Descriptors, QemuObject, Slot, vectors_of_others
 
 class Net(QemuDevice[NetworkDevice]):
     """An interface: a tap, a macvtap, or QEMU's own network for a user without privileges."""
+
+    can_update = True
 
     def complete(self, context: Context, seed: str) -> None:
         net = self.record
@@ -80,7 +85,10 @@ class Net(QemuDevice[NetworkDevice]):
                 fix="Limit its tap on the host (tc), or choose hypervisor firecracker.",
             )
         if net.kind == "user":
-            backend = QemuObject("netdev", netdev, "user")
+            user: dict[str, Any] = {"hostfwd": [{"str": rule} for rule in _rules(net.forwards)]} if net.forwards else {}
+            if net.offline:
+                user["restrict"] = True
+            backend = QemuObject("netdev", netdev, "user", user)
         elif net.kind in ("tap", "macvtap"):
             properties: dict[str, Any] = {"fds": ":".join(descriptors.tap)}
             if descriptors.vhost:
@@ -102,6 +110,50 @@ class Net(QemuDevice[NetworkDevice]):
         if net.mtu:
             front["host_mtu"] = net.mtu
         return [backend, QemuObject("device", self.frontend_id, f"virtio-net-{slot.transport}", front)]
+
+    def update(self, qmp: QmpClient) -> None:
+        """Change the ports of the host that lead to the guest. QMP has no command for them, HMP has (hostfwd_add, hostfwd_remove).
+
+        :raises VmmError: QEMU refused
+        """
+        netdev = f"net-{self.record.id}"
+        wanted, known = set(_rules(self.record.forwards)), set(_forwarded(_monitor(qmp, "info usernet"), netdev))
+        for rule in sorted(known - wanted):
+            _monitor(qmp, f"hostfwd_remove {netdev} {rule.rpartition('-')[0]}")
+        for rule in sorted(wanted - known):
+            answer = _monitor(qmp, f"hostfwd_add {netdev} {rule}")
+            if answer.strip():
+                raise VmmError("the port cannot be published", option="ports", wanted=rule, answer=answer.strip())
+
+
+def _rules(forwards: list[str]) -> list[str]:
+    """QEMU's rules of published ports. Without an address, a port is published on the loopback interface only."""
+    ports = map(parse_port, forwards)
+    return [f"{port.protocol}:{port.address or '127.0.0.1'}:{port.host_port}-:{port.guest_port}" for port in ports]
+
+
+def _monitor(qmp: QmpClient, command: str) -> str:
+    return str(qmp.execute("human-monitor-command", {"command-line": command}))
+
+
+#: A line of `info usernet`: protocol, descriptor, the host's address and port, the guest's address and port.
+_FORWARD = re.compile(r"(TCP|UDP)\[HOST_FORWARD\]\s+\d+\s+([0-9.*]+)\s+(\d+)\s+[0-9.]+\s+(\d+)")
+_USER_NET = re.compile(r"Hub -?\d+ \(([^)]*)\):")
+
+
+def _forwarded(text: str, netdev: str) -> list[str]:
+    """The rules that QEMU has, from the text of `info usernet`."""
+    rules, inside = [], False
+    for line in text.splitlines():
+        header = _USER_NET.search(line)
+        if header:
+            inside = header[1] == netdev
+        found = _FORWARD.search(line) if inside else None
+        if found:
+            protocol, address, host_port, guest_port = found.groups()
+            address = "0.0.0.0" if address == "*" else address  # noqa: S104 - it is read, not bound
+            rules.append(f"{protocol.lower()}:{address}:{host_port}-:{guest_port}")
+    return rules
 
 
 def _address_of(interface: str) -> str:
