@@ -37,7 +37,7 @@ _UNIT = """\
 # Made by the Ansible collection kata.hypervisor {version}; a task about this sandbox writes it again.
 [Unit]
 Description=Sandbox {id}
-After=network.target
+{order}
 RequiresMountsFor="{state_root}"
 
 [Service]
@@ -56,9 +56,13 @@ WantedBy={wanted_by}
 
 @dataclasses.dataclass(frozen=True)
 class Service:
-    """The service of one sandbox, as it should be on this host."""
+    """The service of one sandbox, as it should be on this host.
+
+    :param network: the unit of the sandbox's network, which starts before it; empty for a sandbox without a network of the host
+    """
 
     layout: SandboxLayout
+    network: str = ""
 
     @property
     def name(self) -> str:
@@ -81,6 +85,9 @@ class Service:
         return _UNIT.format(
             version=COLLECTION_VERSION,
             id=self.layout.id,
+            order=f"Wants={self.network}\nAfter=network.target {self.network}"
+            if self.network
+            else "After=network.target",
             state_root=_unit_quoted(self.layout.state_root),
             program=f'"{_unit_quoted(sys.executable)}" -I "{_unit_quoted(program)}"',
             arguments=" ".join(f'"{_unit_quoted(word)}"' for word in words),
