@@ -295,9 +295,7 @@ def _unplug(sandbox: Sandbox, step: Step) -> None:
 
 
 def _autostart(sandbox: Sandbox, step: Step) -> None:
-    from .autostart import Service
-
-    service = Service(sandbox.layout)
+    service = sandbox.service({**sandbox.known_record().options, **sandbox.plan.options})
     if step.arguments["wanted"]:
         service.enable()
     else:

@@ -28,6 +28,7 @@ from .steps import Plan
 
 if TYPE_CHECKING:
     from ..options.config import HypervisorConfig
+    from .autostart import Service
     from .resources import SandboxResources
     from .template import Template
 
@@ -86,12 +87,21 @@ class Sandbox:
         if self.driver is not None:
             self.observed = self.driver.observe()
         if self.record is not None and "autostart" in {**self.spec.options, **self.record.options}:
-            from .autostart import Service
-
-            service = Service(self.layout)
+            service = self.service({**self.record.options, **self.spec.options})
             wanted = {**self.record.options, **self.spec.options}["autostart"] and self.spec.state != "absent"
             # If it is to be removed, any version of it counts.
             self.observed.autostart = service.in_place() if wanted else service.exists()
+
+    def service(self, options: dict[str, Any]) -> Service:
+        """The service that starts the sandbox at boot."""
+        from .autostart import Service
+
+        network = options.get("network") or "user"
+        if network == "user":
+            return Service(self.layout)
+        from ..resources.networks.definition import unit_name
+
+        return Service(self.layout, unit_name(network, self.layout.state_root))
 
     def _check_run_dir(self, record: SandboxRecord) -> None:
         """Refuse a run_dir other than the recorded one: the VM, whose sockets are there, would not be found and would be started twice."""
