@@ -231,7 +231,7 @@ class ModuleDocFragment:
     type: raw
   kernel_path:
     description:
-      - The guest's kernel, a file on the host. Required for a new sandbox.
+      - The guest's kernel, a file on the host. Required for a new sandbox, unless the boot loader of its image starts it, see O(boot).
     type: path
     aliases: [kernel]
   image_path:
@@ -247,11 +247,28 @@ class ModuleDocFragment:
       - The guest's initial RAM disk, a file on the host (QEMU and Firecracker).
     type: path
     aliases: [initrd]
+  boot:
+    description:
+      - What starts the guest (QEMU).
+      - V(firmware) is the boot loader of the disk O(image_path), as in a distribution's cloud image. The machine's own firmware starts it (SeaBIOS
+        on machine types C(q35) and C(pc)), or the one that O(firmware_path) names. The guest's kernel, initrd and kernel parameters are those of
+        the image, so O(kernel_path), O(initrd_path), O(initramfs_path) and O(kernel_params) must be omitted.
+      - V(kernel) is O(kernel_path).
+      - V(auto) is O(kernel_path) if it is set, otherwise the boot loader of O(image_path). The default.
+    type: str
+    choices: [auto, firmware, kernel]
   firmware_path:
     description:
       - The guest's firmware, a file on the host (QEMU).
     type: path
     aliases: [firmware]
+  firmware_vars_path:
+    description:
+      - The template of the variables of a UEFI firmware, a file on the host (QEMU). With it, O(firmware_path) is the code of that firmware, and
+        both are flash memory (pflash) of the guest. The code is shared and read-only. The sandbox gets a copy of the variables when it first
+        starts, keeps it over restarts, and loses it when it is removed.
+      - Both files must be raw and belong together, such as F(/usr/share/OVMF/OVMF_CODE_4M.fd) and F(/usr/share/OVMF/OVMF_VARS_4M.fd).
+    type: path
   kernel_digest:
     description:
       - The digest that the file O(kernel_path) must have, as C(ALGORITHM:DIGITS) with the algorithm C(sha256), C(sha384) or C(sha512). Digits

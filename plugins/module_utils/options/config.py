@@ -16,7 +16,7 @@ from ..errors import ConfigError
 from ..host.digests import named_digest
 from ..records.layout import clean_path
 from .declarations import Cost, Option, option, options_of
-from .kernel_params import Param, split_quoted_words
+from .kernel_params import Param, serialize_params, split_quoted_words
 
 LIVE_VCPUS = {"qemu": Cost.LIVE, "firecracker": Cost.RESTART, "acrn": Cost.RESTART, "mock": Cost.LIVE}
 LIVE_MEMORY = {**LIVE_VCPUS, "firecracker": Cost.LIVE}
@@ -146,6 +146,10 @@ class HypervisorConfig:
     image_format: str = option("", "image_format", choices=("raw", "qcow2"), only=QEMU)
     #: An initrd that loads modules that the kernel needs to mount the image's root file system. Used with image_path, unlike initrd_path.
     initramfs_path: str = option("", "initramfs_path", "initramfs", type="path", only=QEMU)
+    #: What starts the guest: the boot loader of its disk, which the firmware starts, or kernel_path.
+    boot: str = option("", "boot", choices=("auto", "firmware", "kernel"), only=QEMU)
+    #: The template of the firmware's variables. With it, firmware_path is a flash memory (pflash), not a ROM.
+    firmware_vars_path: str = option("", "firmware_vars_path", type="path", only=QEMU)
     #: Digests of files, see `boot_files.check_digests`. The aliases are those of Kata's annotations.
     kernel_digest: str = option("", "kernel_digest", "kernel_hash", cost=Cost.LIVE)
     image_digest: str = option("", "image_digest", "image_hash", cost=Cost.LIVE)
@@ -186,6 +190,13 @@ class HypervisorConfig:
     vm_uuid: str = option("", "vm_uuid", only=ACRN)
     cpu_affinity: list[Param] = option(list, "cpu_affinity", type="list", elements="str", only=ACRN)  # noqa: RUF009
 
+    @property
+    def boots_firmware(self) -> bool:
+        """Whether the firmware starts the guest from its disk. If `boot` is empty, as in Kata 1.x, a kernel does."""
+        is_template = self.boot_to_be_template or self.boot_from_template
+        alone = self.image_path and not self.kernel_path and not self.initrd_path and not is_template
+        return self.boot == "firmware" or (self.boot == "auto" and bool(alone))
+
     # --- the validation of Kata 1.x -----------------------------------------------------------------------------------
 
     def valid(self, max_vcpus: int = MAX_VCPUS) -> None:
@@ -196,7 +207,7 @@ class HypervisorConfig:
         :param max_vcpus: what the architecture can have, the default of `default_max_vcpus`
         :raises ConfigError: a path is missing, or the template settings contradict each other
         """
-        if not self.kernel_path:
+        if not self.kernel_path and not self.boots_firmware:
             raise ConfigError("a sandbox needs a guest kernel", option="kernel_path", fix="Set kernel_path.")
         if not self.image_path and not self.initrd_path:
             raise ConfigError(
@@ -241,8 +252,25 @@ class HypervisorConfig:
         :raises ConfigError: an option is missing, contradictory, out of its range, or could inject another option
         """
         self.check_values()
-        if not self.kernel_path:
+        # Which hypervisor it is, is not known here; `valid` refuses an empty `boot` without a kernel.
+        if dataclasses.replace(self, boot=self.boot or "auto").boots_firmware:
+            self._check_firmware_boot()
+        elif not self.kernel_path:
             raise ConfigError("a sandbox needs a guest kernel", option="kernel_path", fix="Set kernel_path.")
+        if self.firmware_vars_path and not self.firmware_path:
+            raise ConfigError(
+                "a firmware's variables must be set together with its code",
+                option="firmware_vars_path",
+                wanted=self.firmware_vars_path,
+                fix="Set firmware_path to the code that these variables belong to.",
+            )
+        if self.firmware_vars_path and (self.boot_to_be_template or self.boot_from_template):
+            raise ConfigError(
+                "a template and its clones cannot have variables of a firmware",
+                option="firmware_vars_path",
+                wanted=self.firmware_vars_path,
+                fix="Omit firmware_vars_path for templates.",
+            )
         image, initrd = self.image_path, self.initrd_path
         if image and initrd:
             raise ConfigError(
@@ -269,6 +297,35 @@ class HypervisorConfig:
         if self.mem_slots > MAX_MEMORY_SLOTS:
             raise ConfigError(f"there are at most {MAX_MEMORY_SLOTS}", option="memory_slots", wanted=self.mem_slots)
         self.check_template_config()
+
+    def _check_firmware_boot(self) -> None:
+        """Check a sandbox whose firmware starts the boot loader of its disk.
+
+        :raises ConfigError: it has no disk, or an option that such a guest would not see
+        """
+        if not self.image_path:
+            raise ConfigError(
+                "a sandbox that its firmware boots needs an image", option="image_path", fix="Set image_path."
+            )
+        if self.boot_to_be_template or self.boot_from_template:
+            raise ConfigError(
+                "a template must boot from a kernel", option="boot", wanted=self.boot, fix="Set kernel_path."
+            )
+        for name, value in (
+            ("kernel_path", self.kernel_path),
+            ("initrd_path", self.initrd_path),
+            ("initramfs_path", self.initramfs_path),
+            ("kernel_params", serialize_params(self.kernel_params)),
+        ):
+            if value:
+                raise ConfigError(
+                    f"{name} must be omitted or empty if the boot loader of the image starts the guest, which has its own",
+                    option=name,
+                    wanted=value,
+                    fix=f"Omit {name}, or set kernel_path and boot: kernel."
+                    if name != "kernel_path"
+                    else "Set boot: kernel, or an empty kernel_path.",
+                )
 
 
 def checked_value(declared: Option, value: Any, least: int = 0) -> Any:

@@ -176,6 +176,12 @@ ALLOWED: dict[tuple[str, str], tuple[set[str], str]] = {
     ("hypervisors/qemu/devices/net.py", "_address_of"): ({"open"}, PROC),
     ("hypervisors/qemu/devices/vsock.py", "check_host"): ({"os.path.exists"}, "the host's devices"),
     ("hypervisors/qemu/devices/vsock.py", "_reserve_cid"): ({"os.open"}, "the host's devices"),
+    ("hypervisors/qemu/firmware.py", "check_firmware"): ({"os.lstat"}, STATE),
+    ("hypervisors/qemu/firmware.py", "_checked_size"): ({"open"}, USERS),
+    ("hypervisors/qemu/firmware.py", "open_firmware"): (
+        {"open", "os.open", "os.path.lexists"},
+        "files that the task names, and the copy in the state directory, which is the task's user's alone",
+    ),
     ("hypervisors/qemu/migration.py", "write_state"): ({"os.makedirs", "os.open", "os.replace", "os.unlink"}, STATE),
     ("hypervisors/qemu/migration.py", "read_description"): ({"open", "os.stat"}, STATE),
     ("hypervisors/qemu/migration.py", "read_state"): ({"os.open"}, STATE),

@@ -23,6 +23,7 @@ def check_boot_files(config: HypervisorConfig) -> None:
         ("image_path", config.image_path),
         ("initramfs_path", config.initramfs_path),
         ("firmware_path", config.firmware_path),
+        ("firmware_vars_path", config.firmware_vars_path),
     ):
         if not path:
             continue

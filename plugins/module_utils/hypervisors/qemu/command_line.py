@@ -37,6 +37,8 @@ IMAGE_AS_MEMORY = ("nvdimm", "virtio-pmem")
 IMAGE_MEMORY_BLOCK = 2 * MIB
 #: A SCSI id that the disks of tasks, which count from 0, do not come to.
 IMAGE_SCSI_ID = 255
+#: The nodes of a firmware that is a flash memory.
+FLASH_CODE, FLASH_VARS = "firmware-code", "firmware-vars"
 AGENT_PORT = "org.qemu.guest_agent.0"
 
 
@@ -55,6 +57,8 @@ class VmPlan:
     :param image_partitioned: the image starts with a partition table
     :param image_size: bytes
     :param image_fd: the image, opened; -1 where QEMU opens it by its path
+    :param firmware_fds: the firmware's code and the sandbox's copy of its variables, opened
+    :param firmware_vars: path of that copy
     :param becomes: uid and gid that QEMU takes before the guest runs, `UID:GID`; empty where it has them from its start
     :param reads_privately: this QEMU opens a file for reading only whose pages the guest gets as copies
     :param run_with: this QEMU takes that with -run-with; -runas is deprecated from 9.1 on
@@ -83,6 +87,8 @@ class VmPlan:
     image_partitioned: bool = False
     image_size: int = 0
     image_fd: int = -1
+    firmware_fds: tuple[int, int] = (-1, -1)
+    firmware_vars: str = ""
     becomes: str = ""
     run_with: bool = False
     reads_privately: bool = False
@@ -110,6 +116,7 @@ def command_line(plan: VmPlan, dialect: Dialect) -> list[str]:
         *bridge_devices(plan),
         *serial_console(plan),
         *agent_channel(plan),
+        *flash(plan),
         *image(plan),
         *scsi_controller(plan),
         *entropy(plan),
@@ -149,6 +156,8 @@ def machine(plan: VmPlan) -> Argument:
     has_nvdimms = plan.config.mem_offset or any(one.type == "nvdimm" for one in plan.objects)
     if image_is_nvdimm or (has_nvdimms and "nvdimm" in plan.machine.image_drivers):
         properties["nvdimm"] = True
+    if plan.config.firmware_vars_path:
+        properties.update({"pflash0": FLASH_CODE, "pflash1": FLASH_VARS})
     for word in filter(None, (word.strip() for word in plan.config.machine_accelerators.split(","))):
         key, _equals, value = word.partition("=")
         properties[key] = value or "on"
@@ -296,6 +305,26 @@ def agent_channel(plan: VmPlan) -> list[Argument]:
     ]
 
 
+def flash(plan: VmPlan) -> list[Argument]:
+    """A firmware in flash memory: its code, which all sandboxes share and none can write to, and this sandbox's copy of its variables."""
+    if not plan.config.firmware_vars_path:
+        return []
+    arguments = []
+    for node, path, descriptor, read_only in (
+        (FLASH_CODE, plan.config.firmware_path, plan.firmware_fds[0], True),
+        (FLASH_VARS, plan.firmware_vars, plan.firmware_fds[1], False),
+    ):
+        name = path
+        if descriptor >= 0:
+            name = f"/dev/fdset/{descriptor}"
+            arguments.append(
+                Argument("add-fd", None, {"fd": descriptor, "set": descriptor, "opaque": f"{node} {path}"})
+            )
+        file = {"driver": "file", "filename": name, "read-only": read_only}
+        arguments.append(Argument("blockdev", "raw", {"node-name": node, "read-only": read_only, "file": file}))
+    return arguments
+
+
 def image_driver(config: HypervisorConfig) -> str:
     """How the image reaches the guest."""
     return config.image_driver or "virtio-blk"
@@ -322,14 +351,16 @@ def image(plan: VmPlan) -> list[Argument]:
     if node.head != "raw":
         # Whatever the header names is not opened.
         node.properties["backing"] = None
+    # The firmware tries this disk first.
+    first = {"bootindex": 0} if config.boots_firmware else {}
     if driver == "virtio-scsi":
         disk = Argument(
             "device",
             "scsi-hd",
-            {"id": "image0", "drive": "image", "bus": "scsi0.0", "scsi-id": IMAGE_SCSI_ID, "lun": 0},
+            {"id": "image0", "drive": "image", "bus": "scsi0.0", "scsi-id": IMAGE_SCSI_ID, "lun": 0, **first},
         )
         return [*handed, node, *_scsi_bus(plan), disk]
-    return [*handed, node, Argument("device", virtio(plan, "virtio-blk"), {"id": "image0", "drive": "image"})]
+    return [*handed, node, Argument("device", virtio(plan, "virtio-blk"), {"id": "image0", "drive": "image", **first})]
 
 
 def _image_as_memory(plan: VmPlan, driver: str) -> list[Argument]:
@@ -441,7 +472,7 @@ def generation_id(plan: VmPlan) -> list[Argument]:
 
 def root_parameters(plan: VmPlan) -> list[Param]:
     """Where the guest finds its root file system."""
-    if not plan.config.image_path or plan.config.initrd_path:
+    if not plan.config.image_path or plan.config.initrd_path or plan.config.boots_firmware:
         return []
     disk, separator = {"virtio-blk": ("vda", ""), "virtio-scsi": ("sda", "")}.get(
         image_driver(plan.config), ("pmem0", "p")
@@ -487,14 +518,13 @@ def user(plan: VmPlan) -> list[Argument]:
 def boot(plan: VmPlan) -> list[Argument]:
     """Kernel, initrd, command line and firmware."""
     config = plan.config
-    if config.boot_from_template:
-        # A clone's kernel is in its memory already; QEMU would keep another copy.
-        return [Argument("bios", config.firmware_path)] if config.firmware_path else []
+    rom = [Argument("bios", config.firmware_path)] if config.firmware_path and not config.firmware_vars_path else []
+    # A clone's kernel is in its memory already; QEMU would keep another copy.
+    if config.boot_from_template or config.boots_firmware:
+        return rom
     arguments = [Argument("kernel", config.kernel_path)]
     initrd = config.initrd_path or config.initramfs_path
     if initrd:
         arguments.append(Argument("initrd", initrd))
     arguments.append(Argument("append", kernel_command_line(plan)))
-    if config.firmware_path:
-        arguments.append(Argument("bios", config.firmware_path))
-    return arguments
+    return arguments + rom

@@ -70,6 +70,8 @@ class Machine:
     :param panic_device: tells a panic from a reboot, empty where the machine needs none or has none
     :param generation_id: it can tell its guest that it is a copy of another one
     :param vhost_user: other processes can serve devices of it
+    :param boots_disks: a firmware can start the boot loader of a disk: QEMU's `own`, or one that is `given` (firmware_path); empty where none can
+    :param pflash: a firmware can be a flash memory with variables
     """
 
     name: str
@@ -89,6 +91,8 @@ class Machine:
     panic_device: str = ""
     generation_id: bool = False
     vhost_user: bool = True
+    boots_disks: str = ""
+    pflash: bool = False
 
     @property
     def has_bridges(self) -> bool:
@@ -109,8 +113,12 @@ PSERIES_OPTIONS = {"cap-cfpc": "broken", "cap-sbbc": "broken", "cap-ibs": "broke
 MACHINES = {
     machine.name: machine
     for machine in (
-        Machine("pc", X86_64, "pci", "pci.0", panic_device="pvpanic", generation_id=True),
-        Machine("q35", X86_64, "pci", "pcie.0", panic_device="pvpanic", generation_id=True),
+        Machine(
+            "pc", X86_64, "pci", "pci.0", panic_device="pvpanic", generation_id=True, boots_disks="own", pflash=True
+        ),
+        Machine(
+            "q35", X86_64, "pci", "pcie.0", panic_device="pvpanic", generation_id=True, boots_disks="own", pflash=True
+        ),
         Machine(
             "microvm",
             X86_64,
@@ -131,6 +139,8 @@ MACHINES = {
             memory=("virtio-mem",),
             image_drivers=("virtio-blk", "virtio-scsi", "virtio-pmem"),
             root_ports=8,
+            boots_disks="given",
+            pflash=True,
         ),
         Machine(
             "pseries",

@@ -23,3 +23,7 @@ VMM_LOG = "vmm.log"
 
 #: What the user's device ids start with in QEMU.
 DEVICE_PREFIX = "dev-"
+
+
+#: In a state directory: the sandbox's copy of its firmware's variables.
+FIRMWARE_VARS = "firmware-vars.fd"

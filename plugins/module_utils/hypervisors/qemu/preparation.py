@@ -20,7 +20,7 @@ from ..common.boot_files import check_boot_files
 from .binary import find_binary, version_of
 from .bridges import MOST_BRIDGES
 from .command_line import IMAGE_AS_MEMORY, VIRTIO_MEM_BLOCK_MB, boot_memory_mb, image_driver
-from .machines import Machine, machine_named
+from .machines import MACHINES, Machine, machine_named
 from .names import SOCKETS
 
 #: MiB of head-room a VM gets when the task does not say how far it may grow: this much, or as much again as it has.
@@ -40,7 +40,7 @@ def prepare(config: HypervisorConfig, context: Context, pid: int = 0) -> tuple[H
     :raises AssetError: a kernel, image, initrd or the binary cannot be used
     :raises HostError: the host lacks memory
     """
-    config = dataclasses.replace(config, kernel_params=list(config.kernel_params))
+    config = dataclasses.replace(config, kernel_params=list(config.kernel_params), boot=config.boot or "auto")
     config.check_consistent()
     machine = machine_named(config.hypervisor_machine_type)
     config.hypervisor_machine_type = machine.name
@@ -59,6 +59,10 @@ def prepare(config: HypervisorConfig, context: Context, pid: int = 0) -> tuple[H
 
         check_image(config.image_path, config.image_format, "image_path")
     _check_places(config, pid)
+    if config.firmware_vars_path:
+        from .firmware import check_firmware
+
+        check_firmware(config, context)
     _check_unserved(config)
     _check_user(config, context)
     for name in SOCKETS:
@@ -123,6 +127,15 @@ def _check_machine(config: HypervisorConfig, machine: Machine) -> None:
             wanted=config.image_driver,
             fix=f"Choose one of {', '.join(machine.image_drivers)}.",
         )
+    if config.boots_firmware:
+        _check_firmware_boot(config, machine)
+    if config.firmware_vars_path and not machine.pflash:
+        raise ConfigError(
+            f"machine type {name} has no flash memory for a firmware",
+            option="firmware_vars_path",
+            wanted=config.firmware_vars_path,
+            fix=f"Set machine_type to one of {', '.join(one.name for one in MACHINES.values() if one.pflash)}.",
+        )
     if config.root_ports and (machine.root_bus != "pcie.0" or not machine.has_bridges):
         raise ConfigError(
             f"machine type {name} has no PCI Express root",
@@ -135,6 +148,31 @@ def _check_machine(config: HypervisorConfig, machine: Machine) -> None:
             f"there is room for {MOST_BRIDGES} bridges and root ports together",
             option="root_ports" if config.root_ports else "bridges",
             wanted=config.root_ports or config.default_bridges,
+        )
+
+
+def _check_firmware_boot(config: HypervisorConfig, machine: Machine) -> None:
+    """Refuse a machine type or a disk that no firmware boots from."""
+    if not machine.boots_disks:
+        known = [one.name for one in MACHINES.values() if one.boots_disks]
+        raise ConfigError(
+            f"machine type {machine.name} has no firmware that boots an image",
+            option="machine_type",
+            wanted=machine.name,
+            fix=f"Set machine_type to one of {', '.join(known)}, or boot from a kernel (kernel_path).",
+        )
+    if machine.boots_disks == "given" and not config.firmware_path:
+        raise ConfigError(
+            f"machine type {machine.name} must be given the firmware that boots an image",
+            option="firmware_path",
+            fix="Set firmware_path and firmware_vars_path (role kata.hypervisor.kata_firmware), or boot from a kernel (kernel_path).",
+        )
+    if image_driver(config) in IMAGE_AS_MEMORY:
+        raise ConfigError(
+            f"a firmware cannot boot an image on {image_driver(config)}",
+            option="image_driver",
+            wanted=image_driver(config),
+            fix="Set image_driver to virtio-blk or virtio-scsi, or boot from a kernel (kernel_path).",
         )
 
 
@@ -208,7 +246,7 @@ def _check_user(config: HypervisorConfig, context: Context) -> None:
         ("initrd_path", config.initrd_path, "r"),
         ("image_path", config.image_path, "r"),
         ("initramfs_path", config.initramfs_path, "r"),
-        ("firmware_path", config.firmware_path, "r"),
+        ("firmware_path", "" if config.firmware_vars_path else config.firmware_path, "r"),
         ("entropy_source", config.entropy_source, "r"),
         ("file_mem_backend", config.file_backed_mem_root_dir, "rwx"),
         ("huge_pages", "/dev/hugepages" if config.huge_pages else "", "rwx"),

@@ -93,7 +93,7 @@ def start(
 
     listeners: list[socket.socket] = []
     resources: list[HostResources] = []
-    image = -1
+    image, flash = -1, (-1, -1)
     try:
         for name in names.SOCKETS:
             listeners.append(listening_socket(run_path(name)))
@@ -103,10 +103,14 @@ def start(
         fds = tuple(listener.fileno() for listener in listeners)
         image = open_image(config)
         drops = late_user(vmm, config, user, objects)
-        argv = command_line(vmm, config, fds, objects, description, image, drops)
+        if config.firmware_vars_path:
+            from .firmware import open_firmware
+
+            flash = open_firmware(config, vmm.context)
+        argv = command_line(vmm, config, fds, objects, description, image, drops, flash)
         inherited = (
             *(descriptor for opened in resources for descriptor in opened.descriptors()),
-            *((image,) if image >= 0 else ()),
+            *(descriptor for descriptor in (image, *flash) if descriptor >= 0),
         )
         first = None if drops else user
         if config.realtime and config.mlock and user is not None and user.is_own:
@@ -136,8 +140,9 @@ def start(
     finally:
         for opened in resources:
             opened.close()
-        if image >= 0:
-            os.close(image)
+        for descriptor in (image, *flash):
+            if descriptor >= 0:
+                os.close(descriptor)
 
 
 def user_of(vmm: Vmm, config: HypervisorConfig) -> User | None:
@@ -168,7 +173,7 @@ def late_user(vmm: Vmm, config: HypervisorConfig, user: User | None, objects: li
         (config.hypervisor_path, "x"),
         (config.kernel_path, "r"),
         (config.initrd_path or config.initramfs_path, "r"),
-        (config.firmware_path, "r"),
+        ("" if config.firmware_vars_path else config.firmware_path, "r"),
         (config.entropy_source, "r"),
         (KVM if vmm.state.accelerator == "kvm" else "", "rw"),
         (config.file_backed_mem_root_dir, "rwx"),
@@ -216,16 +221,19 @@ def command_line(
     description: dict[str, Any] | None = None,
     image: int = -1,
     drops: User | None = None,
+    flash: tuple[int, int] = (-1, -1),
 ) -> list[str]:
     """The whole command line, program first; with a saved VM's description, one that waits for its state.
 
     :param image: descriptor of the image
     :param drops: whom QEMU becomes after it has opened its files
+    :param flash: descriptors of the firmware's code and variables
     :raises ConfigError: it cannot be built
     """
     plan = dataclasses.replace(
         _vm_plan(vmm, config, fds, objects, description),
         image_fd=image,
+        firmware_fds=flash,
         becomes=f"{drops.uid}:{drops.gid}" if drops else "",
     )
     plan.run_with = tuple(vmm.state.qemu_version) >= RUN_WITH
@@ -278,6 +286,7 @@ def _vm_plan(
         host_khz=read_cpu_khz(vmm.context.cpuinfo),
         image_partitioned=is_partitioned(config.image_path),
         image_size=size_of(config.image_path),
+        firmware_vars=os.path.join(vmm.context.state_dir, names.FIRMWARE_VARS),
         image_mapped=bool(dax_offset(config.image_path)),
         incoming=description is not None,
         hotplugged_vcpus=(description or {}).get("hotplugged_vcpus") or [],

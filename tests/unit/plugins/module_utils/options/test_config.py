@@ -99,6 +99,66 @@ def test_what_is_wrong_is_named(option, fields):
     assert caught.value.option == option
 
 
+DISK = {"kernel_path": "", "initrd_path": "", "image_path": "/disk"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "firmware"),
+    [
+        ({**DISK, "boot": "auto"}, True),
+        ({**DISK, "boot": "firmware"}, True),
+        ({**DISK, "boot": "auto", "kernel_path": "/kernel"}, False),
+        ({**DISK, "boot": "kernel", "kernel_path": "/kernel"}, False),
+        ({**DISK, "boot": "", "kernel_path": "/kernel"}, False),
+        ({"boot": "auto"}, False),
+    ],
+)
+def test_what_starts_the_guest(fields, firmware):
+    config = _good(**fields)
+    config.check_consistent()
+    config.valid()
+    assert config.boots_firmware is firmware
+
+
+def test_a_hypervisor_without_the_option_needs_a_kernel():
+    config = _good(**DISK)
+    config.check_consistent()
+    with pytest.raises(ConfigError, match="needs a guest kernel") as caught:
+        config.valid()
+    assert caught.value.option == "kernel_path"
+
+
+@pytest.mark.parametrize(
+    ("option", "fields"),
+    [
+        ("kernel_path", {"boot": "kernel"}),
+        ("kernel_path", {"boot": "auto", "boot_to_be_template": True, "memory_path": "/m"}),
+        ("kernel_path", {"boot": "auto", "initrd_path": "/initrd"}),
+        ("kernel_path", {"boot": "firmware", "kernel_path": "/kernel"}),
+        ("initrd_path", {"boot": "firmware", "initrd_path": "/initrd"}),
+        ("initramfs_path", {"initramfs_path": "/initramfs"}),
+        ("kernel_params", {"kernel_params": [Param("quiet")]}),
+        ("image_path", {"boot": "firmware", "image_path": ""}),
+        ("boot", {"boot": "firmware", "boot_to_be_template": True, "memory_path": "/m"}),
+        ("boot", {"boot": "bios"}),
+        ("firmware_vars_path", {"firmware_vars_path": "/vars"}),
+        ("firmware_vars_path", {"firmware_vars_path": "vars"}),
+    ],
+)
+def test_what_a_disk_with_a_boot_loader_cannot_have_is_named(option, fields):
+    with pytest.raises(ConfigError) as caught:
+        _good(**{**DISK, **fields}).check_consistent()
+    assert caught.value.option == option
+
+
+def test_a_template_has_no_variables_of_a_firmware():
+    fields = {"firmware_path": "/code", "firmware_vars_path": "/vars"}
+    _good(**fields).check_consistent()
+    with pytest.raises(ConfigError) as caught:
+        _good(**fields, boot_to_be_template=True, memory_path="/m").check_consistent()
+    assert caught.value.option == "firmware_vars_path"
+
+
 @pytest.mark.parametrize("option", sorted(DIGESTS))
 @pytest.mark.parametrize(
     "digest", ["sha512:12", "md5:" + "0" * 32, "0" * 64, "sha256:" + "g" * 64, ":" + "0" * 128, "x"]
