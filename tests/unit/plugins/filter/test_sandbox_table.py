@@ -62,3 +62,15 @@ def test_a_table_of_nothing_is_its_heading() -> None:
 @pytest.mark.parametrize("other", [2, "web", None, {"id": "web", "state": "started"}, ["web"], [["a", "web"]], [{}]])
 def test_what_is_not_a_list_of_sandboxes_stays_as_it_is(other: Any) -> None:
     assert sandbox_table(other) == other
+
+
+def test_addresses_and_ports_are_shown_if_a_sandbox_has_them() -> None:
+    network = {"network": "default", "address": "10.89.0.2", "ports": ["8080:80", "127.0.0.1:2222:22"]}
+    assert sandbox_table(
+        [{**WEB, "network": network}, {**WEB, "id": "db"}], ["id", "network.address", "network.ports"]
+    ) == [
+        "ID     ADDRESS    PORTS",
+        "web-1  10.89.0.2  8080:80,127.0.0.1:2222:22",
+        "db",
+    ]
+    assert sandbox_table([WEB], ["id", "network.address", "network.ports"]) == ["ID", "web-1"]
