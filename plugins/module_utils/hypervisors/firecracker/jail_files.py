@@ -108,6 +108,24 @@ def check_disk(jail: Jail, path: str, option: str = "devices") -> None:
         )
 
 
+def give(jail: Jail, path: str) -> None:
+    """Make a file of ours, in a directory that is closed to others, the jail's user's.
+
+    :raises HostError: it is not a regular file with one name, or its owner cannot be changed
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise HostError("must be a regular file", wanted=path)
+            os.fchown(descriptor, jail.uid, jail.gid)
+            os.fchmod(descriptor, 0o600)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise HostError("the jail's user cannot get this file", wanted=path, answer=str(error)) from error
+
+
 def bring(jail: Jail, source: str, name: str, read_only: bool, shared: bool = False, pid: int = 0) -> None:
     """Let the jail have a file or a block device of the host's: linked where that is safe, else copied or mounted.
 
