@@ -115,6 +115,7 @@ ALLOWED: dict[tuple[str, str], tuple[set[str], str]] = {
     ("hypervisors/firecracker/disk_resize.py", "find"): ({"os.stat"}, USERS),
     ("hypervisors/firecracker/disk_resize.py", "resize"): ({"os.truncate", "os.stat"}, USERS),
     ("hypervisors/firecracker/jail_files.py", "give"): ({"os.open"}, STATE),
+    ("hypervisors/firecracker/jail_files.py", "is_volume"): ({"os.lstat"}, STATE),
     ("hypervisors/firecracker/jail_files.py", "_make_parents"): ({"os.path.isdir", "os.mkdir", "os.chmod"}, JAILS),
     ("hypervisors/firecracker/jail_files.py", "bring"): ({"os.path.realpath", "os.open"}, USERS),
     ("hypervisors/firecracker/jail_files.py", "_bring_draft"): ({"os.open"}, "a descriptor, by /proc/self/fd"),
