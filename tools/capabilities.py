@@ -37,6 +37,7 @@ WORDS = {
     "block_device_unplug": "unplug a disk",
     "device_update": "change a disk's file, an interface's limits",
     "disk_limit_update": "change a disk's limits",
+    "disk_resize": "grow a disk",
     "balloon_update": "change a balloon's size",
     "pmem_hotplug": "plug persistent memory",
     "pmem_unplug": "unplug persistent memory",

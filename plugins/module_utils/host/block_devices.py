@@ -57,7 +57,7 @@ def check_distinct(uses: Collection[Use], option: str = "devices") -> None:
     """
     seen: dict[tuple[int, ...], Use] = {}
     for use in uses:
-        for key in _keys(use.path):
+        for key in file_keys(use.path):
             other = seen.setdefault(key, use)
             if other is not use and (other.writes or use.writes):
                 raise ConfigError(
@@ -128,7 +128,7 @@ def claimed(uses: Collection[Use], own: Collection[int] = (), option: str = "dev
 
 def holders(path: str) -> list[Holder]:
     """Other processes that use a file: all that can write to it through a descriptor, and VMMs that can read it."""
-    keys = _keys(path)
+    keys = file_keys(path)
     found = []
     for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()) if keys else ():
         if pid == os.getpid():
@@ -144,7 +144,7 @@ def holders(path: str) -> list[Holder]:
     return found
 
 
-def _keys(path: str) -> set[tuple[int, ...]]:
+def file_keys(path: str) -> set[tuple[int, ...]]:
     """The identity of a file, whatever its name: the numbers of its device and inode. A block device includes its partitions, and a partition
     its disk. A loop device includes the file behind it.
     """
@@ -157,7 +157,7 @@ def _keys(path: str) -> set[tuple[int, ...]]:
         for name in _family(f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"):
             backing = read_text(f"/sys/class/block/{name}/loop/backing_file")
             if backing:
-                family |= _keys(backing)
+                family |= file_keys(backing)
             major, _colon, minor = read_text(f"/sys/class/block/{name}/dev").partition(":")
             if major.isdigit() and minor.isdigit():
                 family.add((os.makedev(int(major), int(minor)),))

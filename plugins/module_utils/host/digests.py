@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 
 from ..errors import AssetError, ConfigError
@@ -53,6 +54,20 @@ def named_digest(text: str, option: str) -> str:
             fix=f"Write one of {', '.join(f'{name}:' for name in ALGORITHMS)} and the hexadecimal digits.",
         )
     return f"{algorithm}:{digits}"
+
+
+def file_mark(path: str, times: bool = True) -> str:
+    """Inode, size and time of change of a file, or the number and the size of a block device. Not its file system's number, which a reboot may change.
+
+    :param times: whether the time of change is in it
+    """
+    try:
+        status = os.stat(path)
+        if stat.S_ISBLK(status.st_mode):
+            return f"device {os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+    except OSError as error:
+        return f"missing ({error.strerror})"
+    return f"inode {status.st_ino}, {status.st_size} bytes" + (f", changed at {status.st_mtime_ns}" if times else "")
 
 
 def identity(path: str) -> str:

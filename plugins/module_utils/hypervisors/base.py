@@ -94,6 +94,8 @@ class Capabilities:
     disk_limit_update: bool = False
     #: The ports of the host that lead to the guest of a user network can change while the VM runs.
     port_forward_update: bool = False
+    #: A disk can grow while the VM runs, and the guest sees its new size.
+    disk_resize: bool = False
     #: An agent in the guest can be asked.
     guest_agent: bool = False
 
@@ -164,6 +166,18 @@ class MemoryResize:
     new_mb: int
     how: str = "none"
     device: Any = None
+
+
+#: What `resize_disk` calls the root disk. A device's id can be the same word; the root disk is meant then.
+ROOT_DISK = "root"
+
+
+@dataclasses.dataclass
+class DiskResize:
+    """The result of the growth of a disk: MiB before and after it, the latter read back."""
+
+    old_mb: int
+    new_mb: int
 
 
 class Hypervisor:
@@ -351,6 +365,24 @@ class Hypervisor:
     def resize_vcpus(self, vcpus: int) -> VcpuResize:
         """Bring the VM to `vcpus` vCPUs."""
         self.unsupported("resize_vcpus")
+
+    def resize_disk(self, identity: str, size_mb: int) -> DiskResize:
+        """Grow a disk of a running VM to `size_mb` MiB, its file on the host too, and tell the guest. The file system on it grows in the guest.
+
+        Idempotent: if a task was killed between the two, the next call tells the guest. A disk is never made smaller.
+
+        :param identity: `ROOT_DISK`, or a device's id
+        :raises ConfigError: the disk is larger
+        :raises Unsupported: this disk cannot grow while the VM runs, such as a block device of the host
+        :raises StateError: the VM does not have this disk
+        """
+        self.unsupported("resize_disk")
+
+    def check_resize_disk(self, identity: str, size_mb: int) -> None:
+        """Refuse a size that `resize_disk` would refuse, as far as that can be known. Changes nothing.
+
+        :raises HypervisorError: what `resize_disk` would raise
+        """
 
     # --- facts -----------------------------------------------------------------------------------------------------
 

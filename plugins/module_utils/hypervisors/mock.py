@@ -22,7 +22,7 @@ from ..options.config import HypervisorConfig
 from ..options.device_kinds.base import Device, device_id
 from ..options.devices import CpuDevice, MemoryDevice
 from ..untrusted.answers import Flag, MapOf, Record, Text, checked
-from .base import Capabilities, Context, Hypervisor, MemoryResize, Observed, VcpuResize
+from .base import ROOT_DISK, Capabilities, Context, DiskResize, Hypervisor, MemoryResize, Observed, VcpuResize
 
 VM_FILE = "mock-vm.json"
 SAVED_FILE = "mock-vm-saved.json"
@@ -44,7 +44,7 @@ FAULTS = {
     "refuses_hotplug": "hotplug_add_device is refused",
     "refuses_unplug": "hotplug_remove_device is refused by the guest",
     "hangs_on_unplug": "the guest never releases a device",
-    "refuses_resize": "resize_vcpus and resize_memory are refused",
+    "refuses_resize": "resize_vcpus, resize_memory and resize_disk are refused",
     "gives_half_the_memory": "the guest takes only half of the memory that resize_memory wants to add or remove",
     "cleanup_fails": "cleanup cannot remove the files",
 }
@@ -70,6 +70,7 @@ class FakeVm:
     memory_mb: int
     devices: dict[str, str] = dataclasses.field(default_factory=dict)
     pid: int = 0
+    disk_sizes: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 class MockHypervisor(Hypervisor):
@@ -252,6 +253,33 @@ class MockHypervisor(Hypervisor):
         self._store(vm)
         return MemoryResize(old, vm.memory_mb, "virtio-mem")
 
+    def resize_disk(self, identity: str, size_mb: int) -> DiskResize:
+        old = self._disk_mb(identity, size_mb)
+        if "refuses_resize" in self.faults:
+            raise self._refused("resize_disk")
+        vm = self._running_vm("resize_disk")
+        vm.disk_sizes[identity] = size_mb
+        self._store(vm)
+        return DiskResize(old or size_mb, size_mb)
+
+    def check_resize_disk(self, identity: str, size_mb: int) -> None:
+        self._disk_mb(identity, size_mb)
+
+    def _disk_mb(self, identity: str, size_mb: int) -> int:
+        """The size to which a disk was grown; 0 if it was not."""
+        vm = self._running_vm("resize_disk")
+        if identity != ROOT_DISK and identity not in vm.devices:
+            raise StateError("the VM does not have this disk", sandbox=self.context.sandbox_id, wanted=identity)
+        old = vm.disk_sizes.get(identity, 0)
+        if size_mb < old:
+            raise ConfigError(
+                f"the disk has {old} MiB, and a disk is never made smaller",
+                sandbox=self.context.sandbox_id,
+                wanted=size_mb,
+                fix=f"Set at least {old}.",
+            )
+        return old
+
     # --- facts -----------------------------------------------------------------------------------------------------
 
     def observe(self) -> Observed:
@@ -298,6 +326,7 @@ class MockHypervisor(Hypervisor):
             metadata_update=True,
             disk_limit_update=True,
             port_forward_update=True,
+            disk_resize=True,
             guest_agent=True,
         )
 

@@ -102,6 +102,9 @@ class HypervisorConfig:
     hypervisor_machine_type: str = option("", "machine_type", only=QEMU)
     memory_path: str = option("")
     devices_state_path: str = option("")
+    #: The sandbox's own writable disk, which takes the place of the image, and its format: qcow2 (on top of the image) or raw (a copy of it).
+    root_disk_path: str = option("")
+    root_disk_format: str = option("")
     entropy_source: str = option("", "entropy_source", type="path", default="/dev/urandom", only=QEMU)
     shared_fs: str = option("", "shared_fs", choices=("virtio-9p", "virtio-fs"), only=QEMU)
     virtio_fs_daemon: str = option("", "virtio_fs_daemon", type="path", only=QEMU)

@@ -16,12 +16,12 @@ import contextlib
 import dataclasses
 import json
 import os
-import stat
 from typing import Any
 
 from ..errors import AssetError, ConfigError, HostError
 from ..host import qcow2, sparse_files
 from ..host.atomic_files import put_in_place, replace_file, sync, write_problem
+from ..host.digests import file_mark
 from ..host.programs import QEMU_IMG_PACKAGES, installed_program, run
 from ..host.units import MIB
 from ..provisioning.image_users import DISK_RECORD, RECORD, read_disk_record
@@ -107,7 +107,7 @@ def find_root_disk(layout: SandboxLayout) -> RootDisk | None:
 
 
 def identity_of(base: str) -> str:
-    """Inode, size and time of change of an image, or the number and size of a block device, and the digest with which it was installed, if it was.
+    """Inode, size and time of change of an image, or the number of a block device, and the digest with which it was installed, if it was.
 
     The number of the file system is not in it, since a reboot may change that.
 
@@ -115,22 +115,11 @@ def identity_of(base: str) -> str:
     """
     from ..provisioning.installed_images import recorded_digest
 
-    marks = _marks(base)
+    marks = file_mark(base)
     if marks.startswith("missing"):
         raise AssetError("the image does not exist", option=IMAGE, wanted=base, answer=marks)
     digest = recorded_digest(base)
     return marks + (f", sha256 {digest}" if digest else "")
-
-
-def _marks(base: str) -> str:
-    try:
-        status = os.stat(base)
-        if stat.S_ISBLK(status.st_mode):
-            number = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
-            return f"device {number}, {qcow2.disk_size(base, 'raw')} bytes"
-    except OSError as error:
-        return f"missing ({error.strerror})"
-    return f"inode {status.st_ino}, {status.st_size} bytes, changed at {status.st_mtime_ns}"
 
 
 def check_base(disk: RootDisk) -> None:
@@ -143,7 +132,7 @@ def check_base(disk: RootDisk) -> None:
     if not disk.needs_base:
         return
     marks, _comma, digest = disk.base_identity.partition(", sha256 ")
-    now = _marks(disk.base)
+    now = file_mark(disk.base)
     if now == marks:
         return
     if digest and not now.startswith("missing"):

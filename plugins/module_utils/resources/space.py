@@ -33,13 +33,11 @@ def thin_warning(directory: str, size: int, option: str) -> list[str]:
 
     :param size: bytes
     """
-    free = free_bytes(directory)
+    free, place = free_bytes(directory), nearest_directory(directory)
     if size <= free:
         return []
-    return [
-        f"{option}: the disk can grow to {size // MIB} MiB, and {nearest_directory(directory)} has {free // MIB} MiB free."
-        " The guest gets I/O errors when that is used up."
-    ]
+    numbers = f"{option}: the disk can grow to {size // MIB} MiB, and {place} has {free // MIB} MiB free."
+    return [f"{numbers} The guest gets I/O errors when that is used up."]
 
 
 def check_copy(source: str, directory: str, option: str, shared: bool = True) -> None:

@@ -112,6 +112,10 @@ ALLOWED: dict[tuple[str, str], tuple[set[str], str]] = {
     ("hypervisors/firecracker/facts.py", "firecracker_facts"): ({"os.access", "os.path.realpath"}, USERS),
     ("hypervisors/qemu/facts.py", "qemu_facts"): ({"os.access"}, USERS),
     ("hypervisors/firecracker/details.py", "driver_details"): ({"os.path.exists"}, RUN),
+    ("hypervisors/firecracker/disk_resize.py", "find"): ({"os.stat"}, USERS),
+    ("hypervisors/firecracker/disk_resize.py", "resize"): ({"os.truncate", "os.stat"}, USERS),
+    ("hypervisors/firecracker/jail_files.py", "give"): ({"os.open"}, STATE),
+    ("hypervisors/firecracker/jail_files.py", "is_volume"): ({"os.lstat"}, STATE),
     ("hypervisors/firecracker/jail_files.py", "_make_parents"): ({"os.path.isdir", "os.mkdir", "os.chmod"}, JAILS),
     ("hypervisors/firecracker/jail_files.py", "bring"): ({"os.path.realpath", "os.open"}, USERS),
     ("hypervisors/firecracker/jail_files.py", "_bring_draft"): ({"os.open"}, "a descriptor, by /proc/self/fd"),
@@ -134,7 +138,6 @@ ALLOWED: dict[tuple[str, str], tuple[set[str], str]] = {
     ("hypervisors/firecracker/preparation.py", "_is_namespace"): ({"os.stat"}, USERS),
     ("hypervisors/firecracker/snapshots.py", "save"): ({"os.makedirs", "os.chmod"}, STATE),
     ("hypervisors/firecracker/snapshots.py", "_link_base"): ({"os.link"}, STATE),
-    ("hypervisors/firecracker/snapshots.py", "_mark"): ({"os.stat"}, USERS),
     ("hypervisors/firecracker/snapshots.py", "_let_in"): ({"os.open"}, STATE),
     ("hypervisors/firecracker/snapshots.py", "_drop"): ({"os.unlink"}, STATE),
     ("hypervisors/firecracker/snapshots.py", "read"): ({"open", "os.stat"}, STATE),
@@ -225,6 +228,7 @@ ALLOWED: dict[tuple[str, str], tuple[set[str], str]] = {
     ("host/systemd.py", "has_systemd"): ({"os.path.isdir"}, PROC),
     ("engine/journal.py", "log_of"): ({"os.listdir", "os.stat"}, "what the VMM has open"),
     ("engine/waiting.py", "_printed"): ({"open"}, "a descriptor"),
+    ("host/mounts.py", "file_system_of"): ({"open", "os.path.realpath"}, "the kernel's, and a path that is only named"),
     ("host/mounts.py", "mount_number"): ({"open"}, PROC),
 }
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 
-from ...errors import AssetError, ConfigError
+from ...errors import AssetError, ConfigError, Unsupported
+from ...host import qcow2
 from ...host.qcow2 import is_block_device
 from ...options.config import DIGESTS, HypervisorConfig
 
@@ -17,10 +18,13 @@ def check_boot_files(config: HypervisorConfig) -> None:
 
     :raises AssetError: a file cannot be used; the error names the option
     """
+    check_root_disk(config)
+    copied = config.root_disk_path and config.root_disk_format == "raw"
     for option, path in (
         ("kernel_path", config.kernel_path),
         ("initrd_path", config.initrd_path),
-        ("image_path", config.image_path),
+        # A root disk that is a copy of the image does not need it any more.
+        ("image_path", "" if copied else config.image_path),
         ("initramfs_path", config.initramfs_path),
         ("firmware_path", config.firmware_path),
         ("firmware_vars_path", config.firmware_vars_path),
@@ -45,6 +49,32 @@ def check_boot_files(config: HypervisorConfig) -> None:
             raise AssetError("the file must be readable", option=option, wanted=path, answer=str(error)) from error
         if empty:
             raise AssetError("the file must not be empty", option=option, wanted=path)
+
+
+def check_root_disk(config: HypervisorConfig) -> None:
+    """Refuse a root disk that cannot be used, and one in a VM that shares its state with others.
+
+    :raises AssetError: it does not exist, cannot be opened, or names other files
+    :raises Unsupported: the VM is a template, or a clone of one
+    """
+    path, option = config.root_disk_path, "root_disk_mb"
+    if not path:
+        return
+    if config.boot_to_be_template or config.boot_from_template:
+        raise Unsupported(
+            "a template and its clones have no root disk: what their guests keep in memory is of one disk",
+            option=option,
+            fix="Omit root_disk_mb or template.",
+        )
+    if config.initrd_path:
+        raise ConfigError(
+            "a root disk needs an image",
+            option=option,
+            wanted=path,
+            fix="Set image instead of initrd_path, or use volumes.",
+        )
+    qcow2.check_disk(path, False, option)
+    qcow2.check_image(path, config.root_disk_format, option)
 
 
 def check_digests(config: HypervisorConfig, cache: str) -> dict[str, str]:

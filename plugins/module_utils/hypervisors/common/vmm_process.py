@@ -24,11 +24,13 @@ ENDING_SECONDS = 1.0
 
 
 def file_uses(config: HypervisorConfig, devices: Sequence[Device]) -> list[Use]:
-    """The files that a VM has open while it runs. Its image is never written to."""
+    """The files that a VM has open while it runs. Its image is never written to, but its root disk is."""
     from ...host.block_devices import Use
 
-    image = config.image_path
-    uses = [Use(image, False, "image_path")] if image else []
+    image, disk = config.image_path, config.root_disk_path
+    uses = [Use(disk, True, "the root disk")] if disk else []
+    if image and not (disk and config.root_disk_format == "raw"):
+        uses.append(Use(image, False, "image_path"))
     for device in devices:
         if device.host_file:
             uses.append(Use(*device.host_file, f"device {device.identity}"))

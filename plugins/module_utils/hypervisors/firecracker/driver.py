@@ -20,7 +20,7 @@ from .vmm import Vmm
 if TYPE_CHECKING:
     from ...options.config import HypervisorConfig
     from ...options.device_kinds.base import Device
-    from ..base import MemoryResize, VcpuResize
+    from ..base import DiskResize, MemoryResize, VcpuResize
     from .devices.base import AnyFirecrackerDevice
 
 
@@ -184,6 +184,16 @@ class FirecrackerHypervisor(ProcessHypervisor):
         from . import memory
 
         return memory.resize(self.vmm, memory_mb)
+
+    def resize_disk(self, identity: str, size_mb: int) -> DiskResize:
+        from . import disk_resize
+
+        return disk_resize.resize(self.vmm, self.config, identity, size_mb)
+
+    def check_resize_disk(self, identity: str, size_mb: int) -> None:
+        from . import disk_resize
+
+        disk_resize.find(self.vmm, self.config, identity, size_mb)
 
     # --- facts -----------------------------------------------------------------------------------------------------
 

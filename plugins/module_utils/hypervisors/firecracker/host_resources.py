@@ -37,6 +37,16 @@ class HostResources:
         jail_files.bring(jail, source, name, read_only, shared, process.pid if process else 0)
         return f"/{name}"
 
+    def provide_own_file(self, source: str, name: str, read_only: bool = False) -> str:
+        """Let the VM have a file that was made for it, such as its root disk: one that it writes to belongs to the jail's user from now on.
+
+        Its directory is closed to all others. Returns its path as Firecracker sees it.
+        """
+        jail = self.vmm.state.jail
+        if jail is not None:
+            jail_files.give(jail, source, read_only)
+        return self.provide_file(source, name, read_only)
+
     def provide_socket(self, name: str) -> str:
         """A path for a socket that Firecracker will make; returns its path as Firecracker sees it."""
         state = self.vmm.state

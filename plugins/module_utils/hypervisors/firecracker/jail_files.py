@@ -99,13 +99,47 @@ def check_disk(jail: Jail, path: str, option: str = "devices") -> None:
     :raises ConfigError: says which user that is
     """
     status = os.stat(path)
-    if stat.S_ISREG(status.st_mode) and not allows(status, jail, 6):
+    if stat.S_ISREG(status.st_mode) and not is_volume(path) and not allows(status, jail, 6):
         raise ConfigError(
             f"the jail's user {jail.uid} (group {jail.gid}) may not write to this disk",
             option=option,
             wanted=path,
             fix=f"Give it to that user (chown {jail.uid}:{jail.gid}), name its owner with jailer_uid and jailer_gid, or attach it read_only.",
         )
+
+
+def is_volume(path: str) -> bool:
+    """Whether a file is the disk of a volume (`resources/volumes.py`): its directory is ours and closed to others, and has the volume's note."""
+    directory, name = os.path.split(path)
+    try:
+        status = os.lstat(directory)
+        note = os.lstat(os.path.join(directory, "volume.json"))
+    except OSError:
+        return False
+    return (
+        name == "disk.raw" and stat.S_IMODE(status.st_mode) == 0o700 and {status.st_uid, note.st_uid} == {os.geteuid()}
+    )
+
+
+def give(jail: Jail, path: str, read_only: bool = False) -> None:
+    """Let the jail's user read and write a file of ours, in a directory that is closed to others; what is read only is ours and can be read by all jails.
+
+    :raises HostError: it is not a regular file, or its owner cannot be changed
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise HostError("must be a regular file", wanted=path)
+            if read_only:
+                os.fchown(descriptor, os.geteuid(), os.getegid())
+            else:
+                os.fchown(descriptor, jail.uid, jail.gid)
+            os.fchmod(descriptor, 0o644 if read_only else 0o600)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise HostError("the jail's user cannot get this file", wanted=path, answer=str(error)) from error
 
 
 def bring(jail: Jail, source: str, name: str, read_only: bool, shared: bool = False, pid: int = 0) -> None:

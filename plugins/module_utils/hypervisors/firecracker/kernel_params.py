@@ -30,6 +30,8 @@ def kernel_params(config: HypervisorConfig, partitioned: bool = True) -> list[Pa
     """
     image = bool(config.image_path)
     root = list(ROOT) if partitioned else [Param("root", "/dev/vda"), Param("ro")]
+    if config.root_disk_path:
+        root = [Param("root", "/dev/vda1" if partitioned else "/dev/vda"), Param("rw")]
     own = [param for param in DEFAULTS if not (param.key == "pci" and config.enable_pci)]
     if requests.region_size(config):
         # What is plugged in can be given back later (Firecracker, docs/memory-hotplug.md).

@@ -67,6 +67,13 @@ def prepare(config: HypervisorConfig, context: Context, pid: int = 0) -> tuple[H
     if not config.allow_vulnerable_vmm:
         binary.refuse_holes(version, "hypervisor_path", config.hypervisor_path, pci=config.enable_pci)
     check_boot_files(config)
+    if config.root_disk_path and config.root_disk_format != "raw":
+        raise Unsupported(
+            "Firecracker reads raw disks",
+            option="root_disk_mb",
+            wanted=config.root_disk_format,
+            fix="Create a raw disk.",
+        )
     _check_features(config, version, context)
     _plan_memory(config, version, context)
     if config.huge_pages and not (

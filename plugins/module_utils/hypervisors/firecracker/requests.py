@@ -61,6 +61,11 @@ def root_drive(path: str) -> Request:
     return drive(ROOT_DRIVE, path, read_only=True)
 
 
+def root_disk(path: str) -> Request:
+    """The sandbox's own root disk, which only its guest writes to."""
+    return drive(ROOT_DRIVE, path, read_only=False)
+
+
 def placeholder_drive(number: int, path: str) -> Request:
     """An empty disk that can be exchanged for another while the VM runs."""
     return drive(f"{PLACEHOLDER}{number}", path, read_only=False)

@@ -11,7 +11,6 @@ import errno
 import json
 import os
 import platform
-import stat
 import time
 from typing import Any, Callable
 
@@ -19,6 +18,7 @@ from ...errors import HostError, StateError, Unsupported, VmmError
 from ...host import sparse_files
 from ...host.atomic_files import replace_file, sync
 from ...host.boot_cache import fingerprint
+from ...host.digests import file_mark
 from ...host.run_directory import make_run_dir
 from ...options.config import HypervisorConfig
 from ...options.device_kinds.base import Device, device_id
@@ -27,6 +27,7 @@ from ...untrusted.files import Directory
 from . import jail_files, start
 from .api import dialect
 from .api.client import ApiClient, ApiError
+from .device_ids import ROOT_DRIVE
 from .devices.kinds import device_for
 from .host_resources import HostResources
 from .state import FirecrackerState, Jail, as_record, from_record
@@ -127,22 +128,16 @@ def file_marks(config: HypervisorConfig, devices: list[Device]) -> dict[str, str
 
     A restored guest has in its memory what it knows of them, so another file, or a changed one, is lost data.
     """
-    found = {IMAGE: _mark(config.image_path)} if config.image_path else {}
+    found = {IMAGE: file_mark(root_file(config))} if config.image_path else {}
     for device in devices:
         if device.host_file:
-            found[device.identity] = _mark(device.host_file[0], times=device_for(device).file_keeps_time)
+            found[device.identity] = file_mark(device.host_file[0], times=device_for(device).file_keeps_time)
     return found
 
 
-def _mark(path: str, times: bool = True) -> str:
-    """Inode, size and time of change of a file, or the number of a block device. Not its file system's number, which a reboot may change."""
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        return f"missing ({error.strerror})"
-    if stat.S_ISBLK(status.st_mode):
-        return f"device {os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
-    return f"inode {status.st_ino}, {status.st_size} bytes" + (f", changed at {status.st_mtime_ns}" if times else "")
+def root_file(config: HypervisorConfig) -> str:
+    """The file behind a VM's root drive."""
+    return config.root_disk_path or config.image_path
 
 
 def check_files(saved: Saved, config: HypervisorConfig, devices: list[Device]) -> None:
@@ -157,7 +152,7 @@ def check_files(saved: Saved, config: HypervisorConfig, devices: list[Device]) -
     for name, now in file_marks(config, devices).items():
         before = saved.files.get(name, now)
         if before != now:
-            path = config.image_path if name == IMAGE else paths[name]
+            path = root_file(config) if name == IMAGE else paths[name]
             raise StateError(
                 f"{path} must be as it was when the sandbox was saved: it was {before}, and is {now}",
                 option="image_path" if name == IMAGE else "devices",
@@ -284,8 +279,10 @@ def load(
     state.boot_memory_mb, state.region_mb = saved.state.boot_memory_mb, saved.state.region_mb
     state.placeholders = list(saved.state.placeholders)
     state.devices = {device_id(device): as_record(device) for device in devices}
-    if config.image_path:
-        host.provide_file(config.image_path, "rootfs")
+    if config.root_disk_path:
+        host.provide_own_file(config.root_disk_path, ROOT_DRIVE)
+    elif config.image_path:
+        host.provide_file(config.image_path, ROOT_DRIVE)
     socket = host.provide_socket("vsock.sock") if config.use_vsock else ""
     seen = {STATE_FILE: saved.path(STATE_FILE), MEMORY_FILE: memory}
     if jail is not None:

@@ -28,7 +28,7 @@ from . import jail_files, jailer
 from . import requests as resources
 from .api.client import ApiClient, ApiConnectionError
 from .api.dialect import can, dialect_for
-from .device_ids import PLACEHOLDER
+from .device_ids import PLACEHOLDER, ROOT_DRIVE
 from .devices.kinds import device_for
 from .devices.vsock import HybridVsock
 from .endings import exit_words
@@ -248,11 +248,11 @@ def _launch_error(vmm: Vmm, child: subprocess.Popen[bytes], words: list[str]) ->
 def requests(vmm: Vmm, config: HypervisorConfig, devices: list[Device], host: HostResources) -> list[Request]:
     """What makes the VM, in the order of Kata 1.x: machine, kernel, root disk, empty disks, devices, start."""
     dialect = dialect_for(vmm.version)
-    image = config.image_path
+    image, disk = config.image_path, config.root_disk_path
     made = [*output_requests(vmm, config, host), resources.machine_config(config, dialect)]
     if config.cpu_config_path:
         made.append(Request("/cpu-config", read_cpu_config(config.cpu_config_path)))
-    arguments = kernel_params_string(kernel_params(config, is_partitioned(image)))
+    arguments = kernel_params_string(kernel_params(config, is_partitioned(disk or image)))
     initrd = config.initrd_path
     made.append(
         resources.boot_source(
@@ -261,8 +261,10 @@ def requests(vmm: Vmm, config: HypervisorConfig, devices: list[Device], host: Ho
             arguments,
         )
     )
-    if image:
-        made.append(resources.root_drive(host.provide_file(image, "rootfs")))
+    if disk:
+        made.append(resources.root_disk(host.provide_own_file(disk, ROOT_DRIVE)))
+    elif image:
+        made.append(resources.root_drive(host.provide_file(image, ROOT_DRIVE)))
     for number in range(config.placeholder_drives):
         made.append(resources.placeholder_drive(number, host.own_path(f"{PLACEHOLDER}{number}")))
     made += device_requests(vmm, devices, host)

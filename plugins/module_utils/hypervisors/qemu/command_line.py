@@ -9,7 +9,7 @@ A function an element of the machine; `command_line` puts them in order.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
 from ...host.units import MIB
@@ -35,6 +35,8 @@ BALLOON_ID = "balloon0"
 #: Drivers that put the image into the guest's memory map, and what its length must be a multiple of, bytes.
 IMAGE_AS_MEMORY = ("nvdimm", "virtio-pmem")
 IMAGE_MEMORY_BLOCK = 2 * MIB
+#: The ids of the root image, or of the root disk, in QEMU: what the guest has, what it is read from, and the image below a root disk.
+IMAGE_DEVICE, IMAGE_NODE, BASE_NODE = "image0", "image", "image-base"
 #: A SCSI id that the disks of tasks, which count from 0, do not come to.
 IMAGE_SCSI_ID = 255
 #: The nodes of a firmware that is a flash memory.
@@ -59,6 +61,7 @@ class VmPlan:
     :param image_fd: the image, opened; -1 where QEMU opens it by its path
     :param firmware_fds: the firmware's code and the sandbox's copy of its variables, opened
     :param firmware_vars: path of that copy
+    :param root_disk_fd: the root disk, opened; likewise
     :param becomes: uid and gid that QEMU takes before the guest runs, `UID:GID`; empty where it has them from its start
     :param reads_privately: this QEMU opens a file for reading only whose pages the guest gets as copies
     :param run_with: this QEMU takes that with -run-with; -runas is deprecated from 9.1 on
@@ -89,6 +92,7 @@ class VmPlan:
     image_fd: int = -1
     firmware_fds: tuple[int, int] = (-1, -1)
     firmware_vars: str = ""
+    root_disk_fd: int = -1
     becomes: str = ""
     run_with: bool = False
     reads_privately: bool = False
@@ -331,36 +335,62 @@ def image_driver(config: HypervisorConfig) -> str:
 
 
 def image(plan: VmPlan) -> list[Argument]:
-    """The root image, read-only: many sandboxes share one file. Its format is told, never probed."""
+    """The root image, read-only: many sandboxes share one file. Its format is told, never probed. With a root disk, the guest has that one instead."""
     config = plan.config
     if not config.image_path or config.initrd_path:
         return []
     driver = image_driver(config)
     if driver in IMAGE_AS_MEMORY:
         return _image_as_memory(plan, driver)
-    file = {"driver": "file", "filename": config.image_path, "read-only": True}
-    handed = []
-    if plan.image_fd >= 0:
-        file["filename"] = f"/dev/fdset/{plan.image_fd}"
-        handed = [
-            Argument(
-                "add-fd", None, {"fd": plan.image_fd, "set": plan.image_fd, "opaque": f"image {config.image_path}"}
-            )
-        ]
-    node = Argument("blockdev", config.image_format or "raw", {"node-name": "image", "read-only": True, "file": file})
-    if node.head != "raw":
-        # Whatever the header names is not opened.
-        node.properties["backing"] = None
+    nodes = _root_disk(plan) if config.root_disk_path else _image_node(plan, IMAGE_NODE)
     # The firmware tries this disk first.
     first = {"bootindex": 0} if config.boots_firmware else {}
     if driver == "virtio-scsi":
         disk = Argument(
             "device",
             "scsi-hd",
-            {"id": "image0", "drive": "image", "bus": "scsi0.0", "scsi-id": IMAGE_SCSI_ID, "lun": 0, **first},
+            {"id": IMAGE_DEVICE, "drive": IMAGE_NODE, "bus": "scsi0.0", "scsi-id": IMAGE_SCSI_ID, "lun": 0, **first},
         )
-        return [*handed, node, *_scsi_bus(plan), disk]
-    return [*handed, node, Argument("device", virtio(plan, "virtio-blk"), {"id": "image0", "drive": "image", **first})]
+        return [*nodes, *_scsi_bus(plan), disk]
+    return [*nodes, Argument("device", virtio(plan, "virtio-blk"), {"id": IMAGE_DEVICE, "drive": IMAGE_NODE, **first})]
+
+
+def _image_node(plan: VmPlan, name: str) -> list[Argument]:
+    """The image as a node that nobody writes to."""
+    config = plan.config
+    file, handed = _file(config.image_path, plan.image_fd, "image")
+    file["read-only"] = True
+    node = Argument("blockdev", config.image_format or "raw", {"node-name": name, "read-only": True, "file": file})
+    if node.head != "raw":
+        # Whatever the header names is not opened.
+        node.properties["backing"] = None
+    return [*handed, node]
+
+
+def _root_disk(plan: VmPlan) -> list[Argument]:
+    """The root disk, which the guest writes to. Below one in the format qcow2 lies the image; whatever its header names is not opened."""
+    config = plan.config
+    file, handed = _file(config.root_disk_path, plan.root_disk_fd, "root")
+    node = Argument(
+        "blockdev",
+        config.root_disk_format,
+        {"node-name": IMAGE_NODE, "discard": "unmap", "file": {**file, "discard": "unmap"}},
+    )
+    if config.root_disk_format != "qcow2":
+        return [*handed, node]
+    node.properties["backing"] = BASE_NODE
+    return [*_image_node(plan, BASE_NODE), *handed, node]
+
+
+def _file(path: str, descriptor: int, what: str) -> tuple[dict[str, Any], list[Argument]]:
+    """A file of a node, and the argument that hands its descriptor to QEMU.
+
+    :param descriptor: -1 where QEMU opens the file by its path
+    """
+    if descriptor < 0:
+        return {"driver": "file", "filename": path}, []
+    handed = Argument("add-fd", None, {"fd": descriptor, "set": descriptor, "opaque": f"{what} {path}"})
+    return {"driver": "file", "filename": f"/dev/fdset/{descriptor}"}, [handed]
 
 
 def _image_as_memory(plan: VmPlan, driver: str) -> list[Argument]:
@@ -479,7 +509,8 @@ def root_parameters(plan: VmPlan) -> list[Param]:
     )
     device = f"/dev/{disk}{separator}1" if plan.image_partitioned else f"/dev/{disk}"
     mapped = [Param("rootflags", "dax")] if plan.image_mapped else []
-    return [Param("root", device), *mapped, Param("ro"), Param("rootfstype", "ext4"), Param("rootwait")]
+    mode = Param("rw" if plan.config.root_disk_path else "ro")
+    return [Param("root", device), *mapped, mode, Param("rootfstype", "ext4"), Param("rootwait")]
 
 
 def kernel_parameters_of(plan: VmPlan) -> list[Param]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Sequence
 
 from ...errors import StateError, VmmError
 from ...options.config import HypervisorConfig
-from ..base import Capabilities, Context, MemoryResize, VcpuResize
+from ..base import Capabilities, Context, DiskResize, MemoryResize, VcpuResize
 from ..common.vmm_process import ProcessHypervisor
 from .machines import Machine, machine_named
 from .names import AGENT_SOCKET, CONSOLE_LOG, CONSOLE_SOCKET
@@ -64,6 +64,13 @@ class QemuHypervisor(ProcessHypervisor):
             if self.config.boot_from_template:
                 cloning.check_source(self.vmm, self.config)
 
+    def check_start(self) -> None:
+        from ...host import block_devices
+        from ..common.vmm_process import file_uses
+
+        for use in file_uses(self.config, self._cold):
+            block_devices.check_free(use, self._own_pids())
+
     def start_sandbox(self, timeout: float) -> None:
         from . import start
 
@@ -104,6 +111,7 @@ class QemuHypervisor(ProcessHypervisor):
         # The binary may have been replaced since: what it is now counts, not what the record says.
         version = list(preparation.known_version(self.config.hypervisor_path, self.context))
         migration.check_version(description, version, self.config.hypervisor_path)
+        migration.check_files(description)
         saved = QemuState.from_dict(description["state"])
         self.vmm.state = dataclasses.replace(saved, qemu_version=version, process=None, launching=False, daemons={})
         try:
@@ -127,6 +135,7 @@ class QemuHypervisor(ProcessHypervisor):
             self.config.hypervisor_path,
         )
         QemuState.from_dict(description["state"])
+        migration.check_files(description)
 
     def pause_sandbox(self) -> None:
         self.vmm.set_running(False)
@@ -249,6 +258,17 @@ class QemuHypervisor(ProcessHypervisor):
             with self.vmm.observer() as qmp:
                 resize.surplus_dimms(qmp, self.vmm.state, memory_mb)
 
+    def resize_disk(self, identity: str, size_mb: int) -> DiskResize:
+        from . import disk_resize
+
+        return disk_resize.resize(self.vmm.qmp(), identity, size_mb)
+
+    def check_resize_disk(self, identity: str, size_mb: int) -> None:
+        from . import disk_resize
+
+        with self.vmm.observer() as qmp:
+            disk_resize.check(qmp, identity, size_mb)
+
     def _check_memory(self, memory_mb: int) -> None:
         from . import resize
 
@@ -342,6 +362,7 @@ class QemuHypervisor(ProcessHypervisor):
             # Before 6.2 QEMU puts nothing between a guest and a disk that is plugged already; the disk is plugged anew then.
             disk_limit_update=tuple(self.vmm.state.qemu_version or (6, 2)) >= (6, 2),
             port_forward_update=True,
+            disk_resize=True,
             guest_agent=True,
             serial_hotplug=hotplug,
             vsock_hotplug=hotplug,

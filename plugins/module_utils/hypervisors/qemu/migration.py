@@ -13,6 +13,7 @@ from typing import Any, Iterator
 
 from ...errors import DeadlineExceeded, StateError, Unsupported, VmmError
 from ...host.atomic_files import replace_file, sync
+from ...host.digests import file_mark
 from ...untrusted.answers import AnswerError, Anything, ListOf, MapOf, Number, Record, Text, checked, parsed
 from .qmp import QmpClient, QmpConnectionError, QmpError
 
@@ -23,7 +24,13 @@ DESCRIPTION_LIMIT = 16 * 1024 * 1024
 _PLUGGED = ListOf(MapOf(Anything(most=100_000)))
 DESCRIPTION = Record(
     {"qemu_version": ListOf(Number(0, 10_000), most=3), "state": MapOf(Anything(most=1_000_000))},
-    {"hotplugged_vcpus": _PLUGGED, "dimms": _PLUGGED, "files": MapOf(MapOf(Number())), "machine": Text(256)},
+    {
+        "hotplugged_vcpus": _PLUGGED,
+        "dimms": _PLUGGED,
+        "files": MapOf(MapOf(Number())),
+        "machine": Text(256),
+        "disks": MapOf(Text(8192)),
+    },
 )
 #: Bytes per second; the point is not to be polite to a network.
 BANDWIDTH = 64 << 30
@@ -54,6 +61,7 @@ def write_state(qmp: QmpClient, destination: str, description: dict[str, Any], t
                 qmp.execute("migrate_cancel")
                 raise
         os.fsync(descriptor)
+        description["disks"] = file_marks(qmp)
         replace_file(os.path.join(destination, DESCRIPTION_FILE), json.dumps(description).encode(), 0o600)
         os.replace(temporary, os.path.join(destination, STATE_FILE))
         # A rename is on the disk when its directory is; the record says "saved" after that.
@@ -64,6 +72,37 @@ def write_state(qmp: QmpClient, destination: str, description: dict[str, Any], t
         raise
     finally:
         os.close(descriptor)
+
+
+def file_marks(qmp: QmpClient) -> dict[str, str]:
+    """What tells the image and the disks of a VM from other files, and from themselves after a change, by QEMU's words for them: an id and a path.
+
+    A restored guest has in its memory what it knows of them, so another file, or a changed one, is lost data.
+    """
+    from .devices.qmp_objects import descriptor_sets
+
+    names = [name for found in descriptor_sets(qmp).values() for name in found if "/" in name]
+    for name in names:
+        with contextlib.suppress(OSError):  # The time of change must outlive a power loss.
+            sync(name.partition(" ")[2])
+    return {name: file_mark(name.partition(" ")[2]) for name in names}
+
+
+def check_files(description: dict[str, Any]) -> None:
+    """Refuse a restore over an image or disks that are not as they were when the VM was saved.
+
+    :raises StateError: names the file, what it was and what it is
+    """
+    for name, before in description.get("disks", {}).items():
+        identity, _blank, path = name.partition(" ")
+        now = file_mark(path)
+        if before != now:
+            raise StateError(
+                f"{path} must be as it was when the sandbox was saved: it was {before}, and is {now}",
+                option="image_path" if identity in ("image", "root") else "devices",
+                wanted=path,
+                fix="Put the old file back, or give the saved state up: state stopped with disruption: restart, which boots the guest from the file.",
+            )
 
 
 @contextlib.contextmanager

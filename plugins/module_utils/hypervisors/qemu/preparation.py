@@ -111,7 +111,14 @@ def _check_machine(config: HypervisorConfig, machine: Machine) -> None:
             wanted="kvm",
             fix="Leave accelerator out, or choose tcg.",
         )
-    if config.image_path and dax_offset(config.image_path):
+    if config.root_disk_path and image_driver(config) in IMAGE_AS_MEMORY:
+        raise ConfigError(
+            "a root disk is one that the guest reads and writes by blocks",
+            option="image_driver",
+            wanted=config.image_driver,
+            fix="Set image_driver to virtio-blk or virtio-scsi, or omit root_disk_mb.",
+        )
+    if config.image_path and not config.root_disk_path and dax_offset(config.image_path):
         config.image_driver = config.image_driver or "nvdimm"
         if config.image_driver != "nvdimm":
             raise ConfigError(

@@ -91,6 +91,8 @@ ANSWERS: dict[str, Any] = {
                 "node-name": NAME,
                 "file": NAME,
                 "drv": NAME,
+                "ro": Flag(),
+                "image": Record({}, {"virtual-size": BYTES}),
                 "cache": Record({"writeback": Flag(), "direct": Flag(), "no-flush": Flag()}),
             },
         )
@@ -111,6 +113,7 @@ PROPERTIES: dict[str, Any] = {
 SILENT = frozenset(
     [
         "balloon",
+        "block_resize",
         "blockdev-add",
         "blockdev-del",
         "chardev-add",

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import StateError
 from ...guest.disks import dax_offset, is_partitioned, size_of
+from ...host import block_devices
 from ...host.proc import read_cpu_khz
 from ...host.processes import ProcessIdentity
 from ...host.run_directory import allow_traversal, create_owned_file, make_run_dir, rotate_log
@@ -21,6 +23,7 @@ from ...host.units import MIB
 from ...host.users import User, Wanted, check_access, may_use, own_uid, own_user, user_named
 from ...options.config import HypervisorConfig
 from ..common.scope import scope_command
+from ..common.vmm_process import file_uses
 from . import bridges, endings, names, preparation, spawn
 from . import command_line as cmdline
 from .arguments import dialect_for
@@ -93,24 +96,28 @@ def start(
 
     listeners: list[socket.socket] = []
     resources: list[HostResources] = []
-    image, flash = -1, (-1, -1)
+    images, flash = Images(), (-1, -1)
+    claims = contextlib.ExitStack()
     try:
+        # No other VM gets the files until QEMU has them open and locked, or has ended.
+        claims.enter_context(block_devices.claimed(file_uses(config, devices), vmm.context.ending))
         for name in names.SOCKETS:
             listeners.append(listening_socket(run_path(name)))
         objects = _objects(vmm, config, devices, resources)
         for one in objects:
             one.properties.update((description or {}).get("files", {}).get(one.id, {}))
         fds = tuple(listener.fileno() for listener in listeners)
-        image = open_image(config)
+        images = open_images(config)
         drops = late_user(vmm, config, user, objects)
         if config.firmware_vars_path:
             from .firmware import open_firmware
 
             flash = open_firmware(config, vmm.context)
-        argv = command_line(vmm, config, fds, objects, description, image, drops, flash)
+        argv = command_line(vmm, config, fds, objects, description, images, drops, flash)
         inherited = (
             *(descriptor for opened in resources for descriptor in opened.descriptors()),
-            *(descriptor for descriptor in (image, *flash) if descriptor >= 0),
+            *images.descriptors(),
+            *(descriptor for descriptor in flash if descriptor >= 0),
         )
         first = None if drops else user
         if config.realtime and config.mlock and user is not None and user.is_own:
@@ -140,9 +147,11 @@ def start(
     finally:
         for opened in resources:
             opened.close()
-        for descriptor in (image, *flash):
+        images.close()
+        for descriptor in flash:
             if descriptor >= 0:
                 os.close(descriptor)
+        claims.close()
 
 
 def user_of(vmm: Vmm, config: HypervisorConfig) -> User | None:
@@ -195,18 +204,49 @@ def late_user(vmm: Vmm, config: HypervisorConfig, user: User | None, objects: li
     return user if any(path and (modes == "none" or not may_use(user, path, modes)) for path, modes in files) else None
 
 
-def open_image(config: HypervisorConfig) -> int:
-    """The image opened for QEMU, where it takes a descriptor of it; -1 where there is none.
+@dataclasses.dataclass
+class Images:
+    """The image and the root disk, opened for QEMU; -1 for what it does not have, or opens by its path."""
 
-    :raises AssetError: it cannot be opened, or names other files
+    image: int = -1
+    root_disk: int = -1
+
+    def descriptors(self) -> list[int]:
+        """Those that are open."""
+        return [descriptor for descriptor in (self.image, self.root_disk) if descriptor >= 0]
+
+    def close(self) -> None:
+        """Close our copies."""
+        for descriptor in self.descriptors():
+            os.close(descriptor)
+        self.image = self.root_disk = -1
+
+
+def open_images(config: HypervisorConfig) -> Images:
+    """The image and the root disk, opened where QEMU takes a descriptor of them.
+
+    :raises AssetError: one cannot be opened, or names other files
     """
+    opened = Images()
     if not config.image_path or config.initrd_path or cmdline.image_driver(config) in cmdline.IMAGE_AS_MEMORY:
-        return -1
+        return opened
+    try:
+        if config.root_disk_path:
+            opened.root_disk = _open_image(config.root_disk_path, config.root_disk_format, False, "root_disk_mb")
+        if config.root_disk_format != "raw":
+            opened.image = _open_image(config.image_path, config.image_format, True, "image_path")
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def _open_image(path: str, image_format: str, read_only: bool, option: str) -> int:
     from ...host import qcow2
 
-    descriptor = qcow2.open_disk(config.image_path, True, "image_path", "image")
+    descriptor = qcow2.open_disk(path, read_only, option, "image" if read_only else "disk")
     try:
-        qcow2.check_open_image(descriptor, config.image_path, config.image_format, "image_path")
+        qcow2.check_open_image(descriptor, path, image_format, option)
     except BaseException:
         os.close(descriptor)
         raise
@@ -219,20 +259,22 @@ def command_line(
     fds: tuple[int, ...] = (-1, -1, -1, -1),
     objects: list[QemuObject] | None = None,
     description: dict[str, Any] | None = None,
-    image: int = -1,
+    images: Images | None = None,
     drops: User | None = None,
     flash: tuple[int, int] = (-1, -1),
 ) -> list[str]:
     """The whole command line, program first; with a saved VM's description, one that waits for its state.
 
-    :param image: descriptor of the image
+    :param images: the image and the root disk, opened
     :param drops: whom QEMU becomes after it has opened its files
     :param flash: descriptors of the firmware's code and variables
     :raises ConfigError: it cannot be built
     """
+    images = images or Images()
     plan = dataclasses.replace(
         _vm_plan(vmm, config, fds, objects, description),
-        image_fd=image,
+        image_fd=images.image,
+        root_disk_fd=images.root_disk,
         firmware_fds=flash,
         becomes=f"{drops.uid}:{drops.gid}" if drops else "",
     )
@@ -284,10 +326,12 @@ def _vm_plan(
         agent_fd=fds[3],
         events=vmm.context.run_path(EVENTS),
         host_khz=read_cpu_khz(vmm.context.cpuinfo),
-        image_partitioned=is_partitioned(config.image_path),
+        image_partitioned=is_partitioned(
+            config.root_disk_path if config.root_disk_format == "raw" else config.image_path
+        ),
         image_size=size_of(config.image_path),
         firmware_vars=os.path.join(vmm.context.state_dir, names.FIRMWARE_VARS),
-        image_mapped=bool(dax_offset(config.image_path)),
+        image_mapped=bool(dax_offset(config.image_path)) and not config.root_disk_path,
         incoming=description is not None,
         hotplugged_vcpus=(description or {}).get("hotplugged_vcpus") or [],
         dimms=(description or {}).get("dimms") or [],

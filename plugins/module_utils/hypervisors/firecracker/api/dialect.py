@@ -175,4 +175,5 @@ def capabilities(
         balloon_update=has(version, "PATCH", "/balloon"),
         metadata_update=can(version, "metadata"),
         disk_limit_update=True,
+        disk_resize=True,
     )

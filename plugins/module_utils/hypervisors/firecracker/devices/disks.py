@@ -40,7 +40,8 @@ class FileDevice(FirecrackerDevice[FileRecord]):
             jail_files.check_disk(jail, path)
 
     def provide(self, host: HostResources) -> None:
-        host.provide_file(self.record.file, self.file_name, self.record.read_only)
+        own = jail_files.is_volume(self.record.file)
+        (host.provide_own_file if own else host.provide_file)(self.record.file, self.file_name, self.record.read_only)
 
     def path(self, host: HostResources) -> str:
         return host.file_path(self.record.file, self.file_name)

@@ -9,10 +9,12 @@ import contextlib
 import dataclasses
 
 from ....errors import VmmError
+from ....host import block_devices
 from ....host.processes import ProcessIdentity, terminate
 from ....host.sockets import remove_socket
 from ....options.config import HypervisorConfig
 from ....options.device_kinds.base import Device
+from ...common.vmm_process import file_uses
 from .. import bridges
 from ..machines import machine_named
 from ..qmp import QmpClient, QmpError
@@ -41,10 +43,14 @@ def attach(vmm: Vmm, config: HypervisorConfig, record: Device) -> None:
     device.complete(vmm.context, vmm.state.uuid)
     device.check_hot(vmm.state.shared_memory)
     process = vmm.process()
-    device.check(vmm.own_socket(identifier), (process.pid,) if process else ())
+    own = (process.pid,) if process else ()
+    device.check(vmm.own_socket(identifier), own)
     device.check_named(vmm.state.uid)
     resources = None
+    claims = contextlib.ExitStack()
     try:
+        # No other VM gets the file until QEMU has it open and locked.
+        claims.enter_context(block_devices.claimed(file_uses(HypervisorConfig(), [device.record]), own))
         slot = slot_of(vmm, device, hot=True)
         vmm.context.checkpoint()
         resources = open_resources(vmm, device)
@@ -74,6 +80,7 @@ def attach(vmm: Vmm, config: HypervisorConfig, record: Device) -> None:
     finally:
         if resources is not None:
             resources.close()
+        claims.close()
 
 
 def detach(vmm: Vmm, config: HypervisorConfig, record: Device) -> None:

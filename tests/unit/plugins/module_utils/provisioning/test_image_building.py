@@ -208,7 +208,7 @@ def test_no_program_opens_an_image_that_names_other_files(
     tmp_path: pathlib.Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(disk_image, "run", lambda *_: pytest.fail("a program was run"))
-    monkeypatch.setattr(disk_image.shutil, "which", lambda _: "/bin/true")
+    monkeypatch.setattr(disk_image, "installed_program", lambda *_: "/bin/true")
     path = tmp_path / "evil"
     vmdk = f'# Disk DescriptorFile\nversion=1\nRW 2048 FLAT "{name}" 0\n'.encode()
     for kind, content in (

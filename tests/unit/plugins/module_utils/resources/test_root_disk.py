@@ -15,6 +15,7 @@ import stat
 import subprocess
 
 import pytest
+
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError
 from ansible_collections.kata.hypervisor.plugins.module_utils.host import qcow2
 from ansible_collections.kata.hypervisor.plugins.module_utils.host.units import MIB
