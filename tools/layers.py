@@ -32,11 +32,14 @@ LAYERS: dict[str, Package] = {
     ),
     "provisioning": Package(4, "kernels, initrds, images and versions of programs"),
     "delivery": Package(4, "how this code reaches a host: the compiled copy, the program that runs at boot"),
+    "resources": Package(
+        5, "what the host gives one sandbox and takes back: root disk, volumes, addresses and published ports, seed"
+    ),
     "hypervisors": Package(
-        5, "the interface and its drivers: QEMU, Firecracker, ACRN, mock. No driver imports another"
+        6, "the interface and its drivers: QEMU, Firecracker, ACRN, mock. No driver imports another"
     ),
     "engine": Package(
-        6, "observe, plan, act: states, steps, planner, operations, converge, many sandboxes, templates, autostart"
+        7, "observe, plan, act: states, steps, planner, operations, converge, many sandboxes, templates, autostart"
     ),
 }
 
