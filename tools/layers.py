@@ -61,5 +61,11 @@ PURE = (
     "hypervisors/qemu/names.py",
     "options/declarations.py",
     "options/kernel_params.py",
+    "options/network_options.py",
     "options/shown.py",
+    "resources/networks/addresses.py",
+    "resources/networks/definition.py",
+    "resources/networks/dnsmasq.py",
+    "resources/networks/lease.py",
+    "resources/networks/nftables.py",
 )
