@@ -63,6 +63,12 @@ PURE = (
     "options/declarations.py",
     "options/identity.py",
     "options/kernel_params.py",
+    "options/network_options.py",
     "options/shown.py",
     "resources/nocloud.py",
+    "resources/networks/addresses.py",
+    "resources/networks/definition.py",
+    "resources/networks/dnsmasq.py",
+    "resources/networks/lease.py",
+    "resources/networks/nftables.py",
 )
