@@ -11,6 +11,7 @@ from typing import Any, Iterable, Mapping, NamedTuple
 
 from ..errors import AssetError, ConfigError, HostError
 from ..guest.cpio import Archive
+from ..guest.identity import SCRIPT, SCRIPT_NAME
 from ..host.atomic_files import replace_file
 from ..host.programs import check_program, run
 
@@ -93,7 +94,7 @@ def build_initrd(
     """Build an initrd in memory. The same inputs give the same bytes.
 
     :param init: the host's file that becomes the program the kernel runs first
-    :param busybox: a statically linked busybox of the host; all its applets become links in `/bin`
+    :param busybox: a statically linked busybox of the host; all its applets become links in `/bin`, beside the script that applies a seed
     :param modules_directory: the kernel's `/lib/modules/VERSION`
     :param modules: modules that the guest must have
     :param optional_modules: modules that are added if the kernel has them
@@ -107,6 +108,7 @@ def build_initrd(
     archive.add_character_device("/dev/null", 1, 3, mode=0o666)
     if busybox:
         _add_busybox(archive, busybox)
+        archive.add_file(f"/bin/{SCRIPT_NAME}", SCRIPT.encode(), mode=0o755)
     order: list[str] = []
     missing: list[str] = []
     if modules_directory:

@@ -18,6 +18,7 @@ import uuid
 from typing import Any, Mapping
 
 from ..errors import AssetError, ConfigError, HostError
+from ..guest.identity import AUTHORIZED_KEYS, SCRIPT, SCRIPT_NAME
 from ..host.atomic_files import make_directories
 from ..host.digests import file_digest
 from ..host.programs import run
@@ -35,7 +36,12 @@ _NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+:~=/_-]*")
 
 #: Sandboxes made from one image must not share host keys, and the root file system may be read-only: keys are made at each boot, in memory.
-_SSHD = "HostKey /run/ssh-host-keys/ssh_host_ed25519_key\nPermitRootLogin prohibit-password\nUseDNS no\n"
+_SSHD = f"""\
+HostKey /run/ssh-host-keys/ssh_host_ed25519_key
+AuthorizedKeysFile .ssh/authorized_keys {AUTHORIZED_KEYS}
+PermitRootLogin prohibit-password
+UseDNS no
+"""
 _SSH_KEYS = """\
 [Unit]
 Description=Host keys of this sandbox
@@ -46,6 +52,36 @@ Type=oneshot
 RemainAfterExit=yes
 ExecStart=/bin/mkdir -p /run/ssh-host-keys
 ExecStart=/usr/bin/ssh-keygen -q -t ed25519 -N "" -f /run/ssh-host-keys/ssh_host_ed25519_key
+
+[Install]
+WantedBy=multi-user.target
+"""
+_IDENTITY_UNIT = f"""\
+[Unit]
+Description=Apply the name, the keys and the addresses of this sandbox
+After=systemd-udev-trigger.service
+Before=network.target ssh.service ssh.socket kata-ready.service
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/local/sbin/{SCRIPT_NAME} apply
+
+[Install]
+WantedBy=multi-user.target
+"""
+_USER_SCRIPT_UNIT = f"""\
+[Unit]
+Description=Run the user script of this sandbox
+After=multi-user.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+StandardOutput=tty
+StandardError=inherit
+TTYPath=/dev/console
+ExecStart=/usr/local/sbin/{SCRIPT_NAME} run
 
 [Install]
 WantedBy=multi-user.target
@@ -227,6 +263,10 @@ def _furnish(tree: str, recipe: Recipe, digests: Mapping[str, str]) -> None:
     _put(tree, "usr/local/sbin/kata-ready", _READY, 0o755)
     if os.path.isdir(os.path.join(tree, "lib/systemd/system")):
         _enable(tree, "kata-ready.service", _READY_UNIT)
+        if not os.path.lexists(os.path.join(tree, "usr/bin/cloud-init")):
+            _put(tree, f"usr/local/sbin/{SCRIPT_NAME}", SCRIPT, 0o755)
+            _enable(tree, "kata-identity.service", _IDENTITY_UNIT)
+            _enable(tree, "kata-user-script.service", _USER_SCRIPT_UNIT)
     if os.path.isdir(os.path.join(tree, "etc/ssh/sshd_config.d")):
         _put(tree, "etc/ssh/sshd_config.d/sandbox.conf", _SSHD)
         _enable(tree, "ssh-host-keys.service", _SSH_KEYS)

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The files of a NoCloud seed, as text. Pure. Guests read them with cloud-init, or with the script of the collection's own images.
 
-The format is in cloud-init's documentation, "NoCloud". All files are JSON, which is YAML too, or the user's own text.
+The format is in cloud-init's documentation, "NoCloud". All files are JSON, which is YAML too, or the user's own text. One more file, which
+cloud-init does not look at, has the same for the script (`guest/identity.py`).
 """
 
 from __future__ import annotations
@@ -11,12 +12,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from typing import Any, Sequence
+import re
+from typing import Any, Iterator, Sequence
+
+from ..guest import identity
 
 #: The label by which a guest finds its seed.
 LABEL = "cidata"
 #: The name of the interface of a managed network in the guest.
 INTERFACE = "eth0"
+#: What a line for the script can have as its value, beside a key.
+WORD = re.compile(r"[0-9A-Za-z_.:/-]{1,255}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,11 +64,60 @@ def seed_files(seed: Seed) -> dict[str, bytes]:
         about["public-keys"] = list(seed.ssh_keys)
     files = {
         "meta-data": json.dumps(about, indent=1) + "\n",
+        identity.FILE: "".join(f"{word} {value}".rstrip() + "\n" for word, value in _lines(about, seed)),
         "user-data": seed.user_data,
         "vendor-data": seed.vendor_data,
         "network-config": seed.network_config or seed.network,
     }
     return {name: text.encode() for name, text in files.items() if text or name in ("meta-data", "user-data")}
+
+
+def _lines(about: dict[str, Any], seed: Seed) -> Iterator[tuple[str, str]]:
+    """The words and values of the script's file."""
+    yield "instance", about["instance-id"]
+    if seed.hostname:
+        yield "hostname", seed.hostname
+    for key in seed.ssh_keys:
+        yield "key", key
+    yield from _network_lines(seed.network_config or seed.network)
+
+
+def _network_lines(text: str) -> Iterator[tuple[str, str]]:
+    """A network configuration of version 2 in the words of the script, which knows ethernets with addresses, routes to everywhere and name servers.
+
+    One that is not JSON, as the user's own text may be, cannot be read without a parser of YAML and is left to cloud-init.
+    """
+    try:
+        config = json.loads(text)
+        config = config.get("network", config)
+        interfaces = dict(config["ethernets"]).items() if config.get("version") == 2 else ()
+        for name, interface in interfaces:
+            lines = list(_interface_lines(name, interface))
+            if WORD.fullmatch(lines[0][1]):
+                yield from (line for line in lines if WORD.fullmatch(line[1]) or not line[1])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return
+
+
+def _interface_lines(name: str, interface: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "interface", str((interface.get("match") or {}).get("macaddress") or name).lower()
+    for address in interface.get("addresses") or ():
+        yield "address", str(address)
+    gateways = [interface.get("gateway4"), interface.get("gateway6")]
+    gateways += [
+        route.get("via")
+        for route in interface.get("routes") or ()
+        if route.get("to") in ("default", "0.0.0.0/0", "::/0")
+    ]
+    for gateway in filter(None, gateways):
+        yield "gateway", str(gateway)
+    if interface.get("dhcp4") is True:
+        yield "dhcp", ""
+    named = interface.get("nameservers") or {}
+    for server in named.get("addresses") or ():
+        yield "nameserver", str(server)
+    for domain in named.get("search") or ():
+        yield "search", str(domain)
 
 
 def network_config_of(

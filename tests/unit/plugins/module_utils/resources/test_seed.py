@@ -46,12 +46,14 @@ def test_name_and_keys_are_meta_data_whatever_the_user_data_is() -> None:
     about = yaml.safe_load(files.pop("meta-data"))
     assert about.pop("instance-id") == f"web-1-{seed_digest(FULL)[:16]}"
     assert about == {"local-hostname": "web-1.example.org", "public-keys": ["ssh-ed25519 AAAA a"]}
+    lines = files.pop("kata-guest").decode().splitlines()
+    assert lines[1:] == ["hostname web-1.example.org", "key ssh-ed25519 AAAA a"]
     assert files == {"user-data": b"#!/bin/sh\n", "vendor-data": b"#cloud-config\n", "network-config": b"version: 1\n"}
 
 
 def test_an_empty_seed_has_the_two_files_that_cloud_init_asks_for() -> None:
     files = seed_files(Seed("web-1"))
-    assert set(files) == {"meta-data", "user-data"}
+    assert set(files) == {"meta-data", "user-data", "kata-guest"}
     assert files["user-data"] == b""
     assert set(yaml.safe_load(files["meta-data"])) == {"instance-id"}
 
@@ -97,6 +99,57 @@ def test_network_configuration_of_a_fixed_address_and_of_dhcp() -> None:
     }
     interface = yaml.safe_load(network_config_of("52:54:00:ab:cd:ef"))["ethernets"]["eth0"]
     assert interface == {"match": {"macaddress": "52:54:00:ab:cd:ef"}, "set-name": "eth0", "dhcp4": True}
+
+
+def guest_lines(**seed) -> list[str]:
+    """What the script of the collection's own images reads, without the instance."""
+    return seed_files(Seed("web-1", **seed))["kata-guest"].decode().splitlines()[1:]
+
+
+def test_the_script_of_our_own_images_gets_the_same() -> None:
+    fixed = network_config_of(
+        "52:54:00:AB:CD:EF",
+        ["10.64.0.5/24", "fd00::5/64"],
+        ["10.64.0.1", "fd00::1"],
+        ["10.64.0.1"],
+        ["default.internal"],
+    )
+    assert guest_lines(hostname="web-1", network=fixed) == [
+        "hostname web-1",
+        "interface 52:54:00:ab:cd:ef",
+        "address 10.64.0.5/24",
+        "address fd00::5/64",
+        "gateway 10.64.0.1",
+        "gateway fd00::1",
+        "nameserver 10.64.0.1",
+        "search default.internal",
+    ]
+    assert guest_lines(network=network_config_of("52:54:00:ab:cd:ef")) == ["interface 52:54:00:ab:cd:ef", "dhcp"]
+    own = '{"network": {"version": 2, "ethernets": {"eth1": {"dhcp4": true, "gateway4": "10.0.0.1"}}}}'
+    assert guest_lines(network_config=own, network=fixed) == ["interface eth1", "gateway 10.0.0.1", "dhcp"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "version: 2\nethernets: {}\n",
+        "[]",
+        "2",
+        '{"version": 1, "config": []}',
+        '{"version": 2, "ethernets": []}',
+        '{"version": 2, "ethernets": {"eth0; reboot": null}}',
+        '{"network": null}',
+    ],
+)
+def test_a_network_configuration_that_the_script_cannot_use_is_left_to_cloud_init(text) -> None:
+    assert guest_lines(network_config=text) == []
+
+
+def test_no_value_of_a_network_configuration_becomes_another_line() -> None:
+    text = '{"version": 2, "ethernets": {"eth0": {"addresses": ["10.0.0.5/24\\nkey ssh-rsa AAAA", "$(reboot)", 5]}}}'
+    assert guest_lines(network_config=text) == ["interface eth0", "address 5"]
+    text = '{"version": 2, "ethernets": {"eth0": {}, "eth1\\nx": {"addresses": ["10.0.0.5/24"]}}}'
+    assert guest_lines(network_config=text) == ["interface eth0"]
 
 
 @pytest.mark.parametrize("umask", [0, 0o777])
