@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..resources.networks.lease import Lease, LeaseRequest
     from ..resources.root_disk import RootDisk
     from ..resources.seed import Seed
-    from ..resources.volumes import VolumeRequest
+    from ..resources.volumes import Volume, VolumeRequest
 
 #: The id of the network interface, and the driver's name for the root disk.
 INTERFACE = "network"
@@ -36,15 +36,20 @@ ROOT = "root"
 #: Hypervisors whose root disk is a qcow2 overlay; the others read raw files.
 OVERLAYS = ("qemu", "mock")
 
+#: Hypervisors whose disks have serial numbers.
+WITH_SERIAL = ("qemu", "acrn", "mock")
+
 
 class SandboxResources:
     """The resources of one sandbox while a task works on it.
 
-    :param warnings: what a user should know although the task succeeds
+    :param hypervisor: the one that the VM will have
     """
 
-    def __init__(self, layout: SandboxLayout) -> None:
+    def __init__(self, layout: SandboxLayout, hypervisor: str) -> None:
         self.layout = layout
+        self.hypervisor = hypervisor
+        #: What a user should know although the task succeeds.
         self.warnings: list[str] = []
         #: The image that a name led to, for the record.
         self.image: dict[str, str] = {}
@@ -65,7 +70,7 @@ class SandboxResources:
             from ..resources.volumes import device_of
 
             found += [
-                {**device_of(self.layout.state_root, request), "source": "volumes"}
+                {**device_of(self._volume(request), request.read_only, self.hypervisor), "source": "volumes"}
                 for request in self._volumes(options)
             ]
         if options.get("network"):
@@ -73,7 +78,10 @@ class SandboxResources:
         if wants_seed(options):
             from ..resources.seed import device_of_seed, seed_path
 
-            found.append({**device_of_seed(seed_path(self.layout)), "source": "seed"})
+            seed = {**device_of_seed(seed_path(self.layout)), "source": "seed"}
+            if self.hypervisor not in WITH_SERIAL:
+                del seed["serial"]
+            found.append(seed)
         return found
 
     def _interface(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,6 +112,12 @@ class SandboxResources:
         from ..resources.volumes import VolumeRequest
 
         return [VolumeRequest(**volume) for volume in options["volumes"]]
+
+    def _volume(self, request: VolumeRequest) -> Volume:
+        """The volume, or the one that will be created."""
+        from ..resources.volumes import find_volume, new_volume
+
+        return find_volume(self.layout.state_root, request.name) or new_volume(self.layout.state_root, request)
 
     # --- the VM's configuration ----------------------------------------------------------------------------------------
 
@@ -154,6 +168,8 @@ class SandboxResources:
         options = {**plan.defaults, **plan.options}
         check_together(options)
         recorded = record.resources if record is not None else {}
+        self._refuse_own_files(plan)
+        self._refuse_used_ports(options, record)
         first = self._plan_volumes(plan, options, observed)
         later = [
             *self._plan_disk(plan, options, recorded),
@@ -163,27 +179,61 @@ class SandboxResources:
         insert_steps(plan, first, later)
         plan.steps += self._plan_release(options, record)
 
+    def _refuse_own_files(self, plan: Plan) -> None:
+        """Refuse devices of a task that are volumes or root disks of sandboxes."""
+        own = [device for device in plan.devices if "source" not in device]
+        if any("file" in device for device in own):
+            from ..resources.volumes import refuse_own_files
+
+            refuse_own_files(self.layout, own)
+
+    def _refuse_used_ports(self, options: Mapping[str, Any], record: SandboxRecord | None) -> None:
+        """Refuse ports of a network of the VMM that another program of the host listens on."""
+        if options.get("network") != "user" or not options.get("ports"):
+            return
+        from ..options.network_options import parse_ports
+        from ..resources.networks.leases import listening_ports
+
+        known = (record.options.get("ports") or []) if record is not None else []
+        wanted = parse_ports([port for port in options["ports"] if port not in known])
+        taken = listening_ports() if wanted else []
+        for port in wanted:
+            local = dataclasses.replace(port, address=port.address or "127.0.0.1")
+            if any(local.collides_with(other) for other in taken):
+                raise ConfigError(
+                    f"port {port.host_port}/{port.protocol} of the host must be free, and a program listens on it",
+                    option="ports",
+                    wanted=port.text,
+                    fix="Choose another port of the host, or stop that program.",
+                )
+
     def _plan_volumes(self, plan: Plan, options: Mapping[str, Any], observed: Observed) -> list[Step]:
+        """The steps that create, grow and claim volumes. One that a running VM has is grown by its driver."""
         requests = self._volumes(options)
         if not requests:
             return []
-        from ..resources.volumes import plan_volume
+        from ..resources import volumes
 
-        steps = []
+        root, steps = self.layout.state_root, []
         for request in requests:
-            planned = plan_volume(self.layout, request)
-            self.warnings += planned.warnings
-            if not planned.action:
-                continue
+            self.warnings += volumes.plan_volume(root, request)
+            there = volumes.find_volume(root, request.name)
+            old, new = there.size_mb if there else 0, request.size_mb
+            if there is not None:
+                volumes.check_claim(self.layout, request.name, request.read_only)
+            claimed = volumes.users_of_volume(root, request.name).get(self.layout.id) if there else None
             shown = f"volume {request.name}"
-            plan.before[shown] = {"size_mb": planned.old_mb} if planned.old_mb else None
-            plan.after[shown] = {"size_mb": planned.new_mb}
-            device = f"vol-{request.name}"
-            if planned.action == "grow" and device in observed.devices and not plan.has("stop", "cleanup"):
-                text = f"grow volume {request.name} {planned.old_mb} -> {planned.new_mb} MiB"
-                plan.steps.append(Step("resize_disk", text, {"disk": device, "size": planned.new_mb}))
-            else:
-                steps.append(Step("provide", planned.text, {"resource": "volume", "request": request}))
+            if new > old:
+                plan.before[shown], plan.after[shown] = {"size_mb": old} if old else None, {"size_mb": new}
+            device = volumes.DEVICE_PREFIX + request.name
+            if old and new > old and device in observed.devices and not plan.has("stop", "cleanup"):
+                text = f"grow {shown} {old} -> {new} MiB"
+                plan.steps.append(Step("resize_disk", text, {"disk": device, "size": new}))
+            elif new > old or claimed != request.read_only:
+                text = f"create {shown}, {new} MiB, {request.filesystem or 'ext4'}"
+                if there is not None:
+                    text = f"grow {shown} {old} -> {new} MiB" if new > old else f"reserve {shown}"
+                steps.append(Step("provide", text, {"resource": "volume", "request": request}))
         return steps
 
     def _plan_disk(self, plan: Plan, options: Mapping[str, Any], recorded: Mapping[str, Any]) -> list[Step]:
@@ -239,7 +289,7 @@ class SandboxResources:
         (lease,) = plan_leases(network, [self._lease_request(options)])
         self.lease = lease
         before, after = recorded.get("network") or {}, lease.facts()
-        if before == after and is_current(network, lease):
+        if before == after and is_current(lease, self.layout.state_root):
             return []
         for shown in ("address", "address6"):
             if before.get(shown, "") != after[shown]:
@@ -256,7 +306,7 @@ class SandboxResources:
             id=self.layout.id,
             tap=tap_name(self.layout.host_name, INTERFACE),
             mac=self._mac,
-            hostname=host_name(options, self.layout.id),
+            hostname=host_name(options, self.layout.id).partition(".")[0].lower(),
             address=options.get("address") or "",
             address6=options.get("address6") or "",
             ports=parse_ports(options.get("ports") or []),
@@ -315,9 +365,12 @@ class SandboxResources:
         if record.resources.get("seed") and not wants_seed(options):
             steps.append(Step("release", "remove the seed", {"resource": "seed"}))
         kept = {volume["name"] for volume in options.get("volumes") or []}
-        for name in self.own_volumes(record.options):
+        own = self.own_volumes(record.options)
+        for volume in record.options.get("volumes") or []:
+            name = volume["name"]
             if name not in kept:
-                steps.append(Step("release", f"remove volume {name}", {"resource": "volume", "name": name}))
+                text = f"{'remove' if name in own else 'release'} volume {name}"
+                steps.append(Step("release", text, {"resource": "volume", "name": name, "remove": name in own}))
         return steps
 
     @staticmethod
@@ -357,9 +410,7 @@ class SandboxResources:
         """
         kind = step.arguments["resource"]
         if kind == "volume":
-            from ..resources.volumes import create_volume
-
-            create_volume(self.layout, step.arguments["request"])
+            self._provide_volume(step.arguments["request"])
         elif kind == "root_disk":
             recorded["root_disk"] = self._provide_disk(step, recorded).as_record()
         elif kind == "lease":
@@ -372,6 +423,14 @@ class SandboxResources:
 
             seed.write_seed(self.layout, self._seed(options))
             recorded["seed"] = True
+
+    def _provide_volume(self, request: VolumeRequest) -> None:
+        from ..resources import volumes
+
+        there = volumes.create_volume(self.layout.state_root, request)
+        volumes.claim_volume(self.layout, request.name, request.read_only)
+        if request.size_mb > there.size_mb:
+            volumes.grow_volume(self.layout.state_root, request.name, request.size_mb)
 
     def _provide_disk(self, step: Step, recorded: Mapping[str, Any]) -> RootDisk:
         from ..resources import root_disk
@@ -398,9 +457,11 @@ class SandboxResources:
         """Run a step that removes a resource. Idempotent."""
         kind = step.arguments["resource"]
         if kind == "volume":
-            from ..resources.volumes import remove_volume
+            from ..resources.volumes import release_volume, remove_volume
 
-            remove_volume(self.layout, step.arguments["name"])
+            release_volume(self.layout, step.arguments["name"])
+            if step.arguments["remove"]:
+                remove_volume(self.layout.state_root, step.arguments["name"])
         elif kind == "lease":
             from ..resources.networks.leases import drop_leases
 
@@ -428,13 +489,24 @@ class SandboxResources:
 
     def remove_all(self, options: Mapping[str, Any], recorded: dict[str, Any]) -> None:
         """Remove everything of a sandbox that goes away: leases also in networks that the record does not name, since a task may have been killed."""
-        if os.path.isdir(join_path(self.layout.state_root, "networks")):
-            from ..resources.networks.leases import drop_leases, networks_with_lease
+        root, sandbox = self.layout.state_root, self.layout.host_name
+        if os.path.isdir(join_path(root, "networks")):
+            from ..resources.networks.leases import drop_leases, networks_of
 
-            for network in networks_with_lease(self.layout.state_root, self.layout.host_name):
-                drop_leases(network, self.layout.state_root, [self.layout.host_name])
-        for name in self.own_volumes(options):
-            self.release(Step("release", "", {"resource": "volume", "name": name}), recorded)
+            for network in {
+                *networks_of(root, sandbox),
+                options.get("network"),
+                recorded.get("network", {}).get("network"),
+            }:
+                if network and network != "user":
+                    drop_leases(network, root, [sandbox])
+        if os.path.isdir(join_path(root, "volumes")):
+            from ..resources.volumes import claims_of
+
+            own = self.own_volumes(options)
+            for name in {*own, *claims_of(self.layout)}:
+                arguments = {"resource": "volume", "name": name, "remove": name in own}
+                self.release(Step("release", "", arguments), recorded)
         self._remove_disk(recorded)
         self.release(Step("release", "", {"resource": "seed"}), recorded)
 
@@ -451,11 +523,8 @@ class SandboxResources:
         elif recorded.get("network"):
             found["network"] = dict(recorded["network"])
         if options.get("volumes"):
-            from ..resources.volumes import volume_path
-
             found["volumes"] = [
-                {"name": volume["name"], "path": volume_path(self.layout.state_root, volume["name"])}
-                for volume in options["volumes"]
+                {"name": request.name, "path": self._volume(request).path} for request in self._volumes(options)
             ]
         return found
 

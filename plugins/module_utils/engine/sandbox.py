@@ -237,7 +237,8 @@ class Sandbox:
         if self._resources is None:
             from .resources import SandboxResources
 
-            self._resources = SandboxResources(self.layout)
+            recorded = self.record.hypervisor if self.record is not None else DEFAULT_HYPERVISOR
+            self._resources = SandboxResources(self.layout, self.spec.hypervisor or recorded)
         return self._resources
 
     def has_resources(self, options: dict[str, Any]) -> bool:

@@ -162,9 +162,9 @@ def _check_volume(option_name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     def wrong(what: str, value: Any) -> ConfigError:
         return ConfigError(what, option=option_name, wanted=value)
 
-    for name in volume:
-        if name not in VOLUME_SUBOPTIONS:
-            raise wrong(f"a volume must have none but the suboptions {', '.join(VOLUME_SUBOPTIONS)}", name)
+    for suboption in volume:
+        if suboption not in VOLUME_SUBOPTIONS:
+            raise wrong(f"a volume must have none but the suboptions {', '.join(VOLUME_SUBOPTIONS)}", suboption)
     name = volume.get("name")
     if not isinstance(name, str) or not VOLUME_NAME.fullmatch(name):
         raise wrong(

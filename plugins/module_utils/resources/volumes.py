@@ -206,6 +206,12 @@ def find_volume(state_root: str, name: str) -> Volume | None:
     return Volume(name, path, size // MIB, note["filesystem"], note["label"], note.get("created", ""))
 
 
+def new_volume(state_root: str, request: VolumeRequest) -> Volume:
+    """The volume that `create_volume` would create."""
+    path = os.path.join(volumes_dir(state_root), request.name, DISK)
+    return Volume(request.name, path, request.size_mb, request.filesystem or "ext4", label_of(request))
+
+
 def list_volumes(state_root: str) -> list[Volume]:
     """All volumes, sorted by name.
 

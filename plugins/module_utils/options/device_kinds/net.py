@@ -50,8 +50,7 @@ class NetworkDevice(Device):
 def make(device: dict[str, Any]) -> NetworkDevice:
     """The record of an interface."""
     names = ("kind", "mac", "tap_name", "queues", "vhost", "bridge", "mtu", "id", "rx_rate_limit", "tx_rate_limit")
-    names += ("forwards", "offline")
-    return NetworkDevice(name=device["id"], **values_of(device, *names))
+    return NetworkDevice(name=device["id"], **values_of(device, *names, "forwards", "offline"))
 
 
 def check(checked: dict[str, Any], wrong: Refuse) -> None:

@@ -18,6 +18,8 @@ from .lease import Lease, LeaseRequest
 from .store import (
     all_networks,
     find_network,
+    has_lease,
+    network_names,
     networks_lock,
     open_network,
     read_lease,
@@ -106,6 +108,14 @@ def drop_leases(network_name: str, state_root: str, sandboxes: Iterable[str]) ->
         dropped = [name for name in names if remove_lease(network, name)]
         apply(network, list(read_leases(network).values()), only_if_up=True)
     return dropped
+
+
+def networks_of(state_root: str, sandbox: str) -> list[str]:
+    """The names of the networks that have a lease of a sandbox, readable or not.
+
+    :param sandbox: its unique name on the host (`SandboxLayout.host_name`)
+    """
+    return [name for name in network_names(state_root) if has_lease(name, state_root, sandbox)]
 
 
 def is_current(lease: Lease, state_root: str) -> bool:

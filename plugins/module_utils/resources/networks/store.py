@@ -189,6 +189,11 @@ def read_lease(network: Network, sandbox: str) -> Lease | None:
         raise _unreadable(f"{path}/{record_key(sandbox)}", problem) from problem
 
 
+def has_lease(network_name: str, state_root: str, sandbox: str) -> bool:
+    """Whether a network has a file with a sandbox's lease, usable or not."""
+    return os.path.lexists(f"{network_directory(network_name, state_root)}/{LEASES}/{record_key(sandbox)}")
+
+
 def save_lease(network: Network, lease: Lease) -> None:
     """Write a lease. The caller holds the lock.
 
