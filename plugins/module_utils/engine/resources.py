@@ -34,7 +34,10 @@ INTERFACE = "network"
 ROOT = "root"
 
 #: Hypervisors whose root disk is a qcow2 overlay; the others read raw files.
-OVERLAYS = ("qemu", "mock")
+OVERLAYS = ("qemu",)
+
+#: Steps after which the VM is off.
+ENDED = ("recreate", "stop", "cleanup")
 
 #: Hypervisors whose disks have serial numbers.
 WITH_SERIAL = ("qemu", "acrn", "mock")
@@ -170,8 +173,9 @@ class SandboxResources:
         recorded = record.resources if record is not None else {}
         self._refuse_own_files(plan)
         self._refuse_used_ports(options, record)
-        first = self._plan_volumes(plan, options, observed)
+        first, growth = self._plan_volumes(plan, options, observed)
         later = [
+            *growth,
             *self._plan_disk(plan, options, recorded),
             *self._plan_lease(plan, options, recorded),
             *self._plan_seed(options),
@@ -207,14 +211,18 @@ class SandboxResources:
                     fix="Choose another port of the host, or stop that program.",
                 )
 
-    def _plan_volumes(self, plan: Plan, options: Mapping[str, Any], observed: Observed) -> list[Step]:
-        """The steps that create, grow and claim volumes. One that a running VM has is grown by its driver."""
+    def _plan_volumes(
+        self, plan: Plan, options: Mapping[str, Any], observed: Observed
+    ) -> tuple[list[Step], list[Step]]:
+        """The steps that create and claim volumes, and those that grow them. One that a running VM has is grown by its driver."""
         requests = self._volumes(options)
         if not requests:
-            return []
+            return [], []
         from ..resources import volumes
 
-        root, steps = self.layout.state_root, []
+        root = self.layout.state_root
+        created: list[Step] = []
+        grown: list[Step] = []
         for request in requests:
             self.warnings += volumes.plan_volume(root, request)
             there = volumes.find_volume(root, request.name)
@@ -233,8 +241,9 @@ class SandboxResources:
                 text = f"create {shown}, {new} MiB, {request.filesystem or 'ext4'}"
                 if there is not None:
                     text = f"grow {shown} {old} -> {new} MiB" if new > old else f"reserve {shown}"
-                steps.append(Step("provide", text, {"resource": "volume", "request": request}))
-        return steps
+                step = Step("provide", text, {"resource": "volume", "request": request})
+                (grown if there is not None and new > old else created).append(step)
+        return created, grown
 
     def _plan_disk(self, plan: Plan, options: Mapping[str, Any], recorded: Mapping[str, Any]) -> list[Step]:
         size = options.get("root_disk_mb") or 0
@@ -535,17 +544,13 @@ def wants_seed(options: Mapping[str, Any]) -> bool:
 
 
 def insert_steps(plan: Plan, first: list[Step], later: list[Step]) -> None:
-    """Insert steps into a plan: the first ones before anything is stopped, the later ones just before the VM starts."""
+    """Insert steps into a plan: the first ones before anything is stopped, the later ones when the VM is off and before it starts."""
     names = [step.name for step in plan.steps]
     begin = names.index("create") + 1 if "create" in names else 0
     plan.steps[begin:begin] = first
     names = [step.name for step in plan.steps]
-    if "start" in names:
-        place = names.index("start")
-    elif "recreate" in names:
-        place = names.index("recreate") + 1
-    else:
-        place = begin + len(first)
+    ended = max((place + 1 for place, name in enumerate(names) if name in ENDED), default=begin + len(first))
+    place = names.index("start") if "start" in names else ended
     plan.steps[place:place] = later
 
 

@@ -117,5 +117,9 @@ class Plan:
 
 
 def brief(value: Any) -> str:
-    """A short form of a value, for the text of an action."""
-    return " ".join(map(str, value)) if isinstance(value, list) else "none" if value in ("", None) else str(value)
+    """A short form of a value, for the text of an action. Of a list of named things, it has the names."""
+    if isinstance(value, list):
+        return (
+            " ".join(str(item.get("name", item)) if isinstance(item, dict) else str(item) for item in value) or "none"
+        )
+    return "none" if value in ("", None) else str(value)

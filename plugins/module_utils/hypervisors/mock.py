@@ -18,6 +18,7 @@ from typing import Any, Iterable
 
 from ..errors import ConfigError, DeadlineExceeded, LaunchError, StateError, VmmError
 from ..host.atomic_files import put_in_place
+from ..host.units import MIB
 from ..options.config import HypervisorConfig
 from ..options.device_kinds.base import Device, device_id
 from ..options.devices import CpuDevice, MemoryDevice
@@ -71,6 +72,7 @@ class FakeVm:
     devices: dict[str, str] = dataclasses.field(default_factory=dict)
     pid: int = 0
     disk_sizes: dict[str, int] = dataclasses.field(default_factory=dict)
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 class MockHypervisor(Hypervisor):
@@ -87,6 +89,7 @@ class MockHypervisor(Hypervisor):
         super().__init__(context)
         self.faults: set[str] = set()
         self.cold_devices: dict[str, str] = {}
+        self.cold_files: dict[str, str] = {}
         self.started = False
         self._add_faults(faults)
 
@@ -110,6 +113,7 @@ class MockHypervisor(Hypervisor):
             with open(self.config.memory_path, "wb"):
                 pass
         vm = FakeVm("running", self.config.num_vcpus, self.config.memory_size, dict(self.cold_devices), os.getpid())
+        vm.files = {**self.cold_files, ROOT_DISK: self.config.root_disk_path}
         self._launch(vm)
         if "hangs_on_start" in self.faults:
             self._remove_files()
@@ -172,6 +176,7 @@ class MockHypervisor(Hypervisor):
 
     def add_device(self, device: Device) -> None:
         self.cold_devices[device_id(device)] = type(device).__name__
+        self.cold_files.update(_raw_file(device))
 
     def hotplug_add_device(self, device: Device) -> Any:
         """The number of vCPUs or MiB that were added; None for any other device."""
@@ -186,6 +191,7 @@ class MockHypervisor(Hypervisor):
             result = device.size_mb
         else:
             vm.devices[device_id(device)] = type(device).__name__
+            vm.files.update(_raw_file(device))
             result = None
         self._store(vm)
         return result
@@ -259,6 +265,8 @@ class MockHypervisor(Hypervisor):
             raise self._refused("resize_disk")
         vm = self._running_vm("resize_disk")
         vm.disk_sizes[identity] = size_mb
+        if os.path.isfile(vm.files.get(identity, "")):
+            os.truncate(vm.files[identity], size_mb * MIB)
         self._store(vm)
         return DiskResize(old or size_mb, size_mb)
 
@@ -481,3 +489,9 @@ def _write(path: str, vm: FakeVm, durable: bool = False) -> None:
         put_in_place(_unfinished(path), path)
     else:
         os.replace(_unfinished(path), path)
+
+
+def _raw_file(device: Device) -> dict[str, str]:
+    """The file of a disk in the format raw, by the device's id; of another device, nothing."""
+    is_raw = device.host_file is not None and getattr(device, "format", "raw") == "raw"
+    return {device_id(device): device.host_file[0]} if is_raw and device.host_file else {}
