@@ -314,6 +314,8 @@ class Machine:
         self.level = "Info" if version() >= (0, 22) else "Error"
         self.taps: dict[str, int] = {}
         self.backing: list[object] = []
+        #: Of each drive, bytes, as the guest was told.
+        self.sizes: dict[str, int] = {}
 
     # --- the requests ----------------------------------------------------------------------------------------------
 
@@ -455,7 +457,7 @@ class Machine:
                         f"Drive error: Unable to create the vhost-user block device: {os_error(error)}"
                     ) from error
         else:
-            self.open_disk(body.get("path_on_host", ""), body.get("is_read_only", False))
+            self.open_disk(body.get("path_on_host", ""), body.get("is_read_only", False), body["drive_id"])
         if body.get("cache_type") not in (None, "Unsafe", "Writeback") or body.get("io_engine") not in (
             None,
             "Sync",
@@ -467,9 +469,10 @@ class Machine:
         self.drives[body["drive_id"]] = body
         self.boot_path = True
 
-    def open_disk(self, path: str, read_only: bool) -> None:
+    def open_disk(self, path: str, read_only: bool, drive: str) -> None:
         try:
             self.backing.append(open(path, "rb" if read_only else "r+b"))  # noqa: SIM115 - as long as the machine
+            self.sizes[drive] = os.stat(path).st_size
         except OSError as error:
             raise Refused(
                 "Drive error: Unable to create the virtio block device: Virtio backend error: Error manipulating the backing file: "
@@ -722,7 +725,13 @@ class Machine:
                 "An error occurred when deserializing the json body of a request: missing field `path_on_host`."
             )
         if "path_on_host" in body:
-            self.open_disk(body["path_on_host"], drive.get("is_read_only", False))
+            before = self.sizes.get(body["drive_id"])
+            self.open_disk(body["path_on_host"], drive.get("is_read_only", False), body["drive_id"])
+            now = self.sizes[body["drive_id"]]
+            if now != before:
+                # What the driver of a Linux guest prints.
+                name = f"vd{chr(ord('a') + list(self.drives).index(body['drive_id']))}"
+                print(f"virtio_blk: [{name}] new size: {now // 512} 512-byte logical blocks", flush=True)
         drive.update(body)
 
     def patch_network_interfaces(self, body: dict) -> None:
@@ -849,7 +858,7 @@ class Machine:
             raise ValueError("Snapshot version is not supported")
         for drive in kept["drives"].values():
             if "path_on_host" in drive:
-                self.open_disk(drive["path_on_host"], drive.get("is_read_only", False))
+                self.open_disk(drive["path_on_host"], drive.get("is_read_only", False), drive["drive_id"])
         for drive in kept["pmem"].values():
             self.backing.append(open(drive["path_on_host"], "rb" if drive.get("read_only") else "r+b"))  # noqa: SIM115 - as long as the machine
         for interface in kept["interfaces"].values():

@@ -33,6 +33,7 @@ from ..host.atomic_files import (
 from ..host.digests import file_digest
 from ..untrusted.answers import AnswerError, Anything, MapOf, Number, Record, Text, checked, parsed
 from ..untrusted.files import check_parents
+from .image_users import image_users, refuse_if_used
 from .sources import Checksum, Fetch, copy_file
 
 MANIFEST = ".asset.json"
@@ -207,6 +208,8 @@ class AssetStore:
             actions.append(
                 why if (manifest and not other) or not manifest else f"install another {self.name} {version}"
             )
+            if other:
+                self._refuse_if_used(version, "version", version)
             if not check_mode:
                 with self._written(version), draft_directory(self.directory) as work:
                     source = fetch(work)
@@ -241,12 +244,17 @@ class AssetStore:
         return [f"use {self.name} {version}" + (f" instead of {before}" if before else "")]
 
     def prune(self, keep: int, spare: str, check_mode: bool) -> list[str]:
-        """Remove the oldest versions. `keep` versions stay beside the one in use, and so do those that a process runs. Returns the actions."""
+        """Remove the oldest versions. `keep` versions stay beside the one in use, and so do those that a process runs or that a root disk is based on.
+
+        Returns the actions.
+        """
         others = [version for version in self.versions() if version not in (self.current(), spare)]
-        used = programs_running()
+        used = programs_running() | {os.path.realpath(user.base) for user in image_users(self.directory)}
         actions = []
         for version in others[keep:]:
-            if any(program.startswith(self.path(version) + "/") for program in used):
+            if any(
+                path.startswith((self.path(version) + "/", os.path.realpath(self.path(version)) + "/")) for path in used
+            ):
                 continue
             actions.append(f"remove {self.name} {version}")
             if not check_mode:
@@ -256,7 +264,7 @@ class AssetStore:
     def remove(self, version: str, check_mode: bool) -> list[str]:
         """Remove a version, or all versions if none is named. Returns the actions.
 
-        :raises HostError: the version is in use
+        :raises HostError: the version is in use, or a root disk is based on it; the error names the sandbox
         """
         if version and version == self.current() and len(self.versions()) > 1:
             raise HostError(
@@ -278,6 +286,8 @@ class AssetStore:
                 wanted="absent",
                 fix="Stop the sandboxes that use it first.",
             )
+        for name in doomed:
+            self._refuse_if_used(name, "state", "absent")
         if not doomed and (version or not os.path.lexists(self.directory)):
             return []
         if not check_mode:
@@ -286,6 +296,13 @@ class AssetStore:
             if not self.versions():
                 shutil.rmtree(self.directory, ignore_errors=True)
         return [f"remove {self.name} {name}" for name in doomed]
+
+    def _refuse_if_used(self, version: str, option: str, wanted: str) -> None:
+        """Refuse to remove or exchange a version that root disks are based on.
+
+        :raises HostError: names the sandboxes
+        """
+        refuse_if_used(self.path(version), f"{self.name} {version}", option, wanted)
 
     def _put(self, version: str, tree: str, work: str, facts: dict[str, Any]) -> None:
         """Move a version into place, with its manifest."""

@@ -20,6 +20,7 @@ from typing import Any, Callable, Iterator
 
 from ..host.atomic_files import draft_directory, locked, make_directories, put_in_place, replace_file, write_problem
 from ..host.digests import file_digest
+from .image_users import refuse_if_used
 
 #: The options about the path of an image; doc_fragments/built_files.py describes them.
 IMAGE_SPEC: dict[str, dict[str, Any]] = {
@@ -66,6 +67,8 @@ class BuiltFile:
         :raises HypervisorError: it cannot be built; the old one stays
         """
         why = self._why(recipe)
+        if why:
+            refuse_if_used(self.path, self.path, "path", self.path)
         if check_mode or not why:
             corrected = [] if why else self._correct_mode(check_mode)
             result = self._result(why, recipe)
@@ -75,7 +78,11 @@ class BuiltFile:
             return self._make(why, recipe, make) if why else self._result("", recipe)
 
     def remove(self, check_mode: bool) -> dict[str, Any]:
-        """Remove the file and its note. Returns the module's result."""
+        """Remove the file and its note. Returns the module's result.
+
+        :raises HostError: a root disk is based on it; the error names the sandbox
+        """
+        refuse_if_used(self.path, self.path, "path", self.path)
         there = [path for path in (self.path, self.note_path) if os.path.lexists(path)]
         for path in [] if check_mode else there:
             os.unlink(path)

@@ -43,7 +43,7 @@ class RootDisk:
 
     :param path: the disk's file
     :param format: qcow2 (an overlay on the base) or raw (a copy of the base)
-    :param base: the image that it was made from
+    :param base: the image that it was made from, without links in its path
     :param base_format: qcow2 or raw
     :param base_identity: what tells the base from another file, and from itself after a change, see `identity_of`
     :param size_mb: MiB
@@ -242,6 +242,8 @@ def create_root_disk(
         _check_same(there, base, disk_format, 0)
         return there
     size = _wanted_size(base, base_format, disk_format, size_mb)
+    # A link such as `current` leads to another version after an upgrade.
+    base = os.path.realpath(base)
     disk = RootDisk(disk_path(layout, disk_format), disk_format, base, base_format, identity_of(base), size)
     draft = os.path.join(layout.state_dir, DRAFT)
     try:
