@@ -173,7 +173,7 @@ class SandboxResources:
         recorded = record.resources if record is not None else {}
         self._refuse_own_files(plan)
         self._refuse_used_ports(options, record)
-        first, growth = self._plan_volumes(plan, options, observed)
+        first, growth = self._plan_volumes(plan, options, record, observed)
         later = [
             *growth,
             *self._plan_disk(plan, options, recorded),
@@ -212,7 +212,7 @@ class SandboxResources:
                 )
 
     def _plan_volumes(
-        self, plan: Plan, options: Mapping[str, Any], observed: Observed
+        self, plan: Plan, options: Mapping[str, Any], record: SandboxRecord | None, observed: Observed
     ) -> tuple[list[Step], list[Step]]:
         """The steps that create and claim volumes, and those that grow them. One that a running VM has is grown by its driver."""
         requests = self._volumes(options)
@@ -221,6 +221,8 @@ class SandboxResources:
         from ..resources import volumes
 
         root = self.layout.state_root
+        claims = volumes.claims_of(self.layout)
+        recorded = {volume["name"]: volume.get("size_mb") for volume in self._recorded_volumes(record)}
         created: list[Step] = []
         grown: list[Step] = []
         for request in requests:
@@ -229,21 +231,29 @@ class SandboxResources:
             old, new = there.size_mb if there else 0, request.size_mb
             if there is not None:
                 volumes.check_claim(self.layout, request.name, request.read_only)
-            claimed = volumes.users_of_volume(root, request.name).get(self.layout.id) if there else None
             shown = f"volume {request.name}"
             if new > old:
                 plan.before[shown], plan.after[shown] = {"size_mb": old} if old else None, {"size_mb": new}
-            device = volumes.DEVICE_PREFIX + request.name
-            if old and new > old and device in observed.devices and not plan.has("stop", "cleanup"):
-                text = f"grow {shown} {old} -> {new} MiB"
-                plan.steps.append(Step("resize_disk", text, {"disk": device, "size": new}))
-            elif new > old or claimed != request.read_only:
+            step = Step("provide", "", {"resource": "volume", "request": request})
+            if there is None:
                 text = f"create {shown}, {new} MiB, {request.filesystem or 'ext4'}"
-                if there is not None:
-                    text = f"grow {shown} {old} -> {new} MiB" if new > old else f"reserve {shown}"
-                step = Step("provide", text, {"resource": "volume", "request": request})
-                (grown if there is not None and new > old else created).append(step)
+                created.append(dataclasses.replace(step, text=text))
+                continue
+            if claims.get(request.name) != {"read_only": request.read_only, "keep": request.keep}:
+                created.append(dataclasses.replace(step, text=f"reserve {shown}"))
+            device = volumes.DEVICE_PREFIX + request.name
+            runs = device in observed.devices and not plan.has("stop", "cleanup")
+            # A task that was killed may have grown the file, and not have told the VM.
+            if runs and new and (new > old or recorded.get(request.name) not in (None, new)):
+                arguments = {"disk": device, "size": new}
+                plan.steps.append(Step("resize_disk", f"grow {shown} {old} -> {new} MiB", arguments))
+            elif new > old:
+                grown.append(dataclasses.replace(step, text=f"grow {shown} {old} -> {new} MiB"))
         return created, grown
+
+    @staticmethod
+    def _recorded_volumes(record: SandboxRecord | None) -> list[dict[str, Any]]:
+        return list(record.options.get("volumes") or []) if record is not None else []
 
     def _plan_disk(self, plan: Plan, options: Mapping[str, Any], recorded: Mapping[str, Any]) -> list[Step]:
         size = options.get("root_disk_mb") or 0
@@ -374,18 +384,19 @@ class SandboxResources:
         if record.resources.get("seed") and not wants_seed(options):
             steps.append(Step("release", "remove the seed", {"resource": "seed"}))
         kept = {volume["name"] for volume in options.get("volumes") or []}
-        own = self.own_volumes(record.options)
-        for volume in record.options.get("volumes") or []:
-            name = volume["name"]
+        for name, keep in self._own_claims().items():
             if name not in kept:
-                text = f"{'remove' if name in own else 'release'} volume {name}"
-                steps.append(Step("release", text, {"resource": "volume", "name": name, "remove": name in own}))
+                text = f"{'release' if keep else 'remove'} volume {name}"
+                steps.append(Step("release", text, {"resource": "volume", "name": name, "remove": not keep}))
         return steps
 
-    @staticmethod
-    def own_volumes(options: Mapping[str, Any]) -> list[str]:
-        """The names of the volumes that go with the sandbox."""
-        return [volume["name"] for volume in options.get("volumes") or [] if not volume.get("keep", True)]
+    def _own_claims(self) -> dict[str, bool]:
+        """The volumes that the sandbox has, and whether each stays when the sandbox gives it up."""
+        if not os.path.isdir(join_path(self.layout.state_root, "volumes")):
+            return {}
+        from ..resources.volumes import claims_of
+
+        return {name: claim["keep"] for name, claim in claims_of(self.layout).items()}
 
     def _plan_removal(self, plan: Plan, record: SandboxRecord | None) -> None:
         """Show in the plan what is removed together with the sandbox."""
@@ -399,7 +410,7 @@ class SandboxResources:
             address = record.resources["network"].get("address")
             gone.append(f"its address {address}")
             plan.before["address"], plan.after["address"] = address, None
-        for name in self.own_volumes(record.options):
+        for name in (name for name, keep in self._own_claims().items() if not keep):
             gone.append(f"volume {name}")
             plan.before[f"volume {name}"], plan.after[f"volume {name}"] = "present", None
         if gone:
@@ -436,8 +447,8 @@ class SandboxResources:
     def _provide_volume(self, request: VolumeRequest) -> None:
         from ..resources import volumes
 
-        there = volumes.create_volume(self.layout.state_root, request)
-        volumes.claim_volume(self.layout, request.name, request.read_only)
+        there = volumes.create_volume(self.layout.state_root, request, self.layout.id)
+        volumes.claim_volume(self.layout, request.name, request.read_only, request.keep)
         if request.size_mb > there.size_mb:
             volumes.grow_volume(self.layout.state_root, request.name, request.size_mb)
 
@@ -466,11 +477,7 @@ class SandboxResources:
         """Run a step that removes a resource. Idempotent."""
         kind = step.arguments["resource"]
         if kind == "volume":
-            from ..resources.volumes import release_volume, remove_volume
-
-            release_volume(self.layout, step.arguments["name"])
-            if step.arguments["remove"]:
-                remove_volume(self.layout.state_root, step.arguments["name"])
+            self._release_volume(step.arguments["name"], step.arguments["remove"])
         elif kind == "lease":
             from ..resources.networks.leases import drop_leases
 
@@ -484,6 +491,22 @@ class SandboxResources:
 
             remove_seed(self.layout)
             recorded.pop("seed", None)
+
+    def _release_volume(self, name: str, remove: bool) -> None:
+        """Give a volume up, and remove it unless another sandbox has it too."""
+        from ..resources.volumes import release_volume, remove_volume, users_of_volume
+
+        if remove and set(users_of_volume(self.layout.state_root, name)) <= {self.layout.id}:
+            remove_volume(self.layout.state_root, name, owner=self.layout.id)
+        else:
+            release_volume(self.layout, name)
+
+    def tidy(self) -> None:
+        """Remove what killed tasks left of volumes."""
+        if os.path.isdir(join_path(self.layout.state_root, "volumes")):
+            from ..resources.volumes import tidy_volumes
+
+            tidy_volumes(self.layout.state_root)
 
     def _remove_disk(self, recorded: dict[str, Any]) -> None:
         from ..resources.root_disk import remove_root_disk
@@ -509,13 +532,8 @@ class SandboxResources:
             }:
                 if network and network != "user":
                     drop_leases(network, root, [sandbox])
-        if os.path.isdir(join_path(root, "volumes")):
-            from ..resources.volumes import claims_of
-
-            own = self.own_volumes(options)
-            for name in {*own, *claims_of(self.layout)}:
-                arguments = {"resource": "volume", "name": name, "remove": name in own}
-                self.release(Step("release", "", arguments), recorded)
+        for name, keep in self._own_claims().items():
+            self.release(Step("release", "", {"resource": "volume", "name": name, "remove": not keep}), recorded)
         self._remove_disk(recorded)
         self.release(Step("release", "", {"resource": "seed"}), recorded)
 

@@ -506,6 +506,8 @@ class Sandbox:
     def tidy(self) -> None:
         """Remove files that a killed task left incomplete, and saved state that the record does not name: it is incomplete or was restored."""
         self.store.drop_draft()
+        if self.has_resources({**(self.record.options if self.record is not None else {}), **self.spec.options}):
+            self.resources.tidy()
         saved = self.saved_path
         if os.path.isdir(saved) and (self.record is None or not self.record.saved_state):
             shutil.rmtree(saved, ignore_errors=True)

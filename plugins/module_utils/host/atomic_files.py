@@ -215,7 +215,7 @@ def draft_directory(directory: str) -> Iterator[str]:
     try:
         # The lock keeps other tasks from seeing a draft that is created but not locked yet.
         fcntl.flock(parent, fcntl.LOCK_EX)
-        _remove_drafts(directory)
+        remove_drafts(directory)
         draft = tempfile.mkdtemp(prefix=DRAFT, dir=directory)
         descriptor = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -228,7 +228,7 @@ def draft_directory(directory: str) -> Iterator[str]:
         os.close(descriptor)
 
 
-def _remove_drafts(directory: str) -> None:
+def remove_drafts(directory: str) -> None:
     """Remove the drafts in a directory that no task uses."""
     for name in os.listdir(directory):
         if not name.startswith(DRAFT):

@@ -265,9 +265,9 @@ class MockHypervisor(Hypervisor):
             raise self._refused("resize_disk")
         vm = self._running_vm("resize_disk")
         vm.disk_sizes[identity] = size_mb
+        self._store(vm)
         if os.path.isfile(vm.files.get(identity, "")):
             os.truncate(vm.files[identity], size_mb * MIB)
-        self._store(vm)
         return DiskResize(old or size_mb, size_mb)
 
     def check_resize_disk(self, identity: str, size_mb: int) -> None:

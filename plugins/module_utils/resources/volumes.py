@@ -23,10 +23,12 @@ from typing import Any, Iterable, Iterator, Mapping
 
 from ..errors import ConfigError, HostError, StateError
 from ..host.atomic_files import (
+    DRAFT,
     draft_directory,
     locked,
     make_directories,
     put_in_place,
+    remove_drafts,
     replace_file,
     sync,
     write_problem,
@@ -83,8 +85,8 @@ _NOTE = Record(
     {"name": Text(28), "filesystem": Text(choices=CHOICES), "label": Text(255)},
     {"size_mb": Number(1, MOST_MB), "created": Text(32)},
 )
-#: By the sandbox's id: whether it only reads the volume.
-_USERS = MapOf(Flag())
+#: By the sandbox's id: whether it only reads the volume, and whether the volume stays when the sandbox gives it up.
+_USERS = MapOf(Record({"read_only": Flag(), "keep": Flag()}))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -300,9 +302,10 @@ def _check_same(volume: Volume, request: VolumeRequest) -> None:
 # --- create, grow, remove ----------------------------------------------------------------------------------------------
 
 
-def create_volume(state_root: str, request: VolumeRequest) -> Volume:
+def create_volume(state_root: str, request: VolumeRequest, sandbox: str = "") -> Volume:
     """Create a volume with its file system. One that exists is returned as it is; nothing of it is touched.
 
+    :param sandbox: the id of the sandbox that has it from the start
     :raises HypervisorError: what `plan_volume` raises, or it cannot be written
     """
     with _locked(state_root):
@@ -328,6 +331,9 @@ def create_volume(state_root: str, request: VolumeRequest) -> Volume:
                     _format(path, filesystem, label)
                 note = {"name": request.name, "filesystem": filesystem, "label": label, "created": _now()}
                 _write(os.path.join(draft, NOTE), {**note, "size_mb": request.size_mb})
+                if sandbox:
+                    claim = {"read_only": request.read_only, "keep": request.keep}
+                    _write(os.path.join(draft, USERS), {sandbox: claim})
                 put_in_place(draft, os.path.join(directory, request.name))
         except OSError as problem:
             raise write_problem(problem, "the volume cannot be created", directory, "name") from problem
@@ -369,10 +375,11 @@ def grow_volume(state_root: str, name: str, size_mb: int) -> Volume:
         return dataclasses.replace(volume, size_mb=size_mb)
 
 
-def remove_volume(state_root: str, name: str, force: bool = False) -> bool:
+def remove_volume(state_root: str, name: str, force: bool = False, owner: str = "") -> bool:
     """Remove a volume with everything in it. Idempotent. Returns whether there was one.
 
     :param force: although a sandbox that does not run has it
+    :param owner: the id of the sandbox that gives it up
     :raises StateError: a sandbox has it; the error names it
     """
     if not os.path.isdir(volumes_dir(state_root)):
@@ -381,7 +388,7 @@ def remove_volume(state_root: str, name: str, force: bool = False) -> bool:
         directory = os.path.join(volumes_dir(state_root), check_name(name))
         if not os.path.lexists(directory):
             return False
-        check_removable(state_root, name, force)
+        check_removable(state_root, name, force, owner)
         try:
             # It is gone at once; what a killed task leaves is a draft, which the next one removes.
             with draft_directory(volumes_dir(state_root)) as work:
@@ -394,14 +401,14 @@ def remove_volume(state_root: str, name: str, force: bool = False) -> bool:
         return True
 
 
-def check_removable(state_root: str, name: str, force: bool = False) -> None:
+def check_removable(state_root: str, name: str, force: bool = False, owner: str = "") -> None:
     """Refuse to remove a volume that a sandbox has, or that a process has open. Changes nothing.
 
     :raises StateError: names the sandbox or the process
     """
     from ..host.block_devices import Use, check_free
 
-    users = users_of_volume(state_root, name)
+    users = set(users_of_volume(state_root, name)) - {owner}
     if users and not force:
         raise StateError(
             f"sandbox {', '.join(sorted(users))} has volume {name}",
@@ -412,6 +419,14 @@ def check_removable(state_root: str, name: str, force: bool = False) -> None:
     path = os.path.join(volumes_dir(state_root), name, DISK)
     if os.path.lexists(path):
         check_free(Use(path, True, f"volume {name}"), option="name")
+
+
+def tidy_volumes(state_root: str) -> None:
+    """Remove what killed tasks left of volumes that they were creating or removing."""
+    directory = volumes_dir(state_root)
+    if os.path.isdir(directory) and any(name.startswith(DRAFT) for name in os.listdir(directory)):
+        with _locked(state_root):
+            pass  # It removes drafts.
 
 
 def _unknown(state_root: str, name: str) -> ConfigError:
@@ -437,6 +452,7 @@ def _locked(state_root: str) -> Iterator[None]:
         try:
             make_directories(directory, 0o700)
             stack.enter_context(locked(os.path.join(directory, ".lock"), LOCK_SECONDS, "the volumes", "name"))
+            remove_drafts(directory)  # Of killed tasks.
         except OSError as problem:
             raise write_problem(
                 problem, "the directory of the volumes cannot be created", directory, "name"
@@ -460,6 +476,10 @@ def users_of_volume(state_root: str, name: str) -> dict[str, bool]:
 
     :raises HostError: the list cannot be read
     """
+    return {user: claim["read_only"] for user, claim in _claims(state_root, name).items()}
+
+
+def _claims(state_root: str, name: str) -> dict[str, dict[str, bool]]:
     path = os.path.join(volumes_dir(state_root), check_name(name), USERS)
     try:
         listed = _read(path, _USERS) or {}
@@ -473,9 +493,9 @@ def users_of_volume(state_root: str, name: str) -> dict[str, bool]:
     return _alive(state_root, listed)
 
 
-def _alive(state_root: str, listed: dict[str, bool]) -> dict[str, bool]:
+def _alive(state_root: str, listed: dict[str, dict[str, bool]]) -> dict[str, dict[str, bool]]:
     """Without sandboxes that are gone: of a killed task, or removed by hand."""
-    return {user: reads for user, reads in listed.items() if os.path.isdir(os.path.join(state_root, "sandboxes", user))}
+    return {user: claim for user, claim in listed.items() if os.path.isdir(os.path.join(state_root, "sandboxes", user))}
 
 
 def check_claim(layout: SandboxLayout, name: str, read_only: bool) -> None:
@@ -493,9 +513,10 @@ def check_claim(layout: SandboxLayout, name: str, read_only: bool) -> None:
             )
 
 
-def claim_volume(layout: SandboxLayout, name: str, read_only: bool = False) -> None:
+def claim_volume(layout: SandboxLayout, name: str, read_only: bool = False, keep: bool = True) -> None:
     """Record that a sandbox has a volume, before it is attached. Idempotent.
 
+    :param keep: the volume stays when the sandbox gives it up
     :raises ConfigError: there is no such volume
     :raises StateError: see `check_claim`
     """
@@ -503,7 +524,7 @@ def claim_volume(layout: SandboxLayout, name: str, read_only: bool = False) -> N
         if find_volume(layout.state_root, name) is None:
             raise _unknown(layout.state_root, name)
         check_claim(layout, name, read_only)
-        _change_users(layout, name, {layout.id: read_only})
+        _change_users(layout, name, {layout.id: {"read_only": read_only, "keep": keep}})
 
 
 def release_volume(layout: SandboxLayout, name: str) -> None:
@@ -514,13 +535,14 @@ def release_volume(layout: SandboxLayout, name: str) -> None:
         _change_users(layout, name, {})
 
 
-def claims_of(layout: SandboxLayout) -> list[str]:
-    """The volumes that a sandbox has."""
-    volumes = [volume.name for volume in list_volumes(layout.state_root)]
-    return [name for name in volumes if layout.id in users_of_volume(layout.state_root, name)]
+def claims_of(layout: SandboxLayout) -> dict[str, dict[str, bool]]:
+    """The volumes that a sandbox has, by name: whether it only reads it (`read_only`), and whether it stays (`keep`)."""
+    root = layout.state_root
+    claims = {volume.name: _claims(root, volume.name).get(layout.id) for volume in list_volumes(root)}
+    return {name: claim for name, claim in claims.items() if claim is not None}
 
 
-def _change_users(layout: SandboxLayout, name: str, now: dict[str, bool]) -> None:
+def _change_users(layout: SandboxLayout, name: str, now: dict[str, dict[str, bool]]) -> None:
     """Replace what is recorded of one sandbox, and drop sandboxes that are gone."""
     path = os.path.join(volumes_dir(layout.state_root), name, USERS)
     try:

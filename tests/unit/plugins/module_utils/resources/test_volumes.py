@@ -218,7 +218,7 @@ def test_one_sandbox_writes_or_many_read(root: str) -> None:
     volumes.claim_volume(two, "data", read_only=True)
     with pytest.raises(StateError, match="sandbox two"):
         volumes.claim_volume(one, "data")
-    assert volumes.claims_of(two) == ["data"]
+    assert volumes.claims_of(two) == {"data": {"read_only": True, "keep": True}}
     volumes.release_volume(two, "data")
     volumes.release_volume(two, "data")
     volumes.claim_volume(one, "data")
