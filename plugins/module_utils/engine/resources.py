@@ -59,6 +59,8 @@ class SandboxResources:
         #: The lease that the sandbox has, or will have.
         self.lease: Lease | None = None
         self._networks: dict[str, Network] = {}
+        #: The plan's `after`, in which the address is shown.
+        self._shown: dict[str, Any] = {}
 
     # --- what follows from the options -------------------------------------------------------------------------------
 
@@ -310,6 +312,7 @@ class SandboxResources:
         before, after = recorded.get("network") or {}, lease.facts()
         if before == after and is_current(lease, self.layout.state_root):
             return []
+        self._shown = plan.after
         for shown in ("address", "address6"):
             if before.get(shown, "") != after[shown]:
                 plan.before[shown], plan.after[shown] = before.get(shown), after[shown]
@@ -437,7 +440,9 @@ class SandboxResources:
             from ..resources.networks.leases import put_leases
 
             (self.lease,) = put_leases(self._network(options["network"]), [self._lease_request(options)])
-            recorded["network"] = self.lease.facts()
+            recorded["network"] = facts = self.lease.facts()
+            # Another task may have got the planned address first.
+            self._shown.update({name: facts[name] for name in ("address", "address6") if name in self._shown})
         else:
             from ..resources import seed
 

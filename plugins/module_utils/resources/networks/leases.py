@@ -9,6 +9,8 @@ All leases of a task are put at once: one lock, one nftables transaction, one si
 from __future__ import annotations
 
 import contextlib
+import threading
+import time
 from typing import Iterable, Sequence
 
 from ...options.network_options import Port
@@ -68,46 +70,100 @@ def _planned(network: Network, requests: Sequence[LeaseRequest]) -> list[Lease]:
 def put_leases(network: Network, leases: Sequence[LeaseRequest]) -> list[Lease]:
     """Record leases and apply them to the host. Idempotent. A network that is down, after a reboot for example, is set up too.
 
+    Calls of several threads are joined: while one applies its leases, the others wait, and then one of them applies all of theirs.
+
     :returns: the leases as they are now: an address that the task did not request may differ from the plan, if another task got it first
     :raises ConfigError: as `plan_leases`, if another task was faster
     :raises HostError: the host refuses
     """
-    from .service import apply
-
     if not leases:
         return []
-    with networks_lock():
-        network = open_network(network.name, network.state_root)
-        remove_drafts(network)
-        planned = _planned(network, leases)
-        for lease in planned:
-            if read_lease(network, lease.sandbox) != lease:
-                save_lease(network, lease)
-        apply(network, list(read_leases(network).values()))
-    return planned
+    return _joined(_Call(network.name, network.state_root, put=leases)).leases
 
 
 def drop_leases(network_name: str, state_root: str, sandboxes: Iterable[str]) -> list[str]:
-    """Remove leases and all that the host has for them. Idempotent.
+    """Remove leases and all that the host has for them. Idempotent. Calls of several threads are joined, as those of `put_leases`.
 
     :param sandboxes: unique names on the host (`SandboxLayout.host_name`)
     :returns: the sandboxes that had one
     :raises HostError: the host refuses
     """
+    names = list(sandboxes)
+    if not names or find_network(network_name, state_root) is None:
+        return []
+    return _joined(_Call(network_name, state_root, drop=names)).dropped
+
+
+class _Call:
+    """A call of `put_leases` or of `drop_leases` by one thread, and its result."""
+
+    def __init__(
+        self, network: str, state_root: str, put: Sequence[LeaseRequest] = (), drop: Sequence[str] = ()
+    ) -> None:
+        self.place = network, state_root
+        self.put, self.drop = put, drop
+        self.done = False
+        self.leases: list[Lease] = []
+        self.dropped: list[str] = []
+        self.error: Exception | None = None
+
+
+#: The calls that wait, by network; a lock for that; and a lock for the thread that changes networks.
+_WAITING: dict[tuple[str, str], list[_Call]] = {}
+_QUEUE, _TURN = threading.Lock(), threading.Lock()
+
+
+def _joined(call: _Call) -> _Call:
+    """Wait until a call is done, by this thread or by another one together with its own."""
+    with _QUEUE:
+        _WAITING.setdefault(call.place, []).append(call)
+    with _TURN:
+        if not call.done:
+            with _QUEUE:
+                calls = _WAITING.pop(call.place)
+            _serve(calls)
+    if call.error is not None:
+        raise call.error
+    return call
+
+
+def _serve(calls: Sequence[_Call]) -> None:
+    """Do several calls at once; if that is refused, each by itself, so that each gets its own error."""
+    try:
+        _change(calls)
+    except Exception as problem:
+        for call in calls:
+            if len(calls) == 1:
+                call.error = problem
+            else:
+                _serve([call])
+    finally:
+        for call in calls:
+            call.done = True
+
+
+def _change(calls: Sequence[_Call]) -> None:
+    """Drop leases, record leases, and make the host agree, in one step for all calls, which are about one network."""
     from .service import apply
 
-    names = list(sandboxes)
-    network = find_network(network_name, state_root)
-    if network is None or not names:
-        return []
+    name, state_root = calls[0].place
+    puts = any(call.put for call in calls)
     with networks_lock():
-        network = find_network(network_name, state_root)
+        _LOOKS.clear()
+        network = open_network(name, state_root) if puts else find_network(name, state_root)
         if network is None:
-            return []
+            return
         remove_drafts(network)
-        dropped = [name for name in names if remove_lease(network, name)]
-        apply(network, list(read_leases(network).values()), only_if_up=True)
-    return dropped
+        for call in calls:
+            call.dropped = [sandbox for sandbox in call.drop if remove_lease(network, sandbox)]
+        if puts:
+            planned = iter(_planned(network, [lease for call in calls for lease in call.put]))
+            for call in calls:
+                call.leases = [next(planned) for _lease in call.put]
+                for lease in call.leases:
+                    if read_lease(network, lease.sandbox) != lease:
+                        save_lease(network, lease)
+        apply(network, list(read_leases(network).values()), only_if_up=not puts)
 
 
 def networks_of(state_root: str, sandbox: str) -> list[str]:
@@ -131,9 +187,18 @@ def which_are_current(network_name: str, state_root: str, leases: Iterable[Lease
     if network is None:
         return set()
     recorded = read_leases(network)
-    if differences(network, list(recorded.values())):
-        return set()
-    return {lease.sandbox for lease in leases if recorded.get(lease.sandbox) == lease}
+    key, now = (network, frozenset(recorded.values())), time.monotonic()
+    looked, is_as_it_should_be = _LOOKS.get(key, (0.0, False))
+    if not looked or now - looked > LOOK_SECONDS:
+        is_as_it_should_be = not differences(network, list(recorded.values()))
+        _LOOKS[key] = now, is_as_it_should_be
+    return {lease.sandbox for lease in leases if is_as_it_should_be and recorded.get(lease.sandbox) == lease}
+
+
+#: How long the host is not looked at again, seconds, and when it was, and with what result, by the network and its leases. A task that is about many
+#: sandboxes of a network looks once.
+LOOK_SECONDS = 2.0
+_LOOKS: dict[tuple[Network, frozenset[Lease]], tuple[float, bool]] = {}
 
 
 def listening_ports() -> list[Port]:
