@@ -549,7 +549,7 @@ class Sandbox:
                 changed_at=record.changed,
                 collection_version=record.collection_version,
             )
-            if record.resources or "network" in record.options:
+            if self.has_resources(record.options):
                 facts.update(self.resources.facts(record.effective(), record.resources))
         # Some of them contain text of the VMM or the guest.
         return {name: printable(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
