@@ -173,7 +173,6 @@ class SandboxResources:
         options = {**plan.defaults, **plan.options}
         check_together(options)
         recorded = record.resources if record is not None else {}
-        self._refuse_own_files(plan)
         self._refuse_used_ports(options, record)
         first, growth = self._plan_volumes(plan, options, record, observed)
         later = [
@@ -184,14 +183,6 @@ class SandboxResources:
         ]
         insert_steps(plan, first, later)
         plan.steps += self._plan_release(options, record)
-
-    def _refuse_own_files(self, plan: Plan) -> None:
-        """Refuse devices of a task that are volumes or root disks of sandboxes."""
-        own = [device for device in plan.devices if "source" not in device]
-        if any("file" in device for device in own):
-            from ..resources.volumes import refuse_own_files
-
-            refuse_own_files(self.layout, own)
 
     def _refuse_used_ports(self, options: Mapping[str, Any], record: SandboxRecord | None) -> None:
         """Refuse ports of a network of the VMM that another program of the host listens on."""

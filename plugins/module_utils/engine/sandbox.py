@@ -450,6 +450,9 @@ class Sandbox:
         from ..hypervisors.common.vmm_process import file_uses
         from ..options.device_options import make_device
 
+        from ..resources.volumes import refuse_own_files
+
+        refuse_own_files(self.layout, [device for device in self.plan.devices if "source" not in device])
         config = self.configuration({**self.plan.defaults, **self.plan.options})
         check_distinct(file_uses(config, [make_device(device) for device in self.plan.devices]))
 
