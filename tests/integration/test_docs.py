@@ -179,7 +179,7 @@ def test_the_pages_about_one_sandbox(lab: QemuLab) -> None:
     assert lab.facts("web-1")["state"] == "absent"
 
 
-@pytest.mark.parametrize("page", ["many-sandboxes", "templates", "kata-configuration", "digests"])
+@pytest.mark.parametrize("page", ["many-sandboxes", "templates", "kata-configuration", "digests", "disks-and-volumes"])
 def test_a_page_with_sandboxes_of_its_own(page: str, lab: QemuLab) -> None:
     lab.ids.update({"small", "large", "web-1"})
     path = f"docs/{page}.md"

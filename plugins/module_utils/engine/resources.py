@@ -500,9 +500,9 @@ class SandboxResources:
     def tidy(self) -> None:
         """Remove what killed tasks left of volumes."""
         if os.path.isdir(join_path(self.layout.state_root, "volumes")):
-            from ..resources.volumes import tidy_volumes
+            from ..resources import volumes
 
-            tidy_volumes(self.layout.state_root)
+            volumes.tidy(self.layout.state_root)
 
     def _remove_disk(self, recorded: dict[str, Any]) -> None:
         from ..resources.root_disk import remove_root_disk

@@ -215,7 +215,7 @@ def draft_directory(directory: str) -> Iterator[str]:
     try:
         # The lock keeps other tasks from seeing a draft that is created but not locked yet.
         fcntl.flock(parent, fcntl.LOCK_EX)
-        remove_drafts(directory)
+        _remove_drafts(directory)
         draft = tempfile.mkdtemp(prefix=DRAFT, dir=directory)
         descriptor = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -229,6 +229,21 @@ def draft_directory(directory: str) -> Iterator[str]:
 
 
 def remove_drafts(directory: str) -> None:
+    """Remove what tasks that were killed in `draft_directory` have left. For tasks that have nothing to write.
+
+    :raises OSError: the directory cannot be read
+    """
+    if not os.path.isdir(directory) or not any(name.startswith(DRAFT) for name in os.listdir(directory)):
+        return
+    parent = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(parent, fcntl.LOCK_EX)
+        _remove_drafts(directory)
+    finally:
+        os.close(parent)
+
+
+def _remove_drafts(directory: str) -> None:
     """Remove the drafts in a directory that no task uses."""
     for name in os.listdir(directory):
         if not name.startswith(DRAFT):

@@ -18,7 +18,7 @@ import json
 import os
 from typing import Any
 
-from ..errors import AssetError, ConfigError, HostError
+from ..errors import AssetError, ConfigError, HostError, StateError
 from ..host import qcow2, sparse_files
 from ..host.atomic_files import put_in_place, replace_file, sync, write_problem
 from ..host.digests import file_mark
@@ -26,6 +26,7 @@ from ..host.programs import QEMU_IMG_PACKAGES, installed_program, run
 from ..host.units import MIB
 from ..provisioning.image_users import DISK_RECORD, RECORD, read_disk_record
 from ..records.layout import SandboxLayout
+from ..records.record import SAVED
 from ..untrusted.answers import AnswerError, checked
 from .space import allocated, check_copy, thin_warning
 
@@ -306,7 +307,7 @@ def grow_root_disk(disk: RootDisk, size_mb: int) -> RootDisk:
     """Grow a disk while its VM is off. A disk that has this size is returned as it is. Its file system grows in the guest.
 
     :raises ConfigError: it would become smaller
-    :raises StateError: a VM uses it
+    :raises StateError: a VM uses it, or was saved with it
     :raises HostError: it cannot be written
     """
     from ..host.block_devices import Use, check_free
@@ -318,6 +319,13 @@ def grow_root_disk(disk: RootDisk, size_mb: int) -> RootDisk:
             least = -(-now // MIB)
             raise _too_small(f"the root disk has {least} MiB, and a disk is never made smaller", least, size_mb)
         check_free(Use(path, True, "the root disk"), option=OPTION)
+        if size_mb * MIB > now and os.path.isdir(os.path.join(os.path.dirname(path), SAVED)):
+            raise StateError(
+                "the sandbox was saved with its disk as it is",
+                option=OPTION,
+                wanted=size_mb,
+                fix="Start the sandbox first, or give the saved state up (state: stopped, disruption: restart).",
+            )
         if size_mb * MIB > now:
             if disk.format == "qcow2":
                 _check_own_header(path)

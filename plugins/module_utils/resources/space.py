@@ -54,6 +54,5 @@ def check_copy(source: str, directory: str, option: str, shared: bool = True) ->
         raise HostError(
             f"the copy of {source} takes {-(-needed // MIB)} MiB, and {place} has {free // MIB} MiB free",
             option=option,
-            wanted=source,
             fix="Free some space there, or use a file system on which files share blocks (xfs, btrfs).",
         )

@@ -23,7 +23,6 @@ from typing import Any, Iterable, Iterator, Mapping
 
 from ..errors import ConfigError, HostError, StateError
 from ..host.atomic_files import (
-    DRAFT,
     draft_directory,
     locked,
     make_directories,
@@ -36,10 +35,13 @@ from ..host.atomic_files import (
 from ..host.programs import installed_program, run
 from ..host.units import MIB
 from ..records.layout import SandboxLayout
+from ..records.record import SAVED
 from ..untrusted.answers import AnswerError, Flag, MapOf, Number, Record, Text, checked, parsed
 from .space import allocated, thin_warning
 
 DISK, NOTE, USERS = "disk.raw", "volume.json", "users.json"
+#: What the name of a note ends in while it is written.
+DRAFT_END = ".new"
 #: The largest size of a note, bytes, and how long to wait for another task that works on the host's volumes, seconds.
 MOST_NOTE, LOCK_SECONDS = 1 << 20, 60.0
 #: Seconds to create a file system. It does not take longer for a larger disk, but the host may be slow.
@@ -125,7 +127,8 @@ class Volume:
 
     def facts(self) -> dict[str, Any]:
         """What a module returns of it."""
-        return {**dataclasses.asdict(self), "used_mb": -(-allocated(self.path) // MIB)}
+        used = -(-allocated(self.path) // MIB) if os.path.lexists(self.path) else 0
+        return {**dataclasses.asdict(self), "used_mb": used}
 
 
 def volumes_dir(state_root: str) -> str:
@@ -155,7 +158,7 @@ def check_request(request: VolumeRequest) -> None:
     """
     check_name(request.name)
     if request.size_mb and not 1 <= request.size_mb <= MOST_MB:
-        raise ConfigError(f"must be from 1 to {MOST_MB}", option="size_mb", wanted=request.size_mb)
+        raise wrong_size(request.size_mb)
     if request.filesystem and request.filesystem not in CHOICES:
         raise ConfigError(f"must be one of {', '.join(CHOICES)}", option="filesystem", wanted=request.filesystem)
     if request.label:
@@ -168,6 +171,11 @@ def check_request(request: VolumeRequest) -> None:
                 option="label",
                 wanted=request.label,
             )
+
+
+def wrong_size(size_mb: int) -> ConfigError:
+    """The error about a size that no volume can have."""
+    return ConfigError(f"must be from 1 to {MOST_MB}", option="size_mb", wanted=size_mb)
 
 
 def _can_be_label(made: FileSystem, label: str) -> bool:
@@ -299,6 +307,17 @@ def _check_same(volume: Volume, request: VolumeRequest) -> None:
         )
 
 
+def predicted(state_root: str, request: VolumeRequest) -> Volume:
+    """What `create_volume` will make."""
+    path = os.path.join(volumes_dir(state_root), request.name, DISK)
+    return Volume(request.name, path, request.size_mb, request.filesystem or "ext4", label_of(request))
+
+
+def grown(volume: Volume, size_mb: int) -> Volume:
+    """What `grow_volume` will make of a volume."""
+    return dataclasses.replace(volume, size_mb=size_mb)
+
+
 # --- create, grow, remove ----------------------------------------------------------------------------------------------
 
 
@@ -337,8 +356,7 @@ def create_volume(state_root: str, request: VolumeRequest, sandbox: str = "") ->
                 put_in_place(draft, os.path.join(directory, request.name))
         except OSError as problem:
             raise write_problem(problem, "the volume cannot be created", directory, "name") from problem
-        path = os.path.join(directory, request.name, DISK)
-        return Volume(request.name, path, request.size_mb, filesystem, label, str(note["created"]))
+        return dataclasses.replace(predicted(state_root, request), created=str(note["created"]))
 
 
 def _format(path: str, filesystem: str, label: str) -> None:
@@ -356,23 +374,45 @@ def grow_volume(state_root: str, name: str, size_mb: int) -> Volume:
     """Grow a volume that no VM has open. One that has this size is returned as it is. Its file system grows in the guest.
 
     :raises ConfigError: there is none, or it would become smaller
-    :raises StateError: a VM has it open: its driver grows it (`Hypervisor.resize_disk`)
+    :raises StateError: a VM has it open, whose driver grows it (`Hypervisor.resize_disk`); or a VM was saved with it
     """
-    from ..host.block_devices import Use, check_free
-
     with _locked(state_root):
         volume = find_volume(state_root, name)
         if volume is None:
             raise _unknown(state_root, name)
         _check_same(volume, VolumeRequest(name, size_mb))
         if size_mb > volume.size_mb:
-            check_free(Use(volume.path, True, f"volume {name}"), option="size_mb")
+            check_growable(state_root, volume)
             try:
                 os.truncate(volume.path, size_mb * MIB)
                 sync(volume.path)
             except OSError as problem:
                 raise write_problem(problem, "the volume cannot be grown", volume.path, "size_mb") from problem
-        return dataclasses.replace(volume, size_mb=size_mb)
+        return grown(volume, size_mb)
+
+
+def check_growable(state_root: str, volume: Volume) -> None:
+    """Refuse to grow a volume that a VM has open, or that is part of a saved VM. Changes nothing.
+
+    :raises StateError: names the sandbox or the process
+    """
+    from ..host.block_devices import Use, check_free
+
+    for user in users_of_volume(state_root, volume.name):
+        if os.path.isdir(os.path.join(state_root, "sandboxes", user, SAVED)):
+            raise StateError(
+                f"sandbox {user} was saved with volume {volume.name} as it is",
+                option="size_mb",
+                wanted=volume.name,
+                fix="Start that sandbox first.",
+            )
+    try:
+        check_free(Use(volume.path, True, f"volume {volume.name}"), option="size_mb")
+    except StateError as problem:
+        problem.fix = (
+            "Set size_mb in the option volumes of that sandbox, which grows the volume while it runs, or stop it."
+        )
+        raise
 
 
 def remove_volume(state_root: str, name: str, force: bool = False, owner: str = "") -> bool:
@@ -421,12 +461,15 @@ def check_removable(state_root: str, name: str, force: bool = False, owner: str 
         check_free(Use(path, True, f"volume {name}"), option="name")
 
 
-def tidy_volumes(state_root: str) -> None:
-    """Remove what killed tasks left of volumes that they were creating or removing."""
-    directory = volumes_dir(state_root)
-    if os.path.isdir(directory) and any(name.startswith(DRAFT) for name in os.listdir(directory)):
-        with _locked(state_root):
-            pass  # It removes drafts.
+def tidy(state_root: str) -> None:
+    """Remove what killed tasks have left of volumes that they created or removed.
+
+    :raises HostError: it cannot be removed
+    """
+    try:
+        remove_drafts(volumes_dir(state_root))
+    except OSError as problem:
+        raise HostError("the volumes cannot be read", wanted=volumes_dir(state_root), answer=str(problem)) from problem
 
 
 def _unknown(state_root: str, name: str) -> ConfigError:
@@ -452,7 +495,6 @@ def _locked(state_root: str) -> Iterator[None]:
         try:
             make_directories(directory, 0o700)
             stack.enter_context(locked(os.path.join(directory, ".lock"), LOCK_SECONDS, "the volumes", "name"))
-            remove_drafts(directory)  # Of killed tasks.
         except OSError as problem:
             raise write_problem(
                 problem, "the directory of the volumes cannot be created", directory, "name"
@@ -461,7 +503,7 @@ def _locked(state_root: str) -> Iterator[None]:
 
 
 def _write(path: str, value: Mapping[str, Any]) -> None:
-    replace_file(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode(), 0o600)
+    replace_file(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode(), 0o600, path + DRAFT_END)
 
 
 def _now() -> str:
@@ -546,6 +588,8 @@ def _change_users(layout: SandboxLayout, name: str, now: dict[str, dict[str, boo
     """Replace what is recorded of one sandbox, and drop sandboxes that are gone."""
     path = os.path.join(volumes_dir(layout.state_root), name, USERS)
     try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path + DRAFT_END)
         listed = _read(path, _USERS) or {}
         others = {user: reads for user, reads in _alive(layout.state_root, listed).items() if user != layout.id}
         users = {**others, **now}

@@ -64,6 +64,12 @@ def prepare(config: HypervisorConfig, vmm: Vmm) -> tuple[HypervisorConfig, tuple
         raise ConfigError(
             "ACRN boots from an image", option="image_path", fix="Give image_path, a disk with an EFI or ext4 root."
         )
+    if config.root_disk_path:
+        raise Unsupported(
+            "the acrn driver has no root disks",
+            option="root_disk_mb",
+            fix="Omit root_disk_mb, or use QEMU or Firecracker.",
+        )
     check_boot_files(config)
     config.hypervisor_path = check_program(config.hypervisor_path or DEFAULT_DM, "hypervisor_path", FIX)
     config.hypervisor_ctl_path = check_program(config.hypervisor_ctl_path or DEFAULT_CTL, "hypervisor_ctl_path", FIX)

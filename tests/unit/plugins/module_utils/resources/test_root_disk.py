@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.host.units import 
 from ansible_collections.kata.hypervisor.plugins.module_utils.records.layout import SandboxLayout
 from ansible_collections.kata.hypervisor.plugins.module_utils.resources import root_disk
 from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted.answers import AnswerError
+from tests.support.killing import KILLED, run_killed
 
 pytestmark = pytest.mark.skipif(not shutil.which("qemu-img"), reason="the disks are made with qemu-img")
 
@@ -315,3 +317,38 @@ def test_a_description_of_another_disk_is_refused(layout: SandboxLayout, image: 
     with pytest.raises(AssetError, match="must have a description"):
         root_disk.find_root_disk(layout)
     assert root_disk.remove_root_disk(layout)
+
+
+@pytest.mark.parametrize("kind", ["raw", "qcow2"])
+@pytest.mark.parametrize("what", ["create", "grow", "remove"])
+def test_killed_at_every_step_the_next_task_converges(tmp_path: pathlib.Path, image: str, what: str, kind: str) -> None:
+    before = digest(image)
+
+    def act(layout: SandboxLayout) -> None:
+        if what == "remove":
+            root_disk.remove_root_disk(layout)
+            return
+        disk = root_disk.create_root_disk(layout, image, "raw", kind, 10)
+        if what == "grow":
+            root_disk.grow_root_disk(disk, 20)
+
+    for change in range(1, 60):
+        layout = SandboxLayout("web", str(tmp_path / f"state-{change}"), str(tmp_path / "run"))
+        os.makedirs(layout.state_dir, 0o700)
+        if what != "create":
+            root_disk.create_root_disk(layout, image, "raw", kind, 10)
+        code = run_killed(pathlib.Path(layout.state_dir), change, functools.partial(act, layout))
+        assert code in (0, KILLED)
+        found = root_disk.find_root_disk(layout)
+        if found is not None and kind == "qcow2":
+            subprocess.run(["qemu-img", "check", "-q", "-f", "qcow2", found.path], check=True)
+        act(layout)
+        assert names(layout) == ([] if what == "remove" else ["root-disk.json", f"root.{kind}"])
+        if what != "remove":
+            now = root_disk.find_root_disk(layout)
+            assert now is not None and now.size_mb == (20 if what == "grow" else 10)
+            assert json.loads(pathlib.Path(layout.state_dir, "root-disk.json").read_text())["size_mb"] == now.size_mb
+        assert digest(image) == before
+        if code == 0:
+            return
+    raise AssertionError("the task makes more changes than expected")
