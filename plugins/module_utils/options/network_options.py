@@ -27,7 +27,7 @@ _EGRESS = re.compile(
 )
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 
-PORT_FIX = 'Write "8080:80", "127.0.0.1:2222:22", "[::1]:8080:80" or "53:53/udp", in quotes.'
+PORT_FIX = 'Write "8080:80", "127.0.0.1:2222:22", "[2001:db8::1]:8080:80" or "53:53/udp", in quotes.'
 EGRESS_FIX = (
     'Write "open", "none", or a list of networks and ports, such as "10.0.0.0/8", "192.0.2.1:443", '
     '"192.0.2.0/24:8000-8080/tcp" and "[2001:db8::/32]:53/udp".'
@@ -85,6 +85,13 @@ def parse_port(value: Any, option: str = "ports") -> Port:
     if found is None:
         raise _wrong("must be a published port", option, value, PORT_FIX)
     address, host_port, guest_port, protocol = found.groups()
+    if address and ipaddress.ip_address(parse_address(address.strip("[]"), option)) == ipaddress.IPv6Address("::1"):
+        raise _wrong(
+            "must not be on ::1, from which the kernel forwards nothing",
+            option,
+            value,
+            "Use 127.0.0.1, which leads to the guest on every host.",
+        )
     return Port(
         _port_number(host_port, option, value),
         _port_number(guest_port, option, value),

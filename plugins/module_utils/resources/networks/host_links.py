@@ -174,6 +174,8 @@ def ensure_bridge(network: Network, found: dict[str, Any] | None) -> None:
         # Without IPv6 the host has no link-local address that guests can reach.
         write_setting(f"net/ipv6/conf/{name}/disable_ipv6", "0" if definition.subnet6 else "1")
         write_setting(f"net/ipv6/conf/{name}/accept_ra", "0")
+        # Guests get answers at once, and not after the second in which the kernel looks for a duplicate of the bridge's address.
+        write_setting(f"net/ipv6/conf/{name}/accept_dad", "0")
     for address in sorted(wanted - present):
         _ip("address", "replace", address, "dev", name, *(("nodad",) if ":" in address else ()))
     if "UP" not in (found or {}).get("flags", []):

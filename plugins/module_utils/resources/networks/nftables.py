@@ -71,6 +71,8 @@ def _inet(network: Network, leases: Sequence[Lease]) -> dict[str, list[str]]:
     chains["from-guests"] = [
         *_isolated(bridge, leases),
         *_REPLIES,
+        # With br_netfilter loaded, frames between guests pass this chain too.
+        f"oifname {bridge} {_ND} accept",
         *_by_address(restricted),
         "accept",
     ]
@@ -187,7 +189,9 @@ def _dnat(lease: Lease, port: Port) -> list[str]:
     rules = []
     for version, _address, target in _targets(lease, port):
         family = "ip" if version == 4 else "ip6"
-        match = f"meta nfproto ipv{version}" if port.is_wildcard else f"{family} daddr {port.address}"
+        # The kernel has no route_localnet for IPv6: without an answer, programs that connect to `localhost` would not try IPv4.
+        everywhere = "meta nfproto ipv4" if version == 4 else "ip6 daddr != ::1"
+        match = everywhere if port.is_wildcard else f"{family} daddr {port.address}"
         rules.append(f"{match} {port.protocol} dport {port.host_port} dnat {family} to {target}")
     return rules
 
@@ -204,7 +208,6 @@ def _masquerade(network: Network) -> list[str]:
     bridge = f'"{network.bridge}"'
     rules = [
         f"oifname {bridge} ip saddr 127.0.0.0/8 masquerade",
-        f"oifname {bridge} ip6 saddr ::1 masquerade",
     ]
     for family, subnet in (("ip", definition.subnet), ("ip6", definition.subnet6)):
         if not subnet:

@@ -283,7 +283,7 @@ def test_a_sandbox_keeps_its_ports() -> None:
 def test_a_port_on_an_ipv6_address_needs_ipv6() -> None:
     definition = make_definition("lab", "10.9.0.0/28")
     with pytest.raises(ConfigError, match="must have IPv6"):
-        check_ports(assign(definition, {}, [request("a", ports=parse_ports(["[::1]:80:80"]))]), [], [])
+        check_ports(assign(definition, {}, [request("a", ports=parse_ports(["[fd00::1]:80:80"]))]), [], [])
 
 
 def test_an_overlap_names_the_other_network() -> None:
