@@ -14,7 +14,7 @@ KEYS = [
     'from="10.0.0.0/8",command="echo $HOME \\"quoted\\"" '
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIL0p6AqC0x1k9i2g7Wm4t1S4v5n1c2Qm3l0bq2x9y9zW two@example.org",
 ]
-SCRIPT = "#!/bin/sh\necho \"proof: the script runs as $(id -un) on $(hostname)\"\nexit 3\n"
+SCRIPT = "#!/bin/sh\necho \"proof: the script runs as $(id -u) on $(hostname)\"\nexit 3\n"
 DONE = {"console": "the user script ended with exit code", "timeout": 180}
 
 
@@ -24,7 +24,7 @@ def start(lab: QemuLab, **options: Any) -> None:
 
 def test_name_keys_address_and_script(lab: QemuLab) -> None:
     start(lab, user_data=SCRIPT)
-    assert "proof: the script runs as root on web-1" in lab.console()
+    assert "proof: the script runs as 0 on web-1" in lab.console()
     assert "the user script ended with exit code 3" in lab.console()
     guest = lab.shell()
     assert guest.run("hostname") == "web-1"
