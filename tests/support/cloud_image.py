@@ -40,7 +40,18 @@ MIB = 1 << 20
 BIOS_AT, EFI_AT, ROOT_AT, ROOT_SIZE = 1, 2, 10, 1100
 ROOT_LABEL = "cloudimg-rootfs"
 #: Modules of GRUB that find, read and start what is on the root partition.
-GRUB_MODULES = "part_gpt ext2 search search_label configfile normal linux echo serial terminal".split()
+GRUB_MODULES = [
+    "part_gpt",
+    "ext2",
+    "search",
+    "search_label",
+    "configfile",
+    "normal",
+    "linux",
+    "echo",
+    "serial",
+    "terminal",
+]
 
 GRUB_EARLY = f"search --label --set=root {ROOT_LABEL}\nset prefix=($root)/boot/grub\nconfigfile /boot/grub/grub.cfg\n"
 GRUB_CONFIG = f"""\
@@ -53,10 +64,17 @@ initrd /initrd.img
 boot
 """
 #: Units that only cost time in a test.
-MASKED = (
-    "apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer dpkg-db-backup.timer"
-    " systemd-timesyncd.service systemd-networkd-wait-online.service getty@tty1.service"
-).split()
+MASKED = [
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "getty@tty1.service",
+    "systemd-networkd-wait-online.service",
+    "systemd-timesyncd.service",
+]
 FILES = {
     "etc/fstab": f"LABEL={ROOT_LABEL} / ext4 rw,noatime,errors=remount-ro 0 1\n",
     "etc/hostname": "localhost\n",

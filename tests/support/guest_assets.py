@@ -60,4 +60,5 @@ def _newest_source() -> float:
     roles = [
         path for role in ("kata_image", "kata_kernel") for path in (ROOT / "roles" / role).rglob("*") if path.is_file()
     ]
-    return max(path.stat().st_mtime for path in [*roles, HERE / "guest_assets.yml"])
+    code = [ROOT / "plugins/module_utils" / name for name in ("guest/identity.py", "provisioning/initrd.py")]
+    return max(path.stat().st_mtime for path in [*roles, *code, HERE / "guest_assets.yml"])

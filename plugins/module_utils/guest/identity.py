@@ -115,12 +115,25 @@ authorize() {
     fi
 }
 
+# The disk with the seed. The label of an ISO 9660 file system is at byte 32808; not every findfs knows that.
+find_seed() {
+    for place in /sys/block/*; do
+        case "$(dd if="/dev/${place##*/}" bs=8 skip=4101 count=1 2>/dev/null)" in
+        'cidata  ' | 'CIDATA  ')
+            echo "/dev/${place##*/}"
+            return
+            ;;
+        esac
+    done
+    findfs LABEL=cidata 2>/dev/null || findfs LABEL=CIDATA 2>/dev/null
+}
+
 apply() {
-    device=$(findfs LABEL=cidata 2>/dev/null || findfs LABEL=CIDATA 2>/dev/null) || return 0
+    device=$(find_seed) || return 0
     mkdir -p "$state/seed"
     chmod 755 "$state"
     mount -o ro "$device" "$state/seed" || say "cannot mount the seed $device"
-    cp "$state"/seed/* "$state"
+    for file in "$state"/seed/*; do cat "$file" >"$state/${file##*/}"; done
     umount "$state/seed"
     [ -e "$state/kata-guest" ] || return 0
     interface=

@@ -38,8 +38,6 @@ DRAFT = ".seed.iso.new"
 DEVICE_ID = LABEL
 #: It holds secrets.
 MODE = 0o600
-#: Guests see it as the disk's serial number.
-SERIAL = LABEL
 
 
 def seed_path(layout: SandboxLayout) -> str:
@@ -100,9 +98,9 @@ def remove_seed(layout: SandboxLayout) -> bool:
 
 
 def device_of_seed(path: str) -> dict[str, Any]:
-    """The device by which the guest gets the seed: a read-only disk."""
+    """The device by which the guest gets the seed: a read-only disk, on the bus that every hypervisor has and that guests look at first."""
     from ..options.device_options import check_devices
 
     return check_devices(
-        [{"id": DEVICE_ID, "type": "block", "file": path, "format": "raw", "read_only": True, "serial": SERIAL}]
+        [{"id": DEVICE_ID, "type": "block", "driver": "virtio-blk", "file": path, "format": "raw", "read_only": True}]
     )[0]

@@ -199,4 +199,4 @@ def test_a_directory_that_is_missing_is_named(tmp_path) -> None:
 def test_the_guest_gets_it_as_a_read_only_disk() -> None:
     device = device_of_seed("/state/seed.iso")
     record = make_device({**device, "index": 0})
-    assert (device["id"], record.host_file, record.serial) == ("cidata", ("/state/seed.iso", False), "cidata")
+    assert (device["id"], record.host_file, record.driver) == ("cidata", ("/state/seed.iso", False), "virtio-blk")
