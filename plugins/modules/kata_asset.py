@@ -110,7 +110,9 @@ options:
     type: bool
     default: true
   keep:
-    description: How many other versions to keep, those that were installed last. By default all are kept. A version that a process runs is always kept.
+    description:
+      - How many other versions to keep, those that were installed last. By default all are kept. A version that a process runs, or that the root disk of
+        a sandbox is based on, is always kept.
     type: int
   arch:
     description: The value of V({arch}). The default is the host's machine.

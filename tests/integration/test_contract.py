@@ -250,10 +250,12 @@ def test_saved_and_brought_back(lab: SandboxLab) -> None:
 
 def test_every_operation_acts_or_is_refused(lab: SandboxLab) -> None:
     # A guest that is still booting releases no device. Only QEMU has a guest here that boots.
-    lab.start(**({"wait_for": {"console": "kata-guest: ready", "timeout": 120}} if lab.hypervisor == "qemu" else {}))
+    ready = {"wait_for": {"console": "kata-guest: ready", "timeout": 120}} if lab.hypervisor == "qemu" else {}
+    grown = lab.file("grown", 1 << 20)
+    lab.start(devices=[{"id": "grown", "type": "block", "file": grown}], **ready)
     driver = lab.driver()
     config = driver.hypervisor_config()
-    disk = BlockDrive(lab.file("extra"), id="extra", index=0)
+    disk = BlockDrive(lab.file("extra"), id="extra", index=1)
     memory, cpus = driver.observe().memory_mb, driver.observe().vcpus
     refused: set[str] = set()
     acted: set[str] = set()
@@ -309,6 +311,12 @@ def test_every_operation_acts_or_is_refused(lab: SandboxLab) -> None:
         lambda: driver.resize_memory(memory + 128),
         lambda done: done.new_mb == driver.observe().memory_mb,
     )
+    walk("check_resize_disk", lambda: driver.check_resize_disk("grown", 4), lambda _: os.stat(grown).st_size == 1 << 20)
+    walk(
+        "resize_disk",
+        lambda: driver.resize_disk("grown", 4),
+        lambda done: done.new_mb == 4 and (driver.name == "mock" or os.stat(grown).st_size == 4 << 20),
+    )
     walk("pause_sandbox", driver.pause_sandbox, power("paused"))
     walk("resume_sandbox", driver.resume_sandbox, power("running"))
     walk("check_save", driver.check_save, power("running"))
@@ -327,6 +335,7 @@ def test_every_operation_acts_or_is_refused(lab: SandboxLab) -> None:
     walk("stop_sandbox", lambda: driver.stop_sandbox(0.1, True), power("off"))
     walk("stop_sandbox again", lambda: driver.stop_sandbox(0.1), power("off"))
     walk("create_sandbox", lambda: driver.create_sandbox(config), power("off"))
+    driver.add_device(BlockDrive(grown, id="grown", index=0))
     walk("check_start", driver.check_start, power("off"))
     if "save_sandbox" in acted:
         walk("check_restore", lambda: driver.check_restore(saved), power("off"))
