@@ -21,6 +21,7 @@ import yaml
 
 from tests.support.checkout import ROOT
 from tests.support.foreign_guest import ForeignGuest, NoGuest
+from tests.support.network_lab import network_lab
 from tests.support.qemu_lab import QemuLab
 from tests.support.waiting import wait_until
 
@@ -270,3 +271,36 @@ def test_the_commands_of_the_readme(lab: QemuLab) -> None:
     parts = re.split(r"^== \d+\n", done.stdout, flags=re.MULTILINE)[2:]
     for command, output in zip(commands, parts):
         assert ("CHANGED" in output) == ("_info" not in command), f"{command}\n{output}"
+
+
+def test_the_page_about_networks(tmp_path: pathlib.Path) -> None:
+    """The page's tasks run on a host that is a network namespace, so this machine's network does not change."""
+    with network_lab(tmp_path) as net:
+        before = net.host_state()
+        page = "docs/networks.md"
+        tasks = tasks_of(page)
+        playbook = tmp_path / "page.yml"
+        directories = {"state_dir": net.state_root}
+        content = {
+            "hosts": "localhost",
+            "gather_facts": False,
+            "module_defaults": {"group/kata.hypervisor.kata": directories},
+            "tasks": [task.content for task in tasks],
+        }
+        playbook.write_text(yaml.safe_dump([content], sort_keys=False), encoding="utf-8")
+        argv = [str(BIN / "ansible-playbook"), "-v", "-c", "local", str(playbook)]
+        done = net.on_host(
+            lambda: subprocess.run(
+                argv,
+                cwd=ROOT,
+                env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+        )
+        assert done.returncode == 0, done.stdout
+        assert f"ok={len(tasks)} changed={sum(task.changes for task in tasks)}" in re.sub(r" +", " ", done.stdout)
+        assert all(action in done.stdout for actions in shown_actions(page) for action in actions)
+        assert net.host_state() == before

@@ -296,22 +296,31 @@ class NetworkLab:
     def host_state(self) -> dict[str, Any]:
         """Everything that a network could leave on the host: interfaces, rules, processes, settings, files."""
         settings = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/ipv6/conf/uplink/accept_ra")
+        commands = [
+            "ip -j link",
+            "ip -j address",
+            "ip -4 route; ip -6 route",
+            "nft -s list ruleset",
+            *(f"cat /proc/sys/{name}" for name in settings),
+        ]
+        # One program is much faster than eight.
+        links, addresses, routes, rules, *values = self.host.run("sh", "-c", "; echo ======;".join(commands)).split(
+            "======\n"
+        )
         return {
-            "links": sorted(link["ifname"] for link in json.loads(self.host.ip("-j", "link"))),
+            "links": sorted(link["ifname"] for link in json.loads(links)),
             "addresses": sorted(
-                f"{link['ifname']} {one['local']}"
-                for link in json.loads(self.host.ip("-j", "address"))
-                for one in link["addr_info"]
+                f"{link['ifname']} {one['local']}" for link in json.loads(addresses) for one in link["addr_info"]
             ),
-            "routes": sorted(self.host.ip("-4", "route").splitlines() + self.host.ip("-6", "route").splitlines()),
-            "rules": self.host.run("nft", "-s", "list", "ruleset"),
+            "routes": sorted(routes.splitlines()),
+            "rules": rules,
             "processes": sorted(self.processes()),
-            "settings": {name: self.host.run("cat", f"/proc/sys/{name}").strip() for name in settings},
+            "settings": dict(zip(settings, (value.strip() for value in values))),
             "state": sorted(str(path.relative_to(self.place)) for path in (self.place / "state").rglob("*")),
             "run": sorted(
                 str(path.relative_to(self.place))
                 for path in (self.place / "run").rglob("*")
-                if path.name not in ("kata-hypervisor", ".networks", "lock")
+                if path.name not in ("kata-hypervisor", ".networks", "lock") and not path.name.startswith("engine-")
             ),
         }
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The program that systemd runs at boot: this collection's engine as one file, which needs nothing but Python."""
+"""The programs that systemd runs at boot: parts of this collection as one file, which needs nothing but Python."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from .engine_copy import archive_of, digest_of
 
 PACKAGE = "ansible_collections.kata.hypervisor.plugins.module_utils"
 PROGRAM = "kata-hypervisor.pyz"
+NETWORK_PROGRAM = "kata-network.pyz"
 
-#: The module whose `main` the program runs. It is named and not imported, since the engine is in a layer above this one.
+#: The modules whose `main` the programs for sandboxes and for networks run. They are named and not imported, since they are in layers above this one.
 ENTRY = "engine.converge"
+NETWORK_ENTRY = "resources.networks.boot"
 
 #: A relative import. Python's own parser would take half a second of each task; a test compares the two.
 IMPORT = re.compile(r"^ *from (\.+)([\w.]*) import (?:\(([^)]*)\)|([^\n]*))", re.MULTILINE)
 
 
-def sources() -> dict[str, bytes]:
+def sources(entry: str = ENTRY) -> dict[str, bytes]:
     """Every file of this collection that the program needs, by its path below module_utils. Each task's payload contains all of them."""
     found: dict[str, bytes] = {}
-    to_read, seen = [ENTRY], set()
+    to_read, seen = [entry], set()
     while to_read:
         name = to_read.pop()
         # The package has no code of its own: it is an empty file in a task's payload, and missing in the host's copy of the engine.
@@ -67,17 +69,17 @@ def _read_module_utils(path: str) -> bytes:
     return content
 
 
-def program_bytes() -> bytes:
+def program_bytes(entry: str = ENTRY) -> bytes:
     """The program as a zip file. The same sources give the same bytes."""
     folder = PACKAGE.replace(".", "/")
-    files = {f"{folder}/{path}": source for path, source in sources().items()}
+    files = {f"{folder}/{path}": source for path, source in sources(entry).items()}
     parts = PACKAGE.split(".")
     for depth in range(1, len(parts) + 1):
         files.setdefault("/".join(parts[:depth]) + "/__init__.py", b"")
-    files["__main__.py"] = f"from {PACKAGE}.{ENTRY} import main\n\nmain()\n".encode()
+    files["__main__.py"] = f"from {PACKAGE}.{entry} import main\n\nmain()\n".encode()
     return archive_of(files)
 
 
-def program_path(state_root: str) -> str:
+def program_path(state_root: str, entry: str = ENTRY, program: str = PROGRAM) -> str:
     """The path of this version of the program on a host."""
-    return os.path.join(state_root, "lib", f"{COLLECTION_VERSION}-{digest_of(sources())[:12]}", PROGRAM)
+    return os.path.join(state_root, "lib", f"{COLLECTION_VERSION}-{digest_of(sources(entry))[:12]}", program)

@@ -21,6 +21,7 @@ from ..errors import HostError
 from ..host.atomic_files import ensure_directory, locked, make_directories, replace_file, sync
 from ..host.programs import run
 from ..host.systemd import has_systemd
+from ..host.systemd import unit_quoted as _unit_quoted
 from ..records.layout import SandboxLayout, unit_stem
 from ..records.record import COLLECTION_VERSION
 
@@ -204,11 +205,6 @@ def _write(path: str, data: bytes) -> None:
             return
     ensure_directory(os.path.dirname(path))
     replace_file(path, data)
-
-
-def _unit_quoted(text: str) -> str:
-    """A text escaped for double quotes in a unit file (systemd.service(5), systemd.syntax(7))."""
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
 
 
 def _systemctl(*words: str) -> None:

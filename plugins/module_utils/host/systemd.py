@@ -56,3 +56,8 @@ def user_command(user: User | None) -> list[str]:
             fix="Install util-linux.",
         )
     return [setpriv, f"--reuid={user.uid}", f"--regid={user.gid}", "--keep-groups", "--"]
+
+
+def unit_quoted(text: str) -> str:
+    """A text escaped for double quotes in a unit file (systemd.service(5), systemd.syntax(7))."""
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from ...errors import HostError
 from ...host.processes import ProcessIdentity, command_line, identify, send_signal, terminate
 from ...host.programs import run
+from ...host.systemd import has_systemd
 from .definition import Network
 from .host_links import program
 
@@ -68,20 +69,34 @@ def start(network: Network, before: ProcessIdentity | None) -> None:
     :param before: the process that runs now, which ends first
     :raises HostError: it does not start; the error has its message
     """
-    if before is not None:
-        terminate(before, STOP_SECONDS)
     _test(network)
-    ended = run([program("dnsmasq"), _argument(network)], START_SECONDS)
+    argv = [program("dnsmasq"), _argument(network)]
+    if has_systemd():
+        from . import unit
+
+        unit.stop_dnsmasq(network)
+        _end(before)
+        ended = unit.run_dnsmasq(network, argv)
+        words = ended.words if not ended.code else f"{ended.words} {unit.dnsmasq_log(network)}"
+    else:
+        _end(before)
+        ended = run(argv, START_SECONDS)
+        words = ended.words
     if ended.code:
-        busy = "already in use" in ended.words
+        busy = "already in use" in words
         raise HostError(
             f"dnsmasq of the network {network.name} does not start",
             option="network",
-            answer=ended.words,
+            answer=words,
             fix=f"Another DNS or DHCP server must not listen on all addresses, or on {network.definition.gateway}."
             if busy
             else "",
         )
+
+
+def _end(process: ProcessIdentity | None) -> None:
+    if process is not None:
+        terminate(process, STOP_SECONDS)
 
 
 def _test(network: Network) -> None:
@@ -100,6 +115,10 @@ def stop(network: Network) -> None:
 
     :raises HostError: it does not end
     """
+    if has_systemd():
+        from . import unit
+
+        unit.stop_dnsmasq(network)
     process = find(network)
     if process is not None and terminate(process, STOP_SECONDS) == "stuck":
         raise HostError(f"dnsmasq of the network {network.name}, pid {process.pid}, must end", option="network")

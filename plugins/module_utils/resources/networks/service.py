@@ -18,7 +18,7 @@ from ...errors import HostError
 from ...host.atomic_files import DRAFT, make_directories, replace_file, write_problem
 from ...host.programs import run
 from ...untrusted.answers import AnswerError, MapOf, Text, checked, parsed
-from . import dnsmasq_process, host_links, settings
+from . import dnsmasq_process, host_links, managers, settings
 from .definition import RUN_DIRECTORY, Network
 from .dnsmasq import configuration, dhcp_hosts, hosts
 from .host_links import check_programs as check_programs
@@ -42,7 +42,8 @@ def apply(network: Network, leases: Sequence[Lease], only_if_up: bool = False) -
         return []
     check_programs()
     host_links.check_bridge(network, bridge)
-    changed = link_changes = host_links.bridge_differences(network, bridge)
+    link_changes = host_links.bridge_differences(network, bridge)
+    changed = [*managers.ensure(network), *link_changes]
     try:
         make_directories(RUN_DIRECTORY)
         make_directories(network.run_directory, 0o750)
@@ -53,13 +54,16 @@ def apply(network: Network, leases: Sequence[Lease], only_if_up: bool = False) -
     rules = ruleset(network, leases)
     # The rules come first: no guest reaches anything without them.
     if applied.get("rules") != _digest(rules) or applied.get("listed") != _listed(network):
-        changed = [*changed, "nftables rules"]
+        changed.append("nftables rules")
         load(rules)
         applied.update(rules=_digest(rules), listed=_listed(network))
         _save_applied(network, applied)
     if link_changes:
         host_links.ensure_bridge(network, bridge)
-    return [*changed, *settings.ensure(network, leases), *_apply_dnsmasq(network, leases, applied)]
+    changed += [*settings.ensure(network, leases), *_apply_dnsmasq(network, leases, applied)]
+    if link_changes or "dnsmasq" in changed:
+        managers.announce_names(network)
+    return changed
 
 
 def load(rules: str) -> None:
@@ -99,7 +103,7 @@ def _apply_dnsmasq(network: Network, leases: Sequence[Lease], applied: dict[str,
 def differences(network: Network, leases: Sequence[Lease]) -> list[str]:
     """What `apply` would change, in words. Reads only."""
     bridge = host_links.find_bridge(network)
-    found = host_links.bridge_differences(network, bridge)
+    found = [*managers.differences(network), *host_links.bridge_differences(network, bridge)]
     applied = _applied(network)
     if applied.get("rules") != _digest(ruleset(network, leases)) or applied.get("listed") != _listed(network):
         found.append("nftables rules")
@@ -121,6 +125,7 @@ def remove(network: Network) -> None:
     with contextlib.suppress(HostError):
         load(removal(network.table))
     host_links.remove_bridge(network)
+    managers.remove(network)
     settings.restore(network)
     with contextlib.suppress(FileNotFoundError):
         for name in os.listdir(network.run_directory):

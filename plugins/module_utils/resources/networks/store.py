@@ -141,6 +141,26 @@ def remove_definition(network: Network) -> None:
         ) from problem
 
 
+def is_incomplete(name: str, state_root: str) -> bool:
+    """Whether a killed task left directories of a network that has no definition."""
+    directory = network_directory(name, state_root)
+    try:
+        return os.path.isdir(directory) or not os.listdir(os.path.dirname(directory))
+    except OSError:
+        return False
+
+
+def remove_incomplete(name: str, state_root: str) -> None:
+    """Remove the directory of a network that a killed task has not defined yet, or has almost removed. The caller holds the lock."""
+    directory = network_directory(name, state_root)
+    for draft in _drafts(directory):
+        with contextlib.suppress(OSError):
+            os.unlink(f"{directory}/{draft}")
+    for path in (f"{directory}/{LEASES}", directory, os.path.dirname(directory)):
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
+
+
 # --- leases ----------------------------------------------------------------------------------------------------------
 
 
