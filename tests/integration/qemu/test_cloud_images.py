@@ -61,6 +61,7 @@ def start(lab: QemuLab, image: pathlib.Path, **options: Any) -> dict[str, Any]:
         **{
             "state": "started",
             "image_path": str(image),
+            "image_format": "qcow2",
             "root_disk_mb": 3072,
             "memory_mb": 512,
             "accelerator": "tcg",
