@@ -130,7 +130,8 @@ def test_nothing_is_asked_of_a_port_after_the_deadline(monkeypatch: pytest.Monke
 def wait(lab: MockLab, kind: str, argument: Any = "", timeout: float = 60, **known: Any) -> None:
     """Wait for the guest of a sandbox that runs."""
     condition = {"kind": kind, "argument": argument, "timeout": timeout}
-    waiting.wait_for(condition, lab.driver(), "web", 0, **known)
+    driver = lab.factory("mock", Context("web", str(lab.root / "run/web"), str(lab.root / "state/sandboxes/web")))
+    waiting.wait_for(condition, driver, "web", 0, **known)
 
 
 @contextlib.contextmanager
