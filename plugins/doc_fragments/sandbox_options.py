@@ -28,6 +28,13 @@ class ModuleDocFragment:
       - V(console:) followed by a regular expression waits until it matches what the guest has printed since its last start. A dictionary
         with the keys C(console) and C(timeout) does the same. An equals sign may replace the colon.
       - V(agent) waits until the QEMU guest agent in the guest answers.
+      - V(cloud_init) waits until cloud-init, or the script of the collection's own images, has applied the seed. It prints that on the console, so no
+        agent is needed. If it reports errors there, the task fails and shows them.
+      - V(ssh) waits until an ssh server greets at the guest's address, or at the port of the host that leads to its port 22. V(ssh:) may be followed by
+        a port, or by an address, a colon and a port. Without a managed network and a published port, the guest agent is asked for the addresses.
+      - V(address) waits until the guest answers at its address in the managed network, whatever its firewall is. Without a managed network it waits until
+        the guest agent reports an address. An address may follow after a colon.
+      - V(stopped) waits until the VM is off.
       - V(port:) followed by an address, a colon and a port number waits until something listens there. With a port number only, the guest agent is
         asked for the guest's addresses. Only addresses in the networks of the sandbox's own interfaces are used.
       - The task fails when the time is over or the VM ends. The error has the last lines of the console and of the VMM's log. The sandbox is not
@@ -166,7 +173,7 @@ class ModuleDocFragment:
   network_config:
     description:
       - Network configuration of cloud-init, version 1 or 2, as text or as a dictionary (QEMU and Firecracker).
-      - Without it, the guest is told to use the address of its O(network).
+      - Without it, the guest uses the address of its O(network).
     type: raw
 """
 

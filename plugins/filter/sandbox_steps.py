@@ -25,7 +25,9 @@ options:
     type: dict
     default: {}
   found:
-    description: Options that count less than O(defaults), such as the paths of a kernel and an image that roles installed. Empty ones are ignored.
+    description:
+      - Options that count less than O(defaults), such as the paths of a kernel and an image that roles installed. Empty ones are ignored.
+      - A sandbox with an image or an initrd of its own gets no other one of these, and one with C(boot=firmware) no kernel either.
     type: dict
     default: {}
   qemu_user:
@@ -90,14 +92,29 @@ def sandbox_steps(
             ) from problem
         known: dict[str, Any] = {}
         if "absent" not in (state, sandbox.get("state")):
-            known = {**found, **defaults}
-            kind = sandbox.get("hypervisor", defaults.get("hypervisor", DEFAULT_HYPERVISOR))
-            if qemu_user and kind == "qemu":
-                known = {**found, "vmm_user": qemu_user, **defaults}
+            own = {**defaults, **sandbox}
+            usable = {name: value for name, value in found.items() if name not in _replaced(own)}
+            if qemu_user and own.get("hypervisor", DEFAULT_HYPERVISOR) == "qemu":
+                usable["vmm_user"] = qemu_user
+            known = {**usable, **defaults}
         options = {**known, **sandbox, **({"state": state} if state else {})}
         options.pop("order", None)
         steps.setdefault(order, []).append(options)
     return [{"order": order, "sandboxes": steps[order]} for order in sorted(steps)]
+
+
+def _replaced(own: dict[str, Any]) -> set[str]:
+    """The options of what a sandbox boots that a role's must not be added to, given its own options."""
+    replaced: set[str] = set()
+    if own.get("image_path") or own.get("image"):
+        replaced |= {"image_path", "initrd_path"}
+    if own.get("initrd_path") or own.get("initrd"):
+        replaced |= {"image_path", "initramfs_path", "initrd_path"}
+    if own.get("kernel"):
+        replaced.add("kernel_path")
+    if own.get("boot") == "firmware":
+        replaced |= {"kernel_path", "initrd_path", "initramfs_path"}
+    return replaced
 
 
 class FilterModule:

@@ -102,8 +102,9 @@ options:
     description:
       - The type that the first of O(files) must have. With another type, such as an error page of a web server, the task fails before it changes anything.
       - V(image) is a raw disk image with a partition table or a file system, V(initrd) a cpio archive, compressed or not, V(kernel) a Linux kernel.
+      - V(disk) is such a raw image, or a qcow2 image that needs no other file. One whose header names a backing file or a data file is refused.
     type: str
-    choices: [any, image, initrd, kernel]
+    choices: [any, disk, image, initrd, kernel]
     default: any
   use:
     description: Whether to switch C(current) to this version.
@@ -134,12 +135,13 @@ seealso:
 EXAMPLES = r"""
 - name: Install a cloud image with the distribution's list of digests
   kata.hypervisor.kata_asset:
-    name: debian-cloud
+    name: debian-12
     version: "20260101-1"
-    url: https://example.com/{version}/debian-12-generic-amd64.raw.xz
+    root: /var/lib/kata-hypervisor/assets/images
+    url: https://example.com/{version}/debian-12-generic-amd64.qcow2
     checksum: sha512:https://example.com/{version}/SHA512SUMS
-    decompress: true
-    content: image
+    files: [{dest: image}]
+    content: disk
 
 - name: Install a kernel from a server that needs a login and has a certificate of a private authority
   kata.hypervisor.kata_asset:
@@ -248,12 +250,14 @@ def content_check(content: str) -> Check | None:
     if content == "any":
         return None
     from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.disk_image import (
+        check_disk,
         check_initrd,
         check_kernel,
         check_raw_image,
     )
 
-    return {"image": check_raw_image, "initrd": check_initrd, "kernel": check_kernel}[content]
+    checks = {"disk": check_disk, "image": check_raw_image, "initrd": check_initrd, "kernel": check_kernel}
+    return checks[content]
 
 
 def _most(max_size_mb: int | None) -> int:
@@ -339,7 +343,7 @@ def main() -> None:
             "decompress": {"type": "bool", "default": False},
             "max_size_mb": {"type": "int"},
             **ACCESS_SPEC,
-            "content": {"type": "str", "choices": ["any", "image", "initrd", "kernel"], "default": "any"},
+            "content": {"type": "str", "choices": ["any", "disk", "image", "initrd", "kernel"], "default": "any"},
             "use": {"type": "bool", "default": True},
             "keep": {"type": "int"},
             "arch": {"type": "str"},

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import json
 import os
 import pathlib
@@ -12,14 +14,17 @@ import pwd
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 from typing import Any, Iterator, NamedTuple
 
 import pytest
 import yaml
 
 from tests.support.checkout import ROOT
+from tests.support.cloud_image import cloud_image
 from tests.support.foreign_guest import ForeignGuest, NoGuest
 from tests.support.network_lab import network_lab
 from tests.support.qemu_lab import QemuLab
@@ -185,6 +190,50 @@ def test_a_page_with_sandboxes_of_its_own(page: str, lab: QemuLab) -> None:
     lab.ids.update({"small", "large", "web-1"})
     path = f"docs/{page}.md"
     play(lab, [path], tasks_of(path), kernel=str(lab.assets.kernel), initrd=str(lab.assets.initrd))
+
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP0p6AqC0x1k9i2g7Wm4t1S4v5n1c2Qm3l0bq2x9y9zW tester@example.org"
+
+
+def test_the_page_about_names_and_keys(lab: QemuLab) -> None:
+    lab.ids.add("web-1")
+    path = "docs/identity.md"
+    play(lab, [path], tasks_of(path), kernel=str(lab.assets.kernel), initrd=str(lab.assets.initrd), key=KEY)
+
+
+@pytest.mark.skipif(not shutil.which("mmdebstrap"), reason="the cloud image is made with mmdebstrap")
+def test_the_page_about_cloud_images(lab: QemuLab) -> None:
+    """The mirror is on loopback and has the image that the tests make."""
+    lab.ids.add("web-1")
+    image = lab.root / "mirror/bookworm/20260101-1/debian-12-genericcloud-amd64.qcow2"
+    image.parent.mkdir(parents=True)
+    image.symlink_to(cloud_image())
+    sums = subprocess.run(
+        ["sha512sum", image.name], cwd=image.parent, capture_output=True, text=True, check=True
+    ).stdout
+    (image.parent / "SHA512SUMS").write_text(sums)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    serve = functools.partial(Quiet, directory=str(lab.root / "mirror"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as mirror:
+        threading.Thread(target=mirror.serve_forever, daemon=True).start()
+        play(
+            lab,
+            ["docs/cloud-images.md"],
+            tasks_of("docs/cloud-images.md"),
+            images=str(lab.root / "state/assets/images"),
+            mirror=f"http://127.0.0.1:{mirror.server_port}",
+            port=str(port),
+            key=KEY,
+        )
+        mirror.shutdown()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves files without a word."""
+
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 def test_the_page_about_qemu(lab: QemuLab, root_image: pathlib.Path) -> None:

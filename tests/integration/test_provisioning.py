@@ -5,18 +5,24 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import http.server
 import json
 import os
 import pathlib
 import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import pytest
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.installed_images import (
+    installed_image,
+    installed_names,
+)
 from tests.support.ansible_programs import ansible
 from tests.support.checkout import ROOT
 
@@ -127,3 +133,92 @@ def test_a_login_reaches_the_server_and_no_result(server: str, tmp_path: pathlib
 def _results_of(output: str) -> str:
     """What the tasks returned, without the lines in which Ansible shows the playbook."""
     return output[output.index("TASK [") :]
+
+
+class Mirror(http.server.SimpleHTTPRequestHandler):
+    """A directory, as the mirror of a distribution has it."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        type(self).asked.append(self.path)
+        super().do_GET()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def mirror(tmp_path: pathlib.Path) -> Iterator[str]:
+    """The URL of a mirror with two images of version 7: a good one, and one that names a file of the host."""
+    directory = tmp_path / "mirror/7"
+    directory.mkdir(parents=True)
+    raw = tmp_path / "raw"
+    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", str(raw), "8M"], check=True)
+    subprocess.run(["qemu-img", "convert", "-O", "qcow2", str(raw), str(directory / "good.qcow2")], check=True)
+    naming = [
+        "qemu-img",
+        "create",
+        "-q",
+        "-f",
+        "qcow2",
+        "-F",
+        "raw",
+        "-b",
+        "/etc/shadow",
+        str(directory / "naming.qcow2"),
+    ]
+    subprocess.run(naming, check=True)
+    sums = "".join(
+        f"SHA512 ({path.name}) = {hashlib.sha512(path.read_bytes()).hexdigest()}\n"
+        for path in sorted(directory.glob("*.qcow2"))
+    )
+    (directory / "SHA512SUMS").write_text(sums)
+    Mirror.asked = []
+    serve = functools.partial(Mirror, directory=str(tmp_path / "mirror"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as made:
+        threading.Thread(target=made.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{made.server_port}"
+        made.shutdown()
+
+
+@pytest.mark.skipif(not shutil.which("qemu-img"), reason="qemu-img is not here")
+def test_cloud_images_are_fetched_once_verified_and_found_by_name(mirror: str, tmp_path: pathlib.Path) -> None:
+    def play(*names: str, state: str = "present", sums: str = "SHA512SUMS", fails: bool = False) -> str:
+        variables = {
+            "kata_image_source": "none",
+            "kata_image_state": state,
+            "kata_image_root_directory": f"{tmp_path}/assets/images",
+            "kata_image_path": f"{tmp_path}/assets/images/guest.img",
+            "kata_image_initrd_path": f"{tmp_path}/assets/initrds/guest.img",
+            "kata_image_tools_root": f"{tmp_path}/assets/tools",
+            "kata_image_cloud_images": [
+                {
+                    "name": name,
+                    "version": "7",
+                    "url": f"{mirror}/{{version}}/{name}.qcow2",
+                    "checksum": f"sha512:{mirror}/{{version}}/{sums}",
+                }
+                for name in names
+            ],
+        }
+        play = {"hosts": "localhost", "connection": "local", "roles": ["kata.hypervisor.kata_image"], "vars": variables}
+        playbook = tmp_path / "images.yml"
+        playbook.write_text(json.dumps([play]).replace("{version}", "{{ '{version}' }}"))
+        output: str = ansible("ansible-playbook", str(playbook), code=2 if fails else 0, **CONFIG)
+        return output
+
+    assert "changed=1" in play("good")
+    found = installed_image("good", str(tmp_path))
+    assert found == (f"{tmp_path}/assets/images/good/7/image", "qcow2")
+    assert pathlib.Path(found.path).read_bytes() == (tmp_path / "mirror/7/good.qcow2").read_bytes()
+    asked = len(Mirror.asked)
+    assert "changed=0" in play("good") and len(Mirror.asked) == asked, "what is installed takes no request"
+    refused = play("naming", fails=True)
+    assert "must not name other files" in refused and "/etc/shadow" in refused
+    (tmp_path / "mirror/7/WRONGSUMS").write_text(f"{'0' * 128}  wrong.qcow2\n")
+    shutil.copy(tmp_path / "mirror/7/good.qcow2", tmp_path / "mirror/7/wrong.qcow2")
+    assert "0" * 128 in play("wrong", sums="WRONGSUMS", fails=True)
+    assert installed_names(str(tmp_path)) == ["good"]
+    play("good", state="absent")
+    assert installed_names(str(tmp_path)) == []

@@ -80,7 +80,7 @@ FILES = {
     "etc/hostname": "localhost\n",
     "etc/hosts": "127.0.0.1 localhost\n::1 localhost\n",
     "etc/machine-id": "",
-    "etc/cloud/cloud.cfg.d/90-quick.cfg": "ssh_genkeytypes: [ed25519]\nlocale: false\nmanage_etc_hosts: true\n",
+    "etc/cloud/cloud.cfg.d/90-quick.cfg": "ssh_genkeytypes: [ed25519]\nlocale: C.UTF-8\nmanage_etc_hosts: true\n",
     "boot/grub/grub.cfg": GRUB_CONFIG,
 }
 #: What the initrd has, instead of all that any machine could need.

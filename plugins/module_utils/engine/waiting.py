@@ -12,10 +12,13 @@ import re
 import subprocess
 import sys
 import time
-from typing import Any, Callable, Iterator, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple, Sequence
 
 from ..errors import DeadlineExceeded, Unsupported, VmmError
 from ..hypervisors.base import Capabilities, Hypervisor
+
+if TYPE_CHECKING:
+    import socket
 
 #: Seconds between two checks.
 POLL = 0.1
@@ -27,16 +30,45 @@ MOST_ADDRESSES = 8
 SEARCHED = 4 * 1024 * 1024
 
 
-def check_possible(condition: dict[str, Any], hypervisor: str, capabilities: Capabilities, sandbox: str) -> None:
+#: How many bytes of an ssh server's first lines are read, and how long a server gets to send them, seconds.
+MOST_BANNER = 1024
+BANNER_SECONDS = 5.0
+
+#: What cloud-init prints on the console at its end, and what the script of the collection's own images prints.
+CLOUD_INIT_DONE = re.compile(rb"Cloud-init v\. \S{1,80} finished at |kata-guest: the seed is applied")
+#: Lines of the console that report an error of one of the two, and warnings that are none.
+CLOUD_INIT_ERROR = re.compile(
+    rb"[^\r\n]*(?:\[(?:WARNING|ERROR|CRITICAL)\]: [^\r\n]*(?:[Ff]ail|[Ee]rror|[Ii]nvalid|Unhandled|Unable)"
+    rb"|kata-guest: (?:cannot|there is no|no address|no program|the user script ended with exit code [1-9]))[^\r\n]*"
+)
+NO_ERROR = re.compile(rb"DEPRECAT|[Dd]eprecat")
+#: How many of these lines an error shows.
+MOST_LINES = 10
+
+
+def check_possible(
+    condition: dict[str, Any],
+    hypervisor: str,
+    capabilities: Capabilities,
+    sandbox: str,
+    addresses: Sequence[str] = (),
+    ssh_ports: Sequence[tuple[str, int]] = (),
+) -> None:
     """Refuse a condition that this VM cannot report.
 
+    :param addresses: those that the host gives the guest
+    :param ssh_ports: addresses and ports of the host that lead to the guest's port 22
     :raises Unsupported: the condition needs a guest agent, and the VM has no channel to one
     """
-    needs_agent = condition["kind"] == "agent" or (
-        condition["kind"] == "port" and not str(condition["argument"]).rpartition(":")[0]
-    )
-    if needs_agent and not capabilities.guest_agent:
-        what = "an agent" if condition["kind"] == "agent" else "a port without an address"
+    kind, argument = condition["kind"], str(condition["argument"])
+    needs_agent = {
+        "agent": "an agent",
+        "port": "" if argument.rpartition(":")[0] else "a port without an address",
+        "ssh": "" if argument.rpartition(":")[0] or addresses or ssh_ports else "an ssh server without an address",
+        "address": "" if argument or addresses else "the address of a guest without a network of the host",
+    }
+    what = needs_agent.get(kind, "")
+    if what and not capabilities.guest_agent:
         raise Unsupported(
             f"{what} cannot be waited for: this VM has no channel to a guest agent (driver {hypervisor})",
             sandbox=sandbox,
@@ -47,17 +79,34 @@ def check_possible(condition: dict[str, Any], hypervisor: str, capabilities: Cap
 
 
 def wait_for(
-    condition: dict[str, Any], driver: Hypervisor, sandbox: str, console_start: int, interfaces: Sequence[str] = ()
+    condition: dict[str, Any],
+    driver: Hypervisor,
+    sandbox: str,
+    console_start: int,
+    interfaces: Sequence[str] = (),
+    addresses: Sequence[str] = (),
+    ssh_ports: Sequence[tuple[str, int]] = (),
 ) -> None:
     """Wait for a condition from `parse_wait_for`.
 
     :param console_start: where in the console's log this run of the VM begins, in bytes
     :param interfaces: the host's interfaces that lead to the guest
+    :param addresses: those that the host gives the guest
+    :param ssh_ports: addresses and ports of the host that lead to the guest's port 22
     :raises DeadlineExceeded: it was not reached in time; with the last lines of the console and of the VMM's log
-    :raises VmmError: the VM ended before it was reached
+    :raises VmmError: the VM ended before it was reached, or the guest reports errors of what was waited for
     """
     deadline = time.monotonic() + condition["timeout"]
-    waiting = Waiting(condition["argument"], driver, sandbox, console_start, tuple(interfaces), deadline)
+    waiting = Waiting(
+        condition["argument"],
+        driver,
+        sandbox,
+        console_start,
+        tuple(interfaces),
+        deadline,
+        tuple(addresses),
+        tuple(ssh_ports),
+    )
     what = (
         f"{condition['kind']} {condition['argument']}".strip()
         if isinstance(condition["argument"], str)
@@ -109,6 +158,8 @@ class Waiting(NamedTuple):
     :param argument: the value of the condition, such as a regular expression
     :param interfaces: the host's interfaces that lead to the guest
     :param deadline: a time of the monotonic clock, in seconds
+    :param addresses: those that the host gives the guest
+    :param ssh_ports: addresses and ports of the host that lead to the guest's port 22
     """
 
     argument: Any
@@ -117,6 +168,8 @@ class Waiting(NamedTuple):
     console_start: int
     interfaces: tuple[str, ...]
     deadline: float
+    addresses: tuple[str, ...] = ()
+    ssh_ports: tuple[tuple[str, int], ...] = ()
 
 
 @contextlib.contextmanager
@@ -204,19 +257,98 @@ def _port(waiting: Waiting) -> Iterator[Reached]:
             return _listens(named, number, waiting.deadline)
         if power != "running" or not waiting.interfaces:
             return False
-        from ..guest.agent import addresses_of
-
-        # The guest reports its address and is not trusted: the address must be reachable through its own network, and not be the host's.
-        addresses = [found for found in addresses_of(waiting.driver.guest_facts()) if not _is_ours(found)][
-            :MOST_ADDRESSES
-        ]
         return any(
             _listens(found, number, waiting.deadline, interface)
-            for found in addresses
+            for found in _reported_addresses(waiting)
             for interface in waiting.interfaces
         )
 
     yield reached
+
+
+def _reported_addresses(waiting: Waiting) -> list[str]:
+    """The addresses that the guest's agent reports. It is not trusted: each must be reached through the guest's own network, and not be the host's."""
+    from ..guest.agent import addresses_of
+
+    return [found for found in addresses_of(waiting.driver.guest_facts()) if not _is_ours(found)][:MOST_ADDRESSES]
+
+
+@contextlib.contextmanager
+def _ssh(waiting: Waiting) -> Iterator[Reached]:
+    address, _colon, port = str(waiting.argument).rpartition(":")
+    number = int(port or 22)
+    known = [(address.strip("[]"), number)] if address else [(one, number) for one in waiting.addresses]
+    if number == 22 and not address:
+        known = [*waiting.ssh_ports] or known
+
+    def reached(power: str) -> bool:
+        if power != "running":
+            return False
+        if known:
+            return any(_greets(host, one, waiting.deadline) for host, one in known)
+        found = _reported_addresses(waiting) if waiting.interfaces else []
+        return any(
+            _greets(host, number, waiting.deadline, interface) for host in found for interface in waiting.interfaces
+        )
+
+    yield reached
+
+
+@contextlib.contextmanager
+def _address(waiting: Waiting) -> Iterator[Reached]:
+    from ..host import neighbours
+
+    known = [waiting.argument] if waiting.argument else list(waiting.addresses)
+    for one in known:
+        neighbours.forget(one)
+
+    def reached(power: str) -> bool:
+        if power != "running":
+            return False
+        if known:
+            return all(neighbours.answers(one) for one in known)
+        from ..guest.agent import addresses_of
+
+        return bool(addresses_of(waiting.driver.guest_facts()))
+
+    yield reached
+
+
+@contextlib.contextmanager
+def _cloud_init(waiting: Waiting) -> Iterator[Reached]:
+    path = waiting.driver.console_log()
+    if not path:
+        raise Unsupported(
+            f"the {waiting.driver.name} driver keeps no console log, which cloud-init prints its end on",
+            sandbox=waiting.sandbox,
+            option="wait_for",
+            wanted="cloud_init",
+        )
+
+    def reached(power: str) -> bool:
+        printed = _printed(path, waiting.console_start)
+        if not CLOUD_INIT_DONE.search(printed):
+            return False
+        lines = [line for line in CLOUD_INIT_ERROR.findall(printed) if not NO_ERROR.search(line)]
+        if lines:
+            shown = b"\n".join(line[:300] for line in lines[:MOST_LINES])
+            raise VmmError(
+                "the guest has applied its seed, with errors",
+                sandbox=waiting.sandbox,
+                option="wait_for",
+                wanted="cloud_init",
+                answer=shown.decode("utf-8", "replace"),
+                log=path,
+                fix="The sandbox was left as it is. Correct the user data, or look at /var/log/cloud-init.log in the guest.",
+            )
+        return True
+
+    yield reached
+
+
+@contextlib.contextmanager
+def _stopped(waiting: Waiting) -> Iterator[Reached]:
+    yield lambda power: power == "off"
 
 
 def _is_ours(address: str) -> bool:
@@ -238,25 +370,54 @@ def _listens(host: str, port: int, deadline: float, interface: str = "") -> bool
     :param deadline: a time of the monotonic clock, in seconds. Nothing is tried after it, and a try takes a second at most
     :param interface: the only interface of the host that the connection may take; empty for any
     """
-    import socket
-
     seconds = min(1.0, deadline - time.monotonic())
     if seconds <= 0:
         return False
-    if not interface:
-        try:
-            with socket.create_connection((host, port), timeout=seconds):
-                return True
-        except OSError:
-            return False
     try:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.settimeout(seconds)
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
-            probe.connect((host, port))
+        with _connected(host, port, seconds, interface):
             return True
     except OSError:
         return False
+
+
+def _connected(host: str, port: int, seconds: float, interface: str = "") -> socket.socket:
+    """A connection, with a time limit for each of its operations.
+
+    :raises OSError: nothing listens there
+    """
+    import socket
+
+    if not interface:
+        return socket.create_connection((host, port), timeout=seconds)
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        made.settimeout(seconds)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
+        made.connect((host, port))
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _greets(host: str, port: int, deadline: float, interface: str = "") -> bool:
+    """Whether an ssh server sends its identification (RFC 4253, 4.2). A published port listens before the guest does, so a connection proves nothing."""
+    seconds = min(BANNER_SECONDS, deadline - time.monotonic())
+    if seconds <= 0:
+        return False
+    try:
+        with _connected(host, port, seconds, interface) as connection:
+            end, received = time.monotonic() + seconds, b""
+            while len(received) < MOST_BANNER and time.monotonic() < end:
+                piece = connection.recv(MOST_BANNER - len(received))
+                received += piece
+                if received.startswith(b"SSH-") or b"\nSSH-" in received:
+                    return True
+                if not piece:
+                    return False
+    except OSError:
+        return False
+    return False
 
 
 def _printed(path: str, start: int) -> bytes:
@@ -280,4 +441,8 @@ KINDS: dict[str, Callable[[Waiting], contextlib.AbstractContextManager[Reached]]
     "console": _console,
     "agent": _agent,
     "port": _port,
+    "ssh": _ssh,
+    "cloud_init": _cloud_init,
+    "address": _address,
+    "stopped": _stopped,
 }

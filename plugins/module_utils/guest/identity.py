@@ -181,6 +181,11 @@ run() {
     echo "$instance" >$place/done
 }
 
+# Tells on the console that the end is reached; wait_for: cloud_init waits for that.
+finish() {
+    if [ -e "$state/instance" ]; then say "the seed is applied"; fi
+}
+
 # udhcpc's variables: interface, ip, mask (the prefix's length), router, dns, domain.
 # shellcheck disable=SC2154
 lease() {
@@ -194,7 +199,10 @@ lease() {
 
 case "$1" in
 apply) apply ;;
-run) run ;;
+run)
+    run
+    finish
+    ;;
 bound | renew) lease ;;
 deconfig | leasefail | nak) ;;
 *) echo "usage: kata-identity apply|run" >&2 && exit 2 ;;

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import ConfigError
 
 #: The kinds of conditions; `engine/waiting.py` has the function of each.
-KINDS = ("running", "console", "agent", "port", "stopped")
+KINDS = ("running", "console", "agent", "port", "ssh", "cloud_init", "address", "stopped")
 
 DEFAULT_TIMEOUT = 60.0
 
@@ -55,7 +55,18 @@ def parse_wait_for(value: Any, timeout: float = DEFAULT_TIMEOUT) -> dict[str, An
             re.compile(argument.encode())
         except (re.error, RecursionError, OverflowError, UnicodeEncodeError) as problem:
             raise wrong(f"must be a regular expression: {problem}") from problem
-    if kind == "port":
+    if kind in ("ssh", "cloud_init", "address") and (argument is None or argument is True):
+        argument = ""
+    if kind == "cloud_init" and argument != "":
+        raise wrong("cloud_init must not have a value")
+    if kind == "address" and argument != "":
+        import ipaddress
+
+        try:
+            argument = str(ipaddress.ip_address(argument))
+        except ValueError as problem:
+            raise wrong("the address must be an IP address, or be omitted") from problem
+    if kind == "port" or (kind == "ssh" and argument != ""):
         port = str(argument).rpartition(":")[2]
         if isinstance(argument, bool) or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
             raise wrong(

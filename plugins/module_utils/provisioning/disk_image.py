@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import AssetError, ConfigError, HostError
 from ..host.digests import file_digest
 from ..host.programs import QEMU_IMG_PACKAGES, installed_program, run
-from ..host.qcow2 import NotQcow2
+from ..host.qcow2 import MAGIC, NotQcow2, check_open_image
 from ..host.units import MIB
 from ..untrusted.answers import AnswerError, ListOf, Maybe, Number, Record, Text, checked, parsed
 from ..untrusted.files import check_parents
@@ -74,6 +74,22 @@ def check_raw_image(path: str) -> None:
             answer=f"it begins with {head[:32]!r}",
             fix="Nothing was changed. Use the right file, or set its format.",
         )
+
+
+def check_disk(path: str) -> None:
+    """Refuse a file that is no disk of a VM: neither a raw image, nor a qcow2 image that needs no other file.
+
+    :raises AssetError: it is something else, names other files, or cannot be read
+    """
+    try:
+        with open(path, "rb") as stream:
+            is_qcow2 = stream.read(len(MAGIC)) == MAGIC
+            if is_qcow2:
+                check_open_image(stream.fileno(), path, "qcow2", "")
+    except OSError as problem:
+        raise AssetError("the image cannot be read", wanted=path, answer=str(problem)) from problem
+    if not is_qcow2:
+        check_raw_image(path)
 
 
 def check_initrd(path: str) -> None:

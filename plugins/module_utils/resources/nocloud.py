@@ -83,7 +83,7 @@ def _lines(about: dict[str, Any], seed: Seed) -> Iterator[tuple[str, str]]:
 
 
 def _network_lines(text: str) -> Iterator[tuple[str, str]]:
-    """A network configuration of version 2 in the words of the script, which knows ethernets with addresses, routes to everywhere and name servers.
+    """A network configuration of version 2 as lines for the script, which knows ethernets with addresses, routes to everywhere and name servers.
 
     One that is not JSON, as the user's own text may be, cannot be read without a parser of YAML and is left to cloud-init.
     """

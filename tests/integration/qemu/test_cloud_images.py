@@ -11,10 +11,12 @@ from __future__ import annotations
 import pathlib
 import re
 import shutil
+import socket
 from typing import Any, Iterator
 
 import pytest
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import VmmError
 from tests.support.cloud_image import cloud_image
 from tests.support.guest_assets import Assets
 from tests.support.lab import removed_afterwards
@@ -37,7 +39,7 @@ else
 fi
 echo "proof: $(ls /sys/class/net | tr '\\n' ' ')end"
 """
-DONE = {"console": "proof: .*end", "timeout": 900}
+DONE = {"cloud_init": True, "timeout": 900}
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +63,7 @@ def start(lab: QemuLab, image: pathlib.Path, **options: Any) -> dict[str, Any]:
         **{
             "state": "started",
             "image_path": str(image),
+            "image_format": "qcow2",
             "root_disk_mb": 3072,
             "memory_mb": 512,
             "accelerator": "tcg",
@@ -84,7 +87,9 @@ def proofs(lab: QemuLab) -> dict[str, str]:
 
 def test_seabios_starts_it_and_cloud_init_applies_the_seed(cloud_lab: QemuLab, image: pathlib.Path) -> None:
     before = image.stat()
-    made = start(cloud_lab, image)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    made = start(cloud_lab, image, ports=[f"127.0.0.1:{port}:22"])
     assert made["changed"]
     seen = proofs(cloud_lab)
     assert (seen["name"], seen["fqdn"], seen["key"]) == ("web-1", "web-1.example.org", KEY)
@@ -92,7 +97,8 @@ def test_seabios_starts_it_and_cloud_init_applies_the_seed(cloud_lab: QemuLab, i
     assert seen["address"] == "10.0.2.15/24"
     # The image has a root partition of 1100 MiB, which cloud-init has grown to the end of the disk.
     assert 2700 < int(seen["mib"]) < 3072
-    assert not start(cloud_lab, image)["changed"]
+    # What is published leads to the guest's ssh server, and there is nothing left to do.
+    assert not start(cloud_lab, image, wait_for={"ssh": f"127.0.0.1:{port}", "timeout": 300})["changed"]
     after = image.stat()
     assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
 
@@ -110,8 +116,10 @@ def test_uefi_keeps_its_variables_and_a_changed_seed_is_applied_at_the_next_star
     copy = cloud_lab.root / "state/sandboxes/cloud/firmware-vars.fd"
     assert copy.stat().st_mode & 0o777 == 0o600
     assert copy.read_bytes() != template
-    made = start(cloud_lab, image, **firmware, hostname="web-2", disruption="restart", stop_timeout=120)
-    assert made["changed"]
+    changed = {"hostname": "web-2", "user_data": SCRIPT + "exit 3\n", "disruption": "restart", "stop_timeout": 120}
+    with pytest.raises(VmmError, match="with errors") as caught:
+        start(cloud_lab, image, **firmware, **changed)
+    assert "Failed to run module scripts-user" in caught.value.answer
     seen = proofs(cloud_lab)
     assert (seen["name"], seen["firmware"], seen["kept"], seen["key"]) == ("web-2", "uefi", "kept", KEY)
     assert VARS.read_bytes() == template

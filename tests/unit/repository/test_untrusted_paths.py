@@ -188,6 +188,7 @@ ALLOWED: dict[tuple[str, str], tuple[set[str], str]] = {
     ("hypervisors/qemu/migration.py", "write_state"): ({"os.makedirs", "os.open", "os.replace", "os.unlink"}, STATE),
     ("hypervisors/qemu/migration.py", "read_description"): ({"open", "os.stat"}, STATE),
     ("hypervisors/qemu/migration.py", "read_state"): ({"os.open"}, STATE),
+    ("hypervisors/qemu/preparation.py", "_check_boot_sector"): ({"open"}, USERS),
     ("hypervisors/qemu/preparation.py", "_check_places"): ({"os.path.exists", "os.path.isdir"}, USERS),
     ("hypervisors/qemu/start.py", "start"): ({"os.path.realpath"}, USERS),
     ("hypervisors/qemu/devices/vfio.py", "check"): ({"os.path.exists", "os.path.isdir"}, PROC),

@@ -13,6 +13,7 @@ from ...errors import AssetError, ConfigError, HostError, Unsupported
 from ...guest.disks import dax_offset
 from ...host import proc
 from ...host.boot_cache import cache_get, cache_put, fingerprint
+from ...host.qcow2 import MAGIC
 from ...options.config import HypervisorConfig
 from ...records.layout import socket_path
 from ..base import Context
@@ -29,6 +30,8 @@ DEFAULT_HEADROOM_MB = 1024
 #: controller (SHPC) see it, which many kernels lack, while all know PCI Express ports: that many stand in for the bridge.
 ACPI_BRIDGES = (6, 1, 0)
 PORTS_WITHOUT_ACPI = 8
+#: The first sector of a disk that a firmware boots, bytes, and how it ends, with a GPT too (UEFI specification, 5.2).
+BOOT_SECTOR, BOOT_SIGNATURE = 512, b"\x55\xaa"
 
 
 def prepare(config: HypervisorConfig, context: Context, pid: int = 0) -> tuple[HypervisorConfig, tuple[int, int, int]]:
@@ -58,6 +61,8 @@ def prepare(config: HypervisorConfig, context: Context, pid: int = 0) -> tuple[H
         from ...host.qcow2 import check_image
 
         check_image(config.image_path, config.image_format, "image_path")
+    if config.boots_firmware:
+        _check_boot_sector(config)
     _check_places(config, pid)
     if config.firmware_vars_path:
         from .firmware import check_firmware
@@ -180,6 +185,33 @@ def _check_firmware_boot(config: HypervisorConfig, machine: Machine) -> None:
             option="image_driver",
             wanted=image_driver(config),
             fix="Set image_driver to virtio-blk or virtio-scsi, or boot from a kernel (kernel_path).",
+        )
+
+
+def _check_boot_sector(config: HypervisorConfig) -> None:
+    """Refuse a raw image that no firmware boots: the guest would wait for ever, without a word."""
+    if (config.image_format or "raw") != "raw":
+        return
+    try:
+        with open(config.image_path, "rb") as stream:
+            sector = stream.read(BOOT_SECTOR)
+    except OSError as error:
+        raise AssetError(
+            "the image must be readable", option="image_path", wanted=config.image_path, answer=str(error)
+        ) from error
+    if sector.startswith(MAGIC):
+        raise ConfigError(
+            "the image is qcow2, and is used as a raw one",
+            option="image_format",
+            wanted=config.image_format or "raw",
+            fix="Set image_format: qcow2.",
+        )
+    if sector[-len(BOOT_SIGNATURE) :] != BOOT_SIGNATURE or len(sector) != BOOT_SECTOR:
+        raise AssetError(
+            "the image must have a partition table or a boot sector, or no firmware starts it",
+            option="image_path",
+            wanted=config.image_path,
+            fix="Use a disk image with a boot loader, or boot from a kernel (kernel_path).",
         )
 
 

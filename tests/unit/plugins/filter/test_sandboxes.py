@@ -70,6 +70,35 @@ def test_an_empty_path_of_a_role_is_ignored() -> None:
     assert sandbox_steps([{"id": "web"}], found=found)[0]["sandboxes"] == [{"id": "web", "kernel_path": "/k"}]
 
 
+@pytest.mark.parametrize(
+    ("own", "used"),
+    [
+        ({}, {"kernel_path", "initrd_path"}),
+        ({"image": "guest"}, {"kernel_path"}),
+        ({"image_path": "/disk"}, {"kernel_path"}),
+        ({"initrd": "/own"}, {"kernel_path"}),
+        ({"image": "debian-12", "boot": "firmware"}, set()),
+        ({"image": "debian-12", "boot": "kernel"}, {"kernel_path"}),
+    ],
+)
+@pytest.mark.parametrize("by_default", [False, True])
+def test_what_a_sandbox_boots_takes_the_place_of_what_roles_installed(own, used, by_default):
+    found = {"kernel_path": "/k", "initrd_path": "/r"}
+    sandbox, defaults = ({"id": "web"}, own) if by_default else ({"id": "web", **own}, {})
+    (made,) = sandbox_steps([sandbox], defaults=defaults, found=found)[0]["sandboxes"]
+    assert made == {"id": "web", **own, **{name: found[name] for name in used if name not in own}}
+
+
+def test_an_initrd_takes_the_place_of_an_image_and_its_first_stage():
+    found = {"kernel_path": "/k", "image_path": "/i", "initramfs_path": "/s"}
+    assert sandbox_steps([{"id": "web", "initrd_path": "/r"}], found=found)[0]["sandboxes"] == [
+        {"id": "web", "kernel_path": "/k", "initrd_path": "/r"}
+    ]
+    assert sandbox_steps([{"id": "web", "image": "other"}], found=found)[0]["sandboxes"] == [
+        {"id": "web", "kernel_path": "/k", "initramfs_path": "/s", "image": "other"}
+    ]
+
+
 SANDBOXES = [{"id": "here"}, {"id": "new", "vcpus": 2}, {"id": "old", "state": "absent"}]
 
 

@@ -282,6 +282,13 @@ def test_an_old_python_says_that_it_cannot_read_a_kata_file(monkeypatch: pytest.
         ("console=a: b", {"kind": "console", "argument": "a: b", "timeout": 60}),
         ({"console": "x", "timeout": "2.5"}, {"kind": "console", "argument": "x", "timeout": 2.5}),
         ({"running": True}, {"kind": "running", "argument": True, "timeout": 60}),
+        ("ssh", {"kind": "ssh", "argument": "", "timeout": 60}),
+        ({"ssh": None, "timeout": 9}, {"kind": "ssh", "argument": "", "timeout": 9}),
+        ({"ssh": 2222}, {"kind": "ssh", "argument": 2222, "timeout": 60}),
+        ("ssh: 192.0.2.7:22", {"kind": "ssh", "argument": "192.0.2.7:22", "timeout": 60}),
+        ({"cloud_init": True}, {"kind": "cloud_init", "argument": "", "timeout": 60}),
+        ("address", {"kind": "address", "argument": "", "timeout": 60}),
+        ("address: FD00::5", {"kind": "address", "argument": "fd00::5", "timeout": 60}),
     ],
 )
 def test_wait_for(value: Any, wish: Any) -> None:
@@ -292,6 +299,7 @@ def test_wait_for(value: Any, wish: Any) -> None:
     "value",
     ["console", "console:", "moon", 7, ["running"], {"console": "("}, {"console": 7}, {"console": "a", "running": 1}]
     + [{"running": 1, "timeout": timeout} for timeout in ("soon", 0, -1, 10**6, None)]
+    + ["ssh: web-1", {"ssh": False}, {"ssh": 0}, "cloud_init: done", "address: web-1", {"address": ["192.0.2.7"]}]
     + [{"timeout": 5}],
 )
 def test_wait_for_what_cannot_be(value: Any) -> None:

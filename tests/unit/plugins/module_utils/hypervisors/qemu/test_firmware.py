@@ -33,7 +33,7 @@ def fields(tmp_path: pathlib.Path) -> dict[str, Any]:
     """A disk and a UEFI firmware."""
     sizes = {"disk": 1 << 20, "code": 3 << 20, "vars": 64 << 10}
     for number, (name, size) in enumerate(sizes.items(), 1):
-        (tmp_path / name).write_bytes(bytes([number]) * size)
+        (tmp_path / name).write_bytes(bytes([number]) * 510 + b"\x55\xaa" + bytes(size - 512))
     qemu = tmp_path / "qemu"
     qemu.write_text("#!/bin/sh\necho QEMU emulator version 7.2.0\n")
     qemu.chmod(0o755)
@@ -156,6 +156,21 @@ def test_what_no_firmware_boots_is_refused_by_name(fields, context, change, opti
     with pytest.raises(HypervisorError) as caught:
         prepared(given, context)
     assert (caught.value.option, type(caught.value)) == (option, kind)
+
+
+@pytest.mark.parametrize(
+    ("disk", "option", "words"),
+    [
+        (b"QFI\xfb" + bytes(506) + b"\x55\xaa", "image_format", "is qcow2"),
+        (bytes(4096), "image_path", "must have a partition table"),
+        (b"\x55\xaa", "image_path", "must have a partition table"),
+    ],
+)
+def test_a_disk_that_would_never_boot_is_refused(fields, context, disk, option, words) -> None:
+    pathlib.Path(fields["image_path"]).write_bytes(disk)
+    with pytest.raises(HypervisorError, match=words) as caught:
+        prepared(fields, context)
+    assert caught.value.option == option
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,36 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A root image of Debian's packages, built by the collection's own code and kept in a cache: a guest with systemd, and without cloud-init."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pathlib
+import shutil
+import tempfile
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.root_image import Recipe, build
+from tests.support.checkout import ROOT
+from tests.support.guest_assets import cache_directory
+
+RECIPE = Recipe("bookworm", ("systemd-sysv", "udev", "dbus", "openssh-server", "iproute2"))
+#: A change of these files makes a new image.
+SOURCES = ("guest/identity.py", "provisioning/root_image.py")
+
+
+def packages_image() -> pathlib.Path:
+    """The image, from the cache or built now: a minute."""
+    directory = cache_directory() / "packages"
+    directory.mkdir(parents=True, exist_ok=True)
+    image = directory / "image.ext4"
+    newest = max((ROOT / "plugins/module_utils" / name).stat().st_mtime for name in SOURCES)
+    with open(directory / "lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not image.exists() or image.stat().st_mtime < newest:
+            with tempfile.TemporaryDirectory(dir=directory, prefix="new-") as work:
+                built, _about = build(RECIPE, work, {})
+                os.utime(built)
+                shutil.move(built, image)
+    return image
