@@ -25,7 +25,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecr
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api.dialect import FEATURES, shown
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api.endpoints import find
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
-from ansible_collections.kata.hypervisor.plugins.module_utils.options.declarations import Cost, options_of
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.declarations import Cost
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.spec import declared_options
 
 ROOT = tests.support.checkout.ROOT
 PAGE = ROOT / "docs/capabilities.md"
@@ -38,6 +39,7 @@ WORDS = {
     "device_update": "change a disk's file, an interface's limits",
     "disk_limit_update": "change a disk's limits",
     "disk_resize": "grow a disk",
+    "port_forward_update": "change the published ports of a user network",
     "balloon_update": "change a balloon's size",
     "pmem_hotplug": "plug persistent memory",
     "pmem_unplug": "unplug persistent memory",
@@ -104,7 +106,7 @@ def columns() -> dict[str, dict[str, Capabilities]]:
 def option_table() -> list[str]:
     """The table of all options that describe a VM."""
     lines = ["| option | " + " | ".join(OPTION_COLUMNS) + " |", "|---" * (len(OPTION_COLUMNS) + 1) + "|"]
-    for declared in sorted(options_of(HypervisorConfig), key=lambda declared: declared.name):
+    for declared in sorted(declared_options().values(), key=lambda declared: declared.name):
         costs = [COSTS[declared.cost_for(driver)] for driver in OPTION_COLUMNS.values()]
         lines.append(f"| `{declared.name}` | " + " | ".join(costs) + " |")
     return lines

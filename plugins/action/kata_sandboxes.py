@@ -5,8 +5,15 @@
 
 from __future__ import annotations
 
-from ansible_collections.kata.hypervisor.plugins.plugin_utils.engine import EngineAction
+from typing import Any
+
+from ansible_collections.kata.hypervisor.plugins.plugin_utils.engine import EngineAction, check_cloud_configs
 
 
 class ActionModule(EngineAction):
     """Runs the module of this name."""
+
+    def check_arguments(self, arguments: dict[str, Any]) -> None:
+        sandboxes = arguments.get("sandboxes")
+        for item in sandboxes if isinstance(sandboxes, list) else ():
+            check_cloud_configs(item)

@@ -16,7 +16,10 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.delivery.engine_co
     archive_of,
     digest_of,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
 
+#: The options whose YAML the controller checks: hosts have no parser.
+CLOUD_CONFIGS = ("user_data", "vendor_data", "network_config")
 ENGINE = "kata.hypervisor.kata_engine"
 #: A host's variable; false keeps nothing on it.
 KEEP = "kata_hypervisor_keep_engine"
@@ -45,12 +48,22 @@ class EngineAction(ActionBase):
         """Run the module, the short way where the host's copy allows it."""
         super().run(tmp, task_vars)
         variables = task_vars or {}
+        try:
+            self.check_arguments(self._task.args)
+        except HypervisorError as problem:
+            return {"failed": True, "changed": False, "msg": str(problem), **problem.as_result()}
         if not self._task.async_val and boolean(self._templar.template(variables.get(KEEP, True)), strict=False):
             answer = self._from_copy(variables)
             if not answer.pop("engine_missing", False):
                 return answer
         module = f"kata.hypervisor.{self._module_name()}"
         return self._execute_module(module, dict(self._task.args), task_vars=task_vars, wrap_async=self._task.async_val)
+
+    def check_arguments(self, arguments: dict[str, Any]) -> None:
+        """Refuse arguments that only the controller can judge.
+
+        :raises HypervisorError: one is wrong
+        """
 
     def _module_name(self) -> str:
         return str(self._task.action).rpartition(".")[2]
@@ -71,3 +84,16 @@ class EngineAction(ActionBase):
             return self._execute_module(ENGINE, {**arguments, "archive": archive}, task_vars=task_vars)
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)
+
+
+def check_cloud_configs(arguments: Any) -> None:
+    """Refuse a sandbox whose user data, vendor data or network configuration is not what cloud-init reads.
+
+    :param arguments: the options of one sandbox; anything else is judged by the module
+    :raises HypervisorError: the error names the option and the line, and never shows a secret
+    """
+    if isinstance(arguments, dict) and any(arguments.get(name) for name in CLOUD_CONFIGS):
+        from ansible_collections.kata.hypervisor.plugins.plugin_utils.cloud_config import check_identity
+
+        given = {name: arguments[name] for name in CLOUD_CONFIGS if arguments.get(name)}
+        check_identity(given, str(arguments.get("id", arguments.get("name", ""))))

@@ -36,6 +36,9 @@ ROOT = "root"
 #: Hypervisors whose root disk is a qcow2 overlay; the others read raw files.
 OVERLAYS = ("qemu",)
 
+#: The port of ssh servers.
+SSH = 22
+
 #: Steps after which the VM is off.
 ENDED = ("recreate", "stop", "cleanup")
 
@@ -236,7 +239,7 @@ class SandboxResources:
                 created.append(dataclasses.replace(step, text=f"reserve {shown}"))
             device = volumes.DEVICE_PREFIX + request.name
             runs = device in observed.devices and not plan.has("stop", "cleanup")
-            # A task that was killed may have grown the file, and not have told the VM.
+            # A task that was killed may have grown the file before the VM noticed.
             if runs and new and (new > old or recorded.get(request.name) not in (None, new)):
                 arguments = {"disk": device, "size": new}
                 plan.steps.append(Step("resize_disk", f"grow {shown} {old} -> {new} MiB", arguments))
@@ -550,6 +553,18 @@ class SandboxResources:
                 {"name": request.name, "path": self._volume(request).path} for request in self._volumes(options)
             ]
         return found
+
+    def ways_in(
+        self, options: Mapping[str, Any], recorded: Mapping[str, Any]
+    ) -> tuple[list[str], list[tuple[str, int]]]:
+        """The addresses that the host gives the guest, and the addresses and ports of the host that lead to its ssh server (port 22)."""
+        from ..options.network_options import parse_ports
+
+        facts = self.lease.facts() if self.lease is not None else recorded.get("network") or {}
+        addresses = [facts[name] for name in ("address", "address6") if facts.get(name)]
+        ports = parse_ports(options.get("ports") or [])
+        local = [(port.address or "127.0.0.1", port.host_port) for port in ports if port.guest_port == SSH]
+        return addresses, local
 
 
 def wants_seed(options: Mapping[str, Any]) -> bool:

@@ -160,9 +160,16 @@ class Sandbox:
                     self.spec.id,
                     self.record.console_start,
                     self._interfaces(self.record),
+                    *self._ways_in(self.record.options),
                 )
             finally:
                 self.driver.disconnect()
+
+    def _ways_in(self, options: dict[str, Any]) -> tuple[list[str], list[tuple[str, int]]]:
+        """The addresses that the host gives the guest, and the addresses and ports of the host that lead to its ssh server."""
+        if not options.get("network"):
+            return [], []
+        return self.resources.ways_in(options, self.record.resources if self.record is not None else {})
 
     def _interfaces(self, record: SandboxRecord) -> list[str]:
         """The host's interfaces that lead to the guest: bridges, and taps that are in no bridge."""
@@ -449,7 +456,6 @@ class Sandbox:
         from ..host.block_devices import check_distinct
         from ..hypervisors.common.vmm_process import file_uses
         from ..options.device_options import make_device
-
         from ..resources.volumes import refuse_own_files
 
         refuse_own_files(self.layout, [device for device in self.plan.devices if "source" not in device])
@@ -487,7 +493,9 @@ class Sandbox:
         if self.spec.wait_for and self.plan.desired in ("started", "saved", "paused") and driver is not None:
             from .waiting import check_possible
 
-            check_possible(self.spec.wait_for, driver.name, driver.capabilities(), self.spec.id)
+            check_possible(
+                self.spec.wait_for, driver.name, driver.capabilities(), self.spec.id, *self._ways_in(self.plan.options)
+            )
 
     def _check_supervision(self) -> None:
         """Refuse options that this host's supervisor does not support, before anything is changed."""
