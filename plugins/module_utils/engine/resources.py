@@ -539,7 +539,7 @@ class SandboxResources:
     # --- facts ---------------------------------------------------------------------------------------------------------
 
     def facts(self, options: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str, Any]:
-        """What the facts of a sandbox tell of its resources."""
+        """The part of a sandbox's facts that is about its resources."""
         found: dict[str, Any] = {}
         disk = self.recorded_disk(recorded)
         if disk is not None:
