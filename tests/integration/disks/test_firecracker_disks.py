@@ -21,6 +21,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.host.processes import tail
 from ansible_collections.kata.hypervisor.plugins.module_utils.host.units import MIB
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.device_options import make_device
 from ansible_collections.kata.hypervisor.plugins.module_utils.resources import root_disk, volumes
 from tests.support.disk_lab import DiskLab, DiskVm
 from tests.support.stand_ins import REAL_FIRECRACKER
@@ -178,3 +179,23 @@ def test_a_missing_disk_is_noticed_before_the_start(fire: DiskLab) -> None:
     with pytest.raises(HypervisorError, match="does not exist"):
         vm.prepare()
     assert root_disk.find_root_disk(vm.layout) is None
+
+
+@NEEDS_VM
+@pytest.mark.parametrize("how", ["placeholder", "pci"])
+def test_a_volume_that_was_plugged_while_the_vm_runs_grows(fire: DiskLab, how: str) -> None:
+    vm = fire.vm(**({"enable_pci": True} if how == "pci" else {"placeholder_drives": 2}))
+    vm.make_disk(str(fire.options["image_path"]), 16)
+    vm.start("")
+    device = make_device(vm.attach(fire.volume("data", 8, filesystem="none")))
+    vm.driver.check_device(device)
+    vm.driver.hotplug_add_device(device)
+    assert device.host_file is not None
+    path = device.host_file[0]
+    assert vm.driver.resize_disk("vol-data", 24).new_mb == 24
+    assert open_modes(vm, path) == {os.O_RDWR}
+    assert vm.driver.observe().devices == ["vol-data"]
+    vm.driver.hotplug_remove_device(device)
+    with pytest.raises(StateError, match="does not have this disk"):
+        vm.driver.resize_disk("vol-data", 32)
+    assert os.stat(path).st_size == 24 * MIB

@@ -70,6 +70,13 @@ def test_what_a_guest_writes_stays_and_the_image_does_not_change(
     assert digest(base) == before
     if disk_format == "qcow2":
         subprocess.run(["qemu-img", "check", "-q", "-f", "qcow2", disk.path], check=True)
+        # As docs/disks-and-volumes.md reads it without a sandbox.
+        copy = f"{disk.path}.copy"
+        both = f"driver=qcow2,file.filename={disk.path},backing.driver={kind},backing.file.filename={base}"
+        subprocess.run(["qemu-img", "convert", "-O", "raw", "--image-opts", both, copy], check=True)
+        found = subprocess.run(["debugfs", "-R", "cat /mnt/note", copy], check=True, capture_output=True, text=True)
+        assert found.stdout == "mine\n"
+        os.unlink(copy)
     assert root_disk.remove_root_disk(vm.layout)
 
 
