@@ -9,6 +9,7 @@ Guests with a boot loader and a system are in `test_cloud_images.py`.
 from __future__ import annotations
 
 import pathlib
+import shutil
 from typing import Any
 
 import pytest
@@ -16,7 +17,13 @@ import pytest
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HypervisorError
 from tests.support.qemu_lab import QemuLab
 
-CODE, VARS = pathlib.Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), pathlib.Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+OVMF, AAVMF = pathlib.Path("/usr/share/OVMF"), pathlib.Path("/usr/share/AAVMF")
+#: By machine type: code, variables, the program that runs it and the package of the firmware.
+UEFI = {
+    "q35": (OVMF / "OVMF_CODE_4M.fd", OVMF / "OVMF_VARS_4M.fd", "qemu-system-x86_64", "ovmf"),
+    "pc": (OVMF / "OVMF_CODE_4M.fd", OVMF / "OVMF_VARS_4M.fd", "qemu-system-x86_64", "ovmf"),
+    "virt": (AAVMF / "AAVMF_CODE.fd", AAVMF / "AAVMF_VARS.fd", "qemu-system-aarch64", "qemu-efi-aarch64"),
+}
 #: Real mode at 0x7c00: write the text at 0x7c18 to the serial port at 0x3f8, and halt.
 PROGRAM = bytes.fromhex("31c0 8ed8 baf803 be187c ac 84c0 7403 ee ebf8 f4 ebfd").ljust(0x18, b"\0")
 #: What OVMF prints on the serial port when it has tried everything.
@@ -47,22 +54,25 @@ def test_seabios_starts_the_boot_sector_of_the_image(lab: QemuLab, machine: str,
     assert not start(lab)["changed"]
 
 
-def test_uefi_is_saved_and_restored_with_its_variables(lab: QemuLab) -> None:
-    if not CODE.exists():
-        pytest.skip("Debian's package ovmf is not here")
-    options = {"firmware_path": str(CODE), "firmware_vars_path": str(VARS), "image_path": disk(lab)}
+@pytest.mark.parametrize("machine", UEFI)
+def test_uefi_is_saved_and_restored_with_its_variables(lab: QemuLab, machine: str) -> None:
+    code, variables, program, package = UEFI[machine]
+    if not variables.exists() or not shutil.which(program):
+        pytest.skip(f"Debian's package {package} or {program} is not here")
+    options = {"firmware_path": str(code), "firmware_vars_path": str(variables), "image_path": disk(lab)}
+    options["machine_type"] = machine
     copy = lab.root / "state/sandboxes/web/firmware-vars.fd"
     predicted = lab.check(state="started", memory_mb=128, accelerator="tcg", **options)
     assert predicted["changed"] and not copy.exists()
     start(lab, wait_for={"console": NOTHING_TO_START, "timeout": 240}, **options)
-    written = copy.read_bytes()
-    assert len(written) == VARS.stat().st_size and written != VARS.read_bytes()
+    written, template = copy.read_bytes(), variables.read_bytes()
+    assert len(written) == len(template) and written != template
     lab.run(state="saved")
     assert lab.facts()["state"] == "saved" and copy.read_bytes() == written
     start(lab)
     assert lab.facts()["state"] == "started"
     lab.run(state="restarted", stop_timeout=0, wait_for={"console": NOTHING_TO_START, "timeout": 240})
-    assert VARS.read_bytes() != copy.read_bytes()
+    assert variables.read_bytes() == template
 
 
 def test_a_copy_of_other_variables_is_refused_before_anything_changes(lab: QemuLab) -> None:
