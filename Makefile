@@ -18,7 +18,7 @@ venv:  ## A virtual environment in .venv with all that checks and tests need
 	@tools/venv.sh requirements-dev.txt
 
 packages:
-	@tools/install-packages.sh qemu-system-x86 qemu-system-arm qemu-system-ppc qemu-system-misc qemu-utils busybox-static e2fsprogs zstd systemd-container mmdebstrap openssh-client socat xfsprogs btrfs-progs dosfstools mtools fdisk ovmf genisoimage xorriso dnsmasq-base nftables
+	@tools/install-packages.sh qemu-system-x86 qemu-system-arm qemu-system-ppc qemu-system-misc qemu-utils busybox-static e2fsprogs zstd systemd-container mmdebstrap openssh-client socat xfsprogs btrfs-progs dosfstools mtools fdisk ovmf genisoimage xorriso dnsmasq-base nftables qemu-efi-aarch64
 
 demo:  ## Sandboxes on this host from nothing: provision, start, pause, resume, resize, remove
 	@tools/venv.sh requirements.txt

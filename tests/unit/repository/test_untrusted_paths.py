@@ -181,6 +181,7 @@ ALLOWED: dict[tuple[str, str], tuple[set[str], str]] = {
     ("hypervisors/qemu/devices/vsock.py", "_reserve_cid"): ({"os.open"}, "the host's devices"),
     ("hypervisors/qemu/firmware.py", "check_firmware"): ({"os.lstat"}, STATE),
     ("hypervisors/qemu/firmware.py", "_checked_size"): ({"open"}, USERS),
+    ("hypervisors/qemu/firmware.py", "_copy_variables"): ({"os.open"}, STATE),
     ("hypervisors/qemu/firmware.py", "open_firmware"): (
         {"open", "os.open", "os.path.lexists"},
         "files that the task names, and the copy in the state directory, which is the task's user's alone",

@@ -13,8 +13,9 @@ import os
 import stat
 
 from ...errors import AssetError, ConfigError, HostError
-from ...host.atomic_files import replace_file, write_problem
+from ...host.atomic_files import put_in_place, write_problem
 from ...host.qcow2 import MAGIC
+from ...host.sparse_files import copy_device
 from ...options.config import HypervisorConfig
 from ..base import Context
 from .names import FIRMWARE_VARS
@@ -94,11 +95,7 @@ def open_firmware(config: HypervisorConfig, context: Context) -> tuple[int, int]
     try:
         if not os.path.lexists(copy):
             with open(config.firmware_vars_path, "rb") as stream:
-                content = stream.read(MOST_FLASH_AARCH64)
-            try:
-                replace_file(copy, content, 0o600, os.path.join(context.state_dir, DRAFT))
-            except OSError as error:
-                raise write_problem(error, "the firmware's variables could not be copied", copy) from error
+                _copy_variables(stream.fileno(), copy)
         code = os.open(config.firmware_path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             variables = os.open(copy, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -111,3 +108,21 @@ def open_firmware(config: HypervisorConfig, context: Context) -> tuple[int, int]
     except OSError as error:
         raise AssetError("the firmware cannot be opened", option="firmware_path", answer=str(error)) from error
     return code, variables
+
+
+def _copy_variables(source: int, copy: str) -> None:
+    """Copy the template atomically, with holes for its zeros: an aarch64 machine has 64 MiB of variables, nearly all of them zeros.
+
+    :raises HostError: the copy cannot be written
+    """
+    draft = os.path.join(os.path.dirname(copy), DRAFT)
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(descriptor, 0o600)
+            copy_device(source, descriptor)
+        finally:
+            os.close(descriptor)
+        put_in_place(draft, copy)
+    except OSError as error:
+        raise write_problem(error, "the firmware's variables could not be copied", copy) from error
