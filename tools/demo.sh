@@ -3,7 +3,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# Runs playbooks/quickstart.yml on this host, step by step, and prints how long each step took.
+# Runs playbooks/quickstart.yml on this host, step by step, and prints how long each step took. With KEEP=1, the sandboxes stay.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,12 +24,27 @@ play() {
 
 [ "$(id -u)" -eq 0 ] || { echo "make demo installs packages and starts VMs: run it as root." >&2; exit 1; }
 
-say "1. Install QEMU, a guest kernel and an initrd on this host, and start three sandboxes"
+say "1. Install QEMU, a guest kernel and images on this host, and start a web server and three more sandboxes"
 play first --tags converge
 say "2. Run the same again: nothing may change"
 play second --tags converge
 grep -Eq '^localhost .* changed=0 .* failed=0 ' "$log/second" || { echo "The second run changed something." >&2; exit 1; }
 echo "   The second run changed nothing."
-say "3. Pause, resume and resize the sandboxes (the guests confirm it), show a table, remove them, and look for leftovers"
-play third --tags operate,status,remove --skip-tags always
+say "3. Pause, resume and resize the sandboxes (the guests confirm it), fetch a page from the web server, and show a table"
+play third --tags operate,status --skip-tags always
+if [ "${KEEP:-0}" = 1 ]; then
+    cat <<'END'
+
+The sandboxes stay. The web server:
+    curl http://127.0.0.1:8080/
+A shell in its guest:
+    ssh -i /var/lib/kata-hypervisor/quickstart/id_ed25519 -p 2222 -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null root@127.0.0.1
+A table of the sandboxes, and their removal:
+    .venv/bin/ansible-playbook playbooks/quickstart.yml --tags status
+    .venv/bin/ansible-playbook playbooks/quickstart.yml --tags remove
+END
+else
+    say "4. Remove the sandboxes and look for leftovers (KEEP=1 keeps them)"
+    play fourth --tags remove --skip-tags always
+fi
 printf '\nThe demo took %s s.\n' "$((SECONDS - started))"
