@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Sequence
 from ...errors import HostError
 from ...host.atomic_files import DRAFT, make_directories, replace_file, write_problem
 from ...host.programs import run
+from ...host.run_directory import allow_traversal
 from ...untrusted.answers import AnswerError, MapOf, Text, checked, parsed
 from . import dnsmasq_process, host_links, managers, settings
 from .definition import RUN_DIRECTORY, Network
@@ -46,6 +47,8 @@ def apply(network: Network, leases: Sequence[Lease], only_if_up: bool = False) -
     changed = [*managers.ensure(network), *link_changes]
     try:
         make_directories(RUN_DIRECTORY)
+        # dnsmasq's user must be able to open its files below.
+        allow_traversal(os.path.dirname(RUN_DIRECTORY))
         make_directories(network.run_directory, 0o750)
         os.chown(network.run_directory, -1, dnsmasq_process.user().gid)
     except OSError as problem:
