@@ -7,9 +7,10 @@
     fleet.py down DIRECTORY           end them and remove the directory
     fleet.py base                     make the base file system that all hosts share (done by "up" when it is missing)
 
-A host is systemd-nspawn over an overlay: what it writes lies in DIRECTORY/NAME, and the base stays as it is. It has the machine's network and
-listens on a loopback address of its own. "reboot" inside starts it again with its files and an empty /run. Needs root and Debian's packages
-systemd-container, mmdebstrap and openssh-client. Where the base is kept: FLEET_CACHE, else ~/.cache/kata-hypervisor/hosts.
+A host is systemd-nspawn over an overlay: what it writes lies in DIRECTORY/NAME, and the base stays as it is. It has a network of its own
+(see fleet_network.py), and is reached by ssh at a loopback address of this machine. "reboot" inside starts it again with its files, an empty
+/run and a new network. Needs root and Debian's packages systemd-container, mmdebstrap, iproute2 and openssh-client. Where the base is kept:
+FLEET_CACHE, else ~/.cache/kata-hypervisor/hosts.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import sys
 import time
 
 import debian_base
+import fleet_network
 from debian_base import CACHE, FleetError, run
 
 PACKAGES = "systemd,systemd-sysv,dbus,openssh-server,python3,python3-apt,iproute2,kmod,ca-certificates"
@@ -57,6 +59,7 @@ def up(directory: pathlib.Path, names: list[str]) -> None:
     if not key.exists():
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
     try:
+        fleet_network.make_world(directory)
         for name in names:
             start(directory / name, free_address(directory), key.with_suffix(".pub").read_text())
         for name in names:
@@ -84,11 +87,18 @@ def free_address(directory: pathlib.Path) -> str:
     raise FleetError("no loopback address is free")
 
 
+def free_number(directory: pathlib.Path) -> int:
+    """The first number that no host of the fleet has; 1 is the rest of the world."""
+    used = {int(path.read_text()) for path in directory.glob("*/number")}
+    return next(number for number in range(2, 255) if number not in used)
+
+
 def start(host: pathlib.Path, address: str, public_key: str) -> None:
     """Lay the host's file system over the base, and boot it."""
     for part in ("upper", "work", "root"):
         (host / part).mkdir(parents=True)
     (host / "address").write_text(address)
+    (host / "number").write_text(str(free_number(host.parent)))
     root = host / "root"
     run(
         "mount",
@@ -103,7 +113,11 @@ def start(host: pathlib.Path, address: str, public_key: str) -> None:
     ssh.mkdir(mode=0o700, exist_ok=True)
     (ssh / "authorized_keys").write_text(public_key)
     (root / "etc/hostname").write_text(f"{host.name}\n")
-    (root / "etc/ssh/sshd_config.d/address.conf").write_text(f"ListenAddress {address}\n")
+    proxy = f"http://{fleet_network.WORLD}:{fleet_network.PROXY_PORT}"
+    # The first file in the order of apt: a test that replaces the proxy has a later one.
+    (root / "etc/apt/apt.conf.d/00fleet").write_text(
+        f'Acquire::http::Proxy "{proxy}";\nAcquire::https::Proxy "{proxy}";\n'
+    )
     with open(host / "console.log", "wb") as console:
         keeper = subprocess.Popen(
             [sys.executable, __file__, "keep", str(host)],
@@ -113,6 +127,8 @@ def start(host: pathlib.Path, address: str, public_key: str) -> None:
             start_new_session=True,
         )
     (host / "pid").write_text(str(keeper.pid))
+    namespace = fleet_network.namespace_of(host.parent, host.name)
+    fleet_network.start(host / "relay.pid", host / "relay.log", "ssh", address, namespace)
 
 
 def control_groups(name: str) -> list[pathlib.Path]:
@@ -173,12 +189,15 @@ def keep(host: pathlib.Path) -> int:
         "--bind-ro=/etc/ssl/certs",
     ]
     argv += debian_base.bound_devices()
+    argv.append(f"--network-namespace-path=/run/netns/{fleet_network.namespace_of(host.parent, host.name)}")
     inside: list[subprocess.Popen[bytes]] = []
     signal.signal(signal.SIGTERM, lambda *_: [process.send_signal(signal.SIGTERM) for process in inside])
+    # The host may set the kernel's settings of its network, which are those of its namespace, and no other ones.
+    environment = {**os.environ, "SYSTEMD_NSPAWN_TMPFS_TMP": "0", "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network"}
     while True:
-        inside[:] = [
-            subprocess.Popen(argv, stdin=subprocess.DEVNULL, env={**os.environ, "SYSTEMD_NSPAWN_TMPFS_TMP": "0"})
-        ]
+        # Nothing of a host's network survives a reboot.
+        fleet_network.make_host(host)
+        inside[:] = [subprocess.Popen(argv, stdin=subprocess.DEVNULL, env=environment)]
         (host / "nspawn.pid").write_text(str(inside[0].pid))
         if inside[0].wait() != REBOOT:
             return 0
@@ -217,6 +236,8 @@ def down(directory: pathlib.Path) -> None:
         for file in ("pid", "nspawn.pid"):
             signal_to(host / file, signal.SIGKILL)
     for host in hosts:
+        fleet_network.end(host / "relay.pid")
+        fleet_network.remove_host(host)
         while os.path.ismount(host / "root"):
             if subprocess.run(["umount", str(host / "root")], stderr=subprocess.DEVNULL, check=False).returncode:
                 time.sleep(0.1)
@@ -227,6 +248,7 @@ def down(directory: pathlib.Path) -> None:
             remove_group(pathlib.Path(group), deadline + STOP_SECONDS)
         (CACHE / "addresses" / (host / "address").read_text()).unlink(missing_ok=True)
     if directory.is_dir():
+        fleet_network.remove_world(directory)
         shutil.rmtree(directory)
 
 

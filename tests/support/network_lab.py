@@ -100,14 +100,18 @@ class Failed(AssertionError):
 
 
 class Namespace:
-    """A network namespace and the processes in it."""
+    """A network namespace and the processes in it.
 
-    def __init__(self, name: str) -> None:
+    :param existing: it was created by another program, which also removes it
+    """
+
+    def __init__(self, name: str, existing: bool = False) -> None:
         self.name = name
-        ip("netns", "add", name)
-        self.ip("link", "set", "lo", "up")
-        # An IPv6 address works at once.
-        self.run("sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0")
+        if not existing:
+            ip("netns", "add", name)
+            self.ip("link", "set", "lo", "up")
+            # An IPv6 address works at once.
+            self.run("sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0")
         self.servers: dict[tuple[str, int, str], subprocess.Popen[str]] = {}
 
     def ip(self, *words: str) -> str:
@@ -173,7 +177,8 @@ class NetworkLab:
     def __init__(self, place: pathlib.Path, br_netfilter: bool = False) -> None:
         self.state_root = str(place / "state")
         self.place = place
-        (place / "run").mkdir()
+        # Another task may have created the directory first, for its user only.
+        (place / "run/kata-hypervisor").mkdir(mode=0o700, parents=True)
         (place / "state").mkdir()
         self.prefix = f"kata{os.getpid()}-{next(_numbers)}-"
         self.namespaces: list[Namespace] = []

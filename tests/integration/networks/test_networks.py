@@ -255,6 +255,14 @@ def test_a_dhcp_client_gets_its_lease(net: NetworkLab, tmp_path: pathlib.Path) -
     assert net.guests["web"].ask(WORLD, 7000) == HOST
 
 
+def test_dhcp_works_with_a_bridge_that_was_created_again(net: NetworkLab, tmp_path: pathlib.Path) -> None:
+    converge(net, **OPTIONS)
+    (lease,) = net.on_host(lambda: put_leases(net.network(**OPTIONS), [net.request("web")]))
+    net.host.ip("link", "delete", "kata-lab")
+    converge(net)
+    assert dhcp(net.guest(lease, addresses=False), tmp_path)[0] == lease.ipv4
+
+
 def test_a_stranger_gets_no_lease_unless_there_is_a_range(net: NetworkLab, tmp_path: pathlib.Path) -> None:
     converge(net, **OPTIONS)
     (lease,) = net.on_host(lambda: put_leases(net.network(**OPTIONS), [net.request("web", address="10.9.0.9")]))
@@ -267,6 +275,32 @@ def test_a_stranger_gets_no_lease_unless_there_is_a_range(net: NetworkLab, tmp_p
     assert stranger.ask(WORLD, 7000) == HOST
     with pytest.raises(StateError, match="must not contain the addresses of sandboxes: web"):
         converge(net, dhcp_range="10.9.0.5-10.9.0.210")
+
+
+def test_an_address_is_given_again_by_dhcp(net: NetworkLab, tmp_path: pathlib.Path) -> None:
+    """dnsmasq remembers whom it gave an address; a sandbox that is gone, or that has another address now, must not keep it."""
+    converge(net, **OPTIONS)
+    network = net.network(**OPTIONS)
+
+    def leased(**addresses: str) -> list[Any]:
+        requests = [net.request(name, address=address) for name, address in addresses.items()]
+        leases: list[Any] = net.on_host(lambda: put_leases(network, requests))
+        return leases
+
+    a, b = (net.guest(lease, addresses=False) for lease in leased(a="10.9.0.5", b="10.9.0.6"))
+    assert (dhcp(a, tmp_path)[0], dhcp(b, tmp_path)[0]) == ("10.9.0.5", "10.9.0.6")
+    leased(a="10.9.0.6", b="10.9.0.5")
+    assert (dhcp(a, tmp_path)[0], dhcp(b, tmp_path)[0]) == ("10.9.0.6", "10.9.0.5")
+    net.on_host(lambda: drop_leases("lab", net.state_root, ["a"]))
+    (lease,) = leased(c="10.9.0.6")
+    assert dhcp(net.guest(lease, addresses=False), tmp_path)[0] == "10.9.0.6"
+
+
+def test_a_dnsmasq_without_its_pid_file_is_replaced(net: NetworkLab) -> None:
+    converge(net, **OPTIONS)
+    (net.place / "run" / net.network(**OPTIONS).run_directory[len("/run/") :] / "dnsmasq.pid").unlink()
+    assert converge(net)["actions"] == ["restore dnsmasq"]
+    assert net.processes().count("dnsmasq") == 1
 
 
 def test_other_names_are_asked_of_the_configured_servers(net: NetworkLab, tmp_path: pathlib.Path) -> None:

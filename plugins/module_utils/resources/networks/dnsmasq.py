@@ -87,5 +87,31 @@ def hosts(leases: Sequence[Lease]) -> str:
     )
 
 
+def without_stale(database: str, network: Network, leases: Sequence[Lease]) -> str:
+    """The content of dnsmasq's file of leases without those that contradict ours.
+
+    dnsmasq does not give a guest its address while its file has the address for another guest, which may have been removed long ago. Each line is an
+    expiry, a MAC address, an address, a name and a client id; those for IPv6 follow a line that starts with `duid`.
+    """
+    kept, macs = [], {lease.ipv4: lease.mac for lease in leases}
+    sixes = {lease.ipv6 for lease in leases}
+    dynamic = network.definition.dynamic
+    is_six = False
+    for line in database.splitlines():
+        words = line.split(" ")
+        if words[0] == "duid":
+            is_six = True
+            kept.append(line)
+            continue
+        try:
+            address = ipaddress.ip_address(words[2])
+        except (IndexError, ValueError):
+            continue
+        is_free = isinstance(address, ipaddress.IPv4Address) and dynamic and dynamic[0] <= address <= dynamic[1]
+        if is_free or (str(address) in sixes if is_six else macs.get(str(address)) == words[1].lower()):
+            kept.append(line)
+    return "".join(f"{line}\n" for line in kept)
+
+
 def _ordered(leases: Sequence[Lease]) -> list[Lease]:
     return sorted(leases, key=lambda lease: ipaddress.IPv4Address(lease.ipv4))

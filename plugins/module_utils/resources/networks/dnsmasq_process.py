@@ -13,7 +13,7 @@ import signal
 from typing import NamedTuple
 
 from ...errors import HostError
-from ...host.processes import ProcessIdentity, command_line, identify, send_signal, terminate
+from ...host.processes import ProcessIdentity, command_line, command_lines, identify, send_signal, terminate
 from ...host.programs import run
 from ...host.systemd import has_systemd
 from .definition import Network
@@ -63,10 +63,9 @@ def find(network: Network) -> ProcessIdentity | None:
     return process
 
 
-def start(network: Network, before: ProcessIdentity | None) -> None:
-    """Start dnsmasq with its current configuration. It returns when dnsmasq answers.
+def start(network: Network) -> None:
+    """Start dnsmasq, which does not run, with its current configuration. It returns when dnsmasq answers.
 
-    :param before: the process that runs now, which ends first
     :raises HostError: it does not start; the error has its message
     """
     _test(network)
@@ -74,12 +73,9 @@ def start(network: Network, before: ProcessIdentity | None) -> None:
     if has_systemd():
         from . import unit
 
-        unit.stop_dnsmasq(network)
-        _end(before)
         ended = unit.run_dnsmasq(network, argv)
         words = ended.words if not ended.code else f"{ended.words} {unit.dnsmasq_log(network)}"
     else:
-        _end(before)
         ended = run(argv, START_SECONDS)
         words = ended.words
     if ended.code:
@@ -92,11 +88,6 @@ def start(network: Network, before: ProcessIdentity | None) -> None:
             if busy
             else "",
         )
-
-
-def _end(process: ProcessIdentity | None) -> None:
-    if process is not None:
-        terminate(process, STOP_SECONDS)
 
 
 def _test(network: Network) -> None:
@@ -119,8 +110,10 @@ def stop(network: Network) -> None:
         from . import unit
 
         unit.stop_dnsmasq(network)
-    process = find(network)
-    if process is not None and terminate(process, STOP_SECONDS) == "stuck":
-        raise HostError(f"dnsmasq of the network {network.name}, pid {process.pid}, must end", option="network")
+    # Also one whose pid file is gone, and those that it started to answer a query by TCP.
+    for pid, words in command_lines():
+        process = identify(pid) if _argument(network) in words else None
+        if process is not None and terminate(process, STOP_SECONDS) == "stuck":
+            raise HostError(f"dnsmasq of the network {network.name}, pid {pid}, must end", option="network")
     if os.path.lexists(f"{network.run_directory}/dnsmasq.pid"):
         os.unlink(f"{network.run_directory}/dnsmasq.pid")

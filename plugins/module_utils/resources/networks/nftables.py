@@ -24,6 +24,8 @@ from .lease import Lease
 #: What a host's own packets need to reach a guest: neighbor discovery (RFC 4861), DHCP, DHCPv6.
 _ND = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit }"
 _LINK_LOCAL = "fe80::/10"
+#: Numbers of protocols. nft takes their names from /etc/protocols, which minimal hosts do not have.
+ICMP, TCP, ICMP6 = 1, 6, 58
 #: The source of a DHCP client that has no address yet.
 UNSPECIFIED = str(ipaddress.IPv4Address(0))
 
@@ -117,7 +119,7 @@ def _inet(network: Network, leases: Sequence[Lease]) -> dict[str, list[str]]:
 #: What the side sends that opened a connection is always compared with the rules, so a changed rule applies to existing connections too.
 _REPLIES = [
     "ct direction reply ct state established accept",
-    "meta l4proto { icmp, ipv6-icmp } ct state related accept",
+    f"meta l4proto {{ {ICMP}, {ICMP6} }} ct state related accept",
 ]
 
 
@@ -160,7 +162,7 @@ def _egress(network: Network, lease: Lease) -> list[str]:
     return [
         *rules,
         *(_destination(rule) for rule in lease.egress.rules),
-        "meta l4proto tcp reject with tcp reset",
+        f"meta l4proto {TCP} reject with tcp reset",
         "reject",
     ]
 
@@ -290,6 +292,6 @@ def _between_taps(leases: Sequence[Lease]) -> list[str]:
             rules += [
                 f"{side} {_set_of(restricted)} ether type ip drop",
                 f"{side} {_set_of(restricted)} ether type ip6 icmpv6 type != {{ nd-neighbor-solicit, nd-neighbor-advert }} drop",
-                f"{side} {_set_of(restricted)} ether type ip6 meta l4proto != ipv6-icmp drop",
+                f"{side} {_set_of(restricted)} ether type ip6 meta l4proto != {ICMP6} drop",
             ]
     return rules

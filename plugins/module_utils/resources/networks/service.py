@@ -17,10 +17,11 @@ from typing import Any, NamedTuple, Sequence
 from ...errors import HostError
 from ...host.atomic_files import DRAFT, make_directories, replace_file, write_problem
 from ...host.programs import run
+from ...host.run_directory import allow_traversal
 from ...untrusted.answers import AnswerError, MapOf, Text, checked, parsed
 from . import dnsmasq_process, host_links, managers, settings
 from .definition import RUN_DIRECTORY, Network
-from .dnsmasq import configuration, dhcp_hosts, hosts
+from .dnsmasq import configuration, dhcp_hosts, hosts, without_stale
 from .host_links import check_programs as check_programs
 from .lease import Lease
 from .nftables import removal, ruleset
@@ -46,6 +47,8 @@ def apply(network: Network, leases: Sequence[Lease], only_if_up: bool = False) -
     changed = [*managers.ensure(network), *link_changes]
     try:
         make_directories(RUN_DIRECTORY)
+        # dnsmasq's user must be able to open its files below.
+        allow_traversal(os.path.dirname(RUN_DIRECTORY))
         make_directories(network.run_directory, 0o750)
         os.chown(network.run_directory, -1, dnsmasq_process.user().gid)
     except OSError as problem:
@@ -60,7 +63,8 @@ def apply(network: Network, leases: Sequence[Lease], only_if_up: bool = False) -
         _save_applied(network, applied)
     if link_changes:
         host_links.ensure_bridge(network, bridge)
-    changed += [*settings.ensure(network, leases), *_apply_dnsmasq(network, leases, applied)]
+    # The sockets of a dnsmasq that runs belong to the bridge that existed before.
+    changed += [*settings.ensure(network, leases), *_apply_dnsmasq(network, leases, applied, restart=bridge is None)]
     if link_changes or "dnsmasq" in changed:
         managers.announce_names(network)
     return changed
@@ -81,15 +85,21 @@ def load(rules: str) -> None:
         )
 
 
-def _apply_dnsmasq(network: Network, leases: Sequence[Lease], applied: dict[str, str]) -> list[str]:
+def _apply_dnsmasq(network: Network, leases: Sequence[Lease], applied: dict[str, str], restart: bool) -> list[str]:
     files = _files(network, leases)
     changed = []
     for name, text in files.items():
         if _read(f"{network.run_directory}/{name}") != text:
             _write(network, name, text)
     process = dnsmasq_process.find(network)
-    if process is None or applied.get("configuration") != _digest(files["dnsmasq.conf"]):
-        dnsmasq_process.start(network, process)
+    given = _read(f"{network.run_directory}/dnsmasq.leases")
+    restart = restart or process is None or without_stale(given, network, leases) != given
+    if restart or applied.get("configuration") != _digest(files["dnsmasq.conf"]):
+        dnsmasq_process.stop(network)
+        # dnsmasq has written its file for the last time.
+        given = _read(f"{network.run_directory}/dnsmasq.leases")
+        _write(network, "dnsmasq.leases", without_stale(given, network, leases))
+        dnsmasq_process.start(network)
         changed.append("dnsmasq")
     elif applied.get("names") != _names(files):
         dnsmasq_process.reload(process)

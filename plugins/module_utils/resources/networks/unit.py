@@ -173,7 +173,6 @@ def _service(network: Network) -> str:
 def run_dnsmasq(network: Network, argv: list[str]) -> Ended:
     """Start dnsmasq in a unit of its own. It returns when dnsmasq answers."""
     properties = ("Type=forking", f"PIDFile={network.run_directory}/dnsmasq.pid", "Restart=on-failure", "RestartSec=1")
-    stop_dnsmasq(network)
     return run(
         [
             "systemd-run",
