@@ -33,7 +33,7 @@ from ..host.atomic_files import (
 from ..host.digests import file_digest
 from ..untrusted.answers import AnswerError, Anything, MapOf, Number, Record, Text, checked, parsed
 from ..untrusted.files import check_parents
-from .image_users import image_users, refuse_if_used
+from .image_users import image_users, refuse_if_used, users_of
 from .sources import Checksum, Fetch, copy_file
 
 MANIFEST = ".asset.json"
@@ -302,7 +302,7 @@ class AssetStore:
 
         :raises HostError: names the sandboxes
         """
-        refuse_if_used(self.path(version), f"{self.name} {version}", option, wanted)
+        refuse_if_used(users_of(self.path(version)), f"{self.name} {version}", option, wanted)
 
     def _put(self, version: str, tree: str, work: str, facts: dict[str, Any]) -> None:
         """Move a version into place, with its manifest."""

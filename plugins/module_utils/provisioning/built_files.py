@@ -20,7 +20,8 @@ from typing import Any, Callable, Iterator
 
 from ..host.atomic_files import draft_directory, locked, make_directories, put_in_place, replace_file, write_problem
 from ..host.digests import file_digest
-from .image_users import refuse_if_used
+from .image_users import refuse_if_used, users_of
+from .kept_images import remove_unused, users_of_built
 
 #: The options about the path of an image; doc_fragments/built_files.py describes them.
 IMAGE_SPEC: dict[str, dict[str, Any]] = {
@@ -68,7 +69,8 @@ class BuiltFile:
         """
         why = self._why(recipe)
         if why:
-            refuse_if_used(self.path, self.path, "path", self.path)
+            # What has a second name is not lost.
+            refuse_if_used(users_of(self.path), self.path, "path", self.path)
         if check_mode or not why:
             corrected = [] if why else self._correct_mode(check_mode)
             result = self._result(why, recipe)
@@ -82,10 +84,12 @@ class BuiltFile:
 
         :raises HostError: a root disk is based on it; the error names the sandbox
         """
-        refuse_if_used(self.path, self.path, "path", self.path)
+        refuse_if_used(users_of_built(self.path), self.path, "path", self.path)
         there = [path for path in (self.path, self.note_path) if os.path.lexists(path)]
         for path in [] if check_mode else there:
             os.unlink(path)
+        if there and not check_mode:
+            remove_unused(self.path)
         return {"changed": bool(there), "actions": [f"remove {self.path}"] if there else [], "path": self.path}
 
     def _why(self, recipe: dict[str, Any]) -> str:
@@ -129,6 +133,7 @@ class BuiltFile:
                 replace_file(self.note_path, (json.dumps(note, indent=1, sort_keys=True) + "\n").encode())
         except OSError as problem:
             raise write_problem(problem, "the file cannot be created", self.path, "path") from problem
+        remove_unused(self.path)
         return {**self._result(why, recipe), "diff": {"before": _shown(before), "after": _shown(self.note())}}
 
     def _result(self, why: str, recipe: dict[str, Any]) -> dict[str, Any]:

@@ -101,13 +101,13 @@ def users_of(path: str) -> list[str]:
     )
 
 
-def refuse_if_used(path: str, what: str, option: str, wanted: Any) -> None:
+def refuse_if_used(sandboxes: list[str], what: str, option: str, wanted: Any) -> None:
     """Refuse to remove or replace an image that root disks are based on.
 
+    :param sandboxes: whose root disks these are
     :param what: what it is, for the error
     :raises HostError: names the sandboxes
     """
-    sandboxes = users_of(path)
     if sandboxes:
         raise HostError(
             f"{what} must stay: the root disk of sandbox {', '.join(sandboxes)} is based on it",

@@ -196,7 +196,9 @@ def plan_root_disk(
 
 
 def _check_same(disk: RootDisk, base: str, disk_format: str, size_mb: int) -> None:
-    if os.path.realpath(disk.base) != os.path.realpath(base) or disk.format != disk_format:
+    from ..provisioning.kept_images import built_path
+
+    if built_path(os.path.realpath(disk.base)) != os.path.realpath(base) or disk.format != disk_format:
         raise ConfigError(
             f"the sandbox has a root disk based on {disk.base}, in the format {disk.format}",
             option=IMAGE,
@@ -244,17 +246,19 @@ def create_root_disk(
         return there
     size = _wanted_size(base, base_format, disk_format, size_mb)
     # A link such as `current` leads to another version after an upgrade.
-    base = os.path.realpath(base)
-    disk = RootDisk(disk_path(layout, disk_format), disk_format, base, base_format, identity_of(base), size)
+    image = os.path.realpath(base)
+    disk = RootDisk(disk_path(layout, disk_format), disk_format, image, base_format, identity_of(image), size)
     draft = os.path.join(layout.state_dir, DRAFT)
     try:
         _drop(draft)
-        # First the note: from now on, the image stays installed.
-        _write_record(layout, disk)
+        with _staying(disk) as base:
+            # First the note: from now on, the image stays installed.
+            disk = dataclasses.replace(disk, base=base)
+            _write_record(layout, disk)
         if disk_format == "qcow2":
             _make_overlay(draft, size)
         else:
-            _make_copy(base, draft, size, layout.state_dir)
+            _make_copy(disk.base, draft, size, layout.state_dir)
         put_in_place(draft, disk.path)
     except BaseException as problem:
         for path in (draft, disk.path, os.path.join(layout.state_dir, DISK_RECORD)):
@@ -263,6 +267,16 @@ def create_root_disk(
             raise write_problem(problem, "the root disk cannot be created", disk.path, OPTION) from problem
         raise
     return disk
+
+
+def _staying(disk: RootDisk) -> contextlib.AbstractContextManager[str]:
+    """The path under which the base of a new disk stays."""
+    from ..provisioning.built_files import BuiltFile
+    from ..provisioning.kept_images import kept_base
+
+    if disk.needs_base and BuiltFile(disk.base).note():
+        return kept_base(disk.base)
+    return contextlib.nullcontext(disk.base)
 
 
 def _drop(path: str) -> None:
@@ -364,6 +378,7 @@ def remove_root_disk(layout: SandboxLayout) -> bool:
     disks = [path for path in (disk_path(layout, kind) for kind in FORMATS) if os.path.lexists(path)]
     for path in disks:
         check_free(Use(path, True, "the root disk"), option=OPTION)
+    base = _recorded_base(layout)
     try:
         # Last the note, which keeps the image.
         for path in (
@@ -375,7 +390,19 @@ def remove_root_disk(layout: SandboxLayout) -> bool:
             sync(layout.state_dir)
     except OSError as problem:
         raise HostError("the root disk cannot be removed", wanted=layout.state_dir, answer=str(problem)) from problem
+    if base:
+        from ..provisioning.kept_images import remove_unused
+
+        remove_unused(base)
     return bool(disks)
+
+
+def _recorded_base(layout: SandboxLayout) -> str:
+    """The base of a disk that is about to be removed, as far as that can be known."""
+    try:
+        return str((read_disk_record(layout.state_dir) or {}).get("base", ""))
+    except (AnswerError, OSError):
+        return ""
 
 
 def used_mb(disk: RootDisk) -> int:

@@ -73,6 +73,12 @@ class Host:
         os.makedirs(layout.state_dir, 0o700)
         return root_disk.create_root_disk(layout, base, "raw", disk_format)
 
+    def disk_base(self, sandbox: str) -> str:
+        """What a sandbox's root disk is based on."""
+        found = root_disk.find_root_disk(SandboxLayout(sandbox, self.state, self.state))
+        assert found is not None
+        return found.base
+
     def drop(self, sandbox: str) -> None:
         """Take it away."""
         root_disk.remove_root_disk(SandboxLayout(sandbox, self.state, self.state))
@@ -188,18 +194,56 @@ def test_a_version_is_not_exchanged_for_another_content(host: Host) -> None:
 
 
 @needs_qemu_img
-def test_a_built_image_is_neither_replaced_nor_removed(host: Host) -> None:
-    base = host.build("guest.img", serial="1")
-    host.disk("web", base)
-    with pytest.raises(HostError, match="the root disk of sandbox web is based on it"):
-        host.build("guest.img", IMAGE + bytes(512), serial="2")
-    with pytest.raises(HostError, match="the root disk of sandbox web is based on it"):
-        BuiltFile(base).remove(True)
-    assert pathlib.Path(base).read_bytes() == IMAGE
-    assert host.build("guest.img", serial="1") == base
-    host.drop("web")
+def test_a_built_image_can_be_built_again_and_what_it_was_stays(host: Host) -> None:
+    path = host.build("guest.img", serial="1")
+    old = host.disk("web", path)
+    kept = pathlib.Path(old.base)
+    assert kept.parent == pathlib.Path(path).parent / ".kept" and kept.samefile(path)
+    root_disk.check_base(old)
     host.build("guest.img", IMAGE + bytes(512), serial="2")
-    assert BuiltFile(base).remove(False)["changed"]
+    assert pathlib.Path(path).read_bytes() == IMAGE + bytes(512)
+    assert kept.read_bytes() == IMAGE
+    root_disk.check_base(old)
+    new = host.disk("db", path)
+    assert pathlib.Path(new.base).samefile(path) and new.base != old.base
+    # The same disk, whatever has its image's name by now.
+    layout = SandboxLayout("web", host.state, host.state)
+    assert root_disk.create_root_disk(layout, path, "raw", "qcow2") == old
+    host.drop("web")
+    assert not kept.exists()
+    assert installed_names(host.state) == ["guest.img"]
+    with pytest.raises(HostError, match="the root disk of sandbox db is based on it"):
+        BuiltFile(path).remove(True)
+    host.drop("db")
+    assert not kept.parent.exists()
+    assert BuiltFile(path).remove(False)["changed"]
+    assert os.listdir(os.path.dirname(path)) == [".lock"]
+
+
+@needs_qemu_img
+def test_disks_of_one_image_share_its_second_name(host: Host) -> None:
+    path = host.build("guest.img")
+    assert host.disk("one", path).base == host.disk("two", path).base
+    host.drop("one")
+    assert image_users.image_users(path) == [image_users.ImageUser("two", host.disk_base("two"))]
+    assert os.path.exists(host.disk_base("two"))
+
+
+@needs_qemu_img
+def test_an_image_that_cannot_be_linked_is_not_replaced(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = host.build("guest.img", serial="1")
+
+    def refused(*_arguments: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "link", refused)
+        assert host.disk("web", path).base == path
+    for act in (lambda: host.build("guest.img", IMAGE + bytes(512), serial="2"), lambda: BuiltFile(path).remove(True)):
+        with pytest.raises(HostError, match="the root disk of sandbox web is based on it"):
+            act()
+    assert pathlib.Path(path).read_bytes() == IMAGE
+    assert host.build("guest.img", serial="1") == path
 
 
 def test_a_copy_keeps_nothing(host: Host) -> None:
