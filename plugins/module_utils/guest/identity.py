@@ -31,7 +31,7 @@ SCRIPT = r"""#!/bin/sh
 #
 # Applies the seed of this sandbox, a file system with the label cidata.
 #
-#   kata-identity apply   set the host name, keys and addresses
+#   kata-identity apply   grow the root file system to the size of its disk; set the host name, keys and addresses
 #   kata-identity run     run the user data of the seed if it is a script: once, and again after each change of the seed
 #
 # udhcpc calls it with bound, renew and deconfig.
@@ -128,7 +128,19 @@ find_seed() {
     findfs LABEL=cidata 2>/dev/null || findfs LABEL=CIDATA 2>/dev/null
 }
 
+grow() {
+    command -v resize2fs >/dev/null || return
+    while read -r device place type options _; do
+        [ "$place" = / ] || continue
+        case "$type,$options," in
+        ext4,*,ro,* | ext4,ro,*) ;;
+        ext4,*) resize2fs "$device" >/dev/null 2>&1 || say "cannot grow the file system on $device" ;;
+        esac
+    done </proc/mounts
+}
+
 apply() {
+    grow
     device=$(find_seed) || return 0
     mkdir -p "$state/seed"
     chmod 755 "$state"
