@@ -17,6 +17,8 @@ def bring_up(name: str, state_root: str) -> list[str]:
 
     :raises HypervisorError: the network cannot be set up
     """
+    if find_network(name, state_root) is None:
+        return []
     with networks_lock():
         network = find_network(name, state_root)
         if network is None:

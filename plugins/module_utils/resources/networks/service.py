@@ -93,8 +93,8 @@ def _apply_dnsmasq(network: Network, leases: Sequence[Lease], applied: dict[str,
             _write(network, name, text)
     process = dnsmasq_process.find(network)
     given = _read(f"{network.run_directory}/dnsmasq.leases")
-    restart = restart or process is None or without_stale(given, network, leases) != given
-    if restart or applied.get("configuration") != _digest(files["dnsmasq.conf"]):
+    restart = restart or without_stale(given, network, leases) != given
+    if process is None or restart or applied.get("configuration") != _digest(files["dnsmasq.conf"]):
         dnsmasq_process.stop(network)
         # dnsmasq has written its file for the last time.
         given = _read(f"{network.run_directory}/dnsmasq.leases")
