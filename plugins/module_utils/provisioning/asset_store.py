@@ -33,10 +33,9 @@ from ..host.atomic_files import (
 from ..host.digests import file_digest
 from ..untrusted.answers import AnswerError, Anything, MapOf, Number, Record, Text, checked, parsed
 from ..untrusted.files import check_parents
-from .image_users import image_users, refuse_if_used, users_of
+from .image_users import MANIFEST, image_users, refuse_if_used, users_of
 from .sources import Checksum, Fetch, copy_file
 
-MANIFEST = ".asset.json"
 CURRENT = "current"
 LOCK_SECONDS = 1800
 #: The mode of every directory of an asset.

@@ -8,13 +8,18 @@ A file beside each root disk names its base, see `resources/root_disk.py`. It is
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 from typing import Any, Iterator, NamedTuple
 
 from ..errors import HostError
+from ..host.atomic_files import make_directories, sync
 from ..records.layout import STATE_ROOT
 from ..untrusted.answers import AnswerError, Number, Record, Text, checked, parsed
 
+#: Links to directories of sandboxes that use the images beside it, and the file that every version of an asset has.
+NOTED, MANIFEST = ".state-dirs", ".asset.json"
 #: The file beside a sandbox's record that describes its root disk, its largest size in bytes, and its shape.
 DISK_RECORD = "root-disk.json"
 MOST_RECORD = 64 * 1024
@@ -54,16 +59,40 @@ def read_disk_record(state_dir: str) -> dict[str, Any] | None:
 
 
 def state_roots(assets: str) -> list[str]:
-    """The directories of sandboxes that can use the assets in a directory: the default one, and those that the assets are in.
+    """The directories of sandboxes that can use the assets in a directory: the default one, those that the assets are in, and those that were noted.
 
     :param assets: an absolute path
     """
-    found, path = [STATE_ROOT], os.path.abspath(assets)
+    found, path = [STATE_ROOT], os.path.realpath(assets)
     while path != os.path.dirname(path):
-        path = os.path.dirname(path)
         if os.path.isdir(os.path.join(path, "sandboxes")):
             found.append(path)
+        with contextlib.suppress(OSError):
+            noted = os.path.join(path, NOTED)
+            found += [os.readlink(os.path.join(noted, name)) for name in sorted(os.listdir(noted))]
+        path = os.path.dirname(path)
     return list(dict.fromkeys(found))
+
+
+def note_state_root(base: str, state_root: str) -> None:
+    """Note beside an installed or built image that sandboxes in a directory use it, unless they are found without that.
+
+    A user who cannot write there leaves no note. Images of others are not removed by this collection and get none.
+    """
+    directory, name = os.path.split(base)
+    if os.path.isfile(os.path.join(directory, MANIFEST)):
+        # A version of an asset has nothing in it but its files.
+        directory = os.path.dirname(directory)
+    elif not os.path.isfile(os.path.join(directory, f".{name}.json")):
+        return
+    if state_root in state_roots(base):
+        return
+    noted = os.path.join(directory, NOTED)
+    digest = hashlib.sha256(os.fsencode(state_root)).hexdigest()[:16]
+    with contextlib.suppress(OSError):
+        make_directories(noted)
+        os.symlink(state_root, os.path.join(noted, digest))
+        sync(noted)
 
 
 def image_users(assets: str) -> list[ImageUser]:

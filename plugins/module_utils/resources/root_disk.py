@@ -24,7 +24,7 @@ from ..host.atomic_files import put_in_place, replace_file, sync, write_problem
 from ..host.digests import file_mark
 from ..host.programs import QEMU_IMG_PACKAGES, installed_program, run
 from ..host.units import MIB
-from ..provisioning.image_users import DISK_RECORD, RECORD, read_disk_record
+from ..provisioning.image_users import DISK_RECORD, RECORD, note_state_root, read_disk_record
 from ..records.layout import SandboxLayout
 from ..records.record import SAVED
 from ..untrusted.answers import AnswerError, checked
@@ -254,6 +254,8 @@ def create_root_disk(
         with _staying(disk) as base:
             # First the note: from now on, the image stays installed.
             disk = dataclasses.replace(disk, base=base)
+            if disk.needs_base:
+                note_state_root(image, layout.state_root)
             _write_record(layout, disk)
         if disk_format == "qcow2":
             _make_overlay(draft, size)

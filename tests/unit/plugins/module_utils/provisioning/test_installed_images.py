@@ -246,6 +246,22 @@ def test_an_image_that_cannot_be_linked_is_not_replaced(host: Host, monkeypatch:
     assert host.build("guest.img", serial="1") == path
 
 
+@needs_qemu_img
+@pytest.mark.parametrize("kind", ["asset", "built"])
+def test_sandboxes_of_another_state_dir_are_found(host: Host, tmp_path: pathlib.Path, kind: str) -> None:
+    base = host.install("debian", "1") if kind == "asset" else host.build("guest.img")
+    layout = SandboxLayout("far", str(tmp_path / "elsewhere"), host.state)
+    os.makedirs(layout.state_dir)
+    root_disk.create_root_disk(layout, base, "raw", "qcow2")
+    assert host.store("debian").drift("1") == []
+    assert installed_names(host.state) == [{"asset": "debian", "built": "guest.img"}[kind]]
+    for check_mode in (True, False):
+        with pytest.raises(HostError, match="the root disk of sandbox far is based on it"):
+            host.store("debian").remove("", check_mode) if kind == "asset" else BuiltFile(base).remove(check_mode)
+    root_disk.remove_root_disk(layout)
+    assert host.store("debian").remove("", False) if kind == "asset" else BuiltFile(base).remove(False)["changed"]
+
+
 def test_a_copy_keeps_nothing(host: Host) -> None:
     base = host.install("debian", "1")
     host.disk("web", base, "raw")

@@ -70,6 +70,8 @@ def test_an_overlay_names_no_other_file_and_has_its_size(layout: SandboxLayout, 
     for name in names(layout):
         assert stat.S_IMODE(os.stat(os.path.join(layout.state_dir, name)).st_mode) == 0o600
     assert digest(image) == before
+    # Nothing is left beside an image of the user's.
+    assert sorted(os.listdir(os.path.dirname(image))) == ["image.raw", "state"]
 
 
 def test_modes_do_not_depend_on_the_umask(layout: SandboxLayout, image: str) -> None:
