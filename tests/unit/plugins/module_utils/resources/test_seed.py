@@ -28,6 +28,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.resources.seed imp
     seed_path,
     write_seed,
 )
+from tests.support.killing import KILLED, run_killed
 
 FULL = Seed(
     "web-1", "web-1.example.org", ("ssh-ed25519 AAAA a",), "#!/bin/sh\n", "#cloud-config\n", "version: 1\n", "{}"
@@ -186,6 +187,22 @@ def test_a_killed_task_s_draft_and_a_link_are_no_obstacle(layout, tmp_path) -> N
     assert remove_seed(layout)
     assert os.listdir(layout.state_dir) == []
     assert not remove_seed(layout)
+
+
+def test_a_task_that_is_killed_anywhere_leaves_the_old_seed_or_the_new_one(layout, tmp_path) -> None:
+    new = dataclasses.replace(FULL, hostname="other")
+    for number in range(1, 20):
+        write_seed(layout, FULL)
+        killed = run_killed(tmp_path, number, lambda: write_seed(layout, new)) == KILLED
+        assert is_current(layout, FULL) or is_current(layout, new)
+        write_seed(layout, new)
+        assert os.listdir(layout.state_dir) == ["seed.iso"]
+        killed_removing = run_killed(tmp_path, number, lambda: remove_seed(layout)) == KILLED
+        remove_seed(layout)
+        assert os.listdir(layout.state_dir) == []
+        if not killed and not killed_removing:
+            break
+    assert 2 < number < 19
 
 
 def test_a_directory_that_is_missing_is_named(tmp_path) -> None:

@@ -20,6 +20,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.a
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.command_line import VmPlan, command_line
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.machines import machine_named
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.config import HypervisorConfig
+from tests.support.killing import KILLED, run_killed
 
 
 @pytest.fixture
@@ -113,6 +114,23 @@ def test_variables_are_copied_once(fields, context, tmp_path) -> None:
         os.close(descriptor)
     assert copy.read_bytes() == b"mine" + (tmp_path / "vars").read_bytes()[4:]
     assert os.listdir(context.state_dir) == ["firmware-vars.fd"]
+
+
+def test_a_start_that_is_killed_anywhere_leaves_no_part_of_a_copy(fields, context, tmp_path) -> None:
+    config = HypervisorConfig(**fields)
+    state = tmp_path / "state"
+    for number in range(1, 20):
+        killed = run_killed(state, number, lambda: firmware.open_firmware(config, context)) == KILLED
+        copy = state / "firmware-vars.fd"
+        assert not copy.exists() or copy.read_bytes() == (tmp_path / "vars").read_bytes()
+        for descriptor in firmware.open_firmware(config, context):
+            os.close(descriptor)
+        assert copy.read_bytes() == (tmp_path / "vars").read_bytes()
+        assert os.listdir(state) == ["firmware-vars.fd"]
+        copy.unlink()
+        if not killed:
+            break
+    assert 2 < number < 19
 
 
 def test_variables_of_another_firmware_are_refused(fields, context, tmp_path) -> None:
