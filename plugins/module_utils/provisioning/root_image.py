@@ -10,6 +10,7 @@ times, identifiers and the order of files are fixed, and what is only made when 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import re
 import shutil
@@ -186,6 +187,9 @@ class Recipe:
             "users": [dataclasses.asdict(user) for user in self.users],
         }
         recipe["files"] = [[file.dest, file.mode, file_digest(file.src)] for file in self.files]
+        # A version of the collection with other scripts and units builds the image again.
+        own = (_FSTAB, _READY, _READY_UNIT, _IDENTITY_UNIT, _USER_SCRIPT_UNIT, _SSHD, _SSH_KEYS, SCRIPT)
+        recipe["scripts"] = hashlib.sha256("".join(own).encode()).hexdigest()
         # Tuples become lists, as they are when they are read again.
         return {key: _as_lists(value) for key, value in recipe.items()}
 
