@@ -245,7 +245,7 @@ class ModuleDocFragment:
     description:
       - The guest's root disk, a file or a block device on the host, or the name of an image that the role P(kata.hypervisor.kata_image#role) installed.
         A new sandbox needs either this or O(initrd_path).
-      - The guest cannot write to an image. Set O(root_disk_mb) to give the sandbox a writable disk made from it.
+      - The guest cannot write to an image. Set C(root_disk_mb) to give the sandbox a writable disk made from it.
       - With a name, each start uses the image's current version. A root disk stays on the version that it was made from.
     type: path
     aliases: [image]

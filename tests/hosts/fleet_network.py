@@ -36,7 +36,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def ip(*words: str, check: bool = True) -> None:
     """Run ip."""
-    done = subprocess.run(["ip", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(
+        ["ip", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
     if check and done.returncode:
         raise FleetError(f"ip {' '.join(words)}: {done.stdout.decode(errors='replace')}")
 

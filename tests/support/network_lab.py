@@ -120,7 +120,7 @@ class Namespace:
 
     def run(self, *argv: str, check: bool = True) -> str:
         """Run a program in the namespace. Returns its output."""
-        found = subprocess.run(["ip", "netns", "exec", self.name, *argv], capture_output=True, text=True)
+        found = subprocess.run(["ip", "netns", "exec", self.name, *argv], capture_output=True, text=True, check=False)
         if check and found.returncode:
             raise Failed(f"{argv}: {found.stdout}{found.stderr}")
         return found.stdout + found.stderr
@@ -153,7 +153,9 @@ class Namespace:
         for process in self.servers.values():
             process.kill()
             process.wait()
-        for pid in subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True).stdout.split():
+        for pid in subprocess.run(
+            ["ip", "netns", "pids", self.name], capture_output=True, text=True, check=False
+        ).stdout.split():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
         ip("netns", "delete", self.name)
@@ -161,7 +163,7 @@ class Namespace:
 
 def ip(*words: str) -> str:
     """Run ip on the machine."""
-    found = subprocess.run(["ip", *words], capture_output=True, text=True)
+    found = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
     if found.returncode:
         raise Failed(f"ip {' '.join(words)}: {found.stderr}")
     return found.stdout

@@ -53,7 +53,7 @@ def plan_leases(network: Network, requests: Sequence[LeaseRequest]) -> list[Leas
     :raises HostError: a program is missing
     :raises StoreError: a record cannot be read
     """
-    from .service import check_programs
+    from .host_links import check_programs
 
     check_programs()
     return _planned(network, requests)

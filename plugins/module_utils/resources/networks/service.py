@@ -22,7 +22,7 @@ from ...untrusted.answers import AnswerError, MapOf, Text, checked, parsed
 from . import dnsmasq_process, host_links, managers, settings
 from .definition import RUN_DIRECTORY, Network
 from .dnsmasq import configuration, dhcp_hosts, hosts, without_stale
-from .host_links import check_programs as check_programs
+from .host_links import check_programs
 from .lease import Lease
 from .nftables import removal, ruleset
 
