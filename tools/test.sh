@@ -43,7 +43,7 @@ part vectors make --no-print-directory vectors
 start_unit_tests
 part "roles and playbooks on fresh hosts" make --no-print-directory molecule SCENARIOS="kata_vmm sandbox_lifecycle reboot"
 part "unit tests" finish_unit_tests
-part "integration with real VMMs" make --no-print-directory integration
+part "integration with real VMMs" make --no-print-directory integration WORKERS=2
 
 printf '\n'
 if [ ${#failed[@]} -gt 0 ]; then

@@ -41,7 +41,7 @@ MAX_VCPUS = 240
 MAX_NUMBER = (1 << 32) - 1
 
 #: The name of an installed image, which `image_path` can be.
-ASSET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
+ASSET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}(:[A-Za-z0-9][A-Za-z0-9._+-]{0,127})?")
 
 #: The largest uid and gid: the next number means "no change" to chown(2).
 MAX_ID = (1 << 32) - 2
