@@ -140,7 +140,9 @@ def test_the_example_inventory_and_the_page_of_single_lines(operator: Operator) 
     assert operator.play("site") == dict.fromkeys(HOSTS, 0)
     assert operator.play("site", "--check", "--diff") == dict.fromkeys(HOSTS, 0)
     rows = operator.table()
-    assert {(host, name, vcpus) for host, name, _hypervisor, _state, vcpus, _memory, _since in rows} == EXPECTED
+    assert {(row[0], row[1], row[4]) for row in rows} == EXPECTED
+    assert all(row[6].startswith("10.61.0.") for row in rows)
+    assert {row[7] for row in rows if row[1] == "proxy"} == {"8080:80"}
     assert {(row[2], row[3]) for row in rows} == {("qemu", "started")}
     assert {row[1]: row[5] for row in rows}["worker-1"] == "1024"
     said = {
@@ -177,7 +179,12 @@ def test_the_example_inventory_and_the_page_of_single_lines(operator: Operator) 
     )
     assert len(operator.table()) == len(EXPECTED) + 1
     assert all(changed > 0 for changed in operator.play("teardown", "-e", "confirm=yes").values())
-    assert operator.play("teardown", "-e", "confirm=yes") == dict.fromkeys(HOSTS, 0)
+    kept = operator.ask(HOSTS[0], "kata.hypervisor.kata_volume_info", "{}")["volumes"]
+    assert [volume["name"] for volume in kept] == ["proxy-cache", "server-data"]
+    assert operator.ask(HOSTS[2], "kata.hypervisor.kata_volume_info", "{}")["volumes"] == []
+    everything = ("-e", "confirm=yes", "-e", "remove_volumes=yes")
+    operator.play("teardown", *everything)
+    assert operator.play("teardown", *everything) == dict.fromkeys(HOSTS, 0)
     places = (
         "paths=/var/lib/kata-hypervisor,/run/kata-hypervisor,/usr/bin,/etc/systemd/system recurse=true file_type=any"
     )
