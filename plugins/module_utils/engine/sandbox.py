@@ -578,8 +578,14 @@ class Sandbox:
 
 
 def _is_to_come(device: dict[str, Any]) -> bool:
-    """Whether a device follows from an option and its file is created later in the plan; `SandboxResources.plan` has checked it."""
-    return "source" in device and "file" in device and not os.path.exists(device["file"])
+    """Whether a device follows from an option and its file, or its bridge, is created later in the plan; `SandboxResources.plan` has checked it.
+
+    The bridge of a network is missing after a reboot of a host without systemd.
+    """
+    if "source" not in device:
+        return False
+    bridge = device.get("bridge")
+    return not os.path.exists(device["file"] if "file" in device else f"/sys/class/net/{bridge}" if bridge else "/")
 
 
 def _thread_ids(driver: Hypervisor, observed: Observed) -> dict[str, int]:
