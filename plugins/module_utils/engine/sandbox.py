@@ -585,7 +585,7 @@ def _is_to_come(device: dict[str, Any]) -> bool:
     if "source" not in device:
         return False
     bridge = device.get("bridge")
-    return not os.path.exists(device["file"] if "file" in device else f"/sys/class/net/{bridge}" if bridge else "/")
+    return not os.path.exists(device.get("file", f"/sys/class/net/{bridge}" if bridge else "/"))
 
 
 def _thread_ids(driver: Hypervisor, observed: Observed) -> dict[str, int]:

@@ -165,3 +165,17 @@ def test_fifty_sandboxes_at_once_have_addresses_of_their_own(guests: Guests) -> 
     absent = [parse_spec({"id": name, "state": "absent", "state_dir": guests.net.state_root}) for name in names]
     assert not [one for one in guests.net.on_host(lambda: converge_many(absent)) if one.get("failed")]
     assert "dport 9000" not in guests.net.host_state()["rules"]
+
+
+def test_a_network_that_is_down_is_set_up_by_the_next_start(guests: Guests) -> None:
+    """As after a reboot of a host without systemd: bridge, rules and dnsmasq are gone, and the definition and the leases are there."""
+    lease = guests.start("web", ports=["8080:80"], state="stopped")["sandbox"]["network"]
+    guests.net.host.run("sh", "-c", "pkill -F /run/kata-hypervisor/.networks/*/dnsmasq.pid", check=False)
+    guests.net.host.ip("link", "delete", "kata-lab")
+    guests.net.host.run("nft", "flush", "ruleset")
+    check = guests.run("web", True, state="started")
+    result = guests.run("web", state="started")
+    assert check["actions"] == result["actions"] == ["update the rules of network lab", "start"]
+    assert result["sandbox"]["network"] == lease
+    assert "kata-lab" in guests.net.host_state()["links"]
+    assert "dport 8080" in guests.net.host_state()["rules"]
