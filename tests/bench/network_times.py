@@ -36,6 +36,7 @@ def network_times(sandboxes: int, rounds: int) -> dict[str, list[float]]:
             "initrd_path": str(assets.initrd),
             "memory_mb": 128,
             "vcpus": 1,
+            "accelerator": "tcg",
             "state_dir": net.state_root,
             "stop_timeout": 0,
         }

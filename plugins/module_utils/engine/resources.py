@@ -42,9 +42,6 @@ SSH = 22
 #: Steps after which the VM is off.
 ENDED = ("recreate", "stop", "cleanup")
 
-#: Hypervisors whose disks have serial numbers.
-WITH_SERIAL = ("qemu", "acrn", "mock")
-
 
 class SandboxResources:
     """The resources of one sandbox while a task works on it.
@@ -86,10 +83,7 @@ class SandboxResources:
         if wants_seed(options):
             from ..resources.seed import device_of_seed, seed_path
 
-            seed = {**device_of_seed(seed_path(self.layout)), "source": "seed"}
-            if self.hypervisor not in WITH_SERIAL:
-                del seed["serial"]
-            found.append(seed)
+            found.append({**device_of_seed(seed_path(self.layout)), "source": "seed"})
         return found
 
     def _interface(self, options: Mapping[str, Any]) -> dict[str, Any]:

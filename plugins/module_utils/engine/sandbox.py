@@ -394,6 +394,7 @@ class Sandbox:
         if derived is not no_devices:
             self.resources.plan(self.plan, self.record, self.observed)
         self._check_supervision()
+        self._refuse_own_files()
         if self.plan.has("create", "recreate", "start") or any(
             "everything" in step.arguments for step in self.plan.steps
         ):
@@ -456,11 +457,17 @@ class Sandbox:
         from ..host.block_devices import check_distinct
         from ..hypervisors.common.vmm_process import file_uses
         from ..options.device_options import make_device
-        from ..resources.volumes import refuse_own_files
 
-        refuse_own_files(self.layout, [device for device in self.plan.devices if "source" not in device])
         config = self.configuration({**self.plan.defaults, **self.plan.options})
         check_distinct(file_uses(config, [make_device(device) for device in self.plan.devices]))
+
+    def _refuse_own_files(self) -> None:
+        """Refuse the disks of volumes and of sandboxes as devices of a task."""
+        own = [device for device in self.plan.devices if "file" in device and "source" not in device]
+        if own and self.plan.has("create", "recreate", "update", "start", "plug", "modify"):
+            from ..resources.volumes import refuse_own_files
+
+            refuse_own_files(self.layout, own)
 
     def _check_steps(self) -> None:
         """Refuse devices that the running VM cannot get, before anything is changed."""

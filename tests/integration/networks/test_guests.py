@@ -13,10 +13,14 @@ import pytest
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.batch import converge_many
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.converge import converge
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HypervisorError
+from ansible_collections.kata.hypervisor.plugins.module_utils.host.network import tap_name
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import parse_spec
+from ansible_collections.kata.hypervisor.plugins.module_utils.records.layout import SandboxLayout
 from ansible_collections.kata.hypervisor.plugins.module_utils.resources.networks.management import converge_network
+from tests.support.firecracker_lab import FirecrackerLab
 from tests.support.guest_assets import Assets
 from tests.support.network_lab import WORLD, NetworkLab, network_lab
+from tests.support.stand_ins import JAILER
 from tests.support.waiting import wait_until
 
 SERVE = "#!/bin/sh\nmkdir -p /www\necho page of $(hostname) >/www/index.html\nhttpd -h /www\necho serving\n"
@@ -179,3 +183,28 @@ def test_a_network_that_is_down_is_set_up_by_the_next_start(guests: Guests) -> N
     assert result["sandbox"]["network"] == lease
     assert "kata-lab" in guests.net.host_state()["links"]
     assert "dport 8080" in guests.net.host_state()["rules"]
+
+
+@pytest.mark.parametrize("jail", [False, True], ids=["plain", "jailed"])
+def test_a_firecracker_has_an_address_and_a_port(guests: Guests, jail: bool) -> None:
+    """The stand-in runs no guest: what it attaches, and what the host has for it, is what can be seen."""
+    lab = FirecrackerLab(jail)
+    options = {**lab.options, "jailer_path": JAILER} if jail else lab.options
+    guests.options = {"hypervisor": "firecracker", "supervisor": "none", **options}
+    try:
+        network = guests.start("web", ports=["8080:80"], user_data=SERVE)["sandbox"]["network"]
+        tap = tap_name(SandboxLayout("web", guests.net.state_root).host_name, "network")
+        link = guests.net.host.run("ip", "-d", "link", "show", tap)
+        assert "master kata-lab" in link
+        rules = guests.net.host_state()["rules"]
+        assert tap in rules and network["mac"] in rules
+        assert f"dport 8080 dnat ip to {network['address']}:80" in rules
+        assert not guests.start("web", ports=["8080:80"], user_data=SERVE)["changed"]
+        assert guests.run("web", state="restarted")["sandbox"]["network"] == network
+        guests.run("web", state="absent")
+        state = guests.net.host_state()
+        assert tap not in state["links"]
+        assert network["mac"] not in state["rules"]
+    finally:
+        guests.run("web", state="absent")
+        lab.destroy()
