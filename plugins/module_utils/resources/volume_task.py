@@ -42,7 +42,7 @@ def converge_volume(params: Mapping[str, Any], check_mode: bool) -> dict[str, An
     actions = []
     if before is None:
         actions.append(f"create volume {name}")
-        after = volumes.predicted(root, request) if check_mode else volumes.create_volume(root, request)
+        after = volumes.new_volume(root, request) if check_mode else volumes.create_volume(root, request)
     elif size and size > before.size_mb:
         actions.append(f"grow volume {name} from {before.size_mb} to {size} MiB")
         volumes.check_growable(root, before)

@@ -307,12 +307,6 @@ def _check_same(volume: Volume, request: VolumeRequest) -> None:
         )
 
 
-def predicted(state_root: str, request: VolumeRequest) -> Volume:
-    """What `create_volume` will make."""
-    path = os.path.join(volumes_dir(state_root), request.name, DISK)
-    return Volume(request.name, path, request.size_mb, request.filesystem or "ext4", label_of(request))
-
-
 def grown(volume: Volume, size_mb: int) -> Volume:
     """What `grow_volume` will make of a volume."""
     return dataclasses.replace(volume, size_mb=size_mb)
@@ -356,7 +350,7 @@ def create_volume(state_root: str, request: VolumeRequest, sandbox: str = "") ->
                 put_in_place(draft, os.path.join(directory, request.name))
         except OSError as problem:
             raise write_problem(problem, "the volume cannot be created", directory, "name") from problem
-        return dataclasses.replace(predicted(state_root, request), created=str(note["created"]))
+        return dataclasses.replace(new_volume(state_root, request), created=str(note["created"]))
 
 
 def _format(path: str, filesystem: str, label: str) -> None:
