@@ -1,9 +1,9 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the host gives one sandbox: its image, root disk, volumes, lease and seed. Plans them, creates them, removes them, and tells the VM's devices.
+"""What the host gives one sandbox: its image, root disk, volumes, lease and seed. Creates them, removes them, and returns the VM's devices.
 
-`resources/` has a module for each kind. Here they meet the engine: `SandboxResources.plan` adds steps to a plan, and `provide` and `release` run them.
+`resources/` has a module for each kind. Here they meet the engine: `resource_planning.py` adds steps to a plan, and `provide` and `release` run them.
 A task without such options does not import this module.
 """
 
@@ -13,14 +13,12 @@ import dataclasses
 import os
 from typing import TYPE_CHECKING, Any, Mapping
 
-from ..errors import AssetError, ConfigError
+from ..errors import ConfigError
 from ..host.network import generated_mac, tap_name
-from ..hypervisors.base import Observed
 from ..options.config import ASSET_NAME, HypervisorConfig
 from ..options.resource_options import IDENTITY, check_together, host_name
 from ..records.layout import SandboxLayout, join_path
-from ..records.record import SandboxRecord
-from .steps import Plan, Step
+from .steps import Step
 
 if TYPE_CHECKING:
     from ..resources.networks.definition import Network
@@ -33,14 +31,8 @@ if TYPE_CHECKING:
 INTERFACE = "network"
 ROOT = "root"
 
-#: Hypervisors whose root disk is a qcow2 overlay; the others read raw files.
-OVERLAYS = ("qemu",)
-
 #: The port of ssh servers.
 SSH = 22
-
-#: Steps after which the VM is off.
-ENDED = ("recreate", "stop", "cleanup")
 
 
 class SandboxResources:
@@ -60,7 +52,7 @@ class SandboxResources:
         self.lease: Lease | None = None
         self._networks: dict[str, Network] = {}
         #: The plan's `after`, in which the address is shown.
-        self._shown: dict[str, Any] = {}
+        self.shown: dict[str, Any] = {}
 
     # --- what follows from the options -------------------------------------------------------------------------------
 
@@ -75,8 +67,8 @@ class SandboxResources:
             from ..resources.volumes import device_of
 
             found += [
-                {**device_of(self._volume(request), request.read_only, self.hypervisor), "source": "volumes"}
-                for request in self._volumes(options)
+                {**device_of(self.volume(request), request.read_only, self.hypervisor), "source": "volumes"}
+                for request in self.volumes(options)
             ]
         if options.get("network"):
             found.append({**self._interface(options), "source": "network"})
@@ -94,13 +86,13 @@ class SandboxResources:
         if options["network"] == "user":
             checked = check_devices([{**device, "kind": "user"}])[0]
             return {**checked, "forwards": list(options.get("ports") or []), "offline": options.get("egress") == "none"}
-        return check_devices([{**device, "kind": "tap", "bridge": self._network(options["network"]).bridge}])[0]
+        return check_devices([{**device, "kind": "tap", "bridge": self.network(options["network"]).bridge}])[0]
 
     @property
     def _mac(self) -> str:
         return generated_mac(f"{self.layout.host_name}/{INTERFACE}")
 
-    def _network(self, name: str) -> Network:
+    def network(self, name: str) -> Network:
         if name not in self._networks:
             from ..resources.networks.leases import open_network
 
@@ -108,14 +100,14 @@ class SandboxResources:
         return self._networks[name]
 
     @staticmethod
-    def _volumes(options: Mapping[str, Any]) -> list[VolumeRequest]:
+    def volumes(options: Mapping[str, Any]) -> list[VolumeRequest]:
         if not options.get("volumes"):
             return []
         from ..resources.volumes import VolumeRequest
 
         return [VolumeRequest(**volume) for volume in options["volumes"]]
 
-    def _volume(self, request: VolumeRequest) -> Volume:
+    def volume(self, request: VolumeRequest) -> Volume:
         """The volume, or the one that will be created."""
         from ..resources.volumes import find_volume, new_volume
 
@@ -157,130 +149,9 @@ class SandboxResources:
 
         return RootDisk.from_record(recorded["root_disk"])
 
-    # --- planning ------------------------------------------------------------------------------------------------------
+    # --- what its options come to --------------------------------------------------------------------------------------
 
-    def plan(self, plan: Plan, record: SandboxRecord | None, observed: Observed) -> None:
-        """Add the steps that create, change and remove resources, and the resources to the diff. Changes nothing on the host.
-
-        :raises HypervisorError: a resource cannot be provided
-        """
-        if not plan.desired:
-            self._plan_removal(plan, record)
-            return
-        options = {**plan.defaults, **plan.options}
-        check_together(options)
-        recorded = record.resources if record is not None else {}
-        self._refuse_used_ports(options, record)
-        first, growth = self._plan_volumes(plan, options, record, observed)
-        later = [
-            *growth,
-            *self._plan_disk(plan, options, recorded),
-            *self._plan_lease(plan, options, recorded),
-            *self._plan_seed(options),
-        ]
-        insert_steps(plan, first, later)
-        plan.steps += self._plan_release(options, record)
-
-    def _refuse_used_ports(self, options: Mapping[str, Any], record: SandboxRecord | None) -> None:
-        """Refuse ports of a network of the VMM that another program of the host listens on."""
-        if options.get("network") != "user" or not options.get("ports"):
-            return
-        from ..options.network_options import parse_ports
-        from ..resources.networks.leases import listening_ports
-
-        known = (record.options.get("ports") or []) if record is not None else []
-        wanted = parse_ports([port for port in options["ports"] if port not in known])
-        taken = listening_ports() if wanted else []
-        for port in wanted:
-            local = dataclasses.replace(port, address=port.address or "127.0.0.1")
-            if any(local.collides_with(other) for other in taken):
-                raise ConfigError(
-                    f"port {port.host_port}/{port.protocol} of the host must be free, and a program listens on it",
-                    option="ports",
-                    wanted=port.text,
-                    fix="Choose another port of the host, or stop that program.",
-                )
-
-    def _plan_volumes(
-        self, plan: Plan, options: Mapping[str, Any], record: SandboxRecord | None, observed: Observed
-    ) -> tuple[list[Step], list[Step]]:
-        """The steps that create and claim volumes, and those that grow them. One that a running VM has is grown by its driver."""
-        requests = self._volumes(options)
-        if not requests:
-            return [], []
-        from ..resources import volumes
-
-        root = self.layout.state_root
-        claims = volumes.claims_of(self.layout)
-        recorded = {volume["name"]: volume.get("size_mb") for volume in self._recorded_volumes(record)}
-        created: list[Step] = []
-        grown: list[Step] = []
-        for request in requests:
-            self.warnings += volumes.plan_volume(root, request)
-            there = volumes.find_volume(root, request.name)
-            old, new = there.size_mb if there else 0, request.size_mb
-            if there is not None:
-                volumes.check_claim(self.layout, request.name, request.read_only)
-            shown = f"volume {request.name}"
-            if new > old:
-                plan.before[shown], plan.after[shown] = {"size_mb": old} if old else None, {"size_mb": new}
-            step = Step("provide", "", {"resource": "volume", "request": request})
-            if there is None:
-                text = f"create {shown}, {new} MiB, {request.filesystem or 'ext4'}"
-                created.append(dataclasses.replace(step, text=text))
-                continue
-            if claims.get(request.name) != {"read_only": request.read_only, "keep": request.keep}:
-                created.append(dataclasses.replace(step, text=f"reserve {shown}"))
-            device = volumes.DEVICE_PREFIX + request.name
-            runs = device in observed.devices and not plan.has("stop", "cleanup")
-            # A task that was killed may have grown the file before the VM noticed.
-            if runs and new and (new > old or recorded.get(request.name) not in (None, new)):
-                arguments = {"disk": device, "size": new}
-                plan.steps.append(Step("resize_disk", f"grow {shown} {old} -> {new} MiB", arguments))
-            elif new > old:
-                grown.append(dataclasses.replace(step, text=f"grow {shown} {old} -> {new} MiB"))
-        return created, grown
-
-    @staticmethod
-    def _recorded_volumes(record: SandboxRecord | None) -> list[dict[str, Any]]:
-        return list(record.options.get("volumes") or []) if record is not None else []
-
-    def _plan_disk(self, plan: Plan, options: Mapping[str, Any], recorded: Mapping[str, Any]) -> list[Step]:
-        size = options.get("root_disk_mb") or 0
-        disk = self.recorded_disk(recorded)
-        if disk is not None and (plan.has("recreate") or not size):
-            plan.before["root_disk"], plan.after["root_disk"] = disk.size_mb, None
-            disk = None
-        if not size:
-            return []
-        from ..resources import root_disk
-
-        if disk is None:
-            # A disk that is there, but not in the record, was left by a killed task and never used.
-            base, base_format = self._base(options)
-            disk_format = "qcow2" if plan.hypervisor in OVERLAYS else "raw"
-            self.warnings += root_disk.plan_root_disk(self.layout, base, base_format, disk_format, size, True)
-            plan.before.setdefault("root_disk", None)
-            plan.after["root_disk"] = size
-            arguments = {"resource": "root_disk", "base": base, "base_format": base_format, "format": disk_format}
-            text = f"create the root disk, {size} MiB, from {options['image_path']}"
-            return [Step("provide", text, {**arguments, "size": size})]
-        if root_disk.find_root_disk(self.layout) is None:
-            raise AssetError(
-                "the root disk must be where it was created",
-                option="root_disk_mb",
-                wanted=disk.path,
-                answer="it is missing",
-                fix="Restore it from a backup, or remove the sandbox and create it again.",
-            )
-        if plan.has("start", "restore"):
-            root_disk.check_base(disk)
-        if disk.size_mb < size and not plan.has("resize_disk"):
-            text = f"grow the root disk {disk.size_mb} -> {size} MiB"
-            return [Step("provide", text, {"resource": "root_disk", "size": size})]
-        return []
-
-    def _base(self, options: Mapping[str, Any]) -> tuple[str, str]:
+    def base(self, options: Mapping[str, Any]) -> tuple[str, str]:
         """The image that a root disk is made from, and its format."""
         image = str(options["image_path"])
         if ASSET_NAME.fullmatch(image):
@@ -288,25 +159,7 @@ class SandboxResources:
             return path, str(options.get("image_format") or found)
         return os.path.realpath(image), str(options.get("image_format") or "raw")
 
-    def _plan_lease(self, plan: Plan, options: Mapping[str, Any], recorded: Mapping[str, Any]) -> list[Step]:
-        name = options.get("network") or ""
-        if not name or name == "user":
-            return []
-        from ..resources.networks.leases import is_current, plan_leases
-
-        network = self._network(name)
-        (lease,) = plan_leases(network, [self._lease_request(options)])
-        self.lease = lease
-        before, after = recorded.get("network") or {}, lease.facts()
-        if before == after and is_current(lease, self.layout.state_root):
-            return []
-        self._shown = plan.after
-        for shown in ("address", "address6"):
-            if before.get(shown, "") != after[shown]:
-                plan.before[shown], plan.after[shown] = before.get(shown), after[shown]
-        return [Step("provide", _lease_text(before, after), {"resource": "lease"})]
-
-    def _lease_request(self, options: Mapping[str, Any]) -> LeaseRequest:
+    def lease_request(self, options: Mapping[str, Any]) -> LeaseRequest:
         """What the sandbox requests of its network."""
         from ..options.network_options import parse_egress, parse_ports
         from ..resources.networks.lease import LeaseRequest
@@ -324,17 +177,7 @@ class SandboxResources:
             isolated=bool(options.get("isolated")),
         )
 
-    def _plan_seed(self, options: Mapping[str, Any]) -> list[Step]:
-        if not wants_seed(options):
-            return []
-        from ..resources import seed
-
-        if not seed.plan_seed(self.layout, self._seed(options)):
-            return []
-        there = os.path.exists(seed.seed_path(self.layout))
-        return [Step("provide", "update the seed" if there else "create the seed", {"resource": "seed"})]
-
-    def _seed(self, options: Mapping[str, Any]) -> Seed:
+    def seed(self, options: Mapping[str, Any]) -> Seed:
         """The seed that follows from the options and the lease."""
         from ..resources.seed import Seed
 
@@ -360,55 +203,13 @@ class SandboxResources:
         gateways = [gateway for gateway in (lease.gateway, lease.gateway6) if gateway]
         return network_config_of(lease.mac, addresses, gateways, gateways, [lease.domain])
 
-    def _plan_release(self, options: Mapping[str, Any], record: SandboxRecord | None) -> list[Step]:
-        """The steps that remove what the sandbox no longer has."""
-        if record is None:
-            return []
-        steps = []
-        old = record.resources.get("network", {}).get("network")
-        if old and old != options.get("network"):
-            steps.append(
-                Step("release", f"release the address in network {old}", {"resource": "lease", "network": old})
-            )
-        if record.resources.get("root_disk") and not options.get("root_disk_mb"):
-            steps.append(Step("release", "remove the root disk", {"resource": "root_disk"}))
-        if record.resources.get("seed") and not wants_seed(options):
-            steps.append(Step("release", "remove the seed", {"resource": "seed"}))
-        kept = {volume["name"] for volume in options.get("volumes") or []}
-        for name, keep in self._own_claims().items():
-            if name not in kept:
-                text = f"{'release' if keep else 'remove'} volume {name}"
-                steps.append(Step("release", text, {"resource": "volume", "name": name, "remove": not keep}))
-        return steps
-
-    def _own_claims(self) -> dict[str, bool]:
+    def own_claims(self) -> dict[str, bool]:
         """The volumes that the sandbox has, and whether each stays when the sandbox gives it up."""
         if not os.path.isdir(join_path(self.layout.state_root, "volumes")):
             return {}
         from ..resources.volumes import claims_of
 
         return {name: claim["keep"] for name, claim in claims_of(self.layout).items()}
-
-    def _plan_removal(self, plan: Plan, record: SandboxRecord | None) -> None:
-        """Show in the plan what is removed together with the sandbox."""
-        if record is None or not plan.has("remove"):
-            return
-        gone = []
-        if record.resources.get("root_disk"):
-            gone.append("its root disk")
-            plan.before["root_disk"], plan.after["root_disk"] = record.resources["root_disk"].get("size_mb"), None
-        if record.resources.get("network"):
-            address = record.resources["network"].get("address")
-            gone.append(f"its address {address}")
-            plan.before["address"], plan.after["address"] = address, None
-        for name in (name for name, keep in self._own_claims().items() if not keep):
-            gone.append(f"volume {name}")
-            plan.before[f"volume {name}"], plan.after[f"volume {name}"] = "present", None
-        if gone:
-            plan.steps = [
-                dataclasses.replace(step, text=f"{step.text} with {', '.join(gone)}") if step.name == "remove" else step
-                for step in plan.steps
-            ]
 
     # --- the steps -----------------------------------------------------------------------------------------------------
 
@@ -427,14 +228,14 @@ class SandboxResources:
         elif kind == "lease":
             from ..resources.networks.leases import put_leases
 
-            (self.lease,) = put_leases(self._network(options["network"]), [self._lease_request(options)])
+            (self.lease,) = put_leases(self.network(options["network"]), [self.lease_request(options)])
             recorded["network"] = facts = self.lease.facts()
             # Another task may have got the planned address first.
-            self._shown.update({name: facts[name] for name in ("address", "address6") if name in self._shown})
+            self.shown.update({name: facts[name] for name in ("address", "address6") if name in self.shown})
         else:
             from ..resources import seed
 
-            seed.write_seed(self.layout, self._seed(options))
+            seed.write_seed(self.layout, self.seed(options))
             recorded["seed"] = True
 
     def _provide_volume(self, request: VolumeRequest) -> None:
@@ -525,7 +326,7 @@ class SandboxResources:
             }:
                 if network and network != "user":
                     drop_leases(network, root, [sandbox])
-        for name, keep in self._own_claims().items():
+        for name, keep in self.own_claims().items():
             self.release(Step("release", "", {"resource": "volume", "name": name, "remove": not keep}), recorded)
         self._remove_disk(recorded)
         self.release(Step("release", "", {"resource": "seed"}), recorded)
@@ -544,7 +345,7 @@ class SandboxResources:
             found["network"] = dict(recorded["network"])
         if options.get("volumes"):
             found["volumes"] = [
-                {"name": request.name, "path": self._volume(request).path} for request in self._volumes(options)
+                {"name": request.name, "path": self.volume(request).path} for request in self.volumes(options)
             ]
         return found
 
@@ -564,24 +365,3 @@ class SandboxResources:
 def wants_seed(options: Mapping[str, Any]) -> bool:
     """Whether the guest gets a seed: if an option of its identity is set, or if it has a network."""
     return any(options.get(name) for name in (*IDENTITY, "network"))
-
-
-def insert_steps(plan: Plan, first: list[Step], later: list[Step]) -> None:
-    """Insert steps into a plan: the first ones before anything is stopped, the later ones when the VM is off and before it starts."""
-    names = [step.name for step in plan.steps]
-    begin = names.index("create") + 1 if "create" in names else 0
-    plan.steps[begin:begin] = first
-    names = [step.name for step in plan.steps]
-    ended = max((place + 1 for place, name in enumerate(names) if name in ENDED), default=begin + len(first))
-    place = names.index("start") if "start" in names else ended
-    plan.steps[place:place] = later
-
-
-def _lease_text(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """The text of the step that records a lease, given its facts."""
-    addresses = " and ".join(filter(None, (after["address"], after["address6"])))
-    if not before or before["network"] != after["network"]:
-        return f"assign {addresses} in network {after['network']}"
-    if (before["address"], before["address6"]) != (after["address"], after["address6"]):
-        return f"change the address {before['address']} -> {addresses} in network {after['network']}"
-    return f"update the rules of network {after['network']}"

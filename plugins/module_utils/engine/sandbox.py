@@ -392,7 +392,9 @@ class Sandbox:
         if cold:
             self.plan = make_plan(self.spec, self.record, self.observed, capabilities, cold, derived)
         if derived is not no_devices:
-            self.resources.plan(self.plan, self.record, self.observed)
+            from .resource_planning import ResourcePlanner
+
+            ResourcePlanner(self.resources).plan(self.plan, self.record, self.observed)
         self._check_supervision()
         self._refuse_own_files()
         if self.plan.has("create", "recreate", "start") or any(
