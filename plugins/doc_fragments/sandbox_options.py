@@ -75,10 +75,12 @@ class ModuleDocFragment:
     _RESOURCES = r"""
   root_disk_mb:
     description:
-      - Size of the sandbox's own root disk, in MiB. The disk is made from O(image_path), which stays as it is (QEMU and Firecracker).
+      - Size of the sandbox's own writable root disk, in MiB. The disk is made from O(image_path), which stays as it is (QEMU and Firecracker).
+      - Without it, the guest has the image itself as a root disk that it can only read.
       - QEMU gets a qcow2 overlay. Firecracker gets a copy, which costs no space where the host's file system has reflinks.
       - The disk is kept when the sandbox is stopped, restarted or saved, and removed with the sandbox. A larger size grows it, also while the VM
         runs. It is never shrunk.
+      - V(0), another O(image_path) and another O(hypervisor) remove the disk with its content. They need O(disruption=recreate).
     type: int
   volumes:
     description:
@@ -90,7 +92,7 @@ class ModuleDocFragment:
     suboptions:
       name:
         description:
-          - Name of the volume, 1 to 28 of the characters C(A-Z a-z 0-9 _ -).
+          - Name of the volume, 1 to 28 of the characters C(A-Z a-z 0-9 . _ -).
         type: str
         required: true
       size_mb:
@@ -99,7 +101,7 @@ class ModuleDocFragment:
         type: int
       filesystem:
         description:
-          - The file system of a new volume. An existing volume is never formatted again.
+          - The file system of a new volume, V(ext4) by default. An existing volume is never formatted again.
         type: str
         choices: [ext4, xfs, btrfs, vfat, none]
       label:
@@ -119,9 +121,10 @@ class ModuleDocFragment:
   network:
     description:
       - The name of a network of the host, see M(kata.hypervisor.kata_network), V(user) or V(none) (QEMU and Firecracker).
-      - In a network of the host, the sandbox gets an address that stays the same, a name that the host and the other guests of the network can
-        resolve, and a way out. The guest gets its address from its seed or by DHCP.
+      - In a network of the host, the sandbox gets an address that stays the same, a name that the other guests of the network can resolve,
+        and a way out. The host resolves the name where systemd-resolved runs. The guest gets its address from its seed or by DHCP.
       - With V(user), the VMM itself connects the guest (QEMU). It needs no privileges, and the guest cannot be reached except through O(ports).
+      - V(none) removes the interface.
     type: str
   address:
     description:
@@ -135,14 +138,16 @@ class ModuleDocFragment:
     description:
       - Ports of the guest that are published on the host, each as C([ADDRESS:]HOST_PORT:GUEST_PORT[/udp]), for example V(8080:80) or
         V(127.0.0.1:2222:22) (QEMU and Firecracker).
-      - Without an address, a port is published on all addresses of the host. With O(network=user), it is published on V(127.0.0.1).
+      - Without an address, a port is published on all addresses of the host. With O(network=user), it is published on V(127.0.0.1), and only IPv4
+        addresses are possible. The address C([::1]) is refused.
       - Put each item in quotes. YAML reads an unquoted C(2222:22) as a number.
     type: list
     elements: str
   egress:
     description:
-      - Where the guest may connect to outside of its network. V(open) is anywhere, V(none) is nowhere, and a list has the allowed destinations,
-        each as C(CIDR[:PORT[/PROTOCOL]]) (QEMU and Firecracker).
+      - Where the guest may connect to, in other networks, on the host and among the other guests (QEMU and Firecracker). V(open), the default, is
+        anywhere, and V(none) is nowhere.
+      - A list has the allowed destinations, such as V(10.0.0.0/8), V(192.0.2.1:443), V(192.0.2.0/24:8000-8080/tcp) and V([2001:db8::/32]:53/udp).
       - With O(network=user), only V(open) and V(none) are possible.
     type: raw
   isolated:

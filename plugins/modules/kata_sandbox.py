@@ -27,6 +27,8 @@ extends_documentation_fragment:
 seealso:
   - module: kata.hypervisor.kata_sandboxes
   - module: kata.hypervisor.kata_device
+  - module: kata.hypervisor.kata_network
+  - module: kata.hypervisor.kata_volume
   - module: kata.hypervisor.kata_sandbox_info
   - module: kata.hypervisor.kata_host_info
 """
@@ -42,6 +44,8 @@ EXAMPLES = r"""
     ssh_keys: ["{{ lookup('file', '~/.ssh/id_ed25519.pub') }}"]
     user_data:
       packages: [nginx]
+    wait_for: cloud_init
+    wait_timeout: 600
 
 - name: Start a sandbox and wait for the guest's login prompt
   kata.hypervisor.kata_sandbox:
@@ -159,7 +163,7 @@ sandbox:
           a network of the host. With O(network=user) only C(network), C(mac) and C(ports) are there.
       type: dict
       returned: when the sandbox has a network
-      sample: {network: default, address: 10.89.0.2, name: web-1.default.internal, mac: "52:54:00:3f:9a:01", ports: ["8080:80"]}
+      sample: {network: default, address: 10.61.0.2, name: web-1.default.internal, mac: "52:54:00:3f:9a:01", ports: ["8080:80"]}
     root_disk:
       description: The sandbox's own root disk. C(base) is the image that it was made from.
       type: dict
