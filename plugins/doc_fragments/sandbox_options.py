@@ -90,7 +90,7 @@ class ModuleDocFragment:
     suboptions:
       name:
         description:
-          - Name of the volume, 1 to 28 of the characters C(A-Z a-z 0-9 _ -).
+          - Name of the volume, 1 to 28 of the characters C(A-Z a-z 0-9 . _ -).
         type: str
         required: true
       size_mb:
@@ -143,6 +143,7 @@ class ModuleDocFragment:
     description:
       - Where the guest may connect to outside of its network. V(open) is anywhere, V(none) is nowhere, and a list has the allowed destinations,
         each as C(CIDR[:PORT[/PROTOCOL]]) (QEMU and Firecracker).
+      - An empty list is the same as V(none).
       - With O(network=user), only V(open) and V(none) are possible.
     type: raw
   isolated:

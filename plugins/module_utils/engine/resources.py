@@ -13,13 +13,14 @@ import dataclasses
 import os
 from typing import TYPE_CHECKING, Any, Mapping
 
-from ..errors import AssetError, ConfigError
+from ..errors import AssetError, ConfigError, HypervisorError
 from ..host.network import generated_mac, tap_name
 from ..hypervisors.base import Observed
 from ..options.config import ASSET_NAME, HypervisorConfig
 from ..options.resource_options import IDENTITY, check_together, host_name
 from ..records.layout import SandboxLayout, join_path
 from ..records.record import SandboxRecord
+from .states import as_saved, situation
 from .steps import Plan, Step
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ OVERLAYS = ("qemu",)
 SSH = 22
 
 #: Steps after which the VM is off.
-ENDED = ("recreate", "stop", "cleanup")
+ENDED = ("recreate", "stop", "cleanup", "discard")
 
 #: Hypervisors whose disks have serial numbers.
 WITH_SERIAL = ("qemu", "acrn", "mock")
@@ -122,10 +123,10 @@ class SandboxResources:
         return [VolumeRequest(**volume) for volume in options["volumes"]]
 
     def _volume(self, request: VolumeRequest) -> Volume:
-        """The volume, or the one that will be created."""
-        from ..resources.volumes import find_volume, new_volume
+        """The volume, as its device needs it: by its name and path, so that one that cannot be read hides no facts and can be detached."""
+        from ..resources.volumes import new_volume
 
-        return find_volume(self.layout.state_root, request.name) or new_volume(self.layout.state_root, request)
+        return new_volume(self.layout.state_root, request)
 
     # --- the VM's configuration ----------------------------------------------------------------------------------------
 
@@ -175,6 +176,21 @@ class SandboxResources:
             return
         options = {**plan.defaults, **plan.options}
         check_together(options)
+        try:
+            first, later = self._plan_provision(plan, options, record, observed)
+        except HypervisorError as problem:
+            if plan.desired != "stopped" or not plan.only_ends():
+                raise
+            # A VM can be ended although what it had is lost, and stay off. Starting it again is refused.
+            self.warnings.append(str(problem))
+        else:
+            insert_steps(plan, first, later)
+        plan.steps += self._plan_release(options, record)
+
+    def _plan_provision(
+        self, plan: Plan, options: Mapping[str, Any], record: SandboxRecord | None, observed: Observed
+    ) -> tuple[list[Step], list[Step]]:
+        """The steps that provide resources before anything is stopped, and those when the VM is off and before it starts."""
         recorded = record.resources if record is not None else {}
         self._refuse_used_ports(options, record)
         first, growth = self._plan_volumes(plan, options, record, observed)
@@ -184,8 +200,7 @@ class SandboxResources:
             *self._plan_lease(plan, options, recorded),
             *self._plan_seed(options),
         ]
-        insert_steps(plan, first, later)
-        plan.steps += self._plan_release(options, record)
+        return first, later
 
     def _refuse_used_ports(self, options: Mapping[str, Any], record: SandboxRecord | None) -> None:
         """Refuse ports of a network of the VMM that another program of the host listens on."""
@@ -217,6 +232,7 @@ class SandboxResources:
         from ..resources import volumes
 
         root = self.layout.state_root
+        vm = as_saved(record, observed) if record is not None and situation(record, observed) == "saved" else observed
         claims = volumes.claims_of(self.layout)
         recorded = {volume["name"]: volume.get("size_mb") for volume in self._recorded_volumes(record)}
         created: list[Step] = []
@@ -230,20 +246,33 @@ class SandboxResources:
             shown = f"volume {request.name}"
             if new > old:
                 plan.before[shown], plan.after[shown] = {"size_mb": old} if old else None, {"size_mb": new}
+            device = volumes.DEVICE_PREFIX + request.name
+            attached = device in vm.devices and not plan.has("stop", "cleanup", "discard")
             step = Step("provide", "", {"resource": "volume", "request": request})
+            if there is None and attached:
+                raise AssetError(
+                    f"volume {request.name} must be where it was created",
+                    option="volumes",
+                    wanted=self._volume(request).path,
+                    answer="it is missing, and the VM has it open or was saved with it",
+                    fix="Copy its content in the guest, or stop the sandbox (state: stopped). Then a new volume can be created.",
+                )
             if there is None:
                 text = f"create {shown}, {new} MiB, {request.filesystem or 'ext4'}"
                 created.append(dataclasses.replace(step, text=text))
                 continue
             if claims.get(request.name) != {"read_only": request.read_only, "keep": request.keep}:
-                created.append(dataclasses.replace(step, text=f"reserve {shown}"))
-            device = volumes.DEVICE_PREFIX + request.name
-            runs = device in observed.devices and not plan.has("stop", "cleanup")
+                reserved = dataclasses.replace(request, size_mb=0)
+                created.append(Step("provide", f"reserve {shown}", {"resource": "volume", "request": reserved}))
+            runs = attached and (vm is observed or plan.has("restore"))
             # A task that was killed may have grown the file before the VM noticed.
             if runs and new and (new > old or recorded.get(request.name) not in (None, new)):
                 arguments = {"disk": device, "size": new}
                 plan.steps.append(Step("resize_disk", f"grow {shown} {old} -> {new} MiB", arguments))
             elif new > old:
+                if not plan.has("stop", "cleanup", "discard"):
+                    users = (self.layout.id,) if plan.has("restore") else ()
+                    volumes.check_growable(root, there, users)
                 grown.append(dataclasses.replace(step, text=f"grow {shown} {old} -> {new} MiB"))
         return created, grown
 

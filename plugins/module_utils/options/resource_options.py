@@ -19,7 +19,7 @@ from .declarations import Cost, option
 WITH_DISKS = ("qemu", "firecracker", "mock")
 
 #: Longest name of a volume: it is part of a device's id, which has 32 characters at most.
-VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,27}")
+VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,27}")
 FILESYSTEMS = ("ext4", "xfs", "btrfs", "vfat", "none")
 
 VOLUME_SUBOPTIONS: dict[str, dict[str, Any]] = {
@@ -168,7 +168,7 @@ def _check_volume(option_name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     name = volume.get("name")
     if not isinstance(name, str) or not VOLUME_NAME.fullmatch(name):
         raise wrong(
-            "the name of a volume must be 1 to 28 of the characters A-Z a-z 0-9 _ - and start with a letter or digit",
+            "the name of a volume must be 1 to 28 of the characters A-Z a-z 0-9 . _ - and start with a letter or digit",
             name,
         )
     if "size_mb" in volume and not _check_size(option_name, volume["size_mb"]):
@@ -206,7 +206,8 @@ def _check_ports(name: str, value: Any) -> list[str]:
 def _check_egress(name: str, value: Any) -> Any:
     from .network_options import parse_egress
 
-    allowed = parse_egress(value, name).value if value else "open"
+    # An empty list allows no destination. Only the empty text is "not set".
+    allowed = "open" if value == "" else parse_egress(value, name).value
     return "" if allowed == "open" else allowed
 
 
