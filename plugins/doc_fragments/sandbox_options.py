@@ -148,6 +148,7 @@ class ModuleDocFragment:
       - Where the guest may connect to, in other networks, on the host and among the other guests (QEMU and Firecracker). V(open), the default, is
         anywhere, and V(none) is nowhere.
       - A list has the allowed destinations, such as V(10.0.0.0/8), V(192.0.2.1:443), V(192.0.2.0/24:8000-8080/tcp) and V([2001:db8::/32]:53/udp).
+        An empty list is the same as V(none).
       - With O(network=user), only V(open) and V(none) are possible.
     type: raw
   isolated:

@@ -327,7 +327,10 @@ def _remove(sandbox: Sandbox, step: Step) -> None:
 def _remove_resources(sandbox: Sandbox) -> None:
     """Remove everything that the host gave a sandbox that goes away."""
     record = sandbox.record
-    if record is not None and sandbox.has_resources(record.options):
+    if record is None or sandbox.damage:
+        # What it had is found on the host.
+        sandbox.resources.remove_all({}, {})
+    elif sandbox.has_resources(record.options):
         sandbox.resources.remove_all(record.options, record.resources)
 
 

@@ -9,18 +9,19 @@ import dataclasses
 import os
 from typing import Any, Mapping
 
-from ..errors import AssetError, ConfigError
+from ..errors import AssetError, ConfigError, HypervisorError
 from ..hypervisors.base import Observed
 from ..options.resource_options import check_together
 from ..records.record import SandboxRecord
 from .resources import SandboxResources, wants_seed
+from .states import as_saved, situation
 from .steps import Plan, Step
 
 #: Hypervisors whose root disk is a qcow2 overlay; the others read raw files.
 OVERLAYS = ("qemu",)
 
 #: Steps after which the VM is off.
-ENDED = ("recreate", "stop", "cleanup")
+ENDED = ("recreate", "stop", "cleanup", "discard")
 
 
 class ResourcePlanner:
@@ -39,6 +40,21 @@ class ResourcePlanner:
             return
         options = {**plan.defaults, **plan.options}
         check_together(options)
+        try:
+            first, later = self._plan_provision(plan, options, record, observed)
+        except HypervisorError as problem:
+            if plan.desired != "stopped" or not plan.only_ends():
+                raise
+            # A VM can be ended although what it had is lost, and stay off. Starting it again is refused.
+            self.resources.warnings.append(str(problem))
+        else:
+            insert_steps(plan, first, later)
+        plan.steps += self._plan_release(options, record)
+
+    def _plan_provision(
+        self, plan: Plan, options: Mapping[str, Any], record: SandboxRecord | None, observed: Observed
+    ) -> tuple[list[Step], list[Step]]:
+        """The steps that provide resources before anything is stopped, and those when the VM is off and before it starts."""
         recorded = record.resources if record is not None else {}
         self._refuse_used_ports(options, record)
         first, growth = self._plan_volumes(plan, options, record, observed)
@@ -48,8 +64,7 @@ class ResourcePlanner:
             *self._plan_lease(plan, options, recorded),
             *self._plan_seed(options),
         ]
-        insert_steps(plan, first, later)
-        plan.steps += self._plan_release(options, record)
+        return first, later
 
     def _refuse_used_ports(self, options: Mapping[str, Any], record: SandboxRecord | None) -> None:
         """Refuse ports of a network of the VMM that another program of the host listens on."""
@@ -81,6 +96,7 @@ class ResourcePlanner:
         from ..resources import volumes
 
         root = self.resources.layout.state_root
+        vm = as_saved(record, observed) if record is not None and situation(record, observed) == "saved" else observed
         claims = volumes.claims_of(self.resources.layout)
         recorded = {volume["name"]: volume.get("size_mb") for volume in self._recorded_volumes(record)}
         created: list[Step] = []
@@ -94,20 +110,33 @@ class ResourcePlanner:
             shown = f"volume {request.name}"
             if new > old:
                 plan.before[shown], plan.after[shown] = {"size_mb": old} if old else None, {"size_mb": new}
+            device = volumes.DEVICE_PREFIX + request.name
+            attached = device in vm.devices and not plan.has("stop", "cleanup", "discard")
             step = Step("provide", "", {"resource": "volume", "request": request})
+            if there is None and attached:
+                raise AssetError(
+                    f"volume {request.name} must be where it was created",
+                    option="volumes",
+                    wanted=self.resources.volume(request).path,
+                    answer="it is missing, and the VM has it open or was saved with it",
+                    fix="Copy its content in the guest, or stop the sandbox (state: stopped). Then a new volume can be created.",
+                )
             if there is None:
                 text = f"create {shown}, {new} MiB, {request.filesystem or 'ext4'}"
                 created.append(dataclasses.replace(step, text=text))
                 continue
             if claims.get(request.name) != {"read_only": request.read_only, "keep": request.keep}:
-                created.append(dataclasses.replace(step, text=f"reserve {shown}"))
-            device = volumes.DEVICE_PREFIX + request.name
-            runs = device in observed.devices and not plan.has("stop", "cleanup")
+                reserved = dataclasses.replace(request, size_mb=0)
+                created.append(Step("provide", f"reserve {shown}", {"resource": "volume", "request": reserved}))
+            runs = attached and (vm is observed or plan.has("restore"))
             # A task that was killed may have grown the file before the VM noticed.
             if runs and new and (new > old or recorded.get(request.name) not in (None, new)):
                 arguments = {"disk": device, "size": new}
                 plan.steps.append(Step("resize_disk", f"grow {shown} {old} -> {new} MiB", arguments))
             elif new > old:
+                if not plan.has("stop", "cleanup", "discard"):
+                    users = (self.resources.layout.id,) if plan.has("restore") else ()
+                    volumes.check_growable(root, there, users)
                 grown.append(dataclasses.replace(step, text=f"grow {shown} {old} -> {new} MiB"))
         return created, grown
 

@@ -108,10 +108,10 @@ class SandboxResources:
         return [VolumeRequest(**volume) for volume in options["volumes"]]
 
     def volume(self, request: VolumeRequest) -> Volume:
-        """The volume, or the one that will be created."""
-        from ..resources.volumes import find_volume, new_volume
+        """The volume, as its device needs it: by its name and path, so that one that cannot be read hides no facts and can be detached."""
+        from ..resources.volumes import new_volume
 
-        return find_volume(self.layout.state_root, request.name) or new_volume(self.layout.state_root, request)
+        return new_volume(self.layout.state_root, request)
 
     # --- the VM's configuration ----------------------------------------------------------------------------------------
 

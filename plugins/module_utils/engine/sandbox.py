@@ -480,7 +480,7 @@ class Sandbox:
                 from ..options.device_options import make_device
 
                 self.driver.check_device(make_device(step.arguments["device"]))
-            elif step.name == "resize_disk":
+            elif step.name == "resize_disk" and not self.plan.has("restore"):
                 self.driver.check_resize_disk(step.arguments["disk"], step.arguments["size"])
             elif step.name == "modify":
                 from ..options.device_options import make_device

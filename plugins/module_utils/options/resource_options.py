@@ -206,7 +206,8 @@ def _check_ports(name: str, value: Any) -> list[str]:
 def _check_egress(name: str, value: Any) -> Any:
     from .network_options import parse_egress
 
-    allowed = parse_egress(value, name).value if value else "open"
+    # An empty list allows no destination. Only the empty text is "not set".
+    allowed = "open" if value == "" else parse_egress(value, name).value
     return "" if allowed == "open" else allowed
 
 

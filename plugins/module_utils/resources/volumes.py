@@ -34,6 +34,7 @@ from ..host.atomic_files import (
 )
 from ..host.programs import installed_program, run
 from ..host.units import MIB
+from ..options.resource_options import VOLUME_NAME
 from ..records.layout import SandboxLayout
 from ..records.record import SAVED
 from ..untrusted.answers import AnswerError, Flag, MapOf, Number, Record, Text, checked, parsed
@@ -46,8 +47,6 @@ DRAFT_END = ".new"
 MOST_NOTE, LOCK_SECONDS = 1 << 20, 60.0
 #: Seconds to create a file system. It does not take longer for a larger disk, but the host may be slow.
 MKFS_SECONDS = 300
-#: A device's id has up to 32 characters, and `vol-` stands before the volume's name.
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,27}")
 DEVICE_PREFIX = "vol-"
 #: What a guest sees of a serial number, bytes, and the hypervisors whose disks have one.
 MOST_SERIAL, WITH_SERIAL = 20, ("qemu", "acrn", "mock")
@@ -141,7 +140,7 @@ def check_name(name: Any, option: str = "name") -> str:
 
     :raises ConfigError: it cannot
     """
-    if not isinstance(name, str) or not NAME.fullmatch(name):
+    if not isinstance(name, str) or not VOLUME_NAME.fullmatch(name):
         raise ConfigError(
             "must be a valid name of a volume",
             option=option,
@@ -227,15 +226,19 @@ def list_volumes(state_root: str) -> list[Volume]:
 
     :raises HostError: one cannot be read
     """
+    return [volume for volume in (find_volume(state_root, name) for name in _names(state_root)) if volume]
+
+
+def _names(state_root: str) -> list[str]:
+    """The names of all volumes, sorted, readable or not."""
     try:
-        names = sorted(name for name in os.listdir(volumes_dir(state_root)) if NAME.fullmatch(name))
+        return sorted(name for name in os.listdir(volumes_dir(state_root)) if VOLUME_NAME.fullmatch(name))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as problem:
         raise HostError(
             "the volumes cannot be listed", wanted=volumes_dir(state_root), answer=str(problem)
         ) from problem
-    return [volume for volume in (find_volume(state_root, name) for name in names) if volume]
 
 
 def _read(path: str, shape: Any) -> Any:
@@ -385,14 +388,15 @@ def grow_volume(state_root: str, name: str, size_mb: int) -> Volume:
         return grown(volume, size_mb)
 
 
-def check_growable(state_root: str, volume: Volume) -> None:
+def check_growable(state_root: str, volume: Volume, to_come: Iterable[str] = ()) -> None:
     """Refuse to grow a volume that a VM has open, or that is part of a saved VM. Changes nothing.
 
+    :param to_come: sandboxes that are about to have it
     :raises StateError: names the sandbox or the process
     """
     from ..host.block_devices import Use, check_free
 
-    for user in users_of_volume(state_root, volume.name):
+    for user in {**users_of_volume(state_root, volume.name), **dict.fromkeys(to_come)}:
         if os.path.isdir(os.path.join(state_root, "sandboxes", user, SAVED)):
             raise StateError(
                 f"sandbox {user} was saved with volume {volume.name} as it is",
@@ -572,9 +576,14 @@ def release_volume(layout: SandboxLayout, name: str) -> None:
 
 
 def claims_of(layout: SandboxLayout) -> dict[str, dict[str, bool]]:
-    """The volumes that a sandbox has, by name: whether it only reads it (`read_only`), and whether it stays (`keep`)."""
-    root = layout.state_root
-    claims = {volume.name: _claims(root, volume.name).get(layout.id) for volume in list_volumes(root)}
+    """The volumes that a sandbox has, by name: whether it only reads it (`read_only`), and whether it stays (`keep`).
+
+    A volume whose list of sandboxes cannot be read is none of them: it must not keep other sandboxes from being changed and removed.
+    """
+    claims = {}
+    for name in _names(layout.state_root):
+        with contextlib.suppress(HostError):
+            claims[name] = _claims(layout.state_root, name).get(layout.id)
     return {name: claim for name, claim in claims.items() if claim is not None}
 
 

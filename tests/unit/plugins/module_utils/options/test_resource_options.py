@@ -34,7 +34,7 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA8hQ2w6Dq6gV1L2XN6E3VZz1o2yB8pJvWc1u
         ("ports", ["8080:80/tcp", "127.0.0.1:2222:22"], ["8080:80", "127.0.0.1:2222:22"]),
         ("egress", "open", ""),
         ("egress", "none", "none"),
-        ("egress", [], ""),
+        ("egress", [], "none"),
         ("egress", ["192.0.2.1:443"], ["192.0.2.1/32:443/tcp"]),
         ("isolated", True, True),
         ("hostname", "web-1.example.com", "web-1.example.com"),
@@ -161,3 +161,13 @@ def test_results_show_no_secrets_and_hide_nothing_else() -> None:
     assert "secret-word" not in str(module.params)
     assert module.params["id"] == "web"
     assert not module.no_log_values
+
+
+def test_an_empty_list_of_destinations_allows_none() -> None:
+    """Only the empty text clears the option: a list that a filter has emptied must not open everything."""
+    assert checked_resource("egress", []) == "none"
+    assert checked_resource("egress", "") == checked_resource("egress", "open") == ""
+
+
+def test_a_sandbox_can_have_every_volume_that_kata_volume_creates() -> None:
+    assert checked_resource("volumes", [{"name": "data.2026"}])[0]["name"] == "data.2026"

@@ -1,0 +1,119 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sandboxes of the mock driver whose disks, volumes or records are lost, and disks that grow while their VM is saved."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+from typing import Any
+
+import pytest
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, StateError
+from tests.support.mock_lab import MockLab
+from tests.unit.plugins.module_utils.engine.test_laws import outcome
+
+MIB = 1 << 20
+
+
+def volume(name: str, size_mb: int = 2, **more: Any) -> dict[str, Any]:
+    return {"name": name, "size_mb": size_mb, "filesystem": "none", **more}
+
+
+@pytest.fixture
+def lab(tmp_path: pathlib.Path) -> MockLab:
+    (tmp_path / "image").write_bytes(bytes(MIB))
+    return MockLab(tmp_path / "lab")
+
+
+def boot(lab: MockLab) -> dict[str, Any]:
+    return {"kernel_path": "/k", "image_path": str(lab.root.parent / "image")}
+
+
+def volume_size(lab: MockLab, name: str) -> int:
+    return (lab.root / "state" / "volumes" / name / "disk.raw").stat().st_size // MIB
+
+
+def test_a_damaged_volume_concerns_its_own_sandbox_only(lab: MockLab) -> None:
+    lab.run(**boot(lab), volumes=[volume("mine", keep=False)])
+    lab.run("other", **boot(lab), volumes=[volume("broken")])
+    (lab.root / "state" / "volumes" / "broken" / "disk.raw").unlink()
+    assert lab.run(**boot(lab), volumes=[volume("mine", keep=False)])["actions"] == []
+    assert lab.run(state="absent")["actions"] == ["stop", "remove with volume mine"]
+    assert lab.facts("other")["state"] == "started"
+    with pytest.raises(Exception, match="volume broken cannot be read"):
+        lab.run("other", volumes=[volume("broken", 3)])
+    stopped = lab.run("other", state="stopped")
+    assert stopped["actions"] == ["stop"]
+    assert "volume broken cannot be read" in stopped["warnings"][0]
+    assert lab.run("other", state="absent")["changed"]
+
+
+@pytest.mark.parametrize("state", ["stopped", "absent"])
+def test_a_sandbox_without_its_root_disk_can_be_ended(lab: MockLab, state: str) -> None:
+    lab.run(**boot(lab), root_disk_mb=2)
+    (lab.root / "state" / "sandboxes" / "web" / "root.raw").unlink()
+    assert lab.run(state=state)["changed"]
+    assert not lab.run(state=state)["changed"]
+    if state == "stopped":
+        with pytest.raises(AssetError, match="the root disk must be where it was created"):
+            lab.run(state="started")
+
+
+def test_a_volume_that_a_running_vm_has_open_is_not_created_again(lab: MockLab) -> None:
+    request = {**boot(lab), "volumes": [volume("data")]}
+    lab.run(**request)
+    shutil.rmtree(lab.root / "state" / "volumes" / "data")
+    for run in (lab.check, lab.run):
+        with pytest.raises(AssetError, match="volume data must be where it was created"):
+            run(**request)
+    assert not (lab.root / "state" / "volumes" / "data").exists()
+    lab.run(state="stopped")
+    assert lab.run(**request, state="started")["changed"]
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["damaged", "lost"])
+def test_removal_without_a_usable_record_removes_volumes_that_do_not_stay(lab: MockLab, lost: bool) -> None:
+    lab.run(**boot(lab), root_disk_mb=2, volumes=[volume("scratch", keep=False), volume("data")])
+    record = lab.root / "state" / "sandboxes" / "web" / "record.json"
+    if lost:
+        record.unlink()
+    else:
+        record.write_text(record.read_text()[:100])
+    lab.run(state="absent")
+    assert [path.name for path in (lab.root / "state" / "volumes").iterdir() if path.is_dir()] == ["data"]
+
+
+@pytest.mark.parametrize("state", ["started", "paused", "stopped", "restarted"])
+def test_disks_grow_when_a_saved_vm_is_started_or_given_up(lab: MockLab, state: str) -> None:
+    lab.run(**boot(lab), root_disk_mb=2, volumes=[volume("data")])
+    lab.run(state="saved")
+    request = {"root_disk_mb": 3, "volumes": [volume("data", 4, keep=False)], "state": state, "disruption": "restart"}
+    assert outcome(lab.check, request) == outcome(lab.run, request)
+    assert volume_size(lab, "data") == 4
+    assert lab.facts()["root_disk"]["size_mb"] == 3
+    assert lab.run(**{**request, "state": None})["actions"] == []
+
+
+@pytest.mark.parametrize("name", ["data", "another"])
+def test_volumes_of_a_saved_vm_do_not_grow_in_check_mode_either(lab: MockLab, name: str) -> None:
+    lab.run("other", **boot(lab), volumes=[volume("another")])
+    lab.run("other", state="absent")
+    lab.run(**boot(lab), volumes=[volume("data")])
+    lab.run(state="saved")
+    state = "saved" if name == "data" else "started"
+    listed = [volume("data", 3)] if name == "data" else [volume("data"), volume("another", 3)]
+    for run in (lab.check, lab.run):
+        with pytest.raises(StateError, match=f"was saved with volume {name}"):
+            run(volumes=listed, state=state)
+    assert volume_size(lab, name) == 2
+
+
+def test_a_change_of_keep_does_not_grow_the_file_of_a_running_vm(lab: MockLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ansible_collections.kata.hypervisor.plugins.module_utils.resources import volumes
+
+    lab.run(**boot(lab), volumes=[volume("data")])
+    monkeypatch.setattr(volumes, "grow_volume", lambda *_: pytest.fail("the driver must grow it"))
+    assert "grow volume data 2 -> 3 MiB" in lab.run(volumes=[volume("data", 3, keep=False)])["actions"]
