@@ -37,8 +37,9 @@ EXAMPLES = r"""
     sandboxes: "{{ [{'id': 'web-0'}, {'id': 'web-1'}, {'id': 'db', 'memory_mb': 1024}] | map('combine', common) }}"
   vars:
     common:
-      kernel_path: /var/lib/kata-hypervisor/assets/vmlinuz
-      initrd_path: /var/lib/kata-hypervisor/assets/initrd.img
+      image: debian-12
+      root_disk_mb: 10240
+      network: default
 
 - name: Pause one sandbox and remove another one
   kata.hypervisor.kata_sandboxes:

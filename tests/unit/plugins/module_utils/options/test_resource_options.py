@@ -45,6 +45,7 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA8hQ2w6Dq6gV1L2XN6E3VZz1o2yB8pJvWc1u
             [{"name": "data", "size_mb": 5}],
             [{"name": "data", "size_mb": 5, "read_only": False, "keep": True}],
         ),
+        ("volumes", [{"name": "a.b"}], [{"name": "a.b", "read_only": False, "keep": True}]),
         ("volumes", [{"name": "a", "size_mb": None}], [{"name": "a", "read_only": False, "keep": True}]),
     ],
 )
