@@ -192,7 +192,7 @@ class SandboxResources:
     ) -> tuple[list[Step], list[Step]]:
         """The steps that provide resources before anything is stopped, and those when the VM is off and before it starts."""
         recorded = record.resources if record is not None else {}
-        self._refuse_used_ports(options, record)
+        self._refuse_used_ports(plan, options, record, observed)
         first, growth = self._plan_volumes(plan, options, record, observed)
         later = [
             *growth,
@@ -202,7 +202,10 @@ class SandboxResources:
         ]
         return first, later
 
-    def _refuse_used_ports(self, options: Mapping[str, Any], record: SandboxRecord | None) -> None:
+    @staticmethod
+    def _refuse_used_ports(
+        plan: Plan, options: Mapping[str, Any], record: SandboxRecord | None, observed: Observed
+    ) -> None:
         """Refuse ports of a network of the VMM that another program of the host listens on."""
         if options.get("network") != "user" or not options.get("ports"):
             return
@@ -210,6 +213,8 @@ class SandboxResources:
         from ..resources.networks.leases import listening_ports
 
         known = (record.options.get("ports") or []) if record is not None else []
+        if observed.power == "off" and plan.has("start", "restore"):
+            known = []  # The VM does not listen on them, so another program does.
         wanted = parse_ports([port for port in options["ports"] if port not in known])
         taken = listening_ports() if wanted else []
         for port in wanted:
