@@ -104,6 +104,11 @@ class SandboxResources:
         return check_devices([{**device, "kind": "tap", "bridge": self._network(options["network"]).bridge}])[0]
 
     @property
+    def _disk_format(self) -> str:
+        """The format of root disks that the hypervisor reads."""
+        return "qcow2" if self.hypervisor in OVERLAYS else "raw"
+
+    @property
     def _mac(self) -> str:
         return generated_mac(f"{self.layout.host_name}/{INTERFACE}")
 
@@ -138,6 +143,8 @@ class SandboxResources:
         :raises AssetError: there is no such image
         """
         disk = self.recorded_disk(recorded)
+        if disk is not None and new and disk.format != self._disk_format:
+            disk = None  # The disk of the old VM, of another hypervisor, is about to be replaced.
         if disk is not None:
             config.image_path, config.image_format = disk.base, disk.base_format
             config.root_disk_path, config.root_disk_format = disk.path, disk.format
@@ -298,7 +305,7 @@ class SandboxResources:
         if disk is None:
             # A disk that is there, but not in the record, was left by a killed task and never used.
             base, base_format = self._base(options)
-            disk_format = "qcow2" if plan.hypervisor in OVERLAYS else "raw"
+            disk_format = self._disk_format
             self.warnings += root_disk.plan_root_disk(self.layout, base, base_format, disk_format, size, True)
             plan.before.setdefault("root_disk", None)
             plan.after["root_disk"] = size

@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.resources import SandboxResources
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.sandbox import Sandbox
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, StateError
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.spec import make_config
 from tests.support.mock_lab import MockLab
 from tests.unit.plugins.module_utils.engine.test_laws import outcome
 
@@ -144,3 +147,17 @@ def test_a_port_that_another_program_took_meanwhile_is_refused_before_the_start(
             with pytest.raises(ConfigError, match="of the host must be free"):
                 run(state="started")
     assert lab.run(state="started")["changed"]
+
+
+def test_a_vm_of_another_hypervisor_does_not_get_the_old_root_disk(lab: MockLab) -> None:
+    lab.run(**boot(lab), root_disk_mb=2)
+    layout = lab.spec().layout()
+    recorded = Sandbox(lab.spec(), lab.factory).store.load().resources  # type: ignore[union-attr]
+    for hypervisor, new, path in (
+        ("qemu", True, ""),
+        ("qemu", False, recorded["root_disk"]["path"]),
+        ("mock", True, recorded["root_disk"]["path"]),
+    ):
+        config = make_config(boot(lab))
+        SandboxResources(layout, hypervisor).configure(config, recorded, new)
+        assert config.root_disk_path == path
