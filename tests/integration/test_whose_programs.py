@@ -40,6 +40,7 @@ FILES = {
     "initrd_path",
     "initramfs_path",
     "firmware_path",
+    "firmware_vars_path",
     "entropy_source",
     "file_mem_backend",
     "cpu_config_path",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import fnmatch
-from typing import Any, Callable, Iterable, Sequence, TypeVar
+from typing import Any, Callable, Iterable, Iterator, Sequence, TypeVar
 
 from ..errors import ConfigError, HypervisorError
 from ..hypervisors import new_hypervisor
@@ -50,7 +50,7 @@ def converge_many(
     """Converge each sandbox. Returns one result per spec, in the same order; the result of a failed one has `failed` and `msg`.
 
     :param parallel: how many at a time
-    :raises ConfigError: two specs have the same id, or `parallel` is out of range; nothing was changed
+    :raises ConfigError: two specs have the same id, or request what only one can have, or `parallel` is out of range; nothing was changed
     """
     if isinstance(parallel, bool) or not 1 <= parallel <= MOST_PARALLEL:
         raise ConfigError(f"must be a number from 1 to {MOST_PARALLEL}", option="parallel", wanted=parallel)
@@ -59,11 +59,51 @@ def converge_many(
         if (spec.id, spec.state_dir) in seen:
             raise ConfigError("the same sandbox must not be listed twice", sandbox=spec.id, option="sandboxes")
         seen.add((spec.id, spec.state_dir))
+    _refuse_shared([spec for spec in specs if spec.state != "absent"])
 
     def one(spec: SandboxSpec) -> dict[str, Any]:
         return _guarded(spec.id, lambda: converge(spec, check_mode, factory))
 
     return _side_by_side(one, specs, parallel)
+
+
+def _refuse_shared(specs: Sequence[SandboxSpec]) -> None:
+    """Refuse sandboxes of one task that request the same address, port of the host or writable volume. One of them would fail in any case."""
+    users: dict[tuple[str, ...], list[tuple[SandboxSpec, Any]]] = {}
+    for spec in specs:
+        for option, key, value in _claims(spec):
+            known = users.setdefault((option, *key), [])
+            for other, claimed in known:
+                if other is not spec and (option != "ports" or value.collides_with(claimed)):
+                    if option == "volumes" and value and claimed:
+                        continue  # Both only read it.
+                    raise ConfigError(
+                        f"sandbox {other.id} of this task requests the same: {key[-1]}",
+                        sandbox=spec.id,
+                        option=option,
+                        wanted=spec.options[option],
+                        fix="Request it for one of them.",
+                    )
+            known.append((spec, value))
+
+
+def _claims(spec: SandboxSpec) -> Iterator[tuple[str, tuple[str, ...], Any]]:
+    """What a task requests for one sandbox and another one cannot have too: the option, a key that equal requests share, and a value to compare."""
+    options = spec.options
+    for volume in options.get("volumes") or ():
+        yield "volumes", (spec.state_dir, volume["name"]), volume["read_only"]
+    network = options.get("network") or ""
+    if network not in ("", "user"):
+        for name in ("address", "address6"):
+            if options.get(name):
+                yield name, (spec.state_dir, network, options[name]), None
+    # A VM that is off does not listen on its ports, but its lease has them.
+    if options.get("ports") and network and (network != "user" or spec.state in ("started", "paused", "restarted")):
+        from ..options.network_options import parse_ports
+
+        for port in parse_ports(options["ports"]):
+            local = dataclasses.replace(port, address=port.address or "127.0.0.1") if network == "user" else port
+            yield "ports", (port.protocol, str(port.host_port)), local
 
 
 def summary(results: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -404,14 +404,15 @@ class _Existing:
         return changes
 
     def _device_change(self, old: dict[str, Any] | None, new: dict[str, Any] | None) -> Change:
-        from ..options.device_kinds import HOTPLUG, UNPLUG, UPDATABLE
+        from ..options.device_kinds import HOTPLUG, KINDS, UNPLUG, UPDATABLE
 
         if old and new and self.has_guest and old["id"] in self.observed.devices:
             needed = _update_needs(old, new)
             if old["id"] in self.observed.outdated and not needed and old["type"] == new["type"]:
-                needed = set(
-                    UPDATABLE.get(new["type"], {}).values()
-                )  # A task was killed, or another program changed it.
+                # A task was killed, or another program changed it. Values that the device does not have are those of another hypervisor.
+                own = KINDS[new["type"]].suboptions if new["type"] in KINDS else {}
+                updatable = UPDATABLE.get(new["type"], {})
+                needed = {capability for name, capability in updatable.items() if name in own or name in new}
             if needed and all(getattr(self.capabilities(), name) for name in needed):
                 step = Step("modify", f"change {new['type']} {new['id']}", {"device": new})
                 name = f"{new['type']} {new['id']}"

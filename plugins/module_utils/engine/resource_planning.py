@@ -17,9 +17,6 @@ from .resources import SandboxResources, wants_seed
 from .states import as_saved, situation
 from .steps import Plan, Step
 
-#: Hypervisors whose root disk is a qcow2 overlay; the others read raw files.
-OVERLAYS = ("qemu",)
-
 #: Steps after which the VM is off.
 ENDED = ("recreate", "stop", "cleanup", "discard")
 
@@ -56,7 +53,7 @@ class ResourcePlanner:
     ) -> tuple[list[Step], list[Step]]:
         """The steps that provide resources before anything is stopped, and those when the VM is off and before it starts."""
         recorded = record.resources if record is not None else {}
-        self._refuse_used_ports(options, record)
+        self._refuse_used_ports(plan, options, record, observed)
         first, growth = self._plan_volumes(plan, options, record, observed)
         later = [
             *growth,
@@ -66,7 +63,10 @@ class ResourcePlanner:
         ]
         return first, later
 
-    def _refuse_used_ports(self, options: Mapping[str, Any], record: SandboxRecord | None) -> None:
+    @staticmethod
+    def _refuse_used_ports(
+        plan: Plan, options: Mapping[str, Any], record: SandboxRecord | None, observed: Observed
+    ) -> None:
         """Refuse ports of a network of the VMM that another program of the host listens on."""
         if options.get("network") != "user" or not options.get("ports"):
             return
@@ -74,6 +74,8 @@ class ResourcePlanner:
         from ..resources.networks.leases import listening_ports
 
         known = (record.options.get("ports") or []) if record is not None else []
+        if observed.power == "off" and plan.has("start", "restore"):
+            known = []  # The VM does not listen on them, so another program does.
         wanted = parse_ports([port for port in options["ports"] if port not in known])
         taken = listening_ports() if wanted else []
         for port in wanted:
@@ -157,7 +159,7 @@ class ResourcePlanner:
         if disk is None:
             # A disk that is there, but not in the record, was left by a killed task and never used.
             base, base_format = self.resources.base(options)
-            disk_format = "qcow2" if plan.hypervisor in OVERLAYS else "raw"
+            disk_format = self.resources.disk_format
             self.resources.warnings += root_disk.plan_root_disk(
                 self.resources.layout, base, base_format, disk_format, size, True
             )

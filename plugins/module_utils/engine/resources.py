@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 INTERFACE = "network"
 ROOT = "root"
 
+#: Hypervisors whose root disk is a qcow2 overlay; the others read raw files.
+OVERLAYS = ("qemu",)
+
 #: The port of ssh servers.
 SSH = 22
 
@@ -89,6 +92,11 @@ class SandboxResources:
         return check_devices([{**device, "kind": "tap", "bridge": self.network(options["network"]).bridge}])[0]
 
     @property
+    def disk_format(self) -> str:
+        """The format of root disks that the hypervisor reads."""
+        return "qcow2" if self.hypervisor in OVERLAYS else "raw"
+
+    @property
     def _mac(self) -> str:
         return generated_mac(f"{self.layout.host_name}/{INTERFACE}")
 
@@ -123,6 +131,8 @@ class SandboxResources:
         :raises AssetError: there is no such image
         """
         disk = self.recorded_disk(recorded)
+        if disk is not None and new and disk.format != self.disk_format:
+            disk = None  # The disk of the old VM, of another hypervisor, is about to be replaced.
         if disk is not None:
             config.image_path, config.image_format = disk.base, disk.base_format
             config.root_disk_path, config.root_disk_format = disk.path, disk.format

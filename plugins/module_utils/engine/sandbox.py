@@ -235,7 +235,7 @@ class Sandbox:
         config = make_config(options)
         if self.has_resources(options):
             recorded = self.record.resources if self.record is not None else {}
-            self.resources.configure(config, recorded, self.plan.has("start"))
+            self.resources.configure(config, recorded, self.plan.has("start", "recreate"))
         return config
 
     @property

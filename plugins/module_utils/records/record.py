@@ -39,8 +39,11 @@ PHASES = (
 )
 
 
-#: The most that a record may have, bytes: a metadata service's contents are in it.
-MOST_BYTES = 16 * 1024 * 1024
+#: The most that a record may have, bytes: a metadata service's contents and the files of a seed are in it, and JSON may write a byte with six.
+MOST_BYTES = 32 * 1024 * 1024
+
+#: The longest value of an option, characters: a file of a seed.
+MOST_OPTION = 1 << 20
 
 
 #: Directory of a VM's saved state, beside its record.
@@ -99,7 +102,7 @@ _FILE = Record({"option": Text(64), "path": Text(4096), "is": Text(8192), "sha51
 SHAPES: dict[str, Any] = {
     "id": Text(64),
     "hypervisor": Text(64, pattern="[a-z][a-z0-9_-]*"),
-    "options": MapOf(Anything(depth=8, most=100_000)),
+    "options": MapOf(Anything(depth=8, most=100_000, longest=MOST_OPTION)),
     "defaults": MapOf(Anything(depth=8, most=100_000)),
     "devices": ListOf(MapOf(_DEVICE, most=64)),
     "desired": Text(choices=("started", "paused", "stopped", "saved")),

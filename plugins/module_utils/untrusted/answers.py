@@ -96,10 +96,11 @@ class Tagged(NamedTuple):
 
 
 class Anything(NamedTuple):
-    """Any JSON value of at most `depth` levels and `most` values. For answers that are only shown."""
+    """Any JSON value of at most `depth` levels and `most` values, with texts of at most `longest` characters. For answers that are only shown."""
 
     depth: int = 16
     most: int = MOST_ITEMS
+    longest: int = MOST_TEXT
 
 
 #: The shapes of a dataclass's fields, by their annotation.
@@ -211,8 +212,8 @@ def _check_size(value: Any, shape: Anything, wrong: Any) -> None:
                 inner.extend(one.values())
             elif isinstance(one, list):
                 inner.extend(one)
-            elif isinstance(one, str) and len(one) > MOST_TEXT:
-                raise wrong(f"text of at most {MOST_TEXT} characters")
+            elif isinstance(one, str) and len(one) > shape.longest:
+                raise wrong(f"text of at most {shape.longest} characters")
             elif isinstance(one, float) and one - one != 0:
                 raise wrong("a finite number")
         count += len(inner)

@@ -100,6 +100,7 @@ def _check_unique(others: Iterable[Lease], leases: Sequence[Lease]) -> None:
                     sandbox=lease.id,
                     option=option,
                     wanted=value,
+                    fix=f"Set {option} so that it differs in both sandboxes; an id that is a host name leads to its sandbox, too.",
                 )
 
 

@@ -10,6 +10,7 @@ import grp
 import os
 import pwd
 import signal
+import time
 from typing import NamedTuple
 
 from ...errors import HostError
@@ -21,6 +22,8 @@ from .host_links import program
 
 #: Seconds that dnsmasq gets to start, and to end.
 START_SECONDS, STOP_SECONDS = 10.0, 5.0
+#: How often it is started while its address is in use, and the seconds between that.
+START_TRIES, START_PAUSE = 8, 0.25
 
 
 class Who(NamedTuple):
@@ -69,16 +72,15 @@ def start(network: Network) -> None:
     :raises HostError: it does not start; the error has its message
     """
     _test(network)
-    argv = [program("dnsmasq"), _argument(network)]
-    if has_systemd():
-        from . import unit
-
-        ended = unit.run_dnsmasq(network, argv)
-        words = ended.words if not ended.code else f"{ended.words} {unit.dnsmasq_log(network)}"
-    else:
-        ended = run(argv, START_SECONDS)
-        words = ended.words
-    if ended.code:
+    for attempt in range(START_TRIES):
+        code, words = _start_once(network)
+        if not code or "already in use" not in words:
+            break
+        # One that has just ended, or a process that it started to answer a query, may still have the address.
+        if attempt + 1 < START_TRIES:
+            stop(network)
+            time.sleep(START_PAUSE)
+    if code:
         busy = "already in use" in words
         raise HostError(
             f"dnsmasq of the network {network.name} does not start",
@@ -88,6 +90,20 @@ def start(network: Network) -> None:
             if busy
             else "",
         )
+
+
+def _start_once(network: Network) -> tuple[int, str]:
+    """Start dnsmasq. Returns its exit code, and what it printed."""
+    argv = [program("dnsmasq"), _argument(network)]
+    if has_systemd():
+        from . import unit
+
+        ended = unit.run_dnsmasq(network, argv)
+        words = ended.words if not ended.code else f"{ended.words} {unit.dnsmasq_log(network)}"
+    else:
+        ended = run(argv, START_SECONDS)
+        words = ended.words
+    return ended.code, words
 
 
 def _test(network: Network) -> None:

@@ -75,8 +75,12 @@ class LeaseRequest:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The host names that lead to it: the one that its guest has, and the one that is made from its id."""
-        return tuple(dict.fromkeys(name for name in (self.hostname, host_name_of(self.id)) if name))
+        """The host names that lead to it: the one that its guest has, and its id if that is a host name.
+
+        A name that is only made from the id, such as `a-b` from `a.b`, is left to others, unless the guest has no other one.
+        """
+        own = host_name_of(self.id)
+        return tuple(dict.fromkeys([self.hostname or own, *([own] if own == self.id else [])]))
 
 
 @dataclasses.dataclass(frozen=True)

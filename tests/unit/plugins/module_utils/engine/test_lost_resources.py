@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import pathlib
 import shutil
+import socket
 from typing import Any
 
 import pytest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, StateError
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.resources import SandboxResources
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.sandbox import Sandbox
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, StateError
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.spec import make_config
 from tests.support.mock_lab import MockLab
 from tests.unit.plugins.module_utils.engine.test_laws import outcome
 
@@ -117,3 +121,43 @@ def test_a_change_of_keep_does_not_grow_the_file_of_a_running_vm(lab: MockLab, m
     lab.run(**boot(lab), volumes=[volume("data")])
     monkeypatch.setattr(volumes, "grow_volume", lambda *_: pytest.fail("the driver must grow it"))
     assert "grow volume data 2 -> 3 MiB" in lab.run(volumes=[volume("data", 3, keep=False)])["actions"]
+
+
+def test_a_record_with_the_longest_seed_can_be_read(lab: MockLab) -> None:
+    """JSON writes each of these bytes with six."""
+    longest = "#!/bin/sh\n" + "\x01" * (MIB - 10)
+    request = {**boot(lab), "user_data": longest, "vendor_data": longest, "network_config": "\x01" * MIB}
+    lab.run(**request)
+    assert lab.run(**request)["actions"] == []
+    assert lab.run(state="absent")["changed"]
+    with pytest.raises(ConfigError, match="must be at most 1048576 bytes long"):
+        lab.check(**{**request, "user_data": longest + "x"})
+
+
+@pytest.mark.parametrize("state", ["stopped", "saved"])
+def test_a_port_that_another_program_took_meanwhile_is_refused_before_the_start(lab: MockLab, state: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = f"127.0.0.1:{server.getsockname()[1]}:80"
+    lab.run(**boot(lab), network="user", ports=[port])
+    with socket.create_server(("127.0.0.1", int(port.split(":")[1]))):
+        # It stands for the VM, which listens on its port as long as it runs.
+        assert lab.run(ports=[port])["actions"] == []
+        lab.run(state=state)
+        for run in (lab.check, lab.run):
+            with pytest.raises(ConfigError, match="of the host must be free"):
+                run(state="started")
+    assert lab.run(state="started")["changed"]
+
+
+def test_a_vm_of_another_hypervisor_does_not_get_the_old_root_disk(lab: MockLab) -> None:
+    lab.run(**boot(lab), root_disk_mb=2)
+    layout = lab.spec().layout()
+    recorded = Sandbox(lab.spec(), lab.factory).store.load().resources  # type: ignore[union-attr]
+    for hypervisor, new, path in (
+        ("qemu", True, ""),
+        ("qemu", False, recorded["root_disk"]["path"]),
+        ("mock", True, recorded["root_disk"]["path"]),
+    ):
+        config = make_config(boot(lab))
+        SandboxResources(layout, hypervisor).configure(config, recorded, new)
+        assert config.root_disk_path == path

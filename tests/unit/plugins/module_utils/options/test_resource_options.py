@@ -17,6 +17,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.options.resource_o
     checked_resource,
     host_name,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.shown import shown_value
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.spec import make_config, options_from, zero_of
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA8hQ2w6Dq6gV1L2XN6E3VZz1o2yB8pJvWc1uO3sF2aB me@example.com"
@@ -172,3 +173,7 @@ def test_an_empty_list_of_destinations_allows_none() -> None:
 
 def test_a_sandbox_can_have_every_volume_that_kata_volume_creates() -> None:
     assert checked_resource("volumes", [{"name": "data.2026"}])[0]["name"] == "data.2026"
+
+
+def test_a_change_of_egress_shows_what_is_allowed() -> None:
+    assert (shown_value("egress", ""), shown_value("egress", "none")) == ("open", "none")

@@ -293,3 +293,12 @@ def test_an_overlap_names_the_other_network() -> None:
         check_overlap("10.9.0.0/28", "subnet", used)
     with pytest.raises(ConfigError, match=r"192\.0\.2\.0/24 is an address of eth0"):
         check_overlap("192.0.0.0/16", "subnet", used)
+
+
+def test_a_name_that_is_only_made_from_an_id_is_left_to_others() -> None:
+    dotted = request("a.b", hostname="dotted")
+    assert dotted.names == ("dotted",)
+    assert request("a.b").names == ("a-b",)
+    assert request("a-b", hostname="other").names == ("other", "a-b")
+    network = make_definition("default", "10.0.0.0/24")
+    assert len(assign(network, {}, [dotted, request("a-b", 1), request("a_b", 2, hostname="third")])) == 3
