@@ -46,6 +46,7 @@ integration: venv packages  ## Real QEMU on this host; WORKERS=2 runs two tests 
 
 soak: venv packages  ## Random tasks on real QEMU, attacks from jails and VMM users, power losses, wrong answers; KATA_SOAK_STEPS, KATA_SOAK_SEED
 	@$(PYTEST) -s tests/integration/soak_random_wishes.py tests/integration/soak_jail_attacks.py
+	@KATA_KILL_STEP=1 $(PYTEST) tests/integration/networks/test_networks.py -k killed
 	@KATA_ATTACK_ROUNDS=$${KATA_ATTACK_ROUNDS:-1000} $(PYTEST) tests/integration/qemu/test_attacks.py
 	@KATA_POWER_LOSS_ROUNDS=$${KATA_POWER_LOSS_ROUNDS:-60} $(PYTEST) tests/integration/hosts/test_power_loss.py
 	@KATA_WRONG_ANSWERS=1000000 $(PYTEST) tests/unit/plugins/module_utils/hypervisors/firecracker/test_answers.py tests/unit/plugins/module_utils/hypervisors/qemu/test_qmp_answers.py tests/unit/plugins/module_utils/hypervisors/acrn/test_answers.py tests/unit/plugins/module_utils/host/test_answers.py

@@ -35,6 +35,8 @@ from tests.support.network_lab import HOST, WORLD, Namespace, NetworkLab
 from tests.support.waiting import wait_until
 
 KILLED = 137
+#: Every how many changes a task is killed; "make soak" kills it before each.
+STEP = int(os.environ.get("KATA_KILL_STEP", "3"))
 OPTIONS = {"subnet": "10.9.0.0/24", "subnet6": "fd00:9::/64"}
 
 #: Rules of another program, with a table of the same family and names of chains that we use too.
@@ -189,9 +191,9 @@ def test_a_task_that_is_killed_anywhere_is_completed_by_the_next(net: NetworkLab
     complete = net.host_state()
     net.on_host(lambda: _dropped(net))
     assert net.host_state() == before
-    number, code = 0, KILLED
+    number, code = 1 - STEP, KILLED
     while code == KILLED:
-        number += 1
+        number += STEP
         code, _data = net.exit_of(lambda: _network_and_leases(net), kill_before(number))
         assert code in (0, KILLED)
         assert net.on_host(lambda: _network_and_leases(net)) == expected, number
@@ -203,9 +205,9 @@ def test_a_task_that_is_killed_anywhere_is_completed_by_the_next(net: NetworkLab
 
 def test_a_removal_that_is_killed_anywhere_is_completed_by_the_next(net: NetworkLab) -> None:
     before = net.host_state()
-    number, code = 0, KILLED
+    number, code = 1 - STEP, KILLED
     while code == KILLED:
-        number += 1
+        number += STEP
         net.on_host(lambda: _network_and_leases(net))
         code, _data = net.exit_of(lambda: _dropped(net), kill_before(number))
         assert code in (0, KILLED)
