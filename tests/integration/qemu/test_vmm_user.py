@@ -163,3 +163,16 @@ def test_a_template_and_its_clones_are_that_users(lab: QemuLab, guest_files: dic
     finally:
         lab.run(id="one", state="absent", stop_timeout=0)
         converge_template(parse_template_spec({"id": "base", "state": "absent", "force": True, **where}), False)
+
+
+def test_a_user_without_access_to_volumes_and_seeds_runs_a_vm_that_has_them(
+    lab: QemuLab, guest_files: dict[str, str]
+) -> None:
+    """They belong to root, and QEMU gets them opened."""
+    volume = {"name": "data", "size_mb": 8, "filesystem": "none"}
+    ready = {"console": "kata-guest: ready", "timeout": 300}
+    lab.start(vmm_user=USER, volumes=[volume], hostname="web", wait_for=ready, **guest_files)
+    assert {device["id"] for device in lab.facts()["devices"] if device["plugged"]} == {"vol-data", "cidata"}
+    grown = lab.run(volumes=[{**volume, "size_mb": 16}, {**volume, "name": "more", "keep": False}])
+    assert "grow volume data 8 -> 16 MiB" in grown["actions"]
+    assert all(device["plugged"] for device in lab.facts()["devices"])

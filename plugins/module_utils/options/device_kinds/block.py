@@ -24,6 +24,7 @@ class BlockDrive(Device):
     :param index: position that names the SCSI address
     :param driver: virtio-blk, virtio-scsi, nvdimm; empty takes the configuration's
     :param cache: none, writeback, writethrough or unsafe; empty takes the configuration's
+    :param managed: the file is ours, and not one that a task names: a volume or a seed
     :param serial: what the guest sees as the disk's serial number, at most 20 bytes
     """
 
@@ -38,6 +39,7 @@ class BlockDrive(Device):
     serial: str = ""
     io_engine: str = ""
     rate_limit: RateLimit | None = None
+    managed: bool = False
 
     @property
     def host_file(self) -> tuple[str, bool]:
@@ -47,7 +49,7 @@ class BlockDrive(Device):
 def make(device: dict[str, Any]) -> BlockDrive:
     """The record of a disk."""
     names = ("file", "format", "id", "index", "driver", "read_only", "cache", "discard", "serial", "io_engine")
-    return BlockDrive(**values_of(device, *names, "rate_limit"))
+    return BlockDrive(**values_of(device, *names, "rate_limit"), managed="source" in device)
 
 
 def check(checked: dict[str, Any], wrong: Refuse) -> None:

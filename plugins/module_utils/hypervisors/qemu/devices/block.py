@@ -11,6 +11,7 @@ from typing import Any
 from ....errors import ConfigError, HypervisorError, StateError, Unsupported
 from ....guest.disks import scsi_id_lun
 from ....host import qcow2
+from ....host.users import Wanted
 from ....options.device_kinds.base import RateLimit
 from ....options.device_kinds.block import BlockDrive
 from ...base import Context
@@ -54,6 +55,10 @@ class Block(FileDevice[BlockDrive]):
         if not self.record.cache and config.block_device_cache_set:
             cache = CACHES[config.block_device_cache_direct, config.block_device_cache_noflush]
             self.record = dataclasses.replace(self.record, cache=cache)
+
+    def opened_by_name(self) -> list[Wanted]:
+        # A managed disk belongs to root, and QEMU gets it opened. The user of the VMM needs no access to files that a task does not name.
+        return [] if self.record.managed and not self.memory_type else super().opened_by_name()
 
     def open(self, vmm: Vmm, resources: HostResources, started: Started) -> None:
         if self.memory_type:
