@@ -9,7 +9,7 @@ import dataclasses
 import os
 from typing import Any, Mapping
 
-from ..errors import AssetError, ConfigError, HypervisorError
+from ..errors import AssetError, ConfigError, HypervisorError, StateError
 from ..hypervisors.base import Observed
 from ..options.resource_options import check_together
 from ..records.record import SandboxRecord
@@ -157,6 +157,13 @@ class ResourcePlanner:
         from ..resources import root_disk
 
         if disk is None:
+            if plan.has("create") and root_disk.find_root_disk(self.resources.layout) is not None:
+                raise StateError(
+                    "the root disk of a sandbox of this name is there, and its record is lost",
+                    option="root_disk_mb",
+                    wanted=self.resources.layout.state_dir,
+                    fix="Nothing was changed. Restore the record from a backup, copy the disk, or remove it with state: absent.",
+                )
             # A disk that is there, but not in the record, was left by a killed task and never used.
             base, base_format = self.resources.base(options)
             disk_format = self.resources.disk_format

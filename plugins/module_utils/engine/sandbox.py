@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from .template import Template
 
 
+#: Files of a sandbox's resources in its state directory: the root disk with its description (`resources/root_disk.py`), and the seed (`resources/seed.py`).
+RESOURCE_FILES = ("root-disk.json", "root.qcow2", "root.raw", "seed.iso")
+
 #: A function that creates the driver of a hypervisor, by the hypervisor's name.
 DriverFactory = Callable[[str, Context], Hypervisor]
 
@@ -77,7 +80,7 @@ class Sandbox:
             if self.record is not None:
                 self._check_run_dir(self.record)
                 self.driver = self._loaded_driver(self.record)
-            elif os.path.isdir(self.layout.run_dir):
+            elif os.path.isdir(self.layout.run_dir) or self._files_without_record():
                 # A VM ran here, and its record is lost.
                 self.driver = self._new_driver(self.spec.hypervisor or DEFAULT_HYPERVISOR)
         except StoreError as problem:
@@ -86,11 +89,20 @@ class Sandbox:
             self._salvage(problem)
         if self.driver is not None:
             self.observed = self.driver.observe()
+        if self.record is None:
+            self.observed.leftovers = [*self.observed.leftovers, *self._files_without_record()]
         if self.record is not None and "autostart" in {**self.spec.options, **self.record.options}:
             service = self.service({**self.record.options, **self.spec.options})
             wanted = {**self.record.options, **self.spec.options}["autostart"] and self.spec.state != "absent"
             # If it is to be removed, any version of it counts.
             self.observed.autostart = service.in_place() if wanted else service.exists()
+
+    def _files_without_record(self) -> list[str]:
+        """The root disk and the seed of a sandbox whose record is lost."""
+        if not os.path.isdir(self.layout.state_dir):
+            return []
+        paths = [os.path.join(self.layout.state_dir, name) for name in RESOURCE_FILES]
+        return [path for path in paths if os.path.lexists(path)]
 
     def service(self, options: dict[str, Any]) -> Service:
         """The service that starts the sandbox at boot."""

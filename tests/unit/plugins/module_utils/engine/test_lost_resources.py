@@ -161,3 +161,23 @@ def test_a_vm_of_another_hypervisor_does_not_get_the_old_root_disk(lab: MockLab)
         config = make_config(boot(lab))
         SandboxResources(layout, hypervisor).configure(config, recorded, new)
         assert config.root_disk_path == path
+
+
+def test_a_disk_whose_record_is_lost_is_never_replaced_and_can_be_removed(tmp_path: pathlib.Path) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(bytes(1 << 20))
+    lab = MockLab(tmp_path / "lab")
+    options = {"kernel_path": "/k", "image_path": str(image), "root_disk_mb": 2, "hostname": "web"}
+    lab.run(state="stopped", **options)
+    state = lab.root / "state/sandboxes/web"
+    (state / "root.raw").write_bytes(b"the guest's data".ljust(2 << 20, b"\0"))
+    (state / "record.json").unlink()
+    shutil.rmtree(lab.root / "run", ignore_errors=True)
+    for run in (lab.check, lab.run):
+        with pytest.raises(StateError, match="its record is lost"):
+            run(**options)
+    assert (state / "root.raw").read_bytes().startswith(b"the guest's data")
+    assert lab.check(state="absent")["changed"]
+    assert lab.run(state="absent")["changed"]
+    assert lab.remains() == []
+    assert not lab.run(state="absent")["changed"]
