@@ -179,9 +179,12 @@ def test_the_example_inventory_and_the_page_of_single_lines(operator: Operator) 
     )
     assert len(operator.table()) == len(EXPECTED) + 1
     assert all(changed > 0 for changed in operator.play("teardown", "-e", "confirm=yes").values())
-    kept = operator.ask(HOSTS[0], "kata.hypervisor.kata_volume_info", "{}")["volumes"]
+    kept = operator.ask(HOSTS[0], "kata.hypervisor.kata_volume_info", "state_dir=/var/lib/kata-hypervisor")["volumes"]
     assert [volume["name"] for volume in kept] == ["proxy-cache", "server-data"]
-    assert operator.ask(HOSTS[2], "kata.hypervisor.kata_volume_info", "{}")["volumes"] == []
+    assert (
+        operator.ask(HOSTS[2], "kata.hypervisor.kata_volume_info", "state_dir=/var/lib/kata-hypervisor")["volumes"]
+        == []
+    )
     everything = ("-e", "confirm=yes", "-e", "remove_volumes=yes")
     operator.play("teardown", *everything)
     assert operator.play("teardown", *everything) == dict.fromkeys(HOSTS, 0)
