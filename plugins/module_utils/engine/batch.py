@@ -12,6 +12,7 @@ from typing import Any, Callable, Iterable, Iterator, Sequence, TypeVar
 
 from ..errors import ConfigError, HypervisorError
 from ..hypervisors import new_hypervisor
+from ..options.resource_options import managed_network
 from ..options.spec import SandboxSpec
 from ..records.store import list_ids
 from .converge import converge, observe_only
@@ -92,18 +93,18 @@ def _claims(spec: SandboxSpec) -> Iterator[tuple[str, tuple[str, ...], Any]]:
     options = spec.options
     for volume in options.get("volumes") or ():
         yield "volumes", (spec.state_dir, volume["name"]), volume["read_only"]
-    network = options.get("network") or ""
-    if network not in ("", "user"):
+    network = managed_network(options)
+    if network:
         for name in ("address", "address6"):
             if options.get(name):
                 yield name, (spec.state_dir, network, options[name]), None
     # A VM that is off does not listen on its ports, but its lease has them.
-    if options.get("ports") and network and (network != "user" or spec.state in ("started", "paused", "restarted")):
+    has_ports = options.get("ports") and options.get("network")
+    if has_ports and (network or spec.state in ("started", "paused", "restarted")):
         from ..options.network_options import parse_ports
 
         for port in parse_ports(options["ports"]):
-            local = dataclasses.replace(port, address=port.address or "127.0.0.1") if network == "user" else port
-            yield "ports", (port.protocol, str(port.host_port)), local
+            yield "ports", (port.protocol, str(port.host_port)), port if network else port.of_vmm
 
 
 def summary(results: Sequence[dict[str, Any]]) -> dict[str, Any]:

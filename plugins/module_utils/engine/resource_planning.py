@@ -11,7 +11,7 @@ from typing import Any, Mapping
 
 from ..errors import AssetError, ConfigError, HypervisorError, StateError
 from ..hypervisors.base import Observed
-from ..options.resource_options import check_together
+from ..options.resource_options import check_together, managed_network
 from ..records.record import SandboxRecord
 from .resources import SandboxResources, wants_seed
 from .states import as_saved, situation
@@ -79,8 +79,7 @@ class ResourcePlanner:
         wanted = parse_ports([port for port in options["ports"] if port not in known])
         taken = listening_ports() if wanted else []
         for port in wanted:
-            local = dataclasses.replace(port, address=port.address or "127.0.0.1")
-            if any(local.collides_with(other) for other in taken):
+            if any(port.of_vmm.collides_with(other) for other in taken):
                 raise ConfigError(
                     f"port {port.host_port}/{port.protocol} of the host must be free, and a program listens on it",
                     option="ports",
@@ -191,8 +190,8 @@ class ResourcePlanner:
         return []
 
     def _plan_lease(self, plan: Plan, options: Mapping[str, Any], recorded: Mapping[str, Any]) -> list[Step]:
-        name = options.get("network") or ""
-        if not name or name == "user":
+        name = managed_network(options)
+        if not name:
             return []
         from ..resources.networks.leases import is_current, plan_leases
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 from ..errors import ConfigError
 from ..host.network import generated_mac, tap_name
 from ..options.config import ASSET_NAME, HypervisorConfig
-from ..options.resource_options import IDENTITY, check_together, host_name
+from ..options.resource_options import IDENTITY, check_together, host_name, managed_network
 from ..records.layout import SandboxLayout, join_path
 from .steps import Step
 
@@ -101,6 +101,10 @@ class SandboxResources:
         return generated_mac(f"{self.layout.host_name}/{INTERFACE}")
 
     def network(self, name: str) -> Network:
+        """A network of the host, opened once.
+
+        :raises ConfigError: the host has no such network
+        """
         if name not in self._networks:
             from ..resources.networks.leases import open_network
 
@@ -109,6 +113,7 @@ class SandboxResources:
 
     @staticmethod
     def volumes(options: Mapping[str, Any]) -> list[VolumeRequest]:
+        """What the sandbox requests of volumes."""
         if not options.get("volumes"):
             return []
         from ..resources.volumes import VolumeRequest
@@ -291,10 +296,7 @@ class SandboxResources:
         elif kind == "root_disk":
             self._remove_disk(recorded)
         else:
-            from ..resources.seed import remove_seed
-
-            remove_seed(self.layout)
-            recorded.pop("seed", None)
+            self._remove_seed(recorded)
 
     def _release_volume(self, name: str, remove: bool) -> None:
         """Give a volume up, and remove it unless another sandbox has it too."""
@@ -318,6 +320,12 @@ class SandboxResources:
         remove_root_disk(self.layout)
         recorded.pop("root_disk", None)
 
+    def _remove_seed(self, recorded: dict[str, Any]) -> None:
+        from ..resources.seed import remove_seed
+
+        remove_seed(self.layout)
+        recorded.pop("seed", None)
+
     def discard_disk(self, recorded: dict[str, Any]) -> None:
         """Remove the root disk of a VM that is about to be created again."""
         if recorded.get("root_disk"):
@@ -331,15 +339,15 @@ class SandboxResources:
 
             for network in {
                 *networks_of(root, sandbox),
-                options.get("network"),
+                managed_network(options),
                 recorded.get("network", {}).get("network"),
             }:
-                if network and network != "user":
+                if network:
                     drop_leases(network, root, [sandbox])
         for name, keep in self.own_claims().items():
-            self.release(Step("release", "", {"resource": "volume", "name": name, "remove": not keep}), recorded)
+            self._release_volume(name, not keep)
         self._remove_disk(recorded)
-        self.release(Step("release", "", {"resource": "seed"}), recorded)
+        self._remove_seed(recorded)
 
     # --- facts ---------------------------------------------------------------------------------------------------------
 
@@ -368,8 +376,18 @@ class SandboxResources:
         facts = self.lease.facts() if self.lease is not None else recorded.get("network") or {}
         addresses = [facts[name] for name in ("address", "address6") if facts.get(name)]
         ports = parse_ports(options.get("ports") or [])
-        local = [(port.address or "127.0.0.1", port.host_port) for port in ports if port.guest_port == SSH]
+        local = [(port.of_vmm.address, port.host_port) for port in ports if port.guest_port == SSH]
         return addresses, local
+
+
+def resource_files(layout: SandboxLayout) -> list[str]:
+    """The files of a sandbox's root disk and of its seed that are there."""
+    from ..provisioning.image_users import DISK_RECORD
+    from ..resources import root_disk, seed
+
+    paths = [os.path.join(layout.state_dir, DISK_RECORD)]
+    paths += [root_disk.disk_path(layout, kind) for kind in root_disk.FORMATS]
+    return [path for path in (*paths, seed.seed_path(layout)) if os.path.lexists(path)]
 
 
 def wants_seed(options: Mapping[str, Any]) -> bool:

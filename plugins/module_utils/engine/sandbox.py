@@ -16,7 +16,7 @@ from ..errors import ConfigError, HypervisorError, NeedsRestart, StoreError, Vmm
 from ..hypervisors import HYPERVISORS, new_hypervisor
 from ..hypervisors.base import Capabilities, Context, Hypervisor, Observed
 from ..options.config import ASSET_NAME, DIGESTS
-from ..options.resource_options import RESOURCE_OPTIONS
+from ..options.resource_options import RESOURCE_OPTIONS, managed_network
 from ..options.shown import shown_device, shown_options
 from ..options.spec import DEFAULT_HYPERVISOR, SandboxSpec, make_config
 from ..records.record import SETTLED, SandboxRecord, unusable_record
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from .resources import SandboxResources
     from .template import Template
 
-
-#: Files of a sandbox's resources in its state directory: the root disk with its description (`resources/root_disk.py`), and the seed (`resources/seed.py`).
-RESOURCE_FILES = ("root-disk.json", "root.qcow2", "root.raw", "seed.iso")
 
 #: A function that creates the driver of a hypervisor, by the hypervisor's name.
 DriverFactory = Callable[[str, Context], Hypervisor]
@@ -75,41 +72,48 @@ class Sandbox:
         :raises StoreError: the record cannot be used, and the task does not remove the sandbox
         :raises ConfigError: the sandbox was created with another `run_dir`
         """
+        lost: list[str] = []
         try:
             self.record = self.store.load()
             if self.record is not None:
                 self._check_run_dir(self.record)
                 self.driver = self._loaded_driver(self.record)
-            elif os.path.isdir(self.layout.run_dir) or self._files_without_record():
-                # A VM ran here, and its record is lost.
-                self.driver = self._new_driver(self.spec.hypervisor or DEFAULT_HYPERVISOR)
+            else:
+                lost = self._files_without_record()
+                if lost or os.path.isdir(self.layout.run_dir):
+                    # A VM ran here, and its record is lost.
+                    self.driver = self._new_driver(self.spec.hypervisor or DEFAULT_HYPERVISOR)
         except StoreError as problem:
             if self.spec.state != "absent":
                 raise
             self._salvage(problem)
         if self.driver is not None:
             self.observed = self.driver.observe()
-        if self.record is None:
-            self.observed.leftovers = [*self.observed.leftovers, *self._files_without_record()]
+        self.observed.leftovers += lost
         if self.record is not None and "autostart" in {**self.spec.options, **self.record.options}:
-            service = self.service({**self.record.options, **self.spec.options})
-            wanted = {**self.record.options, **self.spec.options}["autostart"] and self.spec.state != "absent"
+            service = self.service(self._options())
+            wanted = self._options()["autostart"] and self.spec.state != "absent"
             # If it is to be removed, any version of it counts.
             self.observed.autostart = service.in_place() if wanted else service.exists()
 
     def _files_without_record(self) -> list[str]:
         """The root disk and the seed of a sandbox whose record is lost."""
-        if not os.path.isdir(self.layout.state_dir):
+        try:
+            there = os.listdir(self.layout.state_dir)
+        except OSError:
             return []
-        paths = [os.path.join(self.layout.state_dir, name) for name in RESOURCE_FILES]
-        return [path for path in paths if os.path.lexists(path)]
+        if set(there) <= {os.path.basename(self.layout.lock_path)}:
+            return []  # A new sandbox has nothing but its lock.
+        from .resources import resource_files
+
+        return resource_files(self.layout)
 
     def service(self, options: dict[str, Any]) -> Service:
         """The service that starts the sandbox at boot."""
         from .autostart import Service
 
-        network = options.get("network") or "user"
-        if network == "user":
+        network = managed_network(options)
+        if not network:
             return Service(self.layout)
         from ..resources.networks.definition import unit_name
 
@@ -260,6 +264,10 @@ class Sandbox:
             self._resources = SandboxResources(self.layout, self.spec.hypervisor or recorded)
         return self._resources
 
+    def _options(self) -> dict[str, Any]:
+        """The options that tasks have set, this one included."""
+        return {**(self.record.options if self.record is not None else {}), **self.spec.options}
+
     def has_resources(self, options: dict[str, Any]) -> bool:
         """Whether the sandbox has, or had, anything that `resources` handles."""
         record = self.record
@@ -397,8 +405,7 @@ class Sandbox:
         """
         self._adopt_template()
         capabilities = self.driver.capabilities if self.driver is not None else Capabilities
-        options = {**(self.record.options if self.record is not None else {}), **self.spec.options}
-        derived = self.resources.devices if self.has_resources(options) else no_devices
+        derived = self.resources.devices if self.has_resources(self._options()) else no_devices
         self.plan = make_plan(self.spec, self.record, self.observed, capabilities, None, derived)
         cold = self._cold_devices()
         if cold:
@@ -538,7 +545,7 @@ class Sandbox:
     def tidy(self) -> None:
         """Remove files that a killed task left incomplete, and saved state that the record does not name: it is incomplete or was restored."""
         self.store.drop_draft()
-        if self.has_resources({**(self.record.options if self.record is not None else {}), **self.spec.options}):
+        if self.has_resources(self._options()):
             self.resources.tidy()
         saved = self.saved_path
         if os.path.isdir(saved) and (self.record is None or not self.record.saved_state):
@@ -599,7 +606,7 @@ class Sandbox:
 
 
 def _is_to_come(device: dict[str, Any]) -> bool:
-    """Whether a device follows from an option and its file, or its bridge, is created later in the plan; `SandboxResources.plan` has checked it.
+    """Whether a device follows from an option and its file, or its bridge, is created later in the plan; `ResourcePlanner` has checked it.
 
     The bridge of a network is missing after a reboot of a host without systemd.
     """

@@ -177,16 +177,25 @@ def _running(waiting: Waiting) -> Iterator[Reached]:
     yield lambda power: power == "running"
 
 
-@contextlib.contextmanager
-def _console(waiting: Waiting) -> Iterator[Reached]:
+def _console_log(waiting: Waiting, wanted: str, purpose: str) -> str:
+    """The path of the console's log.
+
+    :raises Unsupported: the driver keeps none
+    """
     path = waiting.driver.console_log()
     if not path:
         raise Unsupported(
-            f"the {waiting.driver.name} driver keeps no console log to search",
+            f"the {waiting.driver.name} driver keeps no console log{purpose}",
             sandbox=waiting.sandbox,
             option="wait_for",
-            wanted=waiting.argument,
+            wanted=wanted,
         )
+    return path
+
+
+@contextlib.contextmanager
+def _console(waiting: Waiting) -> Iterator[Reached]:
+    path = _console_log(waiting, waiting.argument, " to search")
     pattern = waiting.argument.encode()
     if not SPECIAL.search(waiting.argument):
         yield lambda power: pattern in _printed(path, waiting.console_start)
@@ -316,14 +325,7 @@ def _address(waiting: Waiting) -> Iterator[Reached]:
 
 @contextlib.contextmanager
 def _cloud_init(waiting: Waiting) -> Iterator[Reached]:
-    path = waiting.driver.console_log()
-    if not path:
-        raise Unsupported(
-            f"the {waiting.driver.name} driver keeps no console log, which cloud-init prints its end on",
-            sandbox=waiting.sandbox,
-            option="wait_for",
-            wanted="cloud_init",
-        )
+    path = _console_log(waiting, "cloud_init", ", which cloud-init prints its end on")
 
     def reached(power: str) -> bool:
         printed = _printed(path, waiting.console_start)

@@ -17,6 +17,7 @@ from ..errors import ConfigError
 
 MOST_PORT = 65535
 PROTOCOLS = ("tcp", "udp")
+LOOPBACK = "127.0.0.1"
 #: How many published ports and egress rules one sandbox may have.
 MOST_RULES = 256
 
@@ -61,6 +62,11 @@ class Port:
     def is_wildcard(self) -> bool:
         """Whether it is published on all addresses of its family."""
         return not self.address or ipaddress.ip_address(self.address).is_unspecified
+
+    @property
+    def of_vmm(self) -> Port:
+        """The port as a network of the VMM publishes it: on the loopback interface, unless it names an address."""
+        return dataclasses.replace(self, address=self.address or LOOPBACK)
 
     def collides_with(self, other: Port) -> bool:
         """Whether both claim the same port of the host."""

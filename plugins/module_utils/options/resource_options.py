@@ -123,6 +123,12 @@ def check_together(options: Mapping[str, Any]) -> None:
         )
 
 
+def managed_network(options: Mapping[str, Any]) -> str:
+    """The name of the sandbox's network of the host; empty for none, and for a network of the VMM."""
+    network = str(options.get("network") or "")
+    return "" if network == "user" else network
+
+
 def host_name(options: Mapping[str, Any], sandbox: str) -> str:
     """The guest's host name: the option's, else one made of the sandbox's id."""
     own = re.sub(r"[^A-Za-z0-9-]+", "-", sandbox).strip("-")[:63].rstrip("-")

@@ -34,7 +34,7 @@ from ..host.atomic_files import (
 )
 from ..host.programs import installed_program, run
 from ..host.units import MIB
-from ..options.resource_options import VOLUME_NAME
+from ..options.resource_options import FILESYSTEMS, VOLUME_NAME
 from ..records.layout import SandboxLayout
 from ..records.record import SAVED
 from ..untrusted.answers import AnswerError, Flag, MapOf, Number, Record, Text, checked, parsed
@@ -80,7 +80,8 @@ FILE_SYSTEMS = {
     "vfat": FileSystem("mkfs.vfat", "dosfstools", ("-F", "32"), ("-n", 11, r"[A-Z0-9_-]+"), 34),
 }
 NONE = "none"
-CHOICES = (*FILE_SYSTEMS, NONE)
+#: What a task can request, declared with the options.
+CHOICES = FILESYSTEMS
 
 _NOTE = Record(
     {"name": Text(28), "filesystem": Text(choices=CHOICES), "label": Text(255)},

@@ -129,7 +129,7 @@ class Net(QemuDevice[NetworkDevice]):
 def _rules(forwards: list[str]) -> list[str]:
     """QEMU's rules of published ports. Without an address, a port is published on the loopback interface only."""
     ports = map(parse_port, forwards)
-    return [f"{port.protocol}:{port.address or '127.0.0.1'}:{port.host_port}-:{port.guest_port}" for port in ports]
+    return [f"{port.protocol}:{port.of_vmm.address}:{port.host_port}-:{port.guest_port}" for port in ports]
 
 
 def _monitor(qmp: QmpClient, command: str) -> str:

@@ -27,6 +27,10 @@ def root(tmp_path: pathlib.Path) -> str:
     return str(tmp_path / "state")
 
 
+def test_each_file_system_that_a_task_can_name_can_be_made() -> None:
+    assert set(volumes.CHOICES) == {*volumes.FILE_SYSTEMS, volumes.NONE}
+
+
 def sandbox(root: str, name: str) -> SandboxLayout:
     """A sandbox with a state directory."""
     layout = SandboxLayout(name, root, f"{root}/run")
