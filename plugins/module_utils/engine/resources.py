@@ -18,6 +18,7 @@ from ..host.network import generated_mac, tap_name
 from ..options.config import ASSET_NAME, HypervisorConfig
 from ..options.resource_options import IDENTITY, check_together, host_name, managed_network
 from ..records.layout import SandboxLayout, join_path
+from ..untrusted.answers import AnswerError
 from .steps import Step
 
 if TYPE_CHECKING:
@@ -155,14 +156,19 @@ class SandboxResources:
         found = installed_image(name, self.layout.state_root, "image_path")
         return found.path, found.format
 
-    @staticmethod
-    def recorded_disk(recorded: Mapping[str, Any]) -> RootDisk | None:
-        """The root disk in a record."""
+    def recorded_disk(self, recorded: Mapping[str, Any]) -> RootDisk | None:
+        """The root disk in a record.
+
+        :raises AnswerError: it is not a root disk, or not this sandbox's own
+        """
         if not recorded.get("root_disk"):
             return None
-        from ..resources.root_disk import RootDisk
+        from ..resources.root_disk import RootDisk, disk_path
 
-        return RootDisk.from_record(recorded["root_disk"])
+        disk = RootDisk.from_record(recorded["root_disk"])
+        if disk.path != disk_path(self.layout, disk.format):
+            raise AnswerError("the record of the root disk must name this sandbox's own disk")
+        return disk
 
     # --- what its options come to --------------------------------------------------------------------------------------
 

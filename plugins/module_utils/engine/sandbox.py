@@ -16,7 +16,7 @@ from ..errors import ConfigError, HypervisorError, NeedsRestart, StoreError, Vmm
 from ..hypervisors import HYPERVISORS, new_hypervisor
 from ..hypervisors.base import Capabilities, Context, Hypervisor, Observed
 from ..options.config import ASSET_NAME, DIGESTS
-from ..options.resource_options import RESOURCE_OPTIONS, managed_network
+from ..options.resource_options import RESOURCE_OPTIONS, checked_resource, managed_network
 from ..options.shown import shown_device, shown_options
 from ..options.spec import DEFAULT_HYPERVISOR, SandboxSpec, make_config
 from ..records.record import SETTLED, SandboxRecord, unusable_record
@@ -237,6 +237,9 @@ class Sandbox:
             )
         driver = self._new_driver(record.hypervisor)
         try:
+            for name in RESOURCE_OPTIONS:
+                if name in record.options:
+                    checked_resource(name, record.options[name])
             config = self.configuration(record.effective())
             config.check_values()
             driver.load(record.driver, config)

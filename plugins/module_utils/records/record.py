@@ -11,7 +11,7 @@ import os
 from typing import Any
 
 from ..errors import StoreError
-from ..untrusted.answers import AnswerError, Anything, ListOf, MapOf, Number, Record, Text, brief, checked, parsed
+from ..untrusted.answers import AnswerError, Anything, Flag, ListOf, MapOf, Number, Record, Text, brief, checked, parsed
 
 #: Version of the record's form. A record of a newer one is refused, never guessed at.
 SCHEMA = 1
@@ -114,7 +114,16 @@ SHAPES: dict[str, Any] = {
     "template": Record(
         {}, {"memory": Text(4096, pattern="/.*/memory"), "memory_is": Text(8192), "files": ListOf(_FILE, most=64)}
     ),
-    "resources": MapOf(Anything(depth=8, most=10_000), most=16),
+    "resources": Record(
+        {},
+        {
+            "image": Text(4096),
+            "image_format": Text(choices=("raw", "qcow2")),
+            "root_disk": MapOf(Anything(depth=2, most=100), most=16),
+            "network": MapOf(Anything(depth=4, most=10_000), most=32),
+            "seed": Flag(),
+        },
+    ),
     "run_dir": Text(4096),
     "created": Text(64),
     "changed": Text(64),

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import shutil
 import socket
@@ -14,7 +15,12 @@ import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.resources import SandboxResources
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.sandbox import Sandbox
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, StateError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
+    AssetError,
+    ConfigError,
+    StateError,
+    StoreError,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.spec import make_config
 from tests.support.mock_lab import MockLab
 from tests.unit.plugins.module_utils.engine.test_laws import outcome
@@ -181,3 +187,47 @@ def test_a_disk_whose_record_is_lost_is_never_replaced_and_can_be_removed(tmp_pa
     assert lab.run(state="absent")["changed"]
     assert lab.remains() == []
     assert not lab.run(state="absent")["changed"]
+
+
+#: What a record could name to make a VMM write to another file.
+FOREIGN_DISK = {
+    "path": "/etc/passwd",
+    "format": "raw",
+    "base": "/image",
+    "base_format": "raw",
+    "base_identity": "inode 1",
+    "size_mb": 1,
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("resources", {"network": []}),
+        ("resources", {"root_disk": "/etc/passwd"}),
+        ("resources", {"root_disk": {"path": "/etc/passwd"}}),
+        ("resources", {"root_disk": {**FOREIGN_DISK}}),
+        ("resources", {"image": 7}),
+        ("resources", []),
+        ("options", {"volumes": [1]}),
+        ("options", {"volumes": [{"name": "../x"}]}),
+        ("options", {"ports": [80]}),
+        ("options", {"network": "../x"}),
+        ("options", {"root_disk_mb": "many"}),
+        ("options", {"user_data": []}),
+    ],
+)
+def test_a_record_with_resources_of_another_kind_is_refused_and_can_be_removed(
+    tmp_path: pathlib.Path, field: str, value: Any
+) -> None:
+    lab = MockLab(tmp_path / "lab")
+    lab.run(kernel_path="/k", initrd_path="/i", hostname="web")
+    path = lab.root / "state/sandboxes/web/record.json"
+    record = json.loads(path.read_text())
+    record[field] = {**record[field], **value} if isinstance(value, dict) else value
+    path.write_text(json.dumps(record))
+    for run in (lab.check, lab.run):
+        with pytest.raises(StoreError, match="its record"):
+            run(vcpus=2)
+    assert lab.run(state="absent")["changed"]
+    assert lab.remains() == []
