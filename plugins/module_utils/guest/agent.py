@@ -81,7 +81,14 @@ ANSWERS: dict[str, Any] = {
     "guest-exec": Record({"pid": Number(0, 2**63 - 1)}),
     "guest-exec-status": Record(
         {"exited": Flag()},
-        {"exitcode": Number(-(2**31), 2**32 - 1), "signal": Number(0, 256)},
+        {
+            "exitcode": Number(-(2**31), 2**32 - 1),
+            "signal": Number(0, 256),
+            "out-data": Text(MAX_LINE),
+            "err-data": Text(MAX_LINE),
+            "out-truncated": Flag(),
+            "err-truncated": Flag(),
+        },
     ),
 }
 
