@@ -301,6 +301,17 @@ def describe(agent: GuestAgent) -> dict[str, Any]:
     return facts
 
 
+def facts_through(way: Way | None) -> dict[str, Any]:
+    """What `describe` returns, or nothing where no agent answers."""
+    if way is None:
+        return {}
+    try:
+        with GuestAgent(way) as agent:
+            return describe(agent)
+    except VmmError:
+        return {}
+
+
 def _file_system(reported: dict[str, Any]) -> dict[str, Any]:
     """A mounted file system; what an agent before QEMU 3 does not tell is omitted."""
     names = (("device", "name"), ("mountpoint", "mountpoint"), ("type", "type"))

@@ -186,7 +186,7 @@ def test_an_agent_that_hangs_or_closes_at_any_byte(tmp_path: pathlib.Path, kind:
             with pytest.raises(DeadlineExceeded):
                 one.ask("guest-get-host-name", timeout=SHORT / 10)
     with listening(tmp_path / "closes", kind, agent(answers, once=True)) as way, GuestAgent(way, PATIENCE) as one:
-        with pytest.raises(AgentError, match="closed|broke"):
+        with pytest.raises(AgentError, match=r"closed|broke"):
             for _question in range(2):
                 one.ask("guest-get-host-name")
 
