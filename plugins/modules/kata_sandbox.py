@@ -117,7 +117,7 @@ sandbox:
         - The current state, V(absent), V(started), V(paused), V(stopped), V(saved), or one of the following.
         - V(crashed) means that the VM should exist and does not. V(failed) means that the VM exists and its guest does not run any more.
         - V(unresponsive) means that the VMM runs and does not answer. V(incomplete) means that a task was killed while it created or removed the sandbox.
-        - A sandbox whose guest shut down or rebooted is V(stopped).
+        - A sandbox whose guest shut down is V(stopped).
       type: str
       returned: always
       sample: started
