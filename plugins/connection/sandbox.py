@@ -130,9 +130,15 @@ class Connection(ConnectionBase):
         :raises AnsibleConnectionFailure: the guest or the host cannot be reached
         """
         super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
+        return self._run(cmd, in_data or b"")
+
+    def _run(self, cmd: str, data: bytes, most: int | None = None) -> tuple[int, bytes, bytes]:
+        """See `exec_command`.
+
+        :param most: bytes of standard output that the guest may send; None for any number
+        """
         sandbox = self.get_option("sandbox_id")
         display.vvv(f"EXEC in the guest of {sandbox}: {cmd}", host=self.get_option("sandbox_host"))
-        data = in_data or b""
         request = {
             "id": sandbox,
             "command": cmd,
@@ -141,6 +147,7 @@ class Connection(ConnectionBase):
             "run_dir": self.get_option("run_dir"),
             "connect_timeout": self.get_option("connection_timeout"),
             "timeout": self.get_option("command_timeout"),
+            "most": most,
         }
         try:
             done = self._programs().run(PROGRAM, request, data)
@@ -177,14 +184,14 @@ class Connection(ConnectionBase):
         with open(out_path, "wb") as target:
             block, data = 0, b"more"
             while data and len(data) % PART == 0 or block == 0:
-                data, digest = self._must(read_command(in_path, block, PART // BLOCK))
+                data, digest = self._must(read_command(in_path, block, PART // BLOCK), most=PART)
                 self._check(has_digest(digest, data), in_path)
                 target.write(data)
                 block += PART // BLOCK
 
-    def _must(self, command: str, data: bytes = b"") -> tuple[bytes, bytes]:
+    def _must(self, command: str, data: bytes = b"", most: int = BLOCK) -> tuple[bytes, bytes]:
         """Both outputs of a command that must succeed."""
-        code, stdout, stderr = self.exec_command(command, data, sudoable=False)
+        code, stdout, stderr = self._run(command, data, most)
         if code or (data and stderr):
             raise AnsibleError(
                 f"sandbox {self.get_option('sandbox_id')}: {stderr[-1000:].decode('utf-8', 'replace').strip()}"
@@ -199,7 +206,7 @@ class Connection(ConnectionBase):
 
     def _clean(self, part: str) -> None:
         try:
-            self.exec_command(remove_command(part), sudoable=False)
+            self._run(remove_command(part), b"")
         except AnsibleError as problem:
             display.warning(f"{part} could not be removed from the guest: {problem}")
 

@@ -14,6 +14,7 @@ import signal
 from typing import Any, BinaryIO
 
 from ..errors import HypervisorError
+from ..guest.channel_answer import ChannelError
 from ..options.spec import SandboxSpec
 from ..records.layout import RUN_ROOT, STATE_ROOT
 from .guests import guest_channel
@@ -30,7 +31,7 @@ def main(request: dict[str, Any], stdin: BinaryIO, nonce: str) -> None:
     """Run the command that a request names.
 
     :param request: `id`, `command`, `size` (bytes of standard input), `connect_timeout` (seconds), and optionally `state_dir`, `run_dir` and
-        `timeout` (seconds)
+        `timeout` (seconds) and `most` (bytes of standard output)
     """
     for number in ENDING_SIGNALS:
         signal.signal(number, _interrupt)
@@ -47,12 +48,22 @@ def _run(request: dict[str, Any], stdin: BinaryIO) -> int:
         state_dir=request.get("state_dir") or STATE_ROOT,
         run_dir=request.get("run_dir") or RUN_ROOT,
     )
+    most = request.get("most")
+    written = 0
+
+    def write(data: bytes) -> None:
+        nonlocal written
+        written += len(data)
+        if most is not None and written > most:
+            raise ChannelError(f"the guest must send at most {most} bytes")
+        _write(1, data)
+
     with guest_channel(spec, float(request["connect_timeout"])) as channel:
         return channel.run(
             request["command"].encode("utf-8", "surrogateescape"),
             stdin,
             int(request["size"]),
-            lambda data: _write(1, data),
+            write,
             lambda data: _write(2, data),
             request.get("timeout"),
             watched=1,
