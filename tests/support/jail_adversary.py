@@ -42,6 +42,8 @@ NAMES = (
     "aside",
     "other",
 )
+#: Seconds that a task waits for a VMM: with a FIFO for its log it waits for ever.
+START_SECONDS = 10
 #: Seconds that a process attacks one jail at most.
 LONGEST = 60.0
 
@@ -218,7 +220,7 @@ def attacked(lab: Any, rounds: int, seed: int = 1) -> dict[str, int]:
 
     def run(name: str, **options: Any) -> None:
         try:
-            lab.run("attacked", **options)
+            lab.run("attacked", start_timeout=START_SECONDS, **options)
             count[f"{name} done"] = count.get(f"{name} done", 0) + 1
         except HypervisorError:
             count[f"{name} refused"] = count.get(f"{name} refused", 0) + 1
@@ -232,7 +234,6 @@ def attacked(lab: Any, rounds: int, seed: int = 1) -> dict[str, int]:
                     **{
                         **lab.options,
                         "enable_pci": True,
-                        "start_timeout": 3,
                         "vmm_metrics": True,
                         "devices": block[:1],
                     },
