@@ -159,7 +159,7 @@ def test_a_stale_socket_is_what_firecracker_cannot_cope_with(plain: FirecrackerL
     plain.start()
     os.kill(plain.driver().pid(), signal.SIGTERM)
     wait_until(lambda: not plain.driver().pid(), "the end of the VMM")
-    assert plain.facts()["leftovers"] == [str(plain.run_path("api.sock"))]
+    assert plain.facts()["leftovers"] == [str(plain.run_path(name)) for name in ("api.sock", "vsock.sock")]
     assert plain.run()["actions"] == ["cleanup", "start"]
 
 

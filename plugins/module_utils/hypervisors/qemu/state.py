@@ -15,6 +15,7 @@ from typing import Any
 from ...host.processes import ProcessIdentity
 from ...untrusted.answers import Anything, ListOf, MapOf, Maybe, Number, Record, Text, checked, shape_of
 from .bridges import Bridge
+from .names import CHANNELS
 
 #: A bridge as `Bridge.as_dict` writes it.
 BRIDGE = Record({"Type": Text(64), "ID": Text(64)}, {"Addr": Number(0, 255), "Address": Maybe(MapOf(Text(256)))})
@@ -79,7 +80,9 @@ class QemuState:
     def from_dict(cls, value: dict[str, Any]) -> QemuState:
         """The state from its JSON value; what a later version added is left out."""
         source = "the recorded state of QEMU"
-        shape = shape_of(cls, process=Anything(), daemons=MapOf(Anything()), bridges=ListOf(BRIDGE))
+        shape = shape_of(
+            cls, process=Anything(), daemons=MapOf(Anything()), bridges=ListOf(BRIDGE), channels=Number(0, CHANNELS)
+        )
         value = checked(shape, value, source)
         for bridge in value.get("bridges") or ():
             # JSON's names are text; these are numbers of slots.
