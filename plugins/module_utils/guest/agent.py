@@ -40,6 +40,8 @@ MAX_LINE = 1024 * 1024
 DISABLED = "has been disabled"
 #: Seconds between two questions whether a program has ended, at first and at most.
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.1
+#: Seconds until the port must be reached: ever, and by who only looks for facts.
+LONGEST_REACH, FACTS_REACH = 30.0, 1.0
 #: How many of a guest's file systems are reported.
 MOST_FILE_SYSTEMS = 64
 
@@ -121,17 +123,20 @@ class GuestAgent:
 
     :param way: the agent's port, of the kinds that `connect` takes
     :param timeout: seconds for each command
+    :param reach: seconds until the port must be reached, if that is less
     :raises AgentError: the port cannot be reached
     :raises DeadlineExceeded: no agent answers in the guest
     """
 
-    def __init__(self, way: Way, timeout: float = 3.0) -> None:
+    def __init__(self, way: Way, timeout: float = 3.0, reach: float = LONGEST_REACH) -> None:
         self.timeout = timeout
         self._buffer = bytearray()
         try:
-            self._socket = connect(way, timeout)
+            self._socket = connect(way, min(timeout, reach))
         except PortError as error:
-            raise AgentError("the guest agent's port cannot be reached", wanted=way.path, answer=str(error)) from error
+            raise AgentError(
+                f"the guest agent cannot be reached: {error.message}", wanted=way.path, answer=error.answer
+            ) from error
         try:
             self._synchronize()
         except BaseException:
@@ -305,7 +310,8 @@ def facts_through(way: Way | None) -> dict[str, Any]:
     if way is None:
         return {}
     try:
-        with GuestAgent(way) as agent:
+        # Of a guest without a driver for its vsock, nothing comes back at all.
+        with GuestAgent(way, reach=FACTS_REACH) as agent:
             return describe(agent)
     except VmmError:
         return {}

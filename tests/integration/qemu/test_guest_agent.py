@@ -38,6 +38,10 @@ def test_the_agent_is_waited_for_and_asked(lab: QemuLab) -> None:
     assert lab.run(vcpus=4)["changed"] is False
     assert lab.check(vcpus=2)["changed"] is True
 
+    # For the data channel of guests with a vsock.
+    guest.run("env -i socat -V >/dev/null")
+    guest.run("! grep -q loopback /proc/modules")
+
     ways = lab.driver().guest_ways().channels
     assert [way.name for way in ways] == [f"org.kata_hypervisor.channel.{number}" for number in range(4)]
     guest.run("for p in /sys/class/virtio-ports/*; do ln -s /dev/${p##*/} /tmp/$(cat $p/name); done")
