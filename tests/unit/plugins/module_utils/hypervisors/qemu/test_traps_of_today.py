@@ -320,3 +320,32 @@ def test_memory_comes_in_whole_blocks(wanted: int, block: int, plugged: int, mon
     driver.resize_memory(wanted, block)
     (size,) = [arguments["size"] for command, arguments in qmp.asked if command == "object-add"]
     assert size == plugged * MIB
+
+
+@pytest.mark.parametrize("role", ["", "boot_to_be_template", "boot_from_template"])
+def test_a_guest_goes_on_after_a_restart_unless_it_has_no_kernel_for_it(
+    files: dict[str, str], tmp_path: pathlib.Path, role: str
+) -> None:
+    template = {role: True, "memory_path": "/m", "devices_state_path": "/s"} if role else {}
+    config = prepared(files, tmp_path, **template)
+    assert config.on_reboot == ("stop" if role else "restart")
+    assert ("-no-reboot" in argv(config)) is bool(role)
+    stopping = prepared(files, tmp_path, on_reboot="stop", **template)
+    assert "-no-reboot" in argv(stopping)
+    if role != "boot_from_template":
+        assert ("panic=1" in value(argv(config), "append").split()) is bool(role)
+        assert "panic=1" in value(argv(stopping), "append").split()
+    with pytest.raises(Unsupported, match="no kernel to start again") if role else contextlib.nullcontext():
+        assert prepared(files, tmp_path, on_reboot="restart", **template).reboots
+
+
+def test_ports_for_data_are_as_many_as_the_vm_was_started_with(files: dict[str, str], tmp_path: pathlib.Path) -> None:
+    config = prepared(files, tmp_path)
+    assert not any("org.kata_hypervisor" in word for word in argv(config)), "as in a VM of an earlier version"
+    words = argv(config, channels=("/run/web/channel-0", "/run/web/channel-1"))
+    pipes = [words[place + 1] for place, word in enumerate(words) if word == "-chardev" and "pipe" in words[place + 1]]
+    assert pipes == [f"pipe,id=channel{number},path=/run/web/channel-{number}" for number in range(2)]
+    ports = [json.loads(word) for word in words if "org.kata_hypervisor" in word]
+    assert [(port["chardev"], port["name"]) for port in ports] == [
+        (f"channel{number}", f"org.kata_hypervisor.channel.{number}") for number in range(2)
+    ]
