@@ -182,11 +182,13 @@ class Connection(ConnectionBase):
         super().fetch_file(in_path, out_path)
         display.vvv(f"FETCH {in_path} to {out_path}", host=self.get_option("sandbox_id"))
         with open(out_path, "wb") as target:
-            block, data = 0, b"more"
-            while data and len(data) % PART == 0 or block == 0:
+            block = 0
+            while True:
                 data, digest = self._must(read_command(in_path, block, PART // BLOCK), most=PART)
                 self._check(has_digest(digest, data), in_path)
                 target.write(data)
+                if len(data) < PART:
+                    break
                 block += PART // BLOCK
 
     def _must(self, command: str, data: bytes = b"", most: int = BLOCK) -> tuple[bytes, bytes]:

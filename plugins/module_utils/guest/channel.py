@@ -260,7 +260,8 @@ class Channel:
         watched: int,
     ) -> None:
         stream = self._stream
-        assert stream is not None
+        if stream is None:
+            raise ChannelError("the data channel is closed")
         to_write = memoryview(line)
         left_to_read = size
         asked = time.monotonic() + SILENCE_SECONDS
