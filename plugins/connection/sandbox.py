@@ -86,7 +86,7 @@ from ansible.utils.display import Display
 from ansible_collections.kata.hypervisor.plugins.module_utils.guest.files import (
     BLOCK,
     append_command,
-    has_digest,
+    has_checksum,
     move_command,
     new_part_command,
     read_command,
@@ -170,7 +170,7 @@ class Connection(ConnectionBase):
             size = 0
             with open(in_path, "rb") as source:
                 while data := source.read(PART):
-                    self._check(has_digest(self._must(append_command(part), data)[0], data), out_path)
+                    self._check(has_checksum(self._must(append_command(part), data)[0], data), out_path)
                     size += len(data)
             self._must(move_command(part, out_path, size))
         except BaseException:
@@ -185,7 +185,7 @@ class Connection(ConnectionBase):
             block = 0
             while True:
                 data, digest = self._must(read_command(in_path, block, PART // BLOCK), most=PART)
-                self._check(has_digest(digest, data), in_path)
+                self._check(has_checksum(digest, data), in_path)
                 target.write(data)
                 if len(data) < PART:
                     break
