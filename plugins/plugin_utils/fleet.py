@@ -165,6 +165,7 @@ def play_of(question: Question) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         option: trusted("{{ %s | default(omit) }}" % variable) for option, variable in DIRECTORIES.items()
     }
+    arguments["facts"] = list(KEPT_FACTS)
     if question.selector:
         arguments["selector"] = question.selector
     play: dict[str, Any] = {
