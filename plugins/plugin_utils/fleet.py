@@ -163,7 +163,7 @@ def _asked(question: Question, inventory: Any, loader: Any, source: str) -> Answ
 def play_of(question: Question) -> dict[str, Any]:
     """The play that asks the hosts."""
     arguments: dict[str, Any] = {
-        option: trusted("{{ %s | default(omit) }}" % variable) for option, variable in DIRECTORIES.items()
+        option: trusted(f"{{{{ {variable} | default(omit) }}}}") for option, variable in DIRECTORIES.items()
     }
     arguments["facts"] = list(KEPT_FACTS)
     if question.selector:
