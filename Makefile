@@ -42,7 +42,7 @@ vectors: venv  ## Compare what Kata 1.x did with what the drivers do
 	@$(PY) tests/vectors/run.py tests/vectors
 
 integration: venv packages  ## Real QEMU on this host; WORKERS=2 runs two tests at a time
-	@$(PYTEST) $(if $(WORKERS),-n $(WORKERS) --dist loadgroup) --durations=30 tests/integration --ignore=tests/integration/hardware
+	@$(PYTEST) $(if $(WORKERS),-n $(WORKERS) --dist loadgroup --no-loadscope-reorder) --durations=30 tests/integration --ignore=tests/integration/hardware
 
 soak: venv packages  ## Random tasks on real QEMU, attacks from jails and VMM users, power losses, wrong answers; KATA_SOAK_STEPS, KATA_SOAK_SEED
 	@$(PYTEST) -s tests/integration/soak_random_wishes.py tests/integration/soak_jail_attacks.py

@@ -21,19 +21,24 @@ HERE = pathlib.Path(__file__).resolve().parent
 #: alone), the copy of the engine in /var/cache and the usual directories of sandboxes, and users whose processes are attacked.
 SHARING = {
     "jails": ("firecracker/", "acrn/", "hardware/", "test_contract.py", "test_whose_programs.py", "test_vmm_facts.py"),
-    "engine copy": ("hosts/", "test_ansible.py", "test_docs.py", "test_kept_engine.py", "test_provisioning.py"),
+    "engine copy": ("test_ansible.py", "test_docs.py", "test_kept_engine.py", "test_provisioning.py"),
     "users": ("qemu/test_attacks.py", "qemu/test_own_user.py", "qemu/test_vmm_user.py"),
 }
+#: The groups that take longest, longest first: one that is begun last would keep one worker busy while the other has nothing to do.
+LONGEST = ["hosts/test_example_inventory.py", "engine copy", "qemu/test_cloud_images.py", "jails", "users"]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group tests for `pytest -n 2 --dist loadgroup`: what shares something of the machine, and what is in one file."""
+    """Group tests for `pytest -n 2 --dist loadgroup --no-loadscope-reorder`: what shares something of the machine, and what is in one file."""
+    rank = {}
     for item in items:
         if HERE in item.path.parents:
             path = item.path.relative_to(HERE).as_posix()
             group = next((name for name, starts in SHARING.items() if path.startswith(starts)), path)
             item.add_marker(pytest.mark.xdist_group(group))
+            rank[item] = LONGEST.index(group) if group in LONGEST else len(LONGEST)
+    items.sort(key=lambda item: rank.get(item, len(LONGEST)))
 
 
 @pytest.fixture(scope="session")

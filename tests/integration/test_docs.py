@@ -203,7 +203,7 @@ def test_the_page_about_names_and_keys(lab: QemuLab) -> None:
 
 @pytest.mark.skipif(not shutil.which("mmdebstrap"), reason="the cloud image is made with mmdebstrap")
 def test_the_page_about_cloud_images(lab: QemuLab) -> None:
-    """The mirror is on loopback and has the image that the tests make."""
+    """The mirror is on loopback and has the image that the tests make. SeaBIOS starts it, and what cloud-init has done is seen from inside, by ssh."""
     lab.ids.add("web-1")
     image = lab.root / "mirror/bookworm/20260101-1/debian-12-genericcloud-amd64.qcow2"
     image.parent.mkdir(parents=True)
@@ -212,21 +212,51 @@ def test_the_page_about_cloud_images(lab: QemuLab) -> None:
         ["sha512sum", image.name], cwd=image.parent, capture_output=True, text=True, check=True
     ).stdout
     (image.parent / "SHA512SUMS").write_text(sums)
+    before = cloud_image().stat()
+    key = lab.root / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
+    page = "docs/cloud-images.md"
+    *tasks, remove = tasks_of(page)
     serve = functools.partial(Quiet, directory=str(lab.root / "mirror"))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as mirror:
         threading.Thread(target=mirror.serve_forever, daemon=True).start()
         play(
             lab,
-            ["docs/cloud-images.md"],
-            tasks_of("docs/cloud-images.md"),
+            [page],
+            tasks,
             images=str(lab.root / "state/assets/images"),
             mirror=f"http://127.0.0.1:{mirror.server_port}",
             port=str(port),
-            key=KEY,
+            key=key.with_suffix(".pub").read_text().strip(),
         )
         mirror.shutdown()
+    # What is published leads to the guest's ssh server, and there is nothing left to do.
+    assert not lab.run("web-1", wait_for={"ssh": True, "timeout": 300})["changed"]
+    look = "hostname; df --output=size -BM / | tail -n1; ip -o -4 address show eth0; ls -d /sys/firmware/*"
+    ssh = [
+        "ssh",
+        "-i",
+        str(key),
+        "-p",
+        str(port),
+        "-o",
+        "StrictHostKeyChecking=no",
+        "-o",
+        "UserKnownHostsFile=/dev/null",
+    ]
+    done = subprocess.run([*ssh, "debian@127.0.0.1", look], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    name, size, address, firmware = done.stdout.split("\n", 3)
+    assert name == "web-1"
+    # The image has a root partition of 1100 MiB, which cloud-init has grown to the end of the disk.
+    assert 3700 < int(size.strip(" M")) < 4096
+    assert " 10.0.2.15/24 " in address
+    assert "/sys/firmware/efi" not in firmware
+    after = cloud_image().stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    play(lab, [], [remove])
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

@@ -18,7 +18,6 @@ import signal
 import socket
 import stat
 import subprocess
-import time
 from typing import Any, Callable
 
 import pytest
@@ -35,7 +34,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     Unsupported,
     VmmError,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.host import network
+from ansible_collections.kata.hypervisor.plugins.module_utils.host import network, processes
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api.client import ApiError
 from tests.support.firecracker_lab import FirecrackerLab
 from tests.support.lab import nothing_ran
@@ -260,9 +259,8 @@ def test_a_firecracker_that_hears_nothing_is_killed(
     monkeypatch.setattr(vmm, "STEP_SECONDS", 0.3)
     misbehave("ignores_keys", "ignores_sigterm")
     lab.start()
-    begun = time.monotonic()
     assert lab.run(state="stopped", stop_timeout=1)["sandbox"]["state"] == "stopped"
-    assert time.monotonic() - begun < PATIENCE and lab.processes() == []
+    assert lab.processes() == []
 
 
 @double_only
@@ -648,7 +646,7 @@ def test_a_jail_is_never_entered_twice(jailed: FirecrackerLab) -> None:
     busy = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert busy.returncode == 1 and "Text file busy" in busy.stderr
     os.kill(pid, signal.SIGKILL)
-    time.sleep(0.2)
+    wait_until(lambda: processes.identify(pid) is None, "the end of the VMM")
     stale = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert stale.returncode == 1 and "File exists (os error 17)" in stale.stderr
     assert jailed.run()["sandbox"]["state"] == "started"

@@ -28,6 +28,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.d
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.qmp import QmpClient
 from tests.support.checkout import ROOT
 from tests.support.qemu_lab import QemuLab
+from tests.support.waiting import wait_until
 
 #: Enough to find that a VMM, which a test has stopped, does not answer.
 HANGING_SECONDS = 5.0
@@ -36,11 +37,8 @@ HANGING_SECONDS = 5.0
 def kill_vmm(lab: QemuLab) -> int:
     pid: int = lab.facts()["pid"]
     os.kill(pid, signal.SIGKILL)
-    for _try in range(500):
-        if identify(pid) is None:
-            return pid
-        time.sleep(0.01)
-    raise AssertionError(f"process {pid} does not end")
+    wait_until(lambda: identify(pid) is None, f"the end of process {pid}")
+    return pid
 
 
 def started(lab: QemuLab, **options: Any) -> dict[str, Any]:

@@ -16,7 +16,6 @@ import random
 import signal
 import stat
 import subprocess
-import time
 from typing import Any, Callable, Iterator
 
 import pytest
@@ -161,13 +160,11 @@ def test_a_vmm_that_was_taken_over_changes_nothing_outside(lab: QemuLab, tmp_pat
             ):
                 uid = lab.facts().get("vmm_uid", uid)
                 with attacker(uid, str(lab.run_path("")), victims, pids, number) as child:
-                    began = time.monotonic()
                     try:
                         lab.run(**wish)
                     except HypervisorError as error:
                         # It may end its own VM, and lose its own files; a task says so.
                         assert "Traceback" not in str(error) and wish.get("state") != "absent"
-                    assert time.monotonic() - began < 60
                     ended, code = os.waitpid(child, os.WNOHANG)
                     assert not ended or os.waitstatus_to_exitcode(code) == -signal.SIGKILL, (
                         "something succeeded that must be denied"

@@ -19,6 +19,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Hype
 from ansible_collections.kata.hypervisor.plugins.module_utils.host import id_mapped_mounts, users
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker import jailer
 from tests.support.qemu_lab import QemuLab
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a VMM as another user")
 
@@ -154,7 +155,7 @@ def test_each_has_another_user_and_one_disk_serves_one(lab: QemuLab) -> None:
     # What a VMM has started, or become, ends with it.
     child = subprocess.Popen(["/bin/sleep", "60"], user=two["vmm_uid"], group=two["vmm_uid"], extra_groups=[])
     lab.run(id="two", state="absent", stop_timeout=0)
-    assert child.wait(10) == -9 and lab.run(id="one")["sandbox"]["pid"] == one["pid"]
+    assert child.wait(PATIENCE) == -9 and lab.run(id="one")["sandbox"]["pid"] == one["pid"]
 
 
 def test_the_numbers(tmp_path: pathlib.Path) -> None:

@@ -10,7 +10,6 @@ import os
 import pathlib
 import signal
 import subprocess
-import time
 from typing import Iterator
 
 import pytest
@@ -109,9 +108,8 @@ def vhost_user_disk(lab: QemuLab) -> Iterator[pathlib.Path]:
         ]
     )
     try:
-        while not socket.exists():
-            assert daemon.poll() is None
-            time.sleep(0.02)
+        wait_until(lambda: socket.exists() or daemon.poll() is not None, "the socket of the disk's process")
+        assert daemon.poll() is None
         yield socket
     finally:
         daemon.kill()

@@ -33,6 +33,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import MemoryResize, Observed
 from ansible_collections.kata.hypervisor.plugins.module_utils.records.store import Store
 from tests.support.mock_lab import BOOT, LabHypervisor, MockLab
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -474,11 +475,11 @@ def test_another_task_is_waited_for(lab: MockLab) -> None:
     def hold() -> None:
         with Store(lab.spec().layout()).lock(5):
             entered.set()
-            leave.wait(20)
+            leave.wait(PATIENCE)
 
     holder = threading.Thread(target=hold)
     holder.start()
-    entered.wait(5)
+    assert entered.wait(PATIENCE)
     with pytest.raises(LockTimeout, match=f"process {os.getpid()},"):
         lab.run(state="paused")
     assert lab.check(state="paused")["actions"] == ["pause"], "check mode takes no lock"
@@ -560,8 +561,10 @@ def test_the_console_is_waited_for(lab: MockLab, monkeypatch: pytest.MonkeyPatch
     speaking(monkeypatch, "web login: ")
     started = time.monotonic()
     lab.run(**BOOT, wait_for=r"console: log[i]n:")
-    assert 0.2 <= time.monotonic() - started < 5
-    assert not lab.run(wait_for={"console": "login", "timeout": 1})["changed"], "it has been printed since this start"
+    assert time.monotonic() - started >= 0.2
+    assert not lab.run(wait_for={"console": "login", "timeout": PATIENCE})["changed"], (
+        "it has been printed since this start"
+    )
 
 
 def test_what_an_earlier_start_printed_does_not_count(lab: MockLab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -584,10 +587,8 @@ def test_a_wait_that_is_too_long_shows_the_last_lines(lab: MockLab, monkeypatch:
 def test_a_vm_that_ends_is_not_waited_for(lab: MockLab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.run(**BOOT)
     threading.Timer(0.3, lambda: lab.driver().crash()).start()
-    started = time.monotonic()
     with pytest.raises(VmmError, match="the VM is off"):
-        lab.run(wait_for="console: login", wait_timeout=30)
-    assert time.monotonic() - started < 10
+        lab.run(wait_for="console: login", wait_timeout=PATIENCE)
 
 
 def test_a_vmm_that_is_too_busy_to_answer_is_waited_for(lab: MockLab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,7 +207,7 @@ def test_the_lock_names_its_holder(store: Store) -> None:
         started = time.monotonic()
         with pytest.raises(LockTimeout) as caught, store.lock(0.3):
             pass
-        assert 0.3 <= time.monotonic() - started < 5
+        assert time.monotonic() - started >= 0.3
         assert f"process {holder.pid}," in str(caught.value)
         holder.kill()
     with store.lock(5):

@@ -20,6 +20,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn i
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.acrn.driver import AcrnHypervisor
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted.answers import AnswerError
+from tests.support.waiting import PATIENCE
 from tests.support.wrong_answers import wrong_text
 
 #: How many wrong answers; make soak has more.
@@ -109,7 +110,7 @@ def test_a_vm_is_observed_and_ended_whatever_acrnctl_does(
     assert observed.power in ("unresponsive", "failed") and observed.pid and shown(observed.reason)
     process = driver.vmm.state.process
     driver.cleanup()
-    assert process is not None and not process.is_alive() and time.monotonic() - begun < 20
+    assert process is not None and not process.is_alive() and time.monotonic() - begun < PATIENCE
 
 
 @pytest.mark.parametrize("ctl", ["/nowhere", "\0", "", "\ud800", "/", "/etc/passwd"])

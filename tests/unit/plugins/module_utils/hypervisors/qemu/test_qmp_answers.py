@@ -36,6 +36,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu i
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.state import QemuState
 from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted.answers import Anything
+from tests.support.waiting import PATIENCE
 from tests.support.wrong_answers import junk, right, wrong
 
 DRIVER = pathlib.Path(vmm.__file__).parent
@@ -221,7 +222,7 @@ def test_nonsense_is_no_reason_to_start_another_vm(tmp_path: pathlib.Path, statu
     assert seen.power == "unresponsive" and "cannot be used" in seen.reason
     threading.Thread(target=child.wait, daemon=True).start()
     machine.stop(0.2, force=False)
-    assert child.wait(5) is not None
+    assert child.wait(PATIENCE) is not None
     for peer in peers:
         peer.close()
 
