@@ -47,7 +47,7 @@ def fixture_place(assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> I
     """One guest for all tests."""
     work = tmp_path_factory.mktemp("console")
     with removed_afterwards(QemuLab(assets)) as lab, loopback_sshd(work) as sshd:
-        lab.start("web-1")
+        lab.start("web-1", initrd_path=str(assets.agent_initrd), memory_mb=256)
         directories = {f"kata_sandbox_{name}": path for name, path in lab.directories().items()}
         hosts = {
             "here": {"ansible_connection": "local", "ansible_python_interpreter": "/usr/bin/python3"},
@@ -65,6 +65,12 @@ def ask_guest(terminal: UserTerminal) -> None:
     terminal.wait_for("sum=42")
 
 
+def shows_size(terminal: UserTerminal, size: str) -> None:
+    """Type a command that ends when the guest's terminal has a size."""
+    terminal.type(f"until [ \"$(stty size)\" = '{size}' ]; do usleep 100000; done; echo size=$(stty size)\r")
+    terminal.wait_for(f"size={size}")
+
+
 @pytest.mark.parametrize("host", ["here", "remote"])
 def test_a_terminal_is_attached_to_a_guest(place: Place, host: str) -> None:
     with user_terminal(*place.playbook("console", host, sandbox="web-1")) as terminal:
@@ -73,7 +79,10 @@ def test_a_terminal_is_attached_to_a_guest(place: Place, host: str) -> None:
         wait_until(terminal.is_raw, "the terminal is raw")
         ask_guest(terminal)
         # Ctrl-C interrupts the guest's program, and neither Ansible nor ssh.
-        terminal.type("cat\r\x03")
+        terminal.type("cat\r")
+        terminal.type("cat runs\r")
+        terminal.wait_for("cat runs\r\ncat runs")
+        terminal.type("\x03")
         ask_guest(terminal)
         # A tilde after a new line is no escape of ssh.
         terminal.type("\r~.\r")
@@ -84,6 +93,10 @@ def test_a_terminal_is_attached_to_a_guest(place: Place, host: str) -> None:
             assert second.end() == 2
             assert second.is_as_before()
         ask_guest(terminal)
+        # The guest's console gets the size of the window, when it is attached and when it changes.
+        for rows, columns in ((24, 80), (33, 99)):
+            terminal.set_size(rows, columns)
+            shows_size(terminal, f"{rows} {columns}")
         terminal.type("\x1d")
         terminal.wait_for("failed=0")
         assert terminal.end() == 0
