@@ -84,7 +84,7 @@ class Pieces:
         while True:
             head = _HEAD.match(self._data)
             if head is None:
-                if len(self._data) > 64 and b"\n" not in self._data[:64]:
+                if len(self._data) > 64 or b"\n" in self._data:
                     raise TerminalError("the program on the host printed something else than logs")
                 return "".join(text)
             name, size = f"{head[1].decode()}.{head[2].decode()}", int(head[3])
