@@ -290,12 +290,12 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         if address is None:
             become = self.get_option("become")
             return {
-                "ansible_connection": "kata.hypervisor.sandbox",
+                "ansible_connection": trusted("kata.hypervisor.sandbox"),
                 "kata_sandbox_host_vars": trusted(HOST_VARS),
                 **({} if become is None else {"kata_sandbox_host_become": become}),
             }
         return {
-            "ansible_connection": "ssh",
+            "ansible_connection": trusted("ssh"),
             "ansible_host": untrusted(address[0]),
             "ansible_port": address[1],
             "ansible_ssh_common_args": trusted(JUMP_ARGS),
