@@ -183,7 +183,7 @@ class Connection(ConnectionBase):
         display.vvv(f"FETCH {in_path} to {out_path}", host=self.get_option("sandbox_id"))
         with open(out_path, "wb") as target:
             block, data = 0, b"more"
-            while data and len(data) % PART == 0 or block == 0:
+            while (data and len(data) % PART == 0) or block == 0:
                 data, digest = self._must(read_command(in_path, block, PART // BLOCK), most=PART)
                 self._check(has_digest(digest, data), in_path)
                 target.write(data)

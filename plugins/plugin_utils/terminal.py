@@ -145,7 +145,7 @@ class Program:
         :param terminal: the user's terminal; None for a program that only prints
         :param first: what the program has printed already
         :param show: prints what the program prints
-        :param look: is told the size of the terminal
+        :param look: gets the size of the terminal
         """
         if first:
             show(first)

@@ -21,7 +21,6 @@ from tests.support.qemu_lab import QemuLab
 from tests.support.user_terminal import UserTerminal, user_terminal
 from tests.support.waiting import wait_until
 
-
 #: The guest's shell. What is typed earlier can get lost, while the shell changes the settings of its terminal.
 PROMPT = "/ # "
 
