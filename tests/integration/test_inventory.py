@@ -8,14 +8,19 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
+import subprocess
+import sys
 from typing import Any, Iterator
 
 import pytest
 
 from tests.support.ansible_programs import ansible
+from tests.support.checkout import ROOT
 from tests.support.loopback_sshd import Sshd, free_port, loopback_sshd
 from tests.support.mock_lab import BOOT, MockLab
 
+BIN = pathlib.Path(sys.executable).parent
 CONTROLLER = {"ansible_connection": "local", "ansible_python_interpreter": "/usr/bin/python3"}
 
 
@@ -105,6 +110,50 @@ def test_what_a_host_tells_is_no_template_and_the_variables_of_the_host_are(flee
     assert "db-of-here" not in fleet.run("ansible-inventory", "--graph")
 
 
+#: In namespaces with empty directories in the place of the machine's own sandboxes.
+SELECTED = """
+set -e
+mount --make-rprivate /
+mount -t tmpfs tmpfs /var/lib
+mount -t tmpfs tmpfs /run
+run() { program=$1; shift; "$BIN/$program" -i localhost, -c local -e ansible_python_interpreter=/usr/bin/python3 "$@"; }
+run ansible localhost -m kata.hypervisor.kata_sandboxes -a "$SANDBOXES"
+run ansible-playbook kata.hypervisor.pause -e 'selector=tier=web,!old'
+run ansible-playbook kata.hypervisor.status -e 'selector=tier'
+run ansible-playbook kata.hypervisor.teardown -e confirm=yes -e selector=tier=db
+echo AFTERWARDS
+run ansible-playbook kata.hypervisor.status
+"""
+
+
+def test_playbooks_select_by_label() -> None:
+    labels = {"web": {"tier": "web"}, "old": {"tier": "web", "old": ""}, "db": {"tier": "db"}, "plain": {}}
+    sandboxes = [{"id": name, "hypervisor": "mock", **BOOT, "labels": one} for name, one in labels.items()]
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", SELECTED],
+        cwd=ROOT,
+        env={**os.environ, "BIN": str(BIN), "SANDBOXES": json.dumps({"sandboxes": sandboxes}), "ANSIBLE_NOCOLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    before, _line, after = done.stdout.partition("\nAFTERWARDS\n")
+    assert re.findall(r'"localhost +(\w+) +mock +(\w+) .* (\S*=\S*) +\S+"', before) == [
+        ("db", "started", "tier=db"),
+        ("old", "started", "old=,tier=web"),
+        ("web", "paused", "tier=web"),
+    ]
+    # Only what was selected is removed, and nothing else of the host.
+    assert re.findall(r'"localhost +(\w+) +mock +(\w+) ', after) == [
+        ("old", "started"),
+        ("plain", "started"),
+        ("web", "paused"),
+    ]
+
+
 def test_a_host_that_does_not_answer_is_in_the_cache(fleet: Fleet, tmp_path: pathlib.Path) -> None:
     cache = {
         "cache": True,
@@ -146,3 +195,17 @@ def test_ssh_through_the_host(fleet: Fleet) -> None:
     assert f"ProxyCommand=ssh -p {fleet.sshd.port} -l root" in printed
     # A sandbox that ssh has no way to is reached through its agent.
     assert fleet.listed()["_meta"]["hostvars"]["db-of-here"]["ansible_connection"] == "kata.hypervisor.sandbox"
+
+
+def test_the_example_of_the_page(fleet: Fleet) -> None:
+    page = (ROOT / "docs/inventory.md").read_text(encoding="utf-8")
+    example = page.partition("```yaml\n")[2].partition("```")[0]
+    assert "plugin: kata.hypervisor.sandboxes" in example
+    fleet.labs["here"].run("web-1", labels={"tier": "web", "owner": "ada"})
+    fleet.labs["kvm-1"].run("web-1", labels={"tier": "web", "scratch": "yes"})
+    (fleet.directory / "sandboxes.yml").write_text(example)
+    printed = fleet.run("ansible-inventory", "--graph")
+    assert "--@owner_ada:\n  |  |--web-1\n" in printed
+    assert "--@owner_nobody:\n  |  |--db-of-here\n" in printed
+    # The other one has the label scratch, so the name is this one's alone.
+    assert "web-1.kvm-1" not in printed
