@@ -9,6 +9,7 @@ import glob
 import os
 from typing import Any, ClassVar
 
+from ansible_collections.kata.hypervisor.plugins.plugin_utils.guest_window import GuestWindow
 from ansible_collections.kata.hypervisor.plugins.plugin_utils.host_terminal import READY_SECONDS, host_program
 from ansible_collections.kata.hypervisor.plugins.plugin_utils.terminal import (
     TerminalError,
@@ -41,23 +42,25 @@ class ActionModule(TerminalAction):
             answer = self.ask(task_vars, ids=[glob.escape(identity)], **options)
             if answer.get("failed") or answer.get("unreachable"):
                 return answer
-            ended = self._attach(terminal, identity, *_console(identity, answer["sandboxes"]))
+            window = GuestWindow({"id": identity, **options}, task_vars or {}, self._connection, self.interpreter)
+            ended = self._attach(terminal, identity, _console(identity, answer["sandboxes"]), window)
         except TerminalError as problem:
             return {"failed": True, "msg": f"sandbox {identity}: {problem}."}
         return {"changed": False, "ended": ended}
 
-    def _attach(self, path: str, identity: str, console: str, pid: str) -> str:
+    def _attach(self, path: str, identity: str, console: tuple[str, str], window: GuestWindow) -> str:
         """Join the terminal with the console. Returns why it ended."""
         host = self._task_host()
-        program = host_program(self, self.interpreter, ["attach", console, pid])
+        program = host_program(self, self.interpreter, ["attach", *console])
         terminal = opened_terminal(path)
         try:
             first = program.wait_until_ready(READY_SECONDS)
             write(terminal, f"Attached to the console of {identity} on {host}. Detach with Ctrl-].\r\n".encode())
             with raw(terminal):
-                detached = program.join(terminal, first, lambda data: write(terminal, data))
+                detached = program.join(terminal, first, lambda data: write(terminal, data), window.fit)
             write(terminal, b"\r\n")
         finally:
+            window.close()
             program.close()
             os.close(terminal)
         return "detached" if detached else "the console was closed"

@@ -84,7 +84,7 @@ class Pieces:
         while True:
             head = _HEAD.match(self._data)
             if head is None:
-                if len(self._data) > 64 and b"\n" not in self._data[:64]:
+                if len(self._data) > 64 or b"\n" in self._data:
                     raise TerminalError("the program on the host printed something else than logs")
                 return "".join(text)
             name, size = f"{head[1].decode()}.{head[2].decode()}", int(head[3])
@@ -96,11 +96,11 @@ class Pieces:
             text += self._lines(name, piece)
 
     def _lines(self, name: str, piece: bytes) -> list[str]:
-        *whole, rest = (self._begun[name] + piece).split(b"\n")
+        *complete, rest = (self._begun[name] + piece).split(b"\n")
         if len(rest) > LONGEST_LINE:
-            whole, rest = [*whole, rest], b""
+            complete, rest = [*complete, rest], b""
         self._begun[name] = rest
-        return [f"{self.titles[name]}| {printable(_text(line), lines=False)}\n" for line in whole]
+        return [f"{self.titles[name]}| {printable(_text(line), lines=False)}\n" for line in complete]
 
 
 def _text(line: bytes) -> str:

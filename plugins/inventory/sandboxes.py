@@ -288,9 +288,14 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         """The variables of the connection to a sandbox."""
         address = sandbox_hosts.ssh_address(sandbox.facts) if self.get_option("connection") == "ssh" else None
         if address is None:
-            return {"ansible_connection": "kata.hypervisor.sandbox", "kata_sandbox_host_vars": trusted(HOST_VARS)}
+            become = self.get_option("become")
+            return {
+                "ansible_connection": trusted("kata.hypervisor.sandbox"),
+                "kata_sandbox_host_vars": trusted(HOST_VARS),
+                **({} if become is None else {"kata_sandbox_host_become": become}),
+            }
         return {
-            "ansible_connection": "ssh",
+            "ansible_connection": trusted("ssh"),
             "ansible_host": untrusted(address[0]),
             "ansible_port": address[1],
             "ansible_ssh_common_args": trusted(JUMP_ARGS),

@@ -250,7 +250,7 @@ class Collector(CallbackBase):
 
 
 def _host_and_content(result: Any) -> tuple[str, Mapping[str, Any]]:
-    """The host's name and the module's result, in the words of ansible-core 2.17 to 2.21."""
+    """The host's name and the module's result, with the names of ansible-core 2.17 to 2.21."""
     host = getattr(result, "host", None) or result._host
     content = result.result if hasattr(type(result), "result") else result._result
     return str(host.get_name()), content

@@ -35,7 +35,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted.answers 
     checked,
 )
 
-#: The states of sandboxes that exist; `engine.batch.OBSERVED_STATES` has the same, and takes the whole engine to import.
+#: The states of sandboxes that exist; `engine.batch.OBSERVED_STATES` has the same, and takes the engine to import.
 STATES = (
     "started",
     "paused",

@@ -33,6 +33,8 @@ END_SECONDS = 5.0
 Answer = Callable[[bytes], bytes]
 #: Gets what was printed after the marker.
 Show = Callable[[bytes], None]
+#: Gets the rows and the columns of the user's terminal, again and again.
+Look = Callable[[int, int], None]
 
 
 class TerminalError(Exception):
@@ -137,19 +139,22 @@ class Program:
                 printed = b""
                 write(self.descriptor, answer)
 
-    def join(self, terminal: int | None, first: bytes, show: Show) -> bool:
+    def join(self, terminal: int | None, first: bytes, show: Show, look: Look | None = None) -> bool:
         """Join the program with a terminal until it ends or the user detaches. Returns whether the user detached.
 
         :param terminal: the user's terminal; None for a program that only prints
         :param first: what the program has printed already
         :param show: prints what the program prints
+        :param look: gets the size of the terminal
         """
         if first:
             show(first)
         sources = [self.descriptor] if terminal is None else [self.descriptor, terminal]
         while os.getppid() == self._parent:
             if terminal is not None:
-                self.resize(terminal)
+                rows, columns = self.resize(terminal)
+                if look is not None:
+                    look(rows, columns)
             ready = select.select(sources, [], [], INTERVAL)[0]
             if self.descriptor in ready:
                 data = read(self.descriptor)
@@ -165,12 +170,14 @@ class Program:
                     return True
         return True
 
-    def resize(self, terminal: int) -> None:
-        """Give the program's terminal the size of the user's."""
+    def resize(self, terminal: int) -> tuple[int, int]:
+        """Give the program's terminal the size of the user's. Returns its rows and columns."""
         size = fcntl.ioctl(terminal, termios.TIOCGWINSZ, b"\0" * struct.calcsize("HHHH"))
         if size != self.size:
             self.size = size
             fcntl.ioctl(self.descriptor, termios.TIOCSWINSZ, size)
+        rows, columns = struct.unpack("HHHH", size)[:2]
+        return int(rows), int(columns)
 
     def close(self) -> None:
         """End the program. The end of its terminal ends it, and what it has started on the host."""

@@ -83,10 +83,11 @@ def program() -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def loopback_sshd(work: pathlib.Path) -> Iterator[Sshd]:
+def loopback_sshd(work: pathlib.Path, port: int = 0) -> Iterator[Sshd]:
     """An sshd for root of this machine, with a key of its own. It is ended afterwards, with all its connections.
 
     :param work: an empty directory
+    :param port: a free port; one is chosen without it
     """
     for name in ("key", "host_key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(work / name)], check=True)
@@ -95,7 +96,7 @@ def loopback_sshd(work: pathlib.Path) -> Iterator[Sshd]:
     # Root's shell reads no file of this machine's user.
     users = [line.rpartition(":")[0] + ":/bin/sh" if line.startswith("root:") else line for line in users]
     (work / "passwd").write_text("\n".join([*users, "sshd:x:65534:65534::/run/sshd:/usr/sbin/nologin", ""]))
-    port = free_port()
+    port = port or free_port()
     (work / "sshd_config").write_text(CONFIG.format(port=port, work=work))
     script = START.format(work=work, sshd=program())
     with open(work / "log", "wb") as log:

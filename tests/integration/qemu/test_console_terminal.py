@@ -21,6 +21,9 @@ from tests.support.qemu_lab import QemuLab
 from tests.support.user_terminal import UserTerminal, user_terminal
 from tests.support.waiting import wait_until
 
+#: The guest's shell. What is typed earlier can get lost, while the shell changes the settings of its terminal.
+PROMPT = "/ # "
+
 
 class Place(NamedTuple):
     """A sandbox with a guest, and an inventory with its host, once as `here` and once as `remote`."""
@@ -47,7 +50,7 @@ def fixture_place(assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> I
     """One guest for all tests."""
     work = tmp_path_factory.mktemp("console")
     with removed_afterwards(QemuLab(assets)) as lab, loopback_sshd(work) as sshd:
-        lab.start("web-1")
+        lab.start("web-1", initrd_path=str(assets.agent_initrd), memory_mb=256)
         directories = {f"kata_sandbox_{name}": path for name, path in lab.directories().items()}
         hosts = {
             "here": {"ansible_connection": "local", "ansible_python_interpreter": "/usr/bin/python3"},
@@ -63,6 +66,14 @@ def ask_guest(terminal: UserTerminal) -> None:
     # The answer is not in what is typed, which the guest's terminal prints too.
     terminal.type("echo sum=$((6 * 7)) $(uname -n) $PPID\r")
     terminal.wait_for("sum=42")
+    terminal.wait_for(PROMPT)
+
+
+def shows_size(terminal: UserTerminal, size: str) -> None:
+    """Type a command that ends when the guest's terminal has a size."""
+    terminal.type(f"until [ \"$(stty size)\" = '{size}' ]; do usleep 100000; done; echo size=$(stty size)\r")
+    terminal.wait_for(f"size={size}")
+    terminal.wait_for(PROMPT)
 
 
 @pytest.mark.parametrize("host", ["here", "remote"])
@@ -72,11 +83,19 @@ def test_a_terminal_is_attached_to_a_guest(place: Place, host: str) -> None:
         terminal.wait_for("Detach with Ctrl-]")
         wait_until(terminal.is_raw, "the terminal is raw")
         ask_guest(terminal)
-        # Ctrl-C interrupts the guest's program, and neither Ansible nor ssh.
-        terminal.type("cat\r\x03")
+        # Ctrl-C is for the guest, and neither for Ansible nor for ssh.
+        terminal.type("stty -isig -icanon; echo wait''s; key=$(head -c 1); stty isig icanon; ")
+        terminal.type("[ \"$key\" = \"$(printf '\\003')\" ] && echo got''it\r")
+        terminal.wait_for("waits")
+        terminal.type("\x03")
+        terminal.wait_for("gotit")
+        terminal.wait_for(PROMPT)
         ask_guest(terminal)
         # A tilde after a new line is no escape of ssh.
-        terminal.type("\r~.\r")
+        terminal.type("\r")
+        terminal.wait_for(PROMPT)
+        terminal.type("~.\r")
+        terminal.wait_for(PROMPT)
         ask_guest(terminal)
         # A second terminal is refused, and the first one goes on.
         with user_terminal(*place.playbook("console", host, sandbox="web-1")) as second:
@@ -84,6 +103,10 @@ def test_a_terminal_is_attached_to_a_guest(place: Place, host: str) -> None:
             assert second.end() == 2
             assert second.is_as_before()
         ask_guest(terminal)
+        # The guest's console gets the size of the window, when it is attached and when it changes.
+        for rows, columns in ((24, 80), (33, 99)):
+            terminal.set_size(rows, columns)
+            shows_size(terminal, f"{rows} {columns}")
         terminal.type("\x1d")
         terminal.wait_for("failed=0")
         assert terminal.end() == 0
