@@ -359,7 +359,7 @@ def test_every_operation_acts_or_is_refused(lab: SandboxLab) -> None:
         "start_sandbox",
         "unsupported",
         "why_not",
-        "guest_agent_socket",
+        "guest_ways",
         "guest_facts",
     }
     elsewhere |= {"details", "explain"}

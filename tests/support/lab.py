@@ -87,7 +87,7 @@ class SandboxLab:
         layout = self.spec(sandbox).layout()
         record = Store(layout).load()
         assert record is not None
-        driver = self.factory(self.hypervisor, Context(sandbox, layout.run_dir, layout.state_dir))
+        driver = self.factory(self.hypervisor or "qemu", Context(sandbox, layout.run_dir, layout.state_dir))
         driver.load(record.driver, make_config(record.effective()))
         return driver
 

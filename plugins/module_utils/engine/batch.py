@@ -63,9 +63,9 @@ def converge_many(
     _refuse_shared([spec for spec in specs if spec.state != "absent"])
 
     def one(spec: SandboxSpec) -> dict[str, Any]:
-        return _guarded(spec.id, lambda: converge(spec, check_mode, factory))
+        return guarded(spec.id, lambda: converge(spec, check_mode, factory))
 
-    return _side_by_side(one, specs, parallel)
+    return side_by_side(one, specs, parallel)
 
 
 def _refuse_shared(specs: Sequence[SandboxSpec]) -> None:
@@ -147,14 +147,14 @@ def observe_many(
     ]
 
     def one(identity: str) -> dict[str, Any]:
-        facts = _guarded(identity, lambda: observe_only(dataclasses.replace(where, id=identity), factory))
+        facts = guarded(identity, lambda: observe_only(dataclasses.replace(where, id=identity), factory))
         if facts.get("failed"):
             return {"id": identity, "state": "unreadable", "error": {**facts, "failed": True}}
         return facts
 
     return [
         facts
-        for facts in _side_by_side(one, ids, PARALLEL)
+        for facts in side_by_side(one, ids, PARALLEL)
         # A directory without a record, a VM or leftovers is not a sandbox.
         if facts["state"] != "absent"
         and (not wanted_states or facts["state"] in wanted_states)
@@ -162,14 +162,18 @@ def observe_many(
     ]
 
 
-def _side_by_side(work: Callable[[Item], Result], items: Sequence[Item], parallel: int) -> list[Result]:
+def side_by_side(work: Callable[[Item], Result], items: Sequence[Item], parallel: int) -> list[Result]:
+    """The results of `work` on each item, in the same order.
+
+    :param parallel: how many at a time
+    """
     if len(items) < 2:
         return [work(item) for item in items]
     with concurrent.futures.ThreadPoolExecutor(max_workers=max(1, min(parallel, len(items)))) as pool:
         return list(pool.map(work, items))
 
 
-def _guarded(sandbox: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def guarded(sandbox: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The result of `work` on one sandbox, or a result with its error."""
     try:
         return {"id": sandbox, **work()}

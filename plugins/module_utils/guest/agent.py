@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A client of the QEMU guest agent, connected by the unix socket of its port (QEMU's docs/interop/qemu-ga-ref).
+"""A client of the QEMU guest agent, connected by the way that the driver names (QEMU's docs/interop/qemu-ga-ref).
 
 The agent may be missing, restarted or busy, so every command has a deadline, and a conversation begins with a synchronization of the stream.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import socket
 import time
 from typing import Any
 
@@ -29,6 +28,8 @@ from ..untrusted.answers import (
     parsed,
     printable,
 )
+from .ports import PortError, connect
+from .ways import Way
 
 #: The longest answer that is read, bytes: a guest is not trusted to end its lines.
 MAX_LINE = 1024 * 1024
@@ -80,7 +81,14 @@ ANSWERS: dict[str, Any] = {
     "guest-exec": Record({"pid": Number(0, 2**63 - 1)}),
     "guest-exec-status": Record(
         {"exited": Flag()},
-        {"exitcode": Number(-(2**31), 2**32 - 1), "signal": Number(0, 256)},
+        {
+            "exitcode": Number(-(2**31), 2**32 - 1),
+            "signal": Number(0, 256),
+            "out-data": Text(MAX_LINE),
+            "err-data": Text(MAX_LINE),
+            "out-truncated": Flag(),
+            "err-truncated": Flag(),
+        },
     ),
 }
 
@@ -92,23 +100,21 @@ class AgentError(VmmError):
 class GuestAgent:
     """A conversation with a guest's agent.
 
-    :param path: the port's unix socket on the host
+    :param way: the agent's port, of the kinds that `connect` takes
     :param timeout: seconds for each command
-    :raises AgentError: the socket cannot be connected
+    :raises AgentError: the port cannot be reached
     :raises DeadlineExceeded: no agent answers in the guest
     """
 
-    def __init__(self, path: str, timeout: float = 3.0) -> None:
+    def __init__(self, way: Way, timeout: float = 3.0) -> None:
         self.timeout = timeout
         self._buffer = bytearray()
-        self._socket = socket.socket(socket.AF_UNIX)
         try:
-            self._socket.settimeout(timeout)
-            self._socket.connect(path)
+            self._socket = connect(way, timeout)
+        except PortError as error:
+            raise AgentError("the guest agent's port cannot be reached", wanted=way.path, answer=str(error)) from error
+        try:
             self._synchronize()
-        except OSError as error:
-            self._socket.close()
-            raise AgentError("the guest agent's port cannot be reached", wanted=path, answer=str(error)) from error
         except BaseException:
             self._socket.close()
             raise

@@ -14,6 +14,7 @@ import os
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, Sequence
 
 from ..errors import Unsupported, VmmError
+from ..guest.ways import GuestWays
 from ..options.config import HypervisorConfig
 
 if TYPE_CHECKING:
@@ -398,9 +399,9 @@ class Hypervisor:
         """Path of the file that keeps what the guest printed (empty where there is none)."""
         return ""
 
-    def guest_agent_socket(self) -> str:
-        """Path of the unix socket of the QEMU guest agent's port (empty where the VM has none)."""
-        return ""
+    def guest_ways(self) -> GuestWays:
+        """The ports that lead into the guest, whether the VM runs or not. A program of the guest may listen there, or none."""
+        return GuestWays()
 
     def guest_facts(self) -> dict[str, Any]:
         """What the guest reports through its agent: os, host_name, interfaces. Empty if no agent answers."""

@@ -157,6 +157,14 @@ def take_params(module: Any) -> dict[str, Any]:
     return params
 
 
+#: Options of modules that work in guests.
+GUESTS_SPEC: dict[str, dict[str, Any]] = {
+    "ids": {"type": "list", "elements": "str", "required": True, "aliases": ["id", "name"]},
+    "parallel": {"type": "int", "default": 16},
+    "connect_timeout": {"type": "float", "default": 60},
+}
+
+
 def device_argument_spec() -> dict[str, dict[str, Any]]:
     """The argument spec of `kata_device`."""
     return {

@@ -211,10 +211,10 @@ class Directory:
         return made
 
     def make_node(self, name: str, kind: int, device: int, mode: int = 0o600, uid: int = -1, gid: int = -1) -> None:
-        """Create a device node.
+        """Create a device node or a FIFO. Its mode does not depend on the umask.
 
-        :param kind: `stat.S_IFBLK` or `stat.S_IFCHR`
-        :param device: its number (`st_rdev`)
+        :param kind: `stat.S_IFBLK`, `stat.S_IFCHR` or `stat.S_IFIFO`
+        :param device: its number (`st_rdev`), 0 for a FIFO
         :raises FileExistsError: the name is taken
         :raises UntrustedFile: another program exchanged it in that moment
         """

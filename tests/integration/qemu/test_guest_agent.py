@@ -5,13 +5,17 @@
 
 from __future__ import annotations
 
+import os
+import select
 import socket
+import stat
 import threading
 
 import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import DeadlineExceeded, HypervisorError
 from tests.support.qemu_lab import QemuLab
+from tests.support.waiting import PATIENCE
 
 
 def test_the_agent_is_waited_for_and_asked(lab: QemuLab) -> None:
@@ -33,6 +37,24 @@ def test_the_agent_is_waited_for_and_asked(lab: QemuLab) -> None:
     assert guest.run("nproc") == "4"
     assert lab.run(vcpus=4)["changed"] is False
     assert lab.check(vcpus=2)["changed"] is True
+
+    ways = lab.driver().guest_ways().channels
+    assert [way.name for way in ways] == [f"org.kata_hypervisor.channel.{number}" for number in range(4)]
+    guest.run("for p in /sys/class/virtio-ports/*; do ln -s /dev/${p##*/} /tmp/$(cat $p/name); done")
+    for way in ways:
+        modes = [os.stat(way.path + ending) for ending in (".in", ".out")]
+        assert all(stat.S_ISFIFO(one.st_mode) and stat.S_IMODE(one.st_mode) == 0o600 for one in modes)
+        assert {one.st_uid for one in modes} == {lab.facts()["vmm_uid"]}
+        to_guest, from_guest = (os.open(way.path + ending, os.O_RDWR | os.O_NONBLOCK) for ending in (".in", ".out"))
+        try:
+            # Nobody in the guest has the port open yet: what is written waits.
+            os.write(to_guest, b"from outside\n")
+            guest.run(f"exec 7<>/tmp/{way.name}; read -r line <&7; echo $line and back >&7; exec 7>&-")
+            assert select.select([from_guest], [], [], PATIENCE)[0]
+            assert os.read(from_guest, 100) == b"from outside and back\n"
+        finally:
+            os.close(to_guest)
+            os.close(from_guest)
 
     lab.run(state="paused")
     assert "guest" not in lab.facts(), "a paused guest answers nothing"

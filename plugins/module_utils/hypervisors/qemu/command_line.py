@@ -19,6 +19,7 @@ from .arguments import SERVER_SOCKET, Argument, Dialect, Scalar, render
 from .bridges import ROOT_PORT, Bridge
 from .kernel_params import kernel_parameters
 from .machines import X86_64, Machine
+from .names import AGENT_PORT, channel_port
 
 if TYPE_CHECKING:
     from .devices.objects import QemuObject
@@ -41,7 +42,6 @@ IMAGE_DEVICE, IMAGE_NODE, BASE_NODE = "image0", "image", "image-base"
 IMAGE_SCSI_ID = 255
 #: The nodes of a firmware that is a flash memory.
 FLASH_CODE, FLASH_VARS = "firmware-code", "firmware-vars"
-AGENT_PORT = "org.qemu.guest_agent.0"
 
 
 @dataclasses.dataclass
@@ -56,6 +56,7 @@ class VmPlan:
     :param console_log: file that keeps what the guest prints
     :param agent_fd: listening socket of the guest agent's port
     :param events: QEMU takes commands from this path with `.in`, and writes events to this path with `.out`; empty for none
+    :param channels: for each port for data, the path of its two pipes without their ending
     :param image_partitioned: the image starts with a partition table
     :param image_size: bytes
     :param image_fd: the image, opened; -1 where QEMU opens it by its path
@@ -86,6 +87,7 @@ class VmPlan:
     console_fd: int = -1
     agent_fd: int = -1
     events: str = ""
+    channels: tuple[str, ...] = ()
     host_khz: int = 0
     image_partitioned: bool = False
     image_size: int = 0
@@ -120,6 +122,7 @@ def command_line(plan: VmPlan, dialect: Dialect) -> list[str]:
         *bridge_devices(plan),
         *serial_console(plan),
         *agent_channel(plan),
+        *data_channels(plan),
         *flash(plan),
         *image(plan),
         *scsi_controller(plan),
@@ -307,6 +310,22 @@ def agent_channel(plan: VmPlan) -> list[Argument]:
             "device", "virtserialport", {"bus": "serial0.0", "chardev": "agent", "id": "agent0", "name": AGENT_PORT}
         ),
     ]
+
+
+def data_channels(plan: VmPlan) -> list[Argument]:
+    """Ports for data, beside the agent's. A pipe is never closed, so a program of the guest can wait for a byte without asking again and again."""
+    arguments = []
+    for number, path in enumerate(plan.channels):
+        name = f"channel{number}"
+        arguments += [
+            Argument("chardev", "pipe", {"id": name, "path": path}),
+            Argument(
+                "device",
+                "virtserialport",
+                {"bus": "serial0.0", "chardev": name, "id": f"port-{name}", "name": channel_port(number)},
+            ),
+        ]
+    return arguments
 
 
 def flash(plan: VmPlan) -> list[Argument]:

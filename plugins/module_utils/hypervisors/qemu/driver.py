@@ -17,11 +17,12 @@ from ...options.config import HypervisorConfig
 from ..base import Capabilities, Context, DiskResize, MemoryResize, VcpuResize
 from ..common.vmm_process import ProcessHypervisor
 from .machines import Machine, machine_named
-from .names import AGENT_SOCKET, CONSOLE_LOG, CONSOLE_SOCKET
+from .names import CONSOLE_LOG, CONSOLE_SOCKET
 from .state import QemuState
 from .vmm import Vmm
 
 if TYPE_CHECKING:
+    from ...guest.ways import GuestWays
     from ...options.device_kinds.base import Device
     from .devices.base import AnyQemuDevice
 
@@ -296,8 +297,8 @@ class QemuHypervisor(ProcessHypervisor):
     def console_log(self) -> str:
         return self.context.run_path(CONSOLE_LOG)
 
-    def guest_agent_socket(self) -> str:
-        return self.context.run_path(AGENT_SOCKET)
+    def guest_ways(self) -> GuestWays:
+        return self.vmm.guest_ways()
 
     def guest_facts(self) -> dict[str, Any]:
         if self.observe().power != "running" or not self.vmm.agent_connected:
@@ -305,7 +306,7 @@ class QemuHypervisor(ProcessHypervisor):
         from ...guest.agent import GuestAgent, describe
 
         try:
-            with GuestAgent(self.guest_agent_socket()) as agent:
+            with GuestAgent(self.vmm.agent_way()) as agent:
                 return describe(agent)
         except VmmError:
             return {}

@@ -9,6 +9,24 @@ from __future__ import annotations
 CONTROL_SOCKET, OBSERVER_SOCKET, CONSOLE_SOCKET, AGENT_SOCKET = "qmp.sock", "monitor.sock", "console.sock", "agent.sock"
 
 
+#: The port that the QEMU guest agent opens by itself.
+AGENT_PORT = "org.qemu.guest_agent.0"
+
+
+#: How many ports for data a VM has.
+CHANNELS = 4
+
+
+def channel_port(number: int) -> str:
+    """What the guest calls a port for data."""
+    return f"org.kata_hypervisor.channel.{number}"
+
+
+def channel_pipes(number: int) -> str:
+    """Name of the two pipes of a port for data, without their ending: `.in` is what QEMU reads, `.out` what it writes."""
+    return f"channel-{number}"
+
+
 SOCKETS = (CONTROL_SOCKET, OBSERVER_SOCKET, CONSOLE_SOCKET, AGENT_SOCKET)
 
 

@@ -18,7 +18,6 @@ from typing import Any
 
 from ...errors import VmmError
 from ...guest.agent import AgentError, GuestAgent
-from . import names
 from .vmm import Vmm
 
 #: Bytes of randomness that a clone is given.
@@ -42,7 +41,7 @@ def reseed_guest(vmm: Vmm, architecture: str) -> None:
     )
     if not listens:
         return
-    with contextlib.suppress(VmmError), GuestAgent(vmm.context.run_path(names.AGENT_SOCKET)) as agent:
+    with contextlib.suppress(VmmError), GuestAgent(vmm.agent_way()) as agent:
         _set_time(agent)
         with contextlib.suppress(AgentError):
             _write(agent, "/dev/urandom", os.urandom(SEED_SIZE))

@@ -15,7 +15,6 @@ from ...host.units import MIB
 from ..base import MemoryResize, VcpuResize
 from .command_line import VIRTIO_MEM_BLOCK_MB, VIRTIO_MEM_ID
 from .devices.qmp_objects import GUEST_SECONDS, remove_device
-from .names import AGENT_SOCKET
 from .qmp import QmpClient, QmpError
 from .state import QemuState
 from .vmm import Vmm, has_agent, plugged_memory_mb, plugged_vcpus
@@ -325,7 +324,7 @@ def _use_vcpus(vmm: Vmm, vcpus: int) -> int:
     from ...guest.agent import GuestAgent, set_online_vcpus
 
     deadline = time.monotonic() + GUEST_SECONDS
-    with GuestAgent(vmm.context.run_path(AGENT_SOCKET)) as agent:
+    with GuestAgent(vmm.agent_way()) as agent:
         online = set_online_vcpus(agent, vcpus)
         while online != vcpus and time.monotonic() < deadline:
             time.sleep(0.1)

@@ -24,7 +24,7 @@ from ...host.users import User, Wanted, check_access, may_use, own_uid, own_user
 from ...options.config import HypervisorConfig
 from ..common.scope import scope_command
 from ..common.vmm_process import file_uses
-from . import bridges, endings, names, preparation, spawn
+from . import bridges, channels, endings, names, preparation, spawn
 from . import command_line as cmdline
 from .arguments import dialect_for
 from .machines import Machine, machine_named
@@ -76,6 +76,7 @@ def start(
         state.offline_vcpus = 0
         state.shared_memory = config.shared_fs == "virtio-fs" or _served_by_others(config, devices)
         state.generation_id = config.boot_to_be_template
+        state.channels = names.CHANNELS
     state.launching = True
     state.uid = user.uid if user else os.geteuid()
     state.program = os.path.realpath(config.hypervisor_path)
@@ -85,6 +86,7 @@ def start(
         rotate_log(run_path(log))
     owner = (user.uid, user.gid) if user is not None else (-1, -1)
     endings.prepare(vmm.context.run_dir, *owner)
+    channels.prepare(vmm.context.run_dir, state.channels, *owner)
     if user is not None:
         allow_traversal(os.path.dirname(vmm.context.run_dir))
         for name in (names.CONSOLE_LOG, names.PIDFILE):
@@ -291,7 +293,15 @@ def machine_digest(vmm: Vmm, config: HypervisorConfig, description: dict[str, An
     alike = dataclasses.replace(config, **given, boot_to_be_template=False, boot_from_template=False, memory_path="")  # type: ignore[arg-type]
     plan = _vm_plan(vmm, alike, (-1, -1, -1, -1), None, description)
     plan = dataclasses.replace(
-        plan, sandbox_id="", uuid="", pidfile="", console_log="", events="", host_khz=0, incoming=False
+        plan,
+        sandbox_id="",
+        uuid="",
+        pidfile="",
+        console_log="",
+        events="",
+        channels=tuple(os.path.basename(path) for path in plan.channels),
+        host_khz=0,
+        incoming=False,
     )
     words = cmdline.command_line(plan, dialect_for(tuple(vmm.state.qemu_version)))
     return hashlib.sha256("\0".join(words).encode()).hexdigest()
@@ -325,6 +335,7 @@ def _vm_plan(
         console_fd=fds[2],
         agent_fd=fds[3],
         events=vmm.context.run_path(EVENTS),
+        channels=tuple(vmm.context.run_path(names.channel_pipes(number)) for number in range(state.channels)),
         host_khz=read_cpu_khz(vmm.context.cpuinfo),
         image_partitioned=is_partitioned(
             config.root_disk_path if config.root_disk_format == "raw" else config.image_path

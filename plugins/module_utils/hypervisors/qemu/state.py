@@ -36,6 +36,7 @@ class QemuState:
     :param keeps_vcpus: this machine gives no vCPU back
     :param shared_memory: other processes (vhost-user, virtiofsd) can see the guest's memory
     :param generation_id: it has a generation id, as templates and their clones have
+    :param channels: how many ports for data it has; VMs of earlier versions have none
     :param daemons: processes that serve a device, by the device's id
     :param sockets: paths of those that we made for devices, by the device's id
     :param offline_vcpus: vCPUs that the guest was asked to stop using
@@ -58,6 +59,7 @@ class QemuState:
     keeps_vcpus: bool = False
     shared_memory: bool = False
     generation_id: bool = False
+    channels: int = 0
     daemons: dict[str, ProcessIdentity] = dataclasses.field(default_factory=dict)
     sockets: dict[str, str] = dataclasses.field(default_factory=dict)
     bridges: list[Bridge] = dataclasses.field(default_factory=list)

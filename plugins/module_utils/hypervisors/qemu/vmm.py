@@ -12,6 +12,7 @@ import time
 from typing import Iterator
 
 from ...errors import StateError, VmmError
+from ...guest.ways import PIPES, SOCKET, GuestWays, Way
 from ...host.processes import (
     ProcessIdentity,
     command_line,
@@ -30,8 +31,19 @@ from ...host.units import MIB
 from ...untrusted.files import Directory
 from ..base import Context, Observed
 from ..common.vmm_process import VmmProcess
-from . import endings
-from .names import CONSOLE_LOG, CONTROL_SOCKET, DEVICE_PREFIX, OBSERVER_SOCKET, PIDFILE, VMM_LOG
+from . import channels, endings
+from .names import (
+    AGENT_PORT,
+    AGENT_SOCKET,
+    CONSOLE_LOG,
+    CONTROL_SOCKET,
+    DEVICE_PREFIX,
+    OBSERVER_SOCKET,
+    PIDFILE,
+    VMM_LOG,
+    channel_pipes,
+    channel_port,
+)
 from .qmp import QmpClient, QmpConnectionError
 from .state import QemuState
 
@@ -116,6 +128,15 @@ class Vmm(VmmProcess):
     def _is_command_line(self, words: list[str]) -> bool:
         mine = ("-pidfile", self.context.run_path(PIDFILE)) in zip(words, words[1:])
         return mine and (not self.state.uuid or self.state.uuid in words)
+
+    def agent_way(self) -> Way:
+        """The port of the guest agent."""
+        return Way(SOCKET, self.context.run_path(AGENT_SOCKET), AGENT_PORT)
+
+    def guest_ways(self) -> GuestWays:
+        """The ports that lead into this guest."""
+        pipes = ((channel_pipes(number), channel_port(number)) for number in range(self.state.channels))
+        return GuestWays(self.agent_way(), tuple(Way(PIPES, self.context.run_path(path), port) for path, port in pipes))
 
     def own_socket(self, device: str) -> str:
         """The path of the socket that was made for a device, or would be where the task names none."""
@@ -316,7 +337,11 @@ class Vmm(VmmProcess):
 
 def is_leftover(name: str) -> bool:
     """Is it the name of a socket or a pid file, which a VM that ended without ceremony leaves in its run directory?"""
-    return name.endswith((".sock", ".sock.pid")) or name in (PIDFILE, endings.COMMANDS_FILE, endings.EVENTS_FILE)
+    return (
+        name.endswith((".sock", ".sock.pid"))
+        or name in (PIDFILE, endings.COMMANDS_FILE, endings.EVENTS_FILE)
+        or channels.is_pipe(name)
+    )
 
 
 def has_agent(qmp: QmpClient) -> bool:

@@ -25,6 +25,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.guest.agent import
     describe,
     set_online_vcpus,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.guest.ways import SOCKET, Way
 from ansible_collections.kata.hypervisor.plugins.module_utils.host.processes import identify
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context, Observed
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu import (
@@ -193,7 +194,7 @@ def test_wrong_answers_of_an_agent_are_typed_errors(tmp_path: pathlib.Path) -> N
 
     peer = Peer(str(tmp_path / "agent.sock"), answer)
     refused = 0
-    with GuestAgent(str(tmp_path / "agent.sock"), 20) as agent:
+    with GuestAgent(Way(SOCKET, str(tmp_path / "agent.sock"), "agent"), 20) as agent:
         for _round in range(ROUNDS // 4):
             facts = describe(agent)
             assert all(text.isprintable() for interface in facts["interfaces"] for text in interface["addresses"])

@@ -1,0 +1,80 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The host's side of the connection plugin: one command in the guest of a sandbox, whose standard input and output are those of this process.
+
+The last line of the output is the caller's nonce and how it ended: `{"code": 0}`, or `{"error": {...}}` where the command could not be run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from typing import Any, BinaryIO
+
+from ..errors import HypervisorError
+from ..guest.channel_answer import ChannelError
+from ..options.spec import SandboxSpec
+from ..records.layout import RUN_ROOT, STATE_ROOT
+from .guests import guest_channel
+
+#: Signals that end this program, and then the command in the guest.
+ENDING_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(BaseException):
+    """This program was told to end."""
+
+
+def main(request: dict[str, Any], stdin: BinaryIO, nonce: str) -> None:
+    """Run the command that a request names.
+
+    :param request: `id`, `command`, `size` (bytes of standard input), `connect_timeout` (seconds), and optionally `state_dir`, `run_dir` and
+        `timeout` (seconds) and `most` (bytes of standard output)
+    """
+    for number in ENDING_SIGNALS:
+        signal.signal(number, _interrupt)
+    try:
+        ending: dict[str, Any] = {"code": _run(request, stdin)}
+    except HypervisorError as problem:
+        ending = {"error": {"msg": str(problem), **problem.as_result()}}
+    _write(1, f"\n{nonce} {json.dumps(ending, default=str)}\n".encode())
+
+
+def _run(request: dict[str, Any], stdin: BinaryIO) -> int:
+    spec = SandboxSpec(
+        str(request["id"]),
+        state_dir=request.get("state_dir") or STATE_ROOT,
+        run_dir=request.get("run_dir") or RUN_ROOT,
+    )
+    most = request.get("most")
+    written = 0
+
+    def write(data: bytes) -> None:
+        nonlocal written
+        written += len(data)
+        if most is not None and written > most:
+            raise ChannelError(f"the guest must send at most {most} bytes")
+        _write(1, data)
+
+    with guest_channel(spec, float(request["connect_timeout"])) as channel:
+        return channel.run(
+            request["command"].encode("utf-8", "surrogateescape"),
+            stdin,
+            int(request["size"]),
+            write,
+            lambda data: _write(2, data),
+            request.get("timeout"),
+            watched=1,
+        )
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _interrupt(_number: int, _frame: Any) -> None:
+    raise Interrupted

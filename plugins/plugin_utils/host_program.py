@@ -1,0 +1,146 @@
+# Copyright (c) 2026 The kata.hypervisor authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run a program of this collection on a host, from the compiled copy that the host keeps, through a connection of Ansible's.
+
+A program is a module of `module_utils` with a function `main(request, stdin, nonce)`. It runs outside of Ansible's modules, so its standard input
+and output may be of any size and are never parsed.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import secrets
+import shlex
+from typing import Any, NamedTuple
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.delivery.engine_copy import ROOT, archive_of, digest_of
+from ansible_collections.kata.hypervisor.plugins.plugin_utils.engine import engine_files
+
+#: Where a user other than root keeps the copy, below the home directory.
+USER_ROOT = ".cache/kata-hypervisor/engine"
+
+#: What Python runs on the host. `-I` keeps the current directory out of the imports, `-B` keeps the copy as it was installed.
+#: Arguments: digest, program, nonce, request (or "-": the first line of the standard input is the request).
+START = f"""
+import base64, json, os, stat, sys
+digest, program, nonce, request = sys.argv[1:5]
+root = {ROOT!r} if os.geteuid() == 0 else os.path.join(os.path.expanduser("~"), {USER_ROOT!r})
+copy = os.path.join(root, digest)
+try:
+    found = os.lstat(copy)
+    there = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+except OSError:
+    there = False
+if not there:
+    print("\\n" + nonce + ' {{"copy": false}}')
+    sys.exit()
+sys.path.insert(0, copy)
+import importlib
+main = importlib.import_module("module_utils." + program).main
+main(json.loads(sys.stdin.buffer.readline() if request == "-" else base64.b64decode(request)), sys.stdin.buffer, nonce)
+"""
+
+#: Installs the copy. The archive is the standard input, or the file that the second argument names.
+INSTALL = f"""
+import os, sys, tempfile
+digest, archive = sys.argv[1:3]
+root = {ROOT!r} if os.geteuid() == 0 else os.path.join(os.path.expanduser("~"), {USER_ROOT!r})
+with tempfile.TemporaryDirectory() as work:
+    path = os.path.join(work, "engine.zip")
+    with open(path, "wb") as target:
+        with sys.stdin.buffer if archive == "-" else open(archive, "rb") as source:
+            target.write(source.read())
+    sys.path.insert(0, path)
+    from module_utils.delivery.engine_copy import EngineCopy
+    from module_utils.delivery.engine_installation import install
+    install(EngineCopy(digest, root), path)
+"""
+
+
+class HostProgramError(Exception):
+    """A program could not be run on the host. The text says why, for people."""
+
+
+class Ended(NamedTuple):
+    """How a program ended.
+
+    :param ending: what its last line says
+    :param stdout: its output before that line
+    :param stderr: its standard error
+    """
+
+    ending: dict[str, Any]
+    stdout: bytes
+    stderr: bytes
+
+
+@functools.lru_cache(maxsize=1)
+def _engine() -> tuple[str, dict[str, bytes]]:
+    files = engine_files()
+    return digest_of(files), files
+
+
+class HostPrograms:
+    """Runs programs on one host.
+
+    :param host: the host's connection (see `host_connection.py`)
+    :param python: the host's Python
+    """
+
+    def __init__(self, host: Any, python: str) -> None:
+        self._host = host
+        self._python = python
+
+    def run(self, program: str, request: dict[str, Any], stdin: bytes = b"") -> Ended:
+        """Run a program, after installing the collection's copy where the host has none.
+
+        :param program: a module below module_utils, with dots
+        :raises HostProgramError: it did not run
+        """
+        done = self._attempt(program, request, stdin)
+        if "copy" in done.ending:
+            self._install()
+            done = self._attempt(program, request, stdin)
+        if "copy" in done.ending:
+            raise HostProgramError("the copy of the collection on the host cannot be used; see docs/engine-copy.md")
+        return done
+
+    def words(self, program: str, request: dict[str, Any], nonce: str) -> list[str]:
+        """The words of the command that runs a program whose standard input is not the request."""
+        asked = base64.b64encode(json.dumps(request).encode()).decode()
+        return self._python_words(START, _engine()[0], program, nonce, asked)
+
+    def install(self) -> None:
+        """Bring the collection's copy to the host, where it has none.
+
+        :raises HostProgramError: it cannot be installed
+        """
+        if "copy" in self._attempt("delivery.presence", {}, b"").ending:
+            self._install()
+
+    def _attempt(self, program: str, request: dict[str, Any], stdin: bytes) -> Ended:
+        nonce = secrets.token_hex(16)
+        if stdin or self._host.takes_input:
+            words = self._python_words(START, _engine()[0], program, nonce, "-")
+            code, stdout, stderr = self._host.run(words, json.dumps(request).encode() + b"\n" + stdin)
+        else:
+            code, stdout, stderr = self._host.run(self.words(program, request, nonce), b"")
+        before, found, line = stdout.rpartition(f"\n{nonce} ".encode())
+        if not found:
+            said = (stderr + stdout)[-2000:].decode("utf-8", "replace").strip()
+            raise HostProgramError(f"the program on the host ended with code {code} and said: {said or 'nothing'}")
+        ending: dict[str, Any] = json.loads(line)
+        return Ended(ending, before, stderr)
+
+    def _install(self) -> None:
+        digest, files = _engine()
+        code, stdout, stderr = self._host.run(self._python_words(INSTALL, digest, "-"), archive_of(files))
+        if code:
+            said = (stderr + stdout)[-2000:].decode("utf-8", "replace").strip()
+            raise HostProgramError(f"the collection cannot be copied to the host: {said}")
+
+    def _python_words(self, source: str, *arguments: str) -> list[str]:
+        return [*shlex.split(self._python), "-IB", "-c", source, *arguments]
