@@ -439,6 +439,16 @@ class ModuleDocFragment:
     description:
       - Do not use vhost-net of the host's kernel (QEMU).
     type: bool
+  on_reboot:
+    description:
+      - What follows when the guest restarts itself (QEMU). The default is V(restart), but V(stop) for templates and their clones, which have no kernel to
+        start again from.
+      - V(restart) lets it go on, with the memory, vCPUs and devices that it has at that moment. If its kernel panics, the VM ends where the guest has a
+        driver for QEMU's panic device; else the kernel stands still, and the sandbox is V(failed).
+      - V(stop) ends the VM. The sandbox is V(stopped) then.
+      - With Firecracker and ACRN, a restart of the guest always ends the VM.
+    type: str
+    choices: [restart, stop]
   accelerator:
     description:
       - How the guest's code is run (QEMU). The default of a new sandbox is V(auto).

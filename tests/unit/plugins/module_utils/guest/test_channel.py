@@ -12,7 +12,6 @@ import pathlib
 import random
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import threading
