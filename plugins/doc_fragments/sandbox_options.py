@@ -181,6 +181,12 @@ class ModuleDocFragment:
       - Network configuration of cloud-init, version 1 or 2, as text or as a dictionary (QEMU and Firecracker).
       - Without it, the guest uses the address of its O(network).
     type: raw
+  labels:
+    description:
+      - Names and values that say what the sandbox is for, such as C(tier=web). Tasks, playbooks and the inventory select sandboxes by them.
+      - A name has 1 to 63 of the characters C(A-Z a-z 0-9 . _ / -). A value is printable text of at most 256 characters. There are at most 64 labels.
+      - They are all labels of the sandbox. V({}) removes them. The VM never notices them.
+    type: dict
   guest_agent:
     description:
       - V(install) has a guest with cloud-init install the package C(qemu-guest-agent) of its distribution, and start it (QEMU and Firecracker). The

@@ -157,6 +157,11 @@ sandbox:
       elements: dict
       returned: when the sandbox has a record
       sample: [{id: data0, type: block, file: /srv/data0.img, format: raw, plugged: true}]
+    labels:
+      description: The labels.
+      type: dict
+      returned: when the sandbox has a record
+      sample: {tier: web, env: prod}
     network:
       description:
         - Where the sandbox is in its network. C(address), C(address6), C(gateway), C(gateway6), C(name), C(egress) and C(isolated) are those of its lease in
