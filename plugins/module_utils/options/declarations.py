@@ -12,7 +12,8 @@ from __future__ import annotations
 import builtins
 import dataclasses
 import enum
-from typing import Any, Iterator, Mapping
+import functools
+from typing import Any, Mapping
 
 
 class Cost(enum.IntEnum):
@@ -94,9 +95,8 @@ def option(
     return dataclasses.field(default=zero, metadata=metadata)  # pylint: disable=invalid-field-call
 
 
-def options_of(config_class: Any) -> Iterator[Option]:
+@functools.lru_cache(maxsize=None)
+def options_of(config_class: Any) -> tuple[Option, ...]:
     """The options declared on a configuration class, in the order of its fields."""
-    for one in dataclasses.fields(config_class):
-        declared = one.metadata.get("option")
-        if declared:
-            yield Option(attribute=one.name, **declared)
+    fields = [one for one in dataclasses.fields(config_class) if one.metadata.get("option")]
+    return tuple(Option(attribute=one.name, **one.metadata["option"]) for one in fields)
