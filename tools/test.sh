@@ -9,40 +9,55 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
 failed=()
+# Usage: finished NAME SECONDS CODE
+finished() {
+    if [ "$3" -eq 0 ]; then
+        echo "== $1: passed ($2 s)"
+    else
+        failed+=("$1")
+        echo "== $1: FAILED ($2 s)"
+    fi
+}
+
 part() {
     local name=$1 from=$SECONDS
     shift
     printf '\n== %s\n' "$name"
-    if "$@"; then
-        echo "== $name: passed ($((SECONDS - from)) s)"
-    else
-        failed+=("$name")
-        echo "== $name: FAILED ($((SECONDS - from)) s)"
-    fi
+    "$@"
+    finished "$name" $((SECONDS - from)) $?
 }
 
-# The scenarios wait for their hosts much of the time, so the unit tests run beside them.
-unit_log=$(mktemp)
-unit_tests=
+# The scenarios wait for their hosts much of the time, so the parts that only compute run beside them, one after another.
+beside=(lint vectors unit)
+logs=$(mktemp -d)
+computing=
 # Without a terminal's control of jobs, an interrupt does not reach what runs in the background.
-trap '[ -z "$unit_tests" ] || kill "$unit_tests" 2>/dev/null; rm -f "$unit_log"' EXIT
-start_unit_tests() {
-    make --no-print-directory unit >"$unit_log" 2>&1 &
-    unit_tests=$!
-}
-finish_unit_tests() {
-    wait "$unit_tests"
-    local code=$?
-    unit_tests=
-    cat "$unit_log"
-    return $code
+trap '[ -z "$computing" ] || kill "$computing" 2>/dev/null; rm -rf "$logs"' EXIT
+compute() {
+    local running='' name from
+    trap '[ -z "$running" ] || kill "$running" 2>/dev/null; exit 1' TERM
+    for name in "${beside[@]}"; do
+        from=$SECONDS
+        make --no-print-directory "$name" >"$logs/$name" 2>&1 &
+        running=$!
+        wait "$running"
+        echo "$((SECONDS - from)) $?" >"$logs/$name.ended"
+    done
 }
 
-part lint make --no-print-directory lint
-part vectors make --no-print-directory vectors
-start_unit_tests
+# Nothing is installed while two parts run.
+make --no-print-directory venv packages
+compute &
+computing=$!
 part "roles and playbooks on fresh hosts" make --no-print-directory molecule SCENARIOS="kata_vmm sandbox_lifecycle reboot"
-part "unit tests" finish_unit_tests
+wait "$computing"
+computing=
+for name in "${beside[@]}"; do
+    printf '\n== %s\n' "$name"
+    cat "$logs/$name"
+    read -r seconds code <"$logs/$name.ended" || seconds=0 code=1
+    finished "$name" "$seconds" "$code"
+done
 part "integration with real VMMs" make --no-print-directory integration WORKERS=2
 
 printf '\n'

@@ -109,7 +109,9 @@ sandboxes:
       returned: when O(states) is V(unreadable)
       sample: {msg: "sandbox web-1: its record is not complete JSON."}
     hypervisor:
-      description: The hypervisor. All further facts are those of RV(kata.hypervisor.kata_sandbox#module:sandbox).
+      description:
+        - The hypervisor. All further facts are those of RV(kata.hypervisor.kata_sandbox#module:sandbox).
+        - RV(kata.hypervisor.kata_sandbox#module:sandbox.guest) has what the guest itself reports, if its agent answers. It can report anything.
       type: str
       returned: when the record can be used
       sample: qemu

@@ -140,7 +140,7 @@ class HostConnection:
 
     def _run_with_file(self, words: list[str], stdin: bytes) -> tuple[int, bytes, bytes]:
         """For connections that cannot send a standard input: it is put into a file on the host first."""
-        directory = f"/tmp/kata-{secrets.token_hex(16)}"
+        directory = f"/tmp/kata-{secrets.token_hex(16)}"  # noqa: S108 -- nobody can guess it, and it must not exist
         code, _stdout, stderr = self._run(f"umask 077 && mkdir {directory}", b"", sudoable=False)
         if code:
             raise AnsibleConnectionFailure(f"{directory} cannot be created on the host: {stderr.decode()}")

@@ -12,12 +12,14 @@ FIRECRACKER_DOUBLE_REQUESTS  a file that takes every request as a line of JSON
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import encodings.ascii
 import encodings.idna
 import encodings.latin_1
 import fcntl
 import http.server
+import itertools
 import json
 import mmap
 import os
@@ -50,8 +52,23 @@ FAULTS = {
     "hangs_on_pause": "pausing takes for ever",
     "file_limit": "a save grows a file beyond its limit, which ends the process as a real one's signal handler does",
     "no_realtime": "a snapshot does not say when it was taken",
+    "no_agent": "no program of the guest listens on a vsock port",
+    "wild_agent": "the guest's agent answers nonsense",
     "nonsense": "once the VM has started, every answer is something else",
 }
+
+#: The port at which the guest's agent listens, what it answers, and the ports of the host's side of connections.
+AGENT_PORT = 1024
+AGENT_ANSWERS = {
+    "guest-get-osinfo": {"id": "double", "kernel-release": "6.1.0-double", "name": "Double"},
+    "guest-network-get-interfaces": [
+        {"name": "eth0", "ip-addresses": [{"ip-address": "192.0.2.7", "ip-address-type": "ipv4", "prefix": 24}]}
+    ],
+    "guest-get-fsinfo": [
+        {"name": "vda", "mountpoint": "/", "type": "ext4", "total-bytes": 64 << 20, "used-bytes": 5 << 20, "disk": []}
+    ],
+}
+LOCAL_PORTS = itertools.count(1 << 30)
 
 #: What comes in the place of an answer.
 NONSENSE = (
@@ -497,6 +514,8 @@ class Machine:
         self.taps[name] = descriptor
 
     def put_vsock(self, body: dict) -> None:
+        if version() < (1, 0) and "vsock_id" not in body:
+            raise Refused("An error occurred when deserializing the json body of a request: missing field `vsock_id`.")
         if body["guest_cid"] < 3:
             raise Refused("Vsock error: Invalid guest CID")
         self.bind_vsock(body["uds_path"])
@@ -514,6 +533,60 @@ class Machine:
                 f"Cannot create backend for vsock device: Error binding to the host-side Unix socket: {os_error(error)}"
             ) from error
         self.vsock_listener = listener
+        threading.Thread(target=self.serve_vsock, daemon=True).start()
+
+    def serve_vsock(self) -> None:
+        while self.vsock_listener is not None:
+            connection, _address = self.vsock_listener.accept()
+            threading.Thread(target=self.connect_guest, args=(connection,), daemon=True).start()
+
+    def connect_guest(self, connection: socket.socket) -> None:
+        """What the muxer of the real one does with a connection of the host's: the guest accepts, or it is closed without a word."""
+        with connection, contextlib.suppress(OSError):
+            words = b""
+            while not words.endswith(b"\n") and len(words) < 32:
+                byte = connection.recv(1)
+                if not byte:
+                    return
+                words += byte
+            word, _blank, port = words.decode("latin-1").strip().partition(" ")
+            if word.lower() != "connect" or not port.isdigit():
+                return
+            # A guest that does not run answers nothing, and is given up after two seconds.
+            for _look in range(20):
+                if self.state == RUNNING:
+                    break
+                time.sleep(0.1)
+            if self.state != RUNNING or int(port) != AGENT_PORT or "no_agent" in self.told:
+                return
+            connection.sendall(b"OK %d\n" % next(LOCAL_PORTS))
+            self.talk(connection)
+
+    def talk(self, connection: socket.socket) -> None:
+        """The guest's agent."""
+        buffer = b""
+        while True:
+            data = connection.recv(65536)
+            if not data:
+                return
+            buffer += data
+            *lines, buffer = buffer.split(b"\n")
+            for line in lines:
+                request = json.loads(line.lstrip(b"\xff"))
+                command, arguments = request["execute"], request.get("arguments") or {}
+                if "wild_agent" in self.told and command != "guest-sync-delimited":
+                    connection.sendall(b'{"return": [{"name": {"x": "\\u001b[2J"}}]}\n')
+                    continue
+                answer: dict = {"return": AGENT_ANSWERS.get(command)}
+                if command == "guest-sync-delimited":
+                    connection.sendall(b"\xff")
+                    answer = {"return": arguments["id"]}
+                elif command == "guest-get-host-name":
+                    answer = {"return": {"host-name": f"guest-of-{self.identity}"}}
+                elif command not in AGENT_ANSWERS:
+                    words = f"Command {command} has been disabled: the command is not allowed"
+                    answer = {"error": {"class": "CommandNotFound", "desc": words}}
+                connection.sendall(json.dumps(answer).encode() + b"\n")
 
     def put_balloon(self, body: dict) -> None:
         if body[balloon_word()] > self.machine["mem_size_mib"]:

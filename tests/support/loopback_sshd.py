@@ -42,6 +42,7 @@ MaxStartups 100
 MaxSessions 100
 PidFile none
 UseDNS no
+Subsystem sftp internal-sftp
 """
 
 

@@ -21,6 +21,7 @@ NOT_COMPARED = frozenset(
         "supervisor",
         "unit_properties",
         "autostart",
+        "on_reboot",
         "jailer_uid",
         "jailer_gid",
         "chroot_base_dir",
@@ -34,6 +35,7 @@ NOT_COMPARED = frozenset(
         "mmds_size_limit",
         "jailer",
         "track_dirty_pages",
+        "use_vsock",
         *DIGESTS,
     }
 )

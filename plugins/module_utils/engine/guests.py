@@ -5,15 +5,13 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import time
 from collections.abc import Iterator
 
-from ..errors import DeadlineExceeded, HypervisorError, StateError, Unsupported, printable
-from ..guest.agent import GuestAgent
+from ..errors import HypervisorError, StateError, Unsupported, printable
+from ..guest.agent import GuestAgent, run
 from ..guest.channel import Channel, ScriptFailed
-from ..guest.ways import GuestWays, Way
+from ..guest.ways import GuestWays
 from ..hypervisors import new_hypervisor
 from ..options.spec import SandboxSpec
 from .sandbox import DriverFactory, Sandbox
@@ -71,7 +69,7 @@ def guest_ways(spec: SandboxSpec, factory: DriverFactory = new_hypervisor) -> Gu
         ways = sandbox.driver.guest_ways()
     finally:
         sandbox.disconnect()
-    if ways.agent is None or not ways.channels:
+    if not ways.channels:
         raise Unsupported(f"a VM of {sandbox.record.hypervisor} has no way into its guest")
     return ways
 
@@ -83,30 +81,10 @@ def run_script(ways: GuestWays, script: str, timeout: float) -> None:
     :raises ScriptFailed: it failed
     :raises DeadlineExceeded: it did not end in time
     """
-    assert ways.agent is not None
-    code, said = _run(ways.agent, script, time.monotonic() + timeout)
-    if code:
-        raise ScriptFailed(f"a script that the agent ran in the guest failed with code {code}", answer=said)
-
-
-def _run(way: Way, script: str, deadline: float) -> tuple[int, str]:
-    """The exit code of a script, and the end of what it said on its standard error."""
-    data = base64.b64encode(script.encode()).decode()
-    with GuestAgent(way, max(0.1, deadline - time.monotonic())) as agent:
-        started = agent.ask(
-            "guest-exec", {"path": "/bin/sh", "arg": ["-s"], "input-data": data, "capture-output": True}
-        )
-        pause = 0.002
-        while True:
-            status = agent.ask("guest-exec-status", {"pid": started["pid"]})
-            if status["exited"]:
-                break
-            if time.monotonic() > deadline:
-                raise DeadlineExceeded("a script that the agent ran in the guest did not end in time")
-            time.sleep(pause)
-            pause = min(pause * 2, 0.1)
-    said = b""
-    with contextlib.suppress(ValueError):
-        said = base64.b64decode(status.get("err-data", ""), validate=True)
-    code = status.get("exitcode", 128 + status.get("signal", 0))
-    return code, printable(said[-SHOWN:].decode("utf-8", "replace")).strip()
+    if ways.agent is None:
+        raise Unsupported("this VM has no guest agent")
+    with GuestAgent(ways.agent, timeout) as agent:
+        ended = run(agent, "/bin/sh", ["-s"], script.encode(), capture=True, timeout=timeout)
+    if ended.code:
+        said = printable(ended.errors[-SHOWN:].decode("utf-8", "replace")).strip()
+        raise ScriptFailed(f"a script that the agent ran in the guest failed with code {ended.code}", answer=said)

@@ -597,6 +597,11 @@ class Sandbox:
         # Some of them contain text of the VMM or the guest.
         return {name: printable(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
 
+    def guest_facts(self) -> dict[str, Any]:
+        """What the guest itself reports, under a key of its own; nothing if no agent answers."""
+        guest = self.driver.guest_facts() if self.driver is not None else {}
+        return {"guest": guest} if guest else {}
+
     def result(self, facts: dict[str, Any]) -> dict[str, Any]:
         """The module's result."""
         return {

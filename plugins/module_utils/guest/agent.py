@@ -8,11 +8,12 @@ The agent may be missing, restarted or busy, so every command has a deadline, an
 
 from __future__ import annotations
 
+import base64
 import json
 import os
-import select
+import socket
 import time
-from typing import Any
+from typing import Any, NamedTuple, Sequence
 
 from ..errors import DeadlineExceeded, VmmError
 from ..untrusted.answers import (
@@ -34,6 +35,13 @@ from .ways import Way
 #: The longest answer that is read, bytes: a guest is not trusted to end its lines.
 MAX_LINE = 1024 * 1024
 
+
+#: What an agent says of a command that its configuration forbids. Before QEMU 5, nothing else tells it from another refusal.
+DISABLED = "has been disabled"
+#: Seconds between two questions whether a program has ended, at first and at most.
+FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.1
+#: How many of a guest's file systems are reported.
+MOST_FILE_SYSTEMS = 64
 
 _NAME = Text(256)
 ERROR = Record({"desc": Text(4096)}, {"class": _NAME})
@@ -72,6 +80,13 @@ ANSWERS: dict[str, Any] = {
         ),
         most=256,
     ),
+    "guest-get-fsinfo": ListOf(
+        Record(
+            {"name": Text(4096), "mountpoint": Text(4096), "type": _NAME},
+            {"used-bytes": Number(), "total-bytes": Number()},
+        ),
+        most=1024,
+    ),
     "guest-get-vcpus": ListOf(Record({"logical-id": Number(0, 65535), "online": Flag()}, {"can-offline": Flag()})),
     "guest-set-vcpus": Number(0, 65535),
     "guest-set-time": Anything(),
@@ -95,6 +110,10 @@ ANSWERS: dict[str, Any] = {
 
 class AgentError(VmmError):
     """The guest agent refused a command, or cannot be reached."""
+
+
+class CommandDisabled(AgentError):
+    """The guest's agent does not have a command, or its configuration forbids it (RHEL forbids guest-exec)."""
 
 
 class GuestAgent:
@@ -140,6 +159,14 @@ class GuestAgent:
         answer = self._read(time.monotonic() + (self.timeout if timeout is None else timeout), command)
         if "error" in answer:
             error = checked(ERROR, answer["error"], f"the guest agent's refusal of {command}")
+            if error.get("class") == "CommandNotFound" or DISABLED in error["desc"]:
+                raise CommandDisabled(
+                    f"the guest's agent must have the command {command}, and its configuration must allow it",
+                    wanted=command,
+                    answer=printable(error["desc"]),
+                    fix=f"Allow {command} in the guest, restart its agent (qemu-guest-agent), and run the task again: omit it from block-rpcs, or add it"
+                    " to allow-rpcs, in /etc/qemu/qemu-ga.conf and /etc/sysconfig/qemu-ga (BLACKLIST_RPC or FILTER_RPC_ARGS).",
+                )
             raise AgentError(f"the guest agent refused {command}", wanted=command, answer=printable(error["desc"]))
         if "return" not in answer:
             raise AnswerError(
@@ -158,6 +185,7 @@ class GuestAgent:
 
     def _send(self, data: bytes, command: str) -> None:
         try:
+            self._socket.settimeout(self.timeout)
             self._socket.sendall(data)
         except OSError as error:
             raise AgentError(f"the guest agent's port closed before {command}", answer=str(error)) from error
@@ -178,24 +206,85 @@ class GuestAgent:
             if len(self._buffer) > MAX_LINE:
                 raise AgentError(f"the guest agent's answer to {command} must have at most {MAX_LINE} bytes")
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self._socket], [], [], left)[0]:
-                raise DeadlineExceeded(f"the guest agent did not answer {command} in time", wanted=command)
             try:
-                data = self._socket.recv(65536)
+                self._socket.settimeout(max(left, 0.001))
+                data = self._socket.recv(65536) if left > 0 else None
+            except socket.timeout:
+                data = None
             except OSError as error:
                 raise AgentError(f"the guest agent's port broke during {command}", answer=str(error)) from error
+            if data is None:
+                raise DeadlineExceeded(f"the guest agent did not answer {command} in time", wanted=command)
             if not data:
                 raise AgentError(f"the guest agent's port closed during {command}")
             self._buffer += data
 
 
+class Ended(NamedTuple):
+    """How a program in the guest has ended.
+
+    :param code: its exit code, or 128 and the signal that ended it
+    :param output: the standard output, where it was captured
+    :param errors: the standard error, likewise
+    :param truncated: the agent has left out what did not fit
+    """
+
+    code: int
+    output: bytes = b""
+    errors: bytes = b""
+    truncated: bool = False
+
+
+def run(
+    agent: GuestAgent,
+    path: str,
+    arguments: Sequence[str] = (),
+    input_data: bytes = b"",
+    capture: bool = False,
+    timeout: float = 30.0,
+) -> Ended:
+    """Run a program in the guest, as the agent's user (root), and wait until it has ended. For little data: an agent's answer has 1 MiB at most.
+
+    :param path: the program, found in the agent's PATH where it is a name alone
+    :param capture: return what it prints
+    :param timeout: seconds. A program that has not ended by then runs on
+    :raises CommandDisabled: the guest forbids it
+    :raises AgentError: the agent refused, for example because there is no such program
+    :raises AnswerError: its answer is malformed
+    :raises DeadlineExceeded: no answer in time, or the program has not ended
+    """
+    request: dict[str, Any] = {"path": path, "arg": list(arguments), "capture-output": capture}
+    if input_data:
+        request["input-data"] = base64.b64encode(input_data).decode()
+    deadline = time.monotonic() + timeout
+    started, pause = agent.ask("guest-exec", request), FIRST_PAUSE
+    while True:
+        status = agent.ask("guest-exec-status", {"pid": started["pid"]})
+        if status["exited"]:
+            code = status.get("exitcode", 128 + status.get("signal", 0))
+            truncated = status.get("out-truncated", False) or status.get("err-truncated", False)
+            return Ended(code, _decoded(status, "out-data"), _decoded(status, "err-data"), truncated)
+        if time.monotonic() > deadline:
+            raise DeadlineExceeded("a program that the agent ran in the guest did not end in time", wanted=path)
+        time.sleep(pause)
+        pause = min(pause * 2, LONGEST_PAUSE)
+
+
+def _decoded(status: dict[str, Any], name: str) -> bytes:
+    try:
+        return base64.b64decode(status.get(name, ""), validate=True)
+    except ValueError as error:
+        raise AnswerError(f"the guest agent's {name} must be base64", answer=brief(status[name])) from error
+
+
 def describe(agent: GuestAgent) -> dict[str, Any]:
-    """The facts that a guest reports: operating system, host name, addresses by interface. Facts that it does not report are omitted."""
+    """The facts that a guest reports: operating system, host name, addresses by interface, file systems. Facts that it does not report are omitted."""
     facts: dict[str, Any] = {}
     for name, command in (
         ("os", "guest-get-osinfo"),
         ("host_name", "guest-get-host-name"),
         ("interfaces", "guest-network-get-interfaces"),
+        ("file_systems", "guest-get-fsinfo"),
     ):
         try:
             facts[name] = agent.ask(command)
@@ -206,7 +295,30 @@ def describe(agent: GuestAgent) -> dict[str, Any]:
     if "host_name" in facts:
         facts["host_name"] = printable(facts["host_name"]["host-name"], lines=False)
     facts["interfaces"] = [_interface(one) for one in facts.get("interfaces", [])]
+    if "file_systems" in facts:
+        facts["file_systems"] = [_file_system(one) for one in facts["file_systems"][:MOST_FILE_SYSTEMS]]
     return facts
+
+
+def facts_through(way: Way | None) -> dict[str, Any]:
+    """What `describe` returns, or nothing where no agent answers."""
+    if way is None:
+        return {}
+    try:
+        with GuestAgent(way) as agent:
+            return describe(agent)
+    except VmmError:
+        return {}
+
+
+def _file_system(reported: dict[str, Any]) -> dict[str, Any]:
+    """A mounted file system; what an agent before QEMU 3 does not tell is omitted."""
+    names = (("device", "name"), ("mountpoint", "mountpoint"), ("type", "type"))
+    sizes = (("size_mb", "total-bytes"), ("used_mb", "used-bytes"))
+    return {
+        **{ours: printable(reported[theirs], lines=False) for ours, theirs in names},
+        **{ours: reported[theirs] >> 20 for ours, theirs in sizes if theirs in reported},
+    }
 
 
 def _interface(reported: dict[str, Any]) -> dict[str, Any]:

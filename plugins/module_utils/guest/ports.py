@@ -41,7 +41,7 @@ def connect(way: Way, timeout: float) -> socket.socket:
         stream.settimeout(timeout)
         place, name = os.path.split(way.path)
         with Directory.open(place) as directory, directory.socket(name) as path:
-            stream.connect(path)
+            _connect(stream, path, deadline)
         if way.kind == VSOCK:
             stream.sendall(f"CONNECT {way.name}\n".encode())
             _accepted(stream, way, deadline)
@@ -53,6 +53,18 @@ def connect(way: Way, timeout: float) -> socket.socket:
         stream.close()
         raise
     return stream
+
+
+def _connect(stream: socket.socket, path: str, deadline: float) -> None:
+    """Connect, and wait for a place in the queue of a socket that others wait at too (connect(2), EAGAIN)."""
+    while True:
+        try:
+            stream.connect(path)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _accepted(stream: socket.socket, way: Way, deadline: float) -> None:

@@ -122,7 +122,7 @@ class HypervisorConfig:
     realtime: bool = option(False, "realtime", type="bool", only=QEMU)
     mlock: bool = option(False, "mlock", type="bool", only=QEMU)
     disable_nesting_checks: bool = option(False, "disable_nesting_checks", type="bool", only=QEMU)
-    use_vsock: bool = option(False, "use_vsock", type="bool", only=QEMU_FIRECRACKER)
+    use_vsock: bool = option(False, "use_vsock", type="bool", default={"firecracker": True}, only=QEMU_FIRECRACKER)
     hotplug_vfio_on_root_bus: bool = option(False, "hotplug_vfio_on_root_bus", type="bool", only=QEMU)
     boot_to_be_template: bool = option(False)
     boot_from_template: bool = option(False)
@@ -141,6 +141,8 @@ class HypervisorConfig:
     memory_hotplug: str = option(
         "", "memory_hotplug", choices=("virtio-mem", "pc-dimm", "balloon", "none"), only=QEMU_FIRECRACKER
     )
+    #: What follows when the guest restarts itself.
+    on_reboot: str = option("", "on_reboot", choices=("restart", "stop"), only=QEMU)
     #: Ports of a PCI Express root, each for one device that is plugged in later.
     root_ports: int = option(0, "root_ports", type="int", unit="count", only=QEMU)
     image_driver: str = option(
@@ -199,6 +201,11 @@ class HypervisorConfig:
         is_template = self.boot_to_be_template or self.boot_from_template
         alone = self.image_path and not self.kernel_path and not self.initrd_path and not is_template
         return self.boot == "firmware" or (self.boot == "auto" and bool(alone))
+
+    @property
+    def reboots(self) -> bool:
+        """Whether a guest that restarts itself goes on. What begins from a template cannot: it has no kernel to start from."""
+        return self.on_reboot != "stop" and not (self.boot_to_be_template or self.boot_from_template)
 
     # --- the validation of Kata 1.x -----------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ class Option:
     :param elements: type of a list's elements
     :param cost: what a change costs: one cost, or one by hypervisor
     :param only: the hypervisors that have it; None is all
-    :param default: the value for a new sandbox if the task omits it; None leaves it to the hypervisor
+    :param default: the value for a new sandbox if the task omits it, or one by hypervisor; None leaves it to the hypervisor
     """
 
     name: str
@@ -52,6 +52,12 @@ class Option:
     cost: Cost | Mapping[str, Cost] = Cost.RESTART
     only: tuple[str, ...] | None = None
     default: Any = None
+
+    def default_for(self, hypervisor: str) -> Any:
+        """The value for a new sandbox of this hypervisor if the task omits it; None if there is none."""
+        if self.cost_for(hypervisor) is Cost.UNSUPPORTED:
+            return None
+        return self.default.get(hypervisor) if isinstance(self.default, Mapping) else self.default
 
     def cost_for(self, hypervisor: str) -> Cost:
         """What a change costs on this hypervisor; a restart unless declared."""

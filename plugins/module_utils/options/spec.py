@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..records.layout import RUN_ROOT, STATE_ROOT, SandboxLayout, TemplateLayout
 from .config import HypervisorConfig
-from .declarations import Cost, Option, options_of
+from .declarations import Option, options_of
 from .kernel_params import deserialize_params, serialize_params
 from .resource_options import RESOURCE_OPTIONS, ResourceOptions
 
@@ -67,11 +67,8 @@ def declared_options() -> dict[str, Option]:
 
 def creation_defaults(hypervisor: str) -> dict[str, Any]:
     """The defaults of options for a new sandbox; the driver fills in more."""
-    return {
-        name: declared.default
-        for name, declared in declared_options().items()
-        if declared.default is not None and declared.cost_for(hypervisor) is not Cost.UNSUPPORTED
-    }
+    defaults = {name: declared.default_for(hypervisor) for name, declared in declared_options().items()}
+    return {name: value for name, value in defaults.items() if value is not None}
 
 
 def make_config(options: Mapping[str, Any]) -> HypervisorConfig:

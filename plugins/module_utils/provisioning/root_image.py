@@ -109,6 +109,23 @@ while read -r _ place kind options _; do
 done </proc/mounts
 echo "kata-guest: ready nproc=$(nproc) memtotal_kb=$memtotal_kb root=$root"
 """
+#: The agent of guests with a vsock; where the VM has a port for it, the package's own unit starts it.
+_AGENT_UNIT = """\
+[Unit]
+Description=QEMU guest agent at the vsock
+ConditionPathExistsGlob=/sys/bus/virtio/drivers/vmw_vsock_virtio_transport/virtio*
+ConditionPathExists=!/dev/virtio-ports/org.qemu.guest_agent.0
+
+[Service]
+ExecStart=/usr/sbin/qemu-ga -m vsock-listen -p 4294967295:1024
+Restart=always
+RestartSec=1
+
+[Install]
+WantedBy=multi-user.target
+"""
+#: With this module, any user of the guest could connect to its own vsock ports, the agent's among them.
+_NO_LOOPBACK = "install vsock_loopback /bin/false\n"
 _FSTAB = "tmpfs /tmp tmpfs mode=1777,nosuid,nodev 0 0\n"
 
 
@@ -188,7 +205,18 @@ class Recipe:
         }
         recipe["files"] = [[file.dest, file.mode, file_digest(file.src)] for file in self.files]
         # A version of the collection with other scripts and units builds the image again.
-        own = (_FSTAB, _READY, _READY_UNIT, _IDENTITY_UNIT, _USER_SCRIPT_UNIT, _SSHD, _SSH_KEYS, SCRIPT)
+        own = (
+            _AGENT_UNIT,
+            _NO_LOOPBACK,
+            _FSTAB,
+            _READY,
+            _READY_UNIT,
+            _IDENTITY_UNIT,
+            _USER_SCRIPT_UNIT,
+            _SSHD,
+            _SSH_KEYS,
+            SCRIPT,
+        )
         recipe["scripts"] = hashlib.sha256("".join(own).encode()).hexdigest()
         # Tuples become lists, as they are when they are read again.
         return {key: _as_lists(value) for key, value in recipe.items()}
@@ -271,6 +299,11 @@ def _furnish(tree: str, recipe: Recipe, digests: Mapping[str, str]) -> None:
             _put(tree, f"usr/local/sbin/{SCRIPT_NAME}", SCRIPT, 0o755)
             _enable(tree, "kata-identity.service", _IDENTITY_UNIT)
             _enable(tree, "kata-user-script.service", _USER_SCRIPT_UNIT)
+    _put(tree, "etc/modprobe.d/kata-guest.conf", _NO_LOOPBACK)
+    if os.path.isdir(os.path.join(tree, "lib/systemd/system")) and os.path.lexists(
+        os.path.join(tree, "usr/sbin/qemu-ga")
+    ):
+        _enable(tree, "kata-agent.service", _AGENT_UNIT)
     if os.path.isdir(os.path.join(tree, "etc/ssh/sshd_config.d")):
         _put(tree, "etc/ssh/sshd_config.d/sandbox.conf", _SSHD)
         _enable(tree, "ssh-host-keys.service", _SSH_KEYS)

@@ -137,8 +137,10 @@ def carry_out_the_page(operator: Operator) -> None:
 def test_the_example_inventory_and_the_page_of_single_lines(operator: Operator) -> None:
     # What the inventory says is there, once; the guests say so too.
     assert all(changed > 0 for changed in operator.play("site").values())
-    assert operator.play("site") == dict.fromkeys(HOSTS, 0)
-    assert operator.play("site", "--check", "--diff") == dict.fromkeys(HOSTS, 0)
+    # A host of each group is enough for what costs three hosts a minute; their roles are the same.
+    one, two, three = HOSTS
+    assert operator.play("site", "--limit", f"{one},{three}") == {one: 0, three: 0}
+    assert operator.play("site", "--check", "--diff", "--limit", two) == {two: 0}
     rows = operator.table()
     assert {(row[0], row[1], row[4]) for row in rows} == EXPECTED
     assert all(row[6].startswith("10.61.0.") for row in rows)
@@ -177,17 +179,23 @@ def test_the_example_inventory_and_the_page_of_single_lines(operator: Operator) 
         ).returncode
         != 0
     )
+    unasked = operator.run("ansible-playbook", *operator.inventories, "kata.hypervisor.teardown", "--limit", HOSTS[2])
+    assert unasked.returncode != 0 and "it needs -e confirm=yes" in unasked.stdout
     assert len(operator.table()) == len(EXPECTED) + 1
-    assert all(changed > 0 for changed in operator.play("teardown", "-e", "confirm=yes").values())
+    gone = operator.play("teardown", "-e", "confirm=yes", "--limit", f"{one},{three}")
+    assert list(gone) == [one, three] and all(changed > 0 for changed in gone.values())
     kept = operator.ask(HOSTS[0], "kata.hypervisor.kata_volume_info", "state_dir=/var/lib/kata-hypervisor")["volumes"]
     assert [volume["name"] for volume in kept] == ["proxy-cache", "server-data"]
     assert (
         operator.ask(HOSTS[2], "kata.hypervisor.kata_volume_info", "state_dir=/var/lib/kata-hypervisor")["volumes"]
         == []
     )
-    everything = ("-e", "confirm=yes", "-e", "remove_volumes=yes")
-    operator.play("teardown", *everything)
-    assert operator.play("teardown", *everything) == dict.fromkeys(HOSTS, 0)
+    # The second host loses everything at once.
+    everything = ("-e", "confirm=yes", "-e", "remove_volumes=yes", "--limit")
+    gone = operator.play("teardown", *everything, f"{one},{two}")
+    assert list(gone) == [one, two] and all(changed > 0 for changed in gone.values())
+    assert operator.play("teardown", *everything, two) == {two: 0}
+    assert operator.table() == []
     places = (
         "paths=/var/lib/kata-hypervisor,/run/kata-hypervisor,/usr/bin,/etc/systemd/system recurse=true file_type=any"
     )

@@ -119,6 +119,7 @@ def test_it_lives_as_a_user_of_its_own(lab: QemuLab, readable: bool) -> None:
     assert {path.name for path in run.iterdir() if path.stat().st_uid} == {
         "console.log",
         "console.log.old",
+        *(f"channel-{number}.{end}" for number in range(4) for end in ("in", "out")),
         "events.in",
         "events.out",
         "pid",

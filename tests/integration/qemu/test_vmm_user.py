@@ -102,6 +102,7 @@ def test_it_lives_as_that_user(lab: QemuLab, guest_files: dict[str, str]) -> Non
     assert {path.name for path in lab.run_path("").iterdir() if path.owner() == USER} == {
         "console.log",
         "console.log.old",
+        *(f"channel-{number}.{end}" for number in range(4) for end in ("in", "out")),
         "events.in",
         "events.out",
         "pid",

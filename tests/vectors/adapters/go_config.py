@@ -71,7 +71,7 @@ def config_from_go(values: Any) -> HypervisorConfig:
 
     :raises ConfigError: it has a field that there is not, or a value of another type
     """
-    config, given = HypervisorConfig(), Fields(values)
+    config, given = HypervisorConfig(on_reboot="stop"), Fields(values)
     readers = {str: given.text, int: given.number, bool: given.flag}
     for go_name in given.values:
         if go_name == ASSETS:

@@ -9,6 +9,7 @@ is compiled anew on the host every time.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any, Sequence
 
 from ...errors import VmmError
@@ -18,6 +19,7 @@ from .state import FirecrackerState, Jail
 from .vmm import Vmm
 
 if TYPE_CHECKING:
+    from ...guest.ways import GuestWays
     from ...options.config import HypervisorConfig
     from ...options.device_kinds.base import Device
     from ..base import DiskResize, MemoryResize, VcpuResize
@@ -205,6 +207,16 @@ class FirecrackerHypervisor(ProcessHypervisor):
 
         return details.driver_details(self.vmm)
 
+    def guest_ways(self) -> GuestWays:
+        from .devices.vsock import ways_through
+
+        return ways_through(self.vmm.state.vsock)
+
+    def guest_facts(self) -> dict[str, Any]:
+        from ...guest.agent import facts_through
+
+        return facts_through(self.guest_ways().agent) if self.observe().power == "running" else {}
+
     def vmm_log(self) -> str:
         return self.vmm.log
 
@@ -215,7 +227,7 @@ class FirecrackerHypervisor(ProcessHypervisor):
         from .api.dialect import capabilities
 
         running = self.vmm.state.process is not None
-        return capabilities(
+        found = capabilities(
             self.vmm.version,
             pci=self.vmm.state.pci if running else self.config.enable_pci,
             memory_region=self.vmm.state.region_mb > 0
@@ -223,6 +235,20 @@ class FirecrackerHypervisor(ProcessHypervisor):
             else self.config.max_memory_mb > self.config.memory_size,
             placeholder_drives=len(self.vmm.state.placeholders) if running else self.config.placeholder_drives,
         )
+        return dataclasses.replace(found, guest_agent=bool(self.vmm.state.vsock) if running else self._gets_vsock())
+
+    def _gets_vsock(self) -> bool:
+        """Whether the VM has a vsock once it runs."""
+        from ...options.device_kinds.vsock import Vsock
+        from .api.dialect import NEWEST
+        from .devices import vsock
+
+        if self.config.boot_from_template:
+            from . import snapshots
+
+            return bool(snapshots.read(self.config.devices_state_path).state.vsock)
+        listed = any(isinstance(device, Vsock) for device in self._cold)
+        return listed or vsock.has_own(self.config, [], self.vmm.version or NEWEST, self._jail is not None)
 
     def why_not(self, capability: str) -> str:
         from .api.dialect import shown

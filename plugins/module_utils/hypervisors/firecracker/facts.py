@@ -18,14 +18,17 @@ KVM = "/dev/kvm"
 
 #: See `Hypervisor.capability_columns`.
 CAPABILITY_COLUMNS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "0.21, 0.22": ({"version": [0, 21, 3]}, {}),
-    "0.23": ({"version": [0, 23, 3]}, {}),
-    "0.24, 0.25": ({"version": [0, 25, 2]}, {}),
-    "1.0 to 1.15": ({"version": [1, 15, 1]}, {}),
-    "1.16 and later": ({"version": [1, 16, 1]}, {}),
-    "with placeholder_drives": ({"version": [0, 21, 3]}, {"placeholder_drives": 1}),
-    "1.14 and later with max_memory_mb": ({"version": [1, 14, 4]}, {"memory_size": 128, "max_memory_mb": 512}),
-    "1.16 and later with enable_pci": ({"version": [1, 16, 1]}, {"enable_pci": True}),
+    "0.21, 0.22": ({"version": [0, 21, 3]}, {"use_vsock": True}),
+    "0.23": ({"version": [0, 23, 3]}, {"use_vsock": True}),
+    "0.24, 0.25": ({"version": [0, 25, 2]}, {"use_vsock": True}),
+    "1.0 to 1.15": ({"version": [1, 15, 1]}, {"use_vsock": True}),
+    "1.16 and later": ({"version": [1, 16, 1]}, {"use_vsock": True}),
+    "with placeholder_drives": ({"version": [0, 21, 3]}, {"use_vsock": True, "placeholder_drives": 1}),
+    "1.14 and later with max_memory_mb": (
+        {"version": [1, 14, 4]},
+        {"use_vsock": True, "memory_size": 128, "max_memory_mb": 512},
+    ),
+    "1.16 and later with enable_pci": ({"version": [1, 16, 1]}, {"use_vsock": True, "enable_pci": True}),
 }
 
 

@@ -28,6 +28,7 @@ from . import jail_files, start
 from .api import dialect
 from .api.client import ApiClient, ApiError
 from .device_ids import ROOT_DRIVE
+from .devices import vsock
 from .devices.kinds import device_for
 from .host_resources import HostResources
 from .state import FirecrackerState, Jail, as_record, from_record
@@ -283,7 +284,7 @@ def load(
         host.provide_own_file(config.root_disk_path, ROOT_DRIVE)
     elif config.image_path:
         host.provide_file(config.image_path, ROOT_DRIVE)
-    socket = host.provide_socket("vsock.sock") if config.use_vsock else ""
+    socket = host.provide_socket(vsock.OWN_SOCKET) if vsock.kept_own(saved.state) else ""
     seen = {STATE_FILE: saved.path(STATE_FILE), MEMORY_FILE: memory}
     if jail is not None:
         with jail_files.make_directory(jail, PASSAGE) as passage:

@@ -29,8 +29,8 @@ from . import requests as resources
 from .api.client import ApiClient, ApiConnectionError
 from .api.dialect import can, dialect_for
 from .device_ids import PLACEHOLDER, ROOT_DRIVE
+from .devices import vsock
 from .devices.kinds import device_for
-from .devices.vsock import HybridVsock
 from .endings import exit_words
 from .host_resources import HostResources
 from .kernel_params import kernel_params
@@ -48,8 +48,6 @@ PLACEHOLDER_BYTES = 4096
 LOG_LEVEL = "warning"
 #: A template's memory in a clone's jail, until it is mapped.
 TEMPLATE_MEMORY = "template_memory"
-#: Guest CID where nobody asks for one; each Firecracker has CIDs of its own.
-USUAL_CID = 3
 
 
 def start(vmm: Vmm, config: HypervisorConfig, devices: list[Device], jail: Jail | None, timeout: float) -> None:
@@ -268,8 +266,9 @@ def requests(vmm: Vmm, config: HypervisorConfig, devices: list[Device], host: Ho
     for number in range(config.placeholder_drives):
         made.append(resources.placeholder_drive(number, host.own_path(f"{PLACEHOLDER}{number}")))
     made += device_requests(vmm, devices, host)
-    if config.use_vsock:
-        made += HybridVsock(Vsock(USUAL_CID)).requests(vmm.version, host.provide_socket("vsock.sock"))
+    if vsock.has_own(config, devices, vmm.version, vmm.state.jail is not None):
+        own = vsock.HybridVsock(Vsock(vsock.OWN_CID))
+        made += own.requests(vmm.version, host.provide_socket(vsock.OWN_SOCKET))
     if config.entropy_device:
         made.append(Request("/entropy", {}))
     if vmm.state.region_mb:

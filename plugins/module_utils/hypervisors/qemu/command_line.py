@@ -138,7 +138,7 @@ def command_line(plan: VmPlan, dialect: Dialect) -> list[str]:
         Argument("display", "none"),
         Argument("no-user-config"),
         Argument("nodefaults"),
-        Argument("no-reboot"),
+        *([] if config.reboots else [Argument("no-reboot")]),
         Argument("overcommit", None, {"mem-lock": config.realtime and config.mlock}),
         *user(plan),
         *boot(plan),
@@ -535,7 +535,9 @@ def root_parameters(plan: VmPlan) -> list[Param]:
 def kernel_parameters_of(plan: VmPlan) -> list[Param]:
     """All parameters of the guest's kernel; the user's own come last and win."""
     config = plan.config
-    parameters = kernel_parameters(plan.machine.architecture, plan.accelerator, plan.host_khz, config.debug)
+    parameters = kernel_parameters(
+        plan.machine.architecture, plan.accelerator, plan.host_khz, config.debug, config.reboots
+    )
     if config.default_max_vcpus:
         parameters.append(Param("nr_cpus", str(config.default_max_vcpus)))
     return parameters + root_parameters(plan) + config.kernel_params

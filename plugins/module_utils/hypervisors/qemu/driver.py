@@ -303,13 +303,9 @@ class QemuHypervisor(ProcessHypervisor):
     def guest_facts(self) -> dict[str, Any]:
         if self.observe().power != "running" or not self.vmm.agent_connected:
             return {}
-        from ...guest.agent import GuestAgent, describe
+        from ...guest.agent import facts_through
 
-        try:
-            with GuestAgent(self.vmm.agent_way()) as agent:
-                return describe(agent)
-        except VmmError:
-            return {}
+        return facts_through(self.vmm.agent_way())
 
     def details(self) -> dict[str, Any]:
         state = self.vmm.state

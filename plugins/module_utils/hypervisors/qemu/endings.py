@@ -12,7 +12,7 @@ import os
 from typing import NamedTuple
 
 from ...errors import HostError
-from ...untrusted.answers import AnswerError, parsed
+from ...untrusted.answers import AnswerError, Number, Record, Text, checked, parsed
 from ...untrusted.files import Directory
 
 #: The pair of files: commands to QEMU, and what it answers.
@@ -28,8 +28,17 @@ BY_GUEST = {
     "guest-panic": "the kernel of the guest has panicked",
 }
 PANIC = "guest-panic"
+PANICKED = BY_GUEST[PANIC]
+#: What Linux prints at the very end of a panic after which it stands still.
+PANIC_END = b"end Kernel panic - not syncing"
+#: Bytes of the end of the events that are searched for a restart of the guest.
+RESTARTS_TAIL = 1 << 20
 #: What Linux prints last.
 PANIC_WORDS = b"Kernel panic - not syncing"
+
+
+#: The event that tells of a restart.
+RESET = Record({"event": Text(64), "timestamp": Record({"seconds": Number(), "microseconds": Number(0, 999_999)})})
 
 
 class Ending(NamedTuple):
@@ -80,6 +89,42 @@ def ending(run_dir: str, console: str) -> Ending:
     if cause == "guest-reset" and PANIC_WORDS in printed:
         cause = PANIC
     return Ending(cause, cause in BY_GUEST and cause != PANIC, BY_GUEST.get(cause, ""))
+
+
+def panicked(run_dir: str, console: str) -> bool:
+    """Whether the last line on the console is that of a kernel that stands still after a panic. A guest says that of itself alone.
+
+    :param console: name of the console's log in the run directory
+    """
+    try:
+        with Directory.open(run_dir) as directory:
+            printed = directory.tail(console, TAIL)
+    except OSError:
+        return False
+    return PANIC_END in printed.rstrip().rpartition(b"\n")[2]
+
+
+def restarted(run_dir: str, since: int) -> bool:
+    """Whether the guest has restarted itself (QMP, the event RESET).
+
+    :param since: a time in microseconds since 1970
+    """
+    try:
+        with Directory.open(run_dir) as directory:
+            events = directory.tail(EVENTS_FILE, RESTARTS_TAIL)
+    except OSError:
+        return False
+    for line in reversed(events.splitlines()):
+        if b"RESET" not in line:
+            continue
+        try:
+            event = checked(RESET, parsed(line, "QEMU's events", TAIL), "QEMU's events")
+        except AnswerError:
+            continue
+        if event["event"] == "RESET":
+            when: int = event["timestamp"]["seconds"] * 1_000_000 + event["timestamp"]["microseconds"]
+            return when > since
+    return False
 
 
 def _cause(events: bytes) -> str:

@@ -9,7 +9,10 @@ from ...options.kernel_params import Param, parse_kernel_params
 from .machines import Architecture
 
 #: `memhp_default_state=online_movable` makes hot-added memory usable at once and removable again.
-EVERYWHERE = "memhp_default_state=online_movable panic=1"
+EVERYWHERE = "memhp_default_state=online_movable"
+#: What a kernel does after a panic. It restarts where that ends its VM. Elsewhere it stands still: nothing would tell its restart from another one, and
+#: it could go on for ever.
+PANIC_RESTARTS, PANIC_HALTS = "panic=1", "panic=0"
 QUICK = "rcupdate.rcu_expedited=1 cryptomgr.notests net.ifnames=0"
 
 #: By architecture, in the order of the command line. `iommu=off` spares an x86_64 guest the 64 MiB of bounce buffers that the kernel keeps where
@@ -23,19 +26,27 @@ PARAMETERS: dict[str, str] = {
 }
 
 
-def parameters_of(architecture: Architecture) -> list[Param]:
-    """What every guest of an architecture is told."""
-    return parse_kernel_params(f"{PARAMETERS[architecture.name]} {EVERYWHERE}")
+def parameters_of(architecture: Architecture, reboots: bool = False) -> list[Param]:
+    """What every guest of an architecture is told.
+
+    :param reboots: a restart of the guest does not end its VM
+    """
+    return parse_kernel_params(
+        f"{PARAMETERS[architecture.name]} {EVERYWHERE} {PANIC_HALTS if reboots else PANIC_RESTARTS}"
+    )
 
 
-def kernel_parameters(architecture: Architecture, accelerator: str, host_khz: int, debug: bool) -> list[Param]:
+def kernel_parameters(
+    architecture: Architecture, accelerator: str, host_khz: int, debug: bool, reboots: bool = False
+) -> list[Param]:
     """The parameters every guest of ours gets, before the user's own.
 
     `tsc_early_khz` spares a guest under TCG the calibration in which some machine types hang.
 
     :param host_khz: the host's TSC frequency in kHz, 0 when unknown or when it is none
+    :param reboots: a restart of the guest does not end its VM
     """
-    words = parameters_of(architecture)
+    words = parameters_of(architecture, reboots)
     if accelerator == "tcg" and host_khz and architecture.name == "x86_64":
         words.append(Param("tsc_early_khz", str(host_khz)))
     words.append(Param("debug") if debug else Param("quiet"))

@@ -69,6 +69,7 @@ def prepare(config: HypervisorConfig, context: Context, pid: int = 0) -> tuple[H
 
         check_firmware(config, context)
     _check_unserved(config)
+    _check_reboot(config)
     _check_user(config, context)
     for name in SOCKETS:
         socket_path(context.run_dir, name)
@@ -271,6 +272,18 @@ def _check_unserved(config: HypervisorConfig) -> None:
         raise Unsupported(
             "a vsock is a device here", option="use_vsock", fix="List one of type vsock, with a cid, in devices."
         )
+
+
+def _check_reboot(config: HypervisorConfig) -> None:
+    """Refuse a restart that a VM cannot do, and say what it does where nobody has."""
+    if config.on_reboot == "restart" and not config.reboots:
+        raise Unsupported(
+            "a template and its clones have no kernel to start again from",
+            option="on_reboot",
+            wanted=config.on_reboot,
+            fix="Omit on_reboot: a restart of such a guest ends its VM, and state=started starts it from the template.",
+        )
+    config.on_reboot = "restart" if config.reboots else "stop"
 
 
 def _check_user(config: HypervisorConfig, context: Context) -> None:

@@ -14,10 +14,9 @@ import contextlib
 import os
 import secrets
 import time
-from typing import Any
 
-from ...errors import VmmError
-from ...guest.agent import AgentError, GuestAgent
+from ...errors import DeadlineExceeded, VmmError
+from ...guest.agent import AgentError, GuestAgent, run
 from .vmm import Vmm
 
 #: Bytes of randomness that a clone is given.
@@ -81,14 +80,10 @@ def _write(agent: GuestAgent, path: str, data: bytes) -> None:
 
 def _run(agent: GuestAgent, program: str, *arguments: str) -> int | None:
     """The exit code of a program in the guest, None when it did not end."""
-    started = agent.ask("guest-exec", {"path": program, "arg": list(arguments)})
-    deadline = time.monotonic() + PROGRAM_SECONDS
-    while time.monotonic() < deadline:
-        status: dict[str, Any] = agent.ask("guest-exec-status", {"pid": started["pid"]})
-        if status.get("exited"):
-            return status.get("exitcode")
-        time.sleep(0.005)
-    return None
+    try:
+        return run(agent, program, arguments, timeout=PROGRAM_SECONDS).code
+    except DeadlineExceeded:
+        return None
 
 
 def reseed_program(architecture: str) -> bytes:

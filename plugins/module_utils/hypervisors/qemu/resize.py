@@ -285,7 +285,7 @@ def resize_vcpus(vmm: Vmm, vcpus: int, maximum: int) -> VcpuResize:
     """
     qmp, state = vmm.qmp(), vmm.state
     plugged = plugged_vcpus(qmp)
-    old = plugged - state.offline_vcpus
+    old = plugged - vmm.offline_vcpus()
     if vcpus > maximum:
         raise ConfigError(
             f"this VM has room for {maximum} vCPUs",
@@ -315,7 +315,7 @@ def resize_vcpus(vmm: Vmm, vcpus: int, maximum: int) -> VcpuResize:
             fix="Run the QEMU guest agent in the guest, or restart it (disruption: restart).",
         )
     online = _use_vcpus(vmm, vcpus)
-    state.offline_vcpus = plugged - vcpus
+    state.offline_vcpus, state.offline_since = plugged - vcpus, time.time_ns() // 1000
     return VcpuResize(old, vcpus, online, how)
 
 

@@ -39,7 +39,7 @@ class QemuState:
     :param channels: how many ports for data it has; VMs of earlier versions have none
     :param daemons: processes that serve a device, by the device's id
     :param sockets: paths of those that we made for devices, by the device's id
-    :param offline_vcpus: vCPUs that the guest was asked to stop using
+    :param offline_vcpus: vCPUs that the guest was asked to stop using, and when (microseconds since 1970); after a restart it uses all
     """
 
     uuid: str = ""
@@ -56,6 +56,7 @@ class QemuState:
     max_memory_mb: int = 0
     memory_hotplug: str = ""
     offline_vcpus: int = 0
+    offline_since: int = 0
     keeps_vcpus: bool = False
     shared_memory: bool = False
     generation_id: bool = False

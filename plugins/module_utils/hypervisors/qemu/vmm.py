@@ -298,12 +298,14 @@ class Vmm(VmmProcess):
                 status = str(qmp.execute("query-status").get("status", ""))
                 power = POWER.get(status, "failed")
                 reason = f"QEMU reports {status}" if power == "failed" or status == "io-error" else self._lost_daemons()
+                if power == "running" and endings.panicked(self.context.run_dir, CONSOLE_LOG):
+                    power, reason = "failed", endings.PANICKED
                 self.agent_connected = has_agent(qmp)
                 return Observed(
                     power=power,
                     vmm_status=status,
                     pid=process.pid,
-                    vcpus=plugged_vcpus(qmp) - self.state.offline_vcpus,
+                    vcpus=plugged_vcpus(qmp) - self.offline_vcpus(),
                     min_vcpus=self.fewest_vcpus(),
                     memory_mb=plugged_memory_mb(qmp, self.state),
                     min_memory_mb=self.least_memory_mb(),
@@ -315,6 +317,13 @@ class Vmm(VmmProcess):
             if isinstance(error, QmpConnectionError) and wait_gone(process, ENDING_SECONDS):
                 return self.observe()
             return Observed(power="unresponsive", pid=process.pid, reason=f"QEMU does not answer: {error}")
+
+    def offline_vcpus(self) -> int:
+        """vCPUs that the guest does not use because it was asked not to."""
+        state = self.state
+        if state.offline_vcpus and endings.restarted(self.context.run_dir, state.offline_since):
+            state.offline_vcpus = 0
+        return state.offline_vcpus
 
     def fewest_vcpus(self) -> int:
         """The fewest vCPUs this VM can come to while it runs, 0 where only what it has is possible."""

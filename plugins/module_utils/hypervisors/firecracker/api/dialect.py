@@ -176,4 +176,5 @@ def capabilities(
         metadata_update=can(version, "metadata"),
         disk_limit_update=True,
         disk_resize=True,
+        guest_agent=has(version, "PUT", "/vsock"),
     )
