@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
 
@@ -39,6 +40,13 @@ def engine_files() -> dict[str, bytes]:
     return files
 
 
+@functools.lru_cache(maxsize=1)
+def engine() -> tuple[str, dict[str, bytes]]:
+    """The digest of an engine, and its files. They are read once in a process."""
+    files = engine_files()
+    return digest_of(files), files
+
+
 class EngineAction(ActionBase):
     """Runs the module that the task names. If no copy can be kept, the module is sent as usual."""
 
@@ -70,8 +78,8 @@ class EngineAction(ActionBase):
 
     def _from_copy(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """The module's answer, or `engine_missing`."""
-        files = engine_files()
-        arguments = {"digest": digest_of(files), "run": self._module_name(), "options": dict(self._task.args)}
+        digest, files = engine()
+        arguments = {"digest": digest, "run": self._module_name(), "options": dict(self._task.args)}
         answer = self._execute_module(ENGINE, arguments, task_vars=task_vars)
         if not answer.get("can_install") or self._task.check_mode:
             return answer

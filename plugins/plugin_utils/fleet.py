@@ -28,6 +28,7 @@ from ansible_collections.kata.hypervisor.plugins.plugin_utils.trust import trust
 
 #: The host variables with a host's own directories, and the options of the module that get them.
 DIRECTORIES = {"state_dir": "kata_sandbox_state_dir", "run_dir": "kata_sandbox_run_dir"}
+MODULE = "kata.hypervisor.kata_sandbox_info"
 #: The variable that a sandbox has and a host has not.
 SANDBOX_MARK = "kata_sandbox_id"
 #: The most bytes that the child can send: 100,000 sandboxes of a few KiB.
@@ -149,6 +150,7 @@ def _asked(question: Question, inventory: Any, loader: Any, source: str) -> Answ
     queue._stdout_callback = collector
     queue._callbacks_loaded = True
     queue._callback_plugins = [collector] if hasattr(collector, "_init_callback_methods") else []
+    _warm_up(loader)
     try:
         queue.run(Play.load(play_of(question), variable_manager=variables, loader=loader))
     finally:
@@ -158,6 +160,21 @@ def _asked(question: Question, inventory: Any, loader: Any, source: str) -> Answ
         if host.name not in answers.sandboxes:
             answers.errors.setdefault(host.name, "it gave no answer")
     return answers
+
+
+def _warm_up(loader: Any) -> None:
+    """Load what each worker process would load by itself, once for each host: plugins, the filters of templates, the files of the engine."""
+    from ansible.plugins.loader import action_loader, connection_loader, shell_loader
+    from ansible.template import Templar
+
+    from ansible_collections.kata.hypervisor.plugins.plugin_utils.engine import engine
+
+    engine()
+    action_loader.get(MODULE, class_only=True)
+    shell_loader.get("sh", class_only=True)
+    for connection in ("ssh", "local"):
+        connection_loader.get(connection, class_only=True)
+    Templar(loader=loader, variables={}).template(trusted("{{ missing | default('') }}"))
 
 
 def play_of(question: Question) -> dict[str, Any]:
@@ -177,7 +194,7 @@ def play_of(question: Question) -> dict[str, Any]:
         "tasks": [
             {
                 "name": "List the sandboxes",
-                "action": "kata.hypervisor.kata_sandbox_info",
+                "action": MODULE,
                 "args": arguments,
                 "timeout": question.timeout,
             }

@@ -10,14 +10,13 @@ and output may be of any size and are never parsed.
 from __future__ import annotations
 
 import base64
-import functools
 import json
 import secrets
 import shlex
 from typing import Any, NamedTuple
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.delivery.engine_copy import ROOT, archive_of, digest_of
-from ansible_collections.kata.hypervisor.plugins.plugin_utils.engine import engine_files
+from ansible_collections.kata.hypervisor.plugins.module_utils.delivery.engine_copy import ROOT, archive_of
+from ansible_collections.kata.hypervisor.plugins.plugin_utils.engine import engine
 
 #: Where a user other than root keeps the copy, below the home directory.
 USER_ROOT = ".cache/kata-hypervisor/engine"
@@ -77,12 +76,6 @@ class Ended(NamedTuple):
     stderr: bytes
 
 
-@functools.lru_cache(maxsize=1)
-def _engine() -> tuple[str, dict[str, bytes]]:
-    files = engine_files()
-    return digest_of(files), files
-
-
 class HostPrograms:
     """Runs programs on one host.
 
@@ -111,12 +104,12 @@ class HostPrograms:
     def _words(self, program: str, request: dict[str, Any], nonce: str) -> list[str]:
         """The words of the command that runs a program whose standard input is not the request."""
         asked = base64.b64encode(json.dumps(request).encode()).decode()
-        return self._python_words(START, _engine()[0], program, nonce, asked)
+        return self._python_words(START, engine()[0], program, nonce, asked)
 
     def _attempt(self, program: str, request: dict[str, Any], stdin: bytes) -> Ended:
         nonce = secrets.token_hex(16)
         if stdin or self._host.takes_input:
-            words = self._python_words(START, _engine()[0], program, nonce, "-")
+            words = self._python_words(START, engine()[0], program, nonce, "-")
             code, stdout, stderr = self._host.run(words, json.dumps(request).encode() + b"\n" + stdin)
         else:
             code, stdout, stderr = self._host.run(self._words(program, request, nonce), b"")
@@ -128,7 +121,7 @@ class HostPrograms:
         return Ended(ending, before, stderr)
 
     def _install(self) -> None:
-        digest, files = _engine()
+        digest, files = engine()
         code, stdout, stderr = self._host.run(self._python_words(INSTALL, digest, "-"), archive_of(files))
         if code:
             said = (stderr + stdout)[-2000:].decode("utf-8", "replace").strip()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import builtins
 import dataclasses
 import enum
-from typing import Any, Iterator, Mapping
+from typing import Any, Mapping
 
 
 class Cost(enum.IntEnum):
@@ -100,9 +100,13 @@ def option(
     return dataclasses.field(default=zero, metadata=metadata)  # pylint: disable=invalid-field-call
 
 
-def options_of(config_class: Any) -> Iterator[Option]:
+#: What `options_of` has returned, by class.
+_OPTIONS: dict[Any, tuple[Option, ...]] = {}
+
+
+def options_of(config_class: Any) -> tuple[Option, ...]:
     """The options declared on a configuration class, in the order of its fields."""
-    for one in dataclasses.fields(config_class):
-        declared = one.metadata.get("option")
-        if declared:
-            yield Option(attribute=one.name, **declared)
+    if config_class not in _OPTIONS:
+        fields = [one for one in dataclasses.fields(config_class) if one.metadata.get("option")]
+        _OPTIONS[config_class] = tuple(Option(attribute=one.name, **one.metadata["option"]) for one in fields)
+    return _OPTIONS[config_class]
