@@ -21,7 +21,6 @@ import yaml
 from tests.support.ansible_programs import ansible
 from tests.support.checkout import ROOT
 from tests.support.loopback_sshd import loopback_sshd
-from tests.support.packages_image import packages_image
 from tests.support.qemu_lab import QemuLab
 from tests.support.waiting import PATIENCE, wait_until
 
@@ -53,11 +52,6 @@ class Inventory:
         given = arguments if isinstance(arguments, str) else json.dumps(arguments)
         more = ["-a", given] if given else []
         return ansible("ansible", "-i", str(self.path), host, "-m", module, *more, *words, code=code, **CONFIG)
-
-    def play(self, *tasks: dict[str, Any], code: int = 0, **play: Any) -> str:
-        book = self.path.parent / "play.yml"
-        book.write_text(yaml.safe_dump([{"hosts": "guest", "gather_facts": False, **play, "tasks": list(tasks)}]))
-        return ansible("ansible-playbook", "-i", str(self.path), str(book), code=code, **CONFIG)
 
 
 def result(said: str) -> dict[str, Any]:
@@ -172,81 +166,3 @@ def test_commands_and_files_in_many_guests(lab: QemuLab, tmp_path: pathlib.Path)
     full = ask("kata_copy", 2, id="web", content="x" * 100_000, dest="/mnt/file")
     assert "cannot be written" in full["msg"] and guest.run("ls /mnt | wc -l") == "0"
     assert "must be a file" in ask("kata_copy", 2, id="web", content="x", dest="/dev/null")["msg"]
-
-
-#: A role that knows nothing of sandboxes: a package, a template, a service, a handler.
-ROLE: list[dict[str, Any]] = [
-    {"ansible.builtin.apt": {"deb": "/root/greeter.deb"}},
-    {
-        "ansible.builtin.template": {"src": "greeter.conf.j2", "dest": "/etc/greeter.conf", "mode": "0644"},
-        "notify": "Restart the greeter",
-    },
-    {"ansible.builtin.systemd_service": {"name": "greeter", "enabled": True, "state": "started"}},
-]
-SERVICE = """[Unit]
-Description=Greets
-[Service]
-ExecStart=/bin/sh -c 'cat /etc/greeter.conf >/run/greeting; exec sleep infinity'
-[Install]
-WantedBy=multi-user.target
-"""
-
-
-def package(work: pathlib.Path) -> pathlib.Path:
-    """A package of Debian's kind with a service."""
-    tree = work / "tree"
-    (tree / "DEBIAN").mkdir(parents=True)
-    (tree / "DEBIAN/control").write_text(
-        "Package: greeter\nVersion: 1\nArchitecture: all\nMaintainer: Nobody <nobody@example.org>\nDescription: greets\n"
-    )
-    (tree / "lib/systemd/system").mkdir(parents=True)
-    (tree / "lib/systemd/system/greeter.service").write_text(SERVICE)
-    subprocess.run(["dpkg-deb", "--root-owner-group", "-b", str(tree), str(work / "greeter.deb")], check=True)
-    return work / "greeter.deb"
-
-
-def test_a_role_that_knows_nothing_of_sandboxes(lab: QemuLab, tmp_path: pathlib.Path) -> None:
-    lab.start(
-        initrd_path="",
-        image_path=str(packages_image()),
-        initramfs_path=str(lab.assets.initrd),
-        root_disk_mb=1024,
-        memory_mb=512,
-        hostname="greeter-1",
-        kernel_params=[],
-        wait_for={"agent": True, "timeout": PATIENCE},
-    )
-    (tmp_path / "templates").mkdir()
-    (tmp_path / "templates/greeter.conf.j2").write_text(
-        "hello from {{ ansible_facts.hostname }}, a {{ ansible_facts.distribution }}\n"
-    )
-    inventory = Inventory(tmp_path, lab)
-    copy = {"ansible.builtin.copy": {"src": str(package(tmp_path)), "dest": "/root/greeter.deb", "mode": "0600"}}
-    handlers = [
-        {"name": "Restart the greeter", "ansible.builtin.systemd_service": {"name": "greeter", "state": "restarted"}}
-    ]
-    reboot = [
-        {"ansible.builtin.command": "cat /proc/sys/kernel/random/boot_id", "register": "before", "changed_when": False},
-        {"ansible.builtin.reboot": {"reboot_timeout": int(PATIENCE)}},
-        {"ansible.builtin.command": "cat /proc/sys/kernel/random/boot_id /run/greeting", "register": "after"},
-        {
-            "ansible.builtin.assert": {
-                "that": ["before.stdout not in after.stdout", "'hello from greeter-1, a Debian' in after.stdout"]
-            }
-        },
-        {
-            "ansible.builtin.command": "id -un",
-            "become": True,
-            "become_user": "nobody",
-            "register": "who",
-            "changed_when": False,
-        },
-        {"ansible.builtin.assert": {"that": "who.stdout == 'nobody'"}},
-        {"ansible.builtin.command": "sleep 1", "async": 600, "poll": 1},
-    ]
-    said = inventory.play(
-        copy, *ROLE, {"ansible.builtin.meta": "flush_handlers"}, *reboot, gather_facts=True, handlers=handlers
-    )
-    assert "RUNNING HANDLER [Restart the greeter]" in said
-    said = inventory.play(copy, *ROLE, gather_facts=True, handlers=handlers)
-    assert "changed=0" in said

@@ -26,9 +26,11 @@ class UserTerminal:
     """A terminal with a program in it.
 
     :param words: a program of Ansible, and its arguments
+    :param directory: where it runs
+    :param environment: further variables of it
     """
 
-    def __init__(self, *words: str) -> None:
+    def __init__(self, *words: str, directory: pathlib.Path = ROOT, **environment: str) -> None:
         self.printed = b""
         self._searched = 0
         # The other end stays open, so that the terminal and its settings outlive the program.
@@ -39,9 +41,9 @@ class UserTerminal:
         if self.pid == 0:
             try:
                 os.login_tty(self.other)
-                os.chdir(ROOT)
+                os.chdir(directory)
                 program = pathlib.Path(sys.executable).with_name(words[0])
-                os.execve(program, words, {**os.environ, "ANSIBLE_NOCOLOR": "1", "TERM": "dumb"})
+                os.execve(program, words, {**os.environ, "ANSIBLE_NOCOLOR": "1", "TERM": "dumb", **environment})
             finally:
                 os._exit(127)
 
@@ -95,9 +97,9 @@ class UserTerminal:
 
 
 @contextlib.contextmanager
-def user_terminal(*words: str) -> Iterator[UserTerminal]:
+def user_terminal(*words: str, directory: pathlib.Path = ROOT, **environment: str) -> Iterator[UserTerminal]:
     """A terminal with a program in it, closed afterwards."""
-    terminal = UserTerminal(*words)
+    terminal = UserTerminal(*words, directory=directory, **environment)
     try:
         yield terminal
     finally:
