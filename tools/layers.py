@@ -63,6 +63,7 @@ PURE = (
     "options/declarations.py",
     "options/identity.py",
     "options/kernel_params.py",
+    "options/labels.py",
     "options/network_options.py",
     "options/shown.py",
     "resources/nocloud.py",

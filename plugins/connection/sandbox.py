@@ -86,7 +86,7 @@ from ansible.utils.display import Display
 from ansible_collections.kata.hypervisor.plugins.module_utils.guest.files import (
     BLOCK,
     append_command,
-    has_digest,
+    has_checksum,
     move_command,
     new_part_command,
     read_command,
@@ -170,7 +170,7 @@ class Connection(ConnectionBase):
             size = 0
             with open(in_path, "rb") as source:
                 while data := source.read(PART):
-                    self._check(has_digest(self._must(append_command(part), data)[0], data), out_path)
+                    self._check(has_checksum(self._must(append_command(part), data)[0], data), out_path)
                     size += len(data)
             self._must(move_command(part, out_path, size))
         except BaseException:
@@ -182,11 +182,13 @@ class Connection(ConnectionBase):
         super().fetch_file(in_path, out_path)
         display.vvv(f"FETCH {in_path} to {out_path}", host=self.get_option("sandbox_id"))
         with open(out_path, "wb") as target:
-            block, data = 0, b"more"
-            while data and len(data) % PART == 0 or block == 0:
+            block = 0
+            while True:
                 data, digest = self._must(read_command(in_path, block, PART // BLOCK), most=PART)
-                self._check(has_digest(digest, data), in_path)
+                self._check(has_checksum(digest, data), in_path)
                 target.write(data)
+                if len(data) < PART:
+                    break
                 block += PART // BLOCK
 
     def _must(self, command: str, data: bytes = b"", most: int = BLOCK) -> tuple[bytes, bytes]:

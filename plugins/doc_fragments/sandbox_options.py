@@ -181,6 +181,21 @@ class ModuleDocFragment:
       - Network configuration of cloud-init, version 1 or 2, as text or as a dictionary (QEMU and Firecracker).
       - Without it, the guest uses the address of its O(network).
     type: raw
+  labels:
+    description:
+      - Names and values that say what the sandbox is for, such as C(tier=web). Tasks, playbooks and the inventory select sandboxes by them.
+      - A name has 1 to 63 of the characters C(A-Z a-z 0-9 . _ / -). A value is printable text of at most 256 characters. There are at most 64 labels.
+      - They are all labels of the sandbox. V({}) removes them. The VM never notices them.
+    type: dict
+  guest_agent:
+    description:
+      - V(install) has a guest with cloud-init install the package C(qemu-guest-agent) of its distribution, and start it (QEMU and Firecracker). The
+        default is V(none).
+      - The guest needs a network through which it reaches its distribution's packages, such as O(network=user).
+      - It uses the vendor data of the seed, so O(vendor_data) must be omitted. User data stays as it is.
+      - Images of the role P(kata.hypervisor.kata_image#role) that are built on the host have the agent already.
+    type: str
+    choices: [install, none]
 """
 
     # The VM itself. Types, aliases and choices are declared in plugins/module_utils/options/config.py, and a unit test compares them with this text.
@@ -429,7 +444,9 @@ class ModuleDocFragment:
     type: bool
   use_vsock:
     description:
-      - Give the guest a vsock device (QEMU and Firecracker). With QEMU this is an error; use a device of type C(vsock), which has a cid.
+      - Give the guest a vsock device for its agent, if the task lists none in O(devices) (QEMU and Firecracker). The default of a new sandbox is V(true)
+        with Firecracker.
+      - With QEMU V(true) is an error; use a device of type C(vsock), which has a cid. The agent of QEMU's guests needs none.
     type: bool
   hotplug_vfio_on_root_bus:
     description:

@@ -13,7 +13,7 @@ author:
   - The kata.hypervisor authors (@kata-hypervisor)
 description:
   - Formats a list of sandboxes as the lines of a table with a heading. Columns are as wide as their widest cell; numbers are aligned to the right.
-  - A column such as V(network.address), whose key is inside of another value, is omitted if no sandbox has it.
+  - The column V(labels), and one such as V(network.address), whose key is inside of another value, are omitted if no sandbox has it.
   - Anything that is not a list of sandboxes is returned unchanged, so the result of P(kata.hypervisor.query#filter) can be passed on in any case.
 positional: columns
 options:
@@ -25,7 +25,7 @@ options:
     description: The keys of a sandbox to show, in their order. A sandbox without the key has an empty cell. A dot leads to a key inside of a value.
     type: list
     elements: str
-    default: [host, id, hypervisor, state, vcpus, memory_mb, network.address, network.ports, changed_at]
+    default: [host, id, hypervisor, state, vcpus, memory_mb, network.address, network.ports, labels, changed_at]
 """
 
 EXAMPLES = r"""
@@ -57,6 +57,7 @@ COLUMNS = (
     "memory_mb",
     "network.address",
     "network.ports",
+    "labels",
     "changed_at",
 )
 
@@ -65,7 +66,9 @@ def sandbox_table(sandboxes: Any, columns: Sequence[str] = COLUMNS) -> Any:
     """The lines of the table; what is not a list of sandboxes as it is."""
     if not isinstance(sandboxes, (list, tuple)) or not all(_is_sandbox(item) for item in sandboxes):
         return sandboxes
-    shown = [column for column in columns if "." not in column or any(_value(one, column) for one in sandboxes)]
+    shown = [
+        column for column in columns if not _may_be_omitted(column) or any(_value(one, column) for one in sandboxes)
+    ]
     return _lines([_cells(column, sandboxes) for column in shown])
 
 
@@ -73,11 +76,17 @@ def _is_sandbox(item: Any) -> bool:
     return isinstance(item, dict) and "state" in item
 
 
+def _may_be_omitted(column: str) -> bool:
+    return "." in column or column == "labels"
+
+
 def _value(sandbox: dict[str, Any], column: str) -> Any:
-    """The value of a column: a key, or keys with dots between them. A list is joined by commas."""
+    """The value of a column: a key, or keys with dots between them. A list is joined by commas, and so are labels."""
     found: Any = sandbox
     for key in column.split("."):
         found = found.get(key) if isinstance(found, dict) else None
+    if column == "labels" and isinstance(found, dict):
+        return ",".join(f"{name}={value}" for name, value in found.items())
     return ",".join(map(str, found)) if isinstance(found, (list, tuple)) else found
 
 

@@ -117,7 +117,7 @@ sandbox:
         - The current state, V(absent), V(started), V(paused), V(stopped), V(saved), or one of the following.
         - V(crashed) means that the VM should exist and does not. V(failed) means that the VM exists and its guest does not run any more.
         - V(unresponsive) means that the VMM runs and does not answer. V(incomplete) means that a task was killed while it created or removed the sandbox.
-        - A sandbox whose guest shut down or rebooted is V(stopped).
+        - A sandbox whose guest shut down is V(stopped).
       type: str
       returned: always
       sample: started
@@ -157,6 +157,11 @@ sandbox:
       elements: dict
       returned: when the sandbox has a record
       sample: [{id: data0, type: block, file: /srv/data0.img, format: raw, plugged: true}]
+    labels:
+      description: The labels.
+      type: dict
+      returned: when the sandbox has a record
+      sample: {tier: web, env: prod}
     network:
       description:
         - Where the sandbox is in its network. C(address), C(address6), C(gateway), C(gateway6), C(name), C(egress) and C(isolated) are those of its lease in
@@ -241,6 +246,36 @@ sandbox:
       type: dict
       returned: with O(hypervisor=firecracker), while the VM runs and has a balloon
       sample: {target_mb: 64, actual_mb: 64, statistics: {free_memory: 104857600}}
+    guest:
+      description:
+        - What the guest itself reports through the QEMU guest agent. The guest can report anything, so do not trust it. Facts that its agent does not
+          know are omitted. Characters that cannot be printed are replaced.
+        - M(kata.hypervisor.kata_sandbox_info) returns it whenever an agent answers. M(kata.hypervisor.kata_sandbox) asks only if the task waits for the agent.
+      type: dict
+      returned: with O(wait_for) V(agent), or from M(kata.hypervisor.kata_sandbox_info)
+      contains:
+        os:
+          description: The operating system, with the keys of C(guest-get-osinfo).
+          type: dict
+          returned: when the guest reports it
+          sample: {id: debian, name: Debian GNU/Linux, version-id: "12", kernel-release: 6.1.0-56-cloud-amd64}
+        host_name:
+          description: The host name.
+          type: str
+          returned: when the guest reports it
+          sample: web-1
+        interfaces:
+          description: The network interfaces with their C(mac) and C(addresses).
+          type: list
+          elements: dict
+          returned: always
+          sample: [{name: eth0, mac: "52:54:00:12:34:56", addresses: [192.0.2.7]}]
+        file_systems:
+          description: The mounted file systems on disks, 64 at most, with C(device), C(mountpoint), C(type), C(size_mb) and C(used_mb).
+          type: list
+          elements: dict
+          returned: when the guest reports it
+          sample: [{device: vda1, mountpoint: /, type: ext4, size_mb: 9824, used_mb: 1210}]
     thread_ids:
       description: Thread ids of the vCPUs on the host, by vCPU.
       type: dict

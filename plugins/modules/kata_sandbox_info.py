@@ -43,6 +43,20 @@ options:
     choices: [qemu, firecracker, acrn, mock]
     default: []
     aliases: [hypervisor]
+  selector:
+    description:
+      - List only sandboxes whose labels it selects. Its parts are V(name=value), V(name!=value), V(name) for a label that exists and V(!name) for one that
+        does not. With commas between them, all must be true.
+      - A label that does not exist differs from every value. A sandbox whose record cannot be used is never selected.
+    type: str
+    default: ""
+    aliases: [labels]
+  facts:
+    description:
+      - Return only these facts of each sandbox, and its id and its state. An empty list means all. Fewer facts are faster for many sandboxes.
+    type: list
+    elements: str
+    default: []
 seealso:
   - module: kata.hypervisor.kata_sandbox
   - module: kata.hypervisor.kata_host_info
@@ -61,6 +75,10 @@ EXAMPLES = r"""
   kata.hypervisor.kata_sandbox_info:
     ids: ["web-*"]
     states: [crashed, failed, unresponsive]
+
+- name: List the web sandboxes by their label, without those of production
+  kata.hypervisor.kata_sandbox_info:
+    selector: tier=web,env!=prod
 """
 
 RETURN = r"""
@@ -91,7 +109,9 @@ sandboxes:
       returned: when O(states) is V(unreadable)
       sample: {msg: "sandbox web-1: its record is not complete JSON."}
     hypervisor:
-      description: The hypervisor. All further facts are those of RV(kata.hypervisor.kata_sandbox#module:sandbox).
+      description:
+        - The hypervisor. All further facts are those of RV(kata.hypervisor.kata_sandbox#module:sandbox).
+        - RV(kata.hypervisor.kata_sandbox#module:sandbox.guest) has what the guest itself reports, if its agent answers. It can report anything.
       type: str
       returned: when the record can be used
       sample: qemu
@@ -115,13 +135,18 @@ def main() -> None:
         "ids": {"type": "list", "elements": "str", "default": ["*"], "aliases": ["id", "name"]},
         "states": {**every, "choices": list(OBSERVED_STATES), "aliases": ["state"]},
         "hypervisors": {**every, "choices": list(HYPERVISORS), "aliases": ["hypervisor"]},
+        "selector": {"type": "str", "default": "", "aliases": ["labels"]},
+        "facts": every,
         **DIRECTORY_SPEC,
     }
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True)
     params = module.params
     where = SandboxSpec("any", state_dir=params["state_dir"], run_dir=params["run_dir"])
     with fail_on_error(module):
-        sandboxes = observe_many(where, params["ids"], params["states"], params["hypervisors"])
+        sandboxes = observe_many(where, params["ids"], params["states"], params["hypervisors"], params["selector"])
+    if params["facts"]:
+        kept = {"id", "state", "error", *params["facts"]}
+        sandboxes = [{name: fact for name, fact in facts.items() if name in kept} for facts in sandboxes]
     module.exit_json(changed=False, sandboxes=sandboxes)
 
 

@@ -14,7 +14,7 @@ from typing import Any, Mapping
 from ansible import constants as C
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible.plugins.loader import become_loader, connection_loader
+from ansible.plugins.loader import become_loader, connection_loader, shell_loader
 
 #: The variables that say which plugins reach a host, and its Python.
 ALWAYS = (
@@ -36,12 +36,14 @@ def connection_variables(variables: Mapping[str, Any]) -> dict[str, Any]:
     """
     names = [name for name in ALWAYS if name in variables]
     found = {name: variables[name] for name in names}
-    for kind, plugin in (
-        ("connection", _connection_name(found)),
-        ("shell", str(found.get("ansible_shell_type") or "sh")),
-        ("become", _method(found)),
+    for kind, plugin, loader in (
+        ("connection", _connection_name(found), connection_loader),
+        ("shell", str(found.get("ansible_shell_type") or "sh"), shell_loader),
+        ("become", _method(found), become_loader),
     ):
-        for name in C.config.get_plugin_vars(kind, plugin):
+        # The variables of a plugin are known from when it is loaded.
+        loaded = loader.get(plugin, class_only=True)
+        for name in C.config.get_plugin_vars(kind, getattr(loaded, "_load_name", plugin)):
             if name in variables:
                 found[name] = variables[name]
     return found
@@ -138,7 +140,7 @@ class HostConnection:
 
     def _run_with_file(self, words: list[str], stdin: bytes) -> tuple[int, bytes, bytes]:
         """For connections that cannot send a standard input: it is put into a file on the host first."""
-        directory = f"/tmp/kata-{secrets.token_hex(16)}"
+        directory = f"/tmp/kata-{secrets.token_hex(16)}"  # noqa: S108 -- nobody can guess it, and it must not exist
         code, _stdout, stderr = self._run(f"umask 077 && mkdir {directory}", b"", sudoable=False)
         if code:
             raise AnsibleConnectionFailure(f"{directory} cannot be created on the host: {stderr.decode()}")

@@ -108,18 +108,10 @@ class HostPrograms:
             raise HostProgramError("the copy of the collection on the host cannot be used; see docs/engine-copy.md")
         return done
 
-    def words(self, program: str, request: dict[str, Any], nonce: str) -> list[str]:
+    def _words(self, program: str, request: dict[str, Any], nonce: str) -> list[str]:
         """The words of the command that runs a program whose standard input is not the request."""
         asked = base64.b64encode(json.dumps(request).encode()).decode()
         return self._python_words(START, _engine()[0], program, nonce, asked)
-
-    def install(self) -> None:
-        """Bring the collection's copy to the host, where it has none.
-
-        :raises HostProgramError: it cannot be installed
-        """
-        if "copy" in self._attempt("delivery.presence", {}, b"").ending:
-            self._install()
 
     def _attempt(self, program: str, request: dict[str, Any], stdin: bytes) -> Ended:
         nonce = secrets.token_hex(16)
@@ -127,7 +119,7 @@ class HostPrograms:
             words = self._python_words(START, _engine()[0], program, nonce, "-")
             code, stdout, stderr = self._host.run(words, json.dumps(request).encode() + b"\n" + stdin)
         else:
-            code, stdout, stderr = self._host.run(self.words(program, request, nonce), b"")
+            code, stdout, stderr = self._host.run(self._words(program, request, nonce), b"")
         before, found, line = stdout.rpartition(f"\n{nonce} ".encode())
         if not found:
             said = (stderr + stdout)[-2000:].decode("utf-8", "replace").strip()

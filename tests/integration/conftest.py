@@ -21,7 +21,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 #: alone), the copy of the engine in /var/cache and the usual directories of sandboxes, and users whose processes are attacked.
 SHARING = {
     "jails": ("firecracker/", "acrn/", "hardware/", "test_contract.py", "test_whose_programs.py", "test_vmm_facts.py"),
-    "engine copy": ("test_ansible.py", "test_docs.py", "test_kept_engine.py", "test_provisioning.py"),
+    "engine copy": ("test_ansible.py", "test_connection.py", "test_docs.py", "test_kept_engine.py", "test_provisioning.py"),
     "users": ("qemu/test_attacks.py", "qemu/test_own_user.py", "qemu/test_vmm_user.py"),
 }
 #: The groups that take longest, longest first: one that is begun last would keep one worker busy while the other has nothing to do.

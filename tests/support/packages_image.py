@@ -15,9 +15,17 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.root_
 from tests.support.checkout import ROOT
 from tests.support.guest_assets import cache_directory
 
-RECIPE = Recipe("bookworm", ("systemd-sysv", "udev", "dbus", "openssh-server", "iproute2"))
+RECIPE = Recipe(
+    "bookworm",
+    (
+        *("systemd-sysv", "udev", "dbus", "openssh-server", "iproute2"),
+        # What Ansible's modules need, and the agent that starts them without a network.
+        *("qemu-guest-agent", "python3", "python3-apt", "sudo"),
+    ),
+)
 #: A change of these files makes a new image.
 SOURCES = ("guest/identity.py", "provisioning/root_image.py")
+THIS = pathlib.Path(__file__)
 
 
 def packages_image() -> pathlib.Path:
@@ -25,7 +33,7 @@ def packages_image() -> pathlib.Path:
     directory = cache_directory() / "packages"
     directory.mkdir(parents=True, exist_ok=True)
     image = directory / "image.ext4"
-    newest = max((ROOT / "plugins/module_utils" / name).stat().st_mtime for name in SOURCES)
+    newest = max(path.stat().st_mtime for path in [THIS, *(ROOT / "plugins/module_utils" / name for name in SOURCES)])
     with open(directory / "lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not image.exists() or image.stat().st_mtime < newest:

@@ -130,6 +130,7 @@ def observe_many(
     patterns: Sequence[str] = ("*",),
     states: Iterable[str] = (),
     hypervisors: Iterable[str] = (),
+    selector: str = "",
     factory: DriverFactory = new_hypervisor,
 ) -> list[dict[str, Any]]:
     """The facts of the sandboxes on this host, by id. Changes nothing. A sandbox whose record cannot be used has the state `unreadable`.
@@ -138,7 +139,12 @@ def observe_many(
     :param patterns: shell patterns of ids
     :param states: only these; empty for all
     :param hypervisors: only these; empty for all
+    :param selector: only sandboxes whose labels it selects (see `labels.py`); one without a usable record has no labels that are known
+    :raises ConfigError: the selector cannot be used
     """
+    from ..options.labels import parse_selector, selects
+
+    requirements = parse_selector(selector)
     wanted_states, wanted_hypervisors = set(states), set(hypervisors)
     ids = [
         identity
@@ -159,6 +165,7 @@ def observe_many(
         if facts["state"] != "absent"
         and (not wanted_states or facts["state"] in wanted_states)
         and (not wanted_hypervisors or facts.get("hypervisor") in wanted_hypervisors)
+        and (not requirements or ("labels" in facts and selects(requirements, facts["labels"])))
     ]
 
 

@@ -53,6 +53,9 @@ def run(sandbox: Sandbox, check_mode: bool = False) -> dict[str, Any]:
             result = apply(sandbox)
         if spec.wait_for and sandbox.plan.desired == "started":
             sandbox.wait()
+            if spec.wait_for["kind"] == "agent":
+                # Nobody else pays for the questions.
+                result["sandbox"].update(sandbox.guest_facts())
         return result
 
 
@@ -132,8 +135,7 @@ def observe_only(spec: SandboxSpec, factory: DriverFactory = new_hypervisor) -> 
                 sandbox.load()
                 facts = sandbox.facts()
                 if not sandbox.may_be_changing():
-                    guest = sandbox.driver.guest_facts() if sandbox.driver is not None else {}
-                    return {**facts, **({"guest": guest} if guest else {})}
+                    return {**facts, **sandbox.guest_facts()}
                 if sandbox.store.is_held():
                     phase = sandbox.record.phase if sandbox.record is not None else ""
                     return {**facts, "state": "changing", "phase": phase or "starting"}

@@ -21,7 +21,8 @@ from ..guest.files import (
     FileStatus,
     append_command,
     attributes_command,
-    digest_like,
+    checksum_in,
+    digest_of_file,
     directory_exists_command,
     move_command,
     new_part_command,
@@ -105,7 +106,7 @@ def copy_file(wanted: FileCopy, identity: str, channel: Channel, check_mode: boo
 def _to_guest(wanted: FileCopy, source: str, channel: Channel, check_mode: bool) -> dict[str, Any]:
     dest, before = _destination(wanted, source, channel)
     if before.kind == "file":
-        same = not wanted.force or digest_like(before.digest, source) == before.digest
+        same = not wanted.force or digest_of_file(source) == before.digest
     else:
         same = False
         parent = posixpath.dirname(dest.rstrip("/"))
@@ -164,8 +165,7 @@ def _write(dest: str, source: str, attributes: Any, wished: tuple[str, str, str]
         try:
             _must(channel, new_part_command(part))
             printed = _must(channel, append_command(part), stream, size)
-            digest = printed.split(b" ")[0].decode("ascii", "replace").strip()
-            if len(digest) not in (64, 128) or digest_like(digest, source) != digest:
+            if checksum_in(printed) != digest_of_file(source, "sha1"):
                 raise CopyError(
                     "what arrived in the guest must be what the host sent; the file changed meanwhile",
                     option="src",
@@ -190,7 +190,7 @@ def _to_host(wanted: FileCopy, dest: str, channel: Channel, check_mode: bool) ->
         )
     if dest.endswith("/") or os.path.isdir(dest):
         dest = os.path.join(dest, posixpath.basename(wanted.src))
-    same = os.path.isfile(dest) and (not wanted.force or digest_like(status.digest, dest) == status.digest)
+    same = os.path.isfile(dest) and (not wanted.force or digest_of_file(dest) == status.digest)
     result = {"changed": not same, "destination": dest, "size": status.size}
     if same or check_mode:
         return result
@@ -208,7 +208,7 @@ def _to_host(wanted: FileCopy, dest: str, channel: Channel, check_mode: bool) ->
             os.fchmod(target.fileno(), int(wanted.mode or "0600", 8))
             blocks = -(-status.size // BLOCK)
             _must(channel, read_command(wanted.src, 0, max(1, blocks)), sink=target, most=blocks * BLOCK)
-        if digest_like(status.digest, draft) != status.digest:
+        if digest_of_file(draft) != status.digest:
             raise CopyError("the file must not change while it is copied", option="src", wanted=wanted.src)
         put_in_place(draft, dest)
     except BaseException:

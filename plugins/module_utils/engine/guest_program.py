@@ -14,13 +14,11 @@ import signal
 from typing import Any, BinaryIO
 
 from ..errors import HypervisorError
+from ..guest.channel import INTERRUPTS
 from ..guest.channel_answer import ChannelError
 from ..options.spec import SandboxSpec
 from ..records.layout import RUN_ROOT, STATE_ROOT
 from .guests import guest_channel
-
-#: Signals that end this program, and then the command in the guest.
-ENDING_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BaseException):
@@ -33,7 +31,7 @@ def main(request: dict[str, Any], stdin: BinaryIO, nonce: str) -> None:
     :param request: `id`, `command`, `size` (bytes of standard input), `connect_timeout` (seconds), and optionally `state_dir`, `run_dir` and
         `timeout` (seconds) and `most` (bytes of standard output)
     """
-    for number in ENDING_SIGNALS:
+    for number in INTERRUPTS:
         signal.signal(number, _interrupt)
     try:
         ending: dict[str, Any] = {"code": _run(request, stdin)}

@@ -69,7 +69,7 @@ def guest_ways(spec: SandboxSpec, factory: DriverFactory = new_hypervisor) -> Gu
         ways = sandbox.driver.guest_ways()
     finally:
         sandbox.disconnect()
-    if ways.agent is None or not ways.channels:
+    if not ways.channels:
         raise Unsupported(f"a VM of {sandbox.record.hypervisor} has no way into its guest")
     return ways
 
@@ -81,7 +81,8 @@ def run_script(ways: GuestWays, script: str, timeout: float) -> None:
     :raises ScriptFailed: it failed
     :raises DeadlineExceeded: it did not end in time
     """
-    assert ways.agent is not None
+    if ways.agent is None:
+        raise Unsupported("this VM has no guest agent")
     with GuestAgent(ways.agent, timeout) as agent:
         ended = run(agent, "/bin/sh", ["-s"], script.encode(), capture=True, timeout=timeout)
     if ended.code:

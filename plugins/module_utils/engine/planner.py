@@ -15,7 +15,7 @@ from ..errors import ConfigError, DisruptionError, StateError, Unsupported
 from ..hypervisors.base import Capabilities, Observed
 from ..options.config import DIGESTS
 from ..options.declarations import Cost
-from ..options.resource_options import RESOURCE_OPTIONS
+from ..options.resource_options import PROVIDED
 from ..options.shown import shown_device, shown_options, shown_value
 from ..options.spec import DEFAULT_HYPERVISOR, DISRUPTIONS, SandboxSpec, creation_defaults, declared_options, zero_of
 from ..records.layout import same_path
@@ -24,7 +24,7 @@ from .states import as_saved, situation, state_of
 from .steps import Plan, Step, brief
 
 #: Options that are about the host and not about the VM: a change does not involve the guest. Devices that follow from them have costs of their own.
-HOST_SIDE = ("autostart", "volumes", "ports", "egress", "isolated", *DIGESTS)
+HOST_SIDE = ("autostart", "volumes", "ports", "egress", "isolated", "labels", *DIGESTS)
 
 #: The devices that follow from a sandbox's options.
 Derived = Callable[[Mapping[str, Any]], "list[dict[str, Any]]"]
@@ -370,7 +370,7 @@ class _Existing:
 
     def _device_changes(self) -> list[Change]:
         """The differences between the listed devices, the recorded ones and those that are plugged."""
-        requested = any(name in RESOURCE_OPTIONS for name in self.spec.options)
+        requested = any(name in PROVIDED for name in self.spec.options)
         if self.spec.devices is None and self.spec.device_changes is None and not requested:
             return []
         from ..options.device_options import changed_devices, same_device, with_indexes

@@ -200,6 +200,7 @@ class SandboxResources:
 
     def seed(self, options: Mapping[str, Any]) -> Seed:
         """The seed that follows from the options and the lease."""
+        from ..guest.identity import INSTALL_AGENT
         from ..resources.seed import Seed
 
         own = str(options.get("network_config") or "")
@@ -208,7 +209,7 @@ class SandboxResources:
             hostname=host_name(options, self.layout.id),
             ssh_keys=tuple(options.get("ssh_keys") or ()),
             user_data=str(options.get("user_data") or ""),
-            vendor_data=str(options.get("vendor_data") or ""),
+            vendor_data=INSTALL_AGENT if options.get("guest_agent") else str(options.get("vendor_data") or ""),
             network_config=own,
             network=self._network_config() if options.get("network") and not own else "",
         )

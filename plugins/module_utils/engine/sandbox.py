@@ -16,7 +16,7 @@ from ..errors import ConfigError, HypervisorError, NeedsRestart, StoreError, Vmm
 from ..hypervisors import HYPERVISORS, new_hypervisor
 from ..hypervisors.base import Capabilities, Context, Hypervisor, Observed
 from ..options.config import ASSET_NAME, DIGESTS
-from ..options.resource_options import RESOURCE_OPTIONS, checked_resource, managed_network
+from ..options.resource_options import PROVIDED, RESOURCE_OPTIONS, checked_resource, managed_network
 from ..options.shown import shown_device, shown_options
 from ..options.spec import DEFAULT_HYPERVISOR, SandboxSpec, make_config
 from ..records.record import SETTLED, SandboxRecord, unusable_record
@@ -276,7 +276,7 @@ class Sandbox:
         record = self.record
         return (
             bool(ASSET_NAME.fullmatch(str(options.get("image_path") or "")))
-            or any(name in options for name in RESOURCE_OPTIONS)
+            or any(name in options for name in PROVIDED)
             or (record is not None and bool(record.resources))
         )
 
@@ -584,6 +584,7 @@ class Sandbox:
             facts.update(
                 hypervisor=record.hypervisor,
                 desired=record.desired,
+                labels=record.effective().get("labels") or {},
                 options=shown_options(record.effective()),
                 devices=[{**shown_device(device), "plugged": device["id"] in plugged} for device in record.devices],
                 saved_state=record.saved_state,
@@ -595,6 +596,11 @@ class Sandbox:
                 facts.update(self.resources.facts(record.effective(), record.resources))
         # Some of them contain text of the VMM or the guest.
         return {name: printable(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
+
+    def guest_facts(self) -> dict[str, Any]:
+        """What the guest itself reports, under a key of its own; nothing if no agent answers."""
+        guest = self.driver.guest_facts() if self.driver is not None else {}
+        return {"guest": guest} if guest else {}
 
     def result(self, facts: dict[str, Any]) -> dict[str, Any]:
         """The module's result."""

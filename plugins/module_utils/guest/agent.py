@@ -16,7 +16,6 @@ import time
 from typing import Any, NamedTuple, Sequence
 
 from ..errors import DeadlineExceeded, VmmError
-from ..host.units import MIB
 from ..untrusted.answers import (
     AnswerError,
     Anything,
@@ -318,7 +317,7 @@ def _file_system(reported: dict[str, Any]) -> dict[str, Any]:
     sizes = (("size_mb", "total-bytes"), ("used_mb", "used-bytes"))
     return {
         **{ours: printable(reported[theirs], lines=False) for ours, theirs in names},
-        **{ours: reported[theirs] // MIB for ours, theirs in sizes if theirs in reported},
+        **{ours: reported[theirs] >> 20 for ours, theirs in sizes if theirs in reported},
     }
 
 

@@ -14,6 +14,7 @@ import fcntl
 import os
 import secrets
 import select
+import signal
 import socket
 import stat
 import time
@@ -33,6 +34,8 @@ Agent = Callable[[str], None]
 GREETING_SECONDS = 3.0
 #: After this many seconds of silence the agent is asked whether the loop is still there.
 SILENCE_SECONDS = 15.0
+#: Signals that interrupt a task.
+INTERRUPTS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 #: Bytes that are read or written at once.
 PART = 256 * 1024
 
@@ -260,7 +263,8 @@ class Channel:
         watched: int,
     ) -> None:
         stream = self._stream
-        assert stream is not None
+        if stream is None:
+            raise ChannelError("the data channel is closed")
         to_write = memoryview(line)
         left_to_read = size
         asked = time.monotonic() + SILENCE_SECONDS
@@ -309,8 +313,13 @@ class Channel:
         """End the command that runs, with its children."""
         if not self._pid:
             return
-        with contextlib.suppress(HypervisorError):
-            self._agent(end_script(self._pid))
+        # Whoever interrupts a task may send more than one signal.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
+        try:
+            with contextlib.suppress(HypervisorError):
+                self._agent(end_script(self._pid))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if self._way.kind == PIPES:
             self._write_session(None)
         self._pid = 0

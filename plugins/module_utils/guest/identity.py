@@ -24,6 +24,56 @@ SCRIPT_NAME = "kata-identity"
 #: Where sshd finds the keys of a user, beside the usual place, which can be on a file system that is read-only.
 AUTHORIZED_KEYS = "/run/kata-identity/authorized/%u"
 
+#: Vendor data that has a guest with cloud-init install the guest agent, once for each instance. A user's own user data stays as it is: this script runs
+#: beside it. The last lines serve a guest with a vsock and without a port for the agent (Firecracker).
+INSTALL_AGENT = r"""#!/bin/sh
+# Install and start the QEMU guest agent, through which the host reaches this guest (option guest_agent of kata.hypervisor.kata_sandbox).
+if ! command -v qemu-ga >/dev/null; then
+    if command -v apt-get >/dev/null; then
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get -q update && apt-get -q -y install --no-install-recommends qemu-guest-agent
+    elif command -v dnf >/dev/null; then
+        dnf -y install qemu-guest-agent
+    elif command -v yum >/dev/null; then
+        yum -y install qemu-guest-agent
+    elif command -v zypper >/dev/null; then
+        zypper --non-interactive install qemu-guest-agent
+    elif command -v apk >/dev/null; then
+        apk add qemu-guest-agent
+    elif command -v pacman >/dev/null; then
+        pacman -Sy --noconfirm qemu-guest-agent
+    fi
+fi
+if ! command -v qemu-ga >/dev/null; then
+    echo 'kata-guest: cannot install the package qemu-guest-agent' >/dev/console
+    exit 1
+fi
+if [ -e /dev/virtio-ports/org.qemu.guest_agent.0 ]; then
+    if command -v systemctl >/dev/null; then
+        systemctl start qemu-guest-agent
+    else
+        rc-update add qemu-guest-agent default
+        rc-service qemu-guest-agent start
+    fi
+elif [ -d /sys/bus/virtio/drivers/vmw_vsock_virtio_transport ] && command -v systemctl >/dev/null; then
+    echo 'install vsock_loopback /bin/false' >/etc/modprobe.d/kata-guest.conf
+    cat >/etc/systemd/system/kata-agent.service <<END
+[Unit]
+Description=QEMU guest agent at the vsock
+
+[Service]
+ExecStart=$(command -v qemu-ga) -m vsock-listen -p 4294967295:1024
+Restart=always
+RestartSec=1
+
+[Install]
+WantedBy=multi-user.target
+END
+    systemctl daemon-reload
+    systemctl enable --now kata-agent.service
+fi
+"""
+
 SCRIPT = r"""#!/bin/sh
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)

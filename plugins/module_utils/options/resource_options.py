@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The options of what the host gives a sandbox: root disk, volumes, network, identity. Each is declared once, and its values are checked here.
 
-They are not part of the VM's configuration. `resources/` creates what they request, and the engine attaches it to the VM.
+They are not part of the VM's configuration. `resources/` creates what they request, and the engine attaches it to the VM. The labels are recorded only.
 """
 
 from __future__ import annotations
@@ -51,13 +51,18 @@ class ResourceOptions:
     user_data: Any = option("", "user_data", type="raw", only=WITH_DISKS)  # noqa: RUF009
     vendor_data: Any = option("", "vendor_data", type="raw", only=WITH_DISKS)  # noqa: RUF009
     network_config: Any = option("", "network_config", type="raw", only=WITH_DISKS)  # noqa: RUF009
+    labels: dict[str, str] = option(dict, "labels", type="dict", cost=Cost.LIVE)  # noqa: RUF009
+    guest_agent: str = option("", "guest_agent", choices=("install", "none"), only=WITH_DISKS)
 
 
 #: The names of these options.
 RESOURCE_OPTIONS = tuple(one.name for one in dataclasses.fields(ResourceOptions))
 
+#: Those for which the host has something to create.
+PROVIDED = tuple(name for name in RESOURCE_OPTIONS if name != "labels")
+
 #: The options that make a seed, and those that only a sandbox with a network has.
-IDENTITY = ("hostname", "ssh_keys", "user_data", "vendor_data", "network_config")
+IDENTITY = ("hostname", "ssh_keys", "user_data", "vendor_data", "network_config", "guest_agent")
 OF_NETWORK = ("address", "address6", "ports", "egress", "isolated")
 
 
@@ -107,6 +112,13 @@ def check_together(options: Mapping[str, Any]) -> None:
                 wanted=options["egress"],
                 fix="Use a network of the host (kata_network) for a list.",
             )
+    if options.get("guest_agent") and options.get("vendor_data"):
+        raise ConfigError(
+            "must not be set together with vendor_data, which is how the guest is told to install its agent",
+            option="guest_agent",
+            wanted=options["guest_agent"],
+            fix="Omit one of them. Vendor data or user data can install the package qemu-guest-agent too.",
+        )
     if options.get("root_disk_mb") and not options.get("image_path"):
         raise ConfigError(
             "a root disk is made from an image, so image_path must be set",
@@ -235,10 +247,22 @@ def _check_data(name: str, value: Any) -> str:
     return checked_user_data(value, name)
 
 
+def _check_agent(name: str, value: Any) -> str:
+    if value not in ("", "install", "none"):
+        raise ConfigError("must be install or none", option=name, wanted=value)
+    return "" if value == "none" else str(value)
+
+
 def _check_network_config(_name: str, value: Any) -> str:
     from .identity import checked_network_config
 
     return checked_network_config(value)
+
+
+def _check_labels(name: str, value: Any) -> dict[str, str]:
+    from .labels import checked_labels
+
+    return checked_labels(name, value)
 
 
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
@@ -255,4 +279,6 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "user_data": _check_data,
     "vendor_data": _check_data,
     "network_config": _check_network_config,
+    "labels": _check_labels,
+    "guest_agent": _check_agent,
 }

@@ -73,16 +73,17 @@ def test_a_guest_that_restarts_itself_goes_on(lab: QemuLab) -> None:
     wanted = {"vcpus": 2, "memory_mb": 320, "devices": [disk]}
     assert lab.run(**wanted)["resized"] == {"vcpus": "guest-offline", "memory_mb": "virtio-mem"}
     guest = lab.shell()
-    assert guest.run("touch /tmp/before; nproc") == "2"
+    assert guest.eventually("nproc; head -c 4 /dev/[sv]da", "data") == "2\ndata"
+    guest.run("touch /tmp/before")
     printed = lab.run_path("console.log").stat().st_size
     end(guest, "reboot -f")
     wait_until(lambda: b"kata-guest: ready" in lab.run_path("console.log").read_bytes()[printed:], "the second start")
     lab.run(wait_for={"agent": True, "timeout": PATIENCE})
     guest = lab.shell()
     guest.run("test ! -e /tmp/before")
-    assert guest.eventually("nproc; head -c 4 /dev/vda", "data") == "3\ndata"
+    assert guest.eventually("nproc; head -c 4 /dev/[sv]da", "data") == "3\ndata"
     facts = lab.facts()
-    assert (facts["state"], facts["pid"], facts["devices"]) == ("started", pid, ["data"])
+    assert (facts["state"], facts["pid"], facts["devices"][0]["plugged"]) == ("started", pid, True)
     assert facts["vcpus"] == 3, "it uses all of its vCPUs again"
     assert lab.run(**wanted)["sandbox"]["vcpus"] == 2
     assert lab.facts()["memory_mb"] == 320 and guest.eventually("nproc", "^2$")

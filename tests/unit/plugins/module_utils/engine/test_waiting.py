@@ -84,6 +84,15 @@ def test_a_console_that_was_exchanged_is_not_read(lab: MockLab, pattern: str, ki
         lab.run(wait_for={"console": pattern, "timeout": 0.5})
 
 
+def test_a_task_that_waits_for_the_agent_returns_what_the_guest_reports(
+    lab: MockLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Guest, "facts", {"host_name": "web", "interfaces": []})
+    assert lab.run(wait_for="agent", **BOOT)["sandbox"]["guest"] == Guest.facts
+    assert "guest" not in lab.run(**BOOT)["sandbox"], "nobody else asks"
+    assert lab.facts()["guest"] == Guest.facts
+
+
 def test_a_wait_for_an_agent_that_cannot_be_is_refused_before_anything_changes(
     lab: MockLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,9 +147,12 @@ def test_a_guest_that_forbids_programs(tmp_path: pathlib.Path, error_class: str,
 def test_another_refusal_is_not_taken_for_a_forbidden_command(tmp_path: pathlib.Path) -> None:
     words = "Guest agent command failed, error was 'Failed to execute child process \u201cx\u201d (No such file or directory)'"
     answers = {"guest-exec": {"error": {"class": "GenericError", "desc": words}}}
-    with listening(tmp_path / "port", SOCKET, agent(answers)) as way, GuestAgent(way, PATIENCE) as one:
-        with pytest.raises(AgentError, match="No such file") as refused:
-            run(one, "x")
+    with (
+        listening(tmp_path / "port", SOCKET, agent(answers)) as way,
+        GuestAgent(way, PATIENCE) as one,
+        pytest.raises(AgentError, match="No such file") as refused,
+    ):
+        run(one, "x")
     assert not isinstance(refused.value, CommandDisabled)
 
 
@@ -168,9 +171,12 @@ def test_output_that_is_no_base64(tmp_path: pathlib.Path) -> None:
 
 def test_a_program_that_does_not_end(tmp_path: pathlib.Path) -> None:
     answers = {"guest-exec": {"return": {"pid": 1}}, "guest-exec-status": {"return": {"exited": False}}}
-    with listening(tmp_path / "port", SOCKET, agent(answers)) as way, GuestAgent(way, PATIENCE) as one:
-        with pytest.raises(DeadlineExceeded, match="did not end in time"):
-            run(one, "/bin/true", timeout=SHORT)
+    with (
+        listening(tmp_path / "port", SOCKET, agent(answers)) as way,
+        GuestAgent(way, PATIENCE) as one,
+        pytest.raises(DeadlineExceeded, match="did not end in time"),
+    ):
+        run(one, "/bin/true", timeout=SHORT)
 
 
 @pytest.mark.parametrize("cut", range(0, 60, 7))
@@ -185,10 +191,13 @@ def test_an_agent_that_hangs_or_closes_at_any_byte(tmp_path: pathlib.Path, kind:
         else:
             with pytest.raises(DeadlineExceeded):
                 one.ask("guest-get-host-name", timeout=SHORT / 10)
-    with listening(tmp_path / "closes", kind, agent(answers, once=True)) as way, GuestAgent(way, PATIENCE) as one:
-        with pytest.raises(AgentError, match=r"closed|broke"):
-            for _question in range(2):
-                one.ask("guest-get-host-name")
+    with (
+        listening(tmp_path / "closes", kind, agent(answers, once=True)) as way,
+        GuestAgent(way, PATIENCE) as one,
+        pytest.raises(AgentError, match=r"closed|broke"),
+    ):
+        for _question in range(2):
+            one.ask("guest-get-host-name")
 
 
 @pytest.mark.parametrize(

@@ -10,21 +10,23 @@ import subprocess
 
 import pytest
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.guest.identity import SCRIPT
+from ansible_collections.kata.hypervisor.plugins.module_utils.guest.identity import INSTALL_AGENT, SCRIPT
 
 
+@pytest.mark.parametrize("script", [SCRIPT, INSTALL_AGENT], ids=["seed", "agent"])
 @pytest.mark.parametrize("shell", ["sh", "dash", "busybox"])
-def test_shells_can_read_it(shell) -> None:
+def test_shells_can_read_it(shell, script) -> None:
     if not shutil.which(shell):
         pytest.skip(f"{shell} is not here")
     command = [shell, "sh", "-n"] if shell == "busybox" else [shell, "-n"]
-    subprocess.run(command, input=SCRIPT, text=True, check=True)
+    subprocess.run(command, input=script, text=True, check=True)
 
 
-def test_shellcheck_finds_nothing() -> None:
+@pytest.mark.parametrize("script", [SCRIPT, INSTALL_AGENT], ids=["seed", "agent"])
+def test_shellcheck_finds_nothing(script) -> None:
     if not shutil.which("shellcheck"):
         pytest.skip("shellcheck is not here")
     done = subprocess.run(
-        ["shellcheck", "--shell=dash", "-"], input=SCRIPT, text=True, capture_output=True, check=False
+        ["shellcheck", "--shell=dash", "-"], input=script, text=True, capture_output=True, check=False
     )
     assert done.stdout == ""

@@ -40,6 +40,8 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA8hQ2w6Dq6gV1L2XN6E3VZz1o2yB8pJvWc1u
         ("isolated", True, True),
         ("hostname", "web-1.example.com", "web-1.example.com"),
         ("user_data", "#!/bin/sh\necho\n", "#!/bin/sh\necho\n"),
+        ("guest_agent", "install", "install"),
+        ("guest_agent", "none", ""),
         ("user_data", {"packages": ["nginx"]}, '#cloud-config\n{"packages": ["nginx"]}\n'),
         (
             "volumes",
@@ -71,6 +73,7 @@ def test_a_value_has_one_spelling(name: str, given: Any, kept: Any) -> None:
         ("egress", ["example.com"], "must be a network in CIDR notation"),
         ("isolated", "yes", "must be true or false"),
         ("hostname", "-web", "must be a host name"),
+        ("guest_agent", True, "must be install or none"),
         ("ssh_keys", ["nonsense"], "item 1 must be a public key"),
         ("user_data", "echo", "must begin in a form that cloud-init knows"),
         ("volumes", [{"size_mb": 5}], "the name of a volume must be"),
@@ -98,6 +101,7 @@ def test_a_value_that_cannot_be_used(name: str, given: Any, message: str) -> Non
         ({"network": "user", "egress": ["10.0.0.0/8"]}, "egress"),
         ({"network": "user", "ports": ["[::1]:8080:80"]}, "ports"),
         ({"root_disk_mb": 100}, "root_disk_mb"),
+        ({"guest_agent": "install", "vendor_data": "#cloud-config\n{}"}, "guest_agent"),
         ({"root_disk_mb": 100, "image_path": "/i", "template": "base"}, "root_disk_mb"),
     ],
 )
