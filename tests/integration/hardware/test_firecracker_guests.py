@@ -55,7 +55,7 @@ PATIENCE = FirecrackerGuestLab.PATIENCE
 HOST, WORLD = "198.51.100.1", "198.51.100.2"
 MIB = 1 << 20
 BALLOON = {"id": "balloon", "type": "balloon", "size_mb": 0, "deflate_on_oom": True, "stats_seconds": 1}
-CARD = {"id": "card", "type": "net", "kind": "tap"}
+CARD = {"id": "card", "type": "net", "kind": "tap", "mac": "52:54:00:00:20:00"}
 METADATA = {"id": "facts", "type": "mmds", "interfaces": ["card"], "version": "V1", "contents": {"color": "green"}}
 DEVICES = [BALLOON, CARD, METADATA]
 BIN = pathlib.Path(sys.executable).parent
@@ -103,6 +103,10 @@ class Guest:
     def comes_to_see(self, command: str, fits: Callable[[str], bool]) -> None:
         wait_until(lambda: fits(self.sees(command)), f"{command} in the guest", PATIENCE)
 
+    def card(self, mac: str) -> str:
+        """The name that the guest has given to an interface."""
+        return self.sees(f"grep -lix {mac} /sys/class/net/*/address").split("/")[4]
+
     def memory_mb(self) -> int:
         return int(self.sees("awk '/^MemTotal/ {print $2}' /proc/meminfo")) >> 10
 
@@ -129,9 +133,14 @@ def guest() -> Iterator[Guest]:
 def test_commands_run_in_the_guest(guest: Guest) -> None:
     """What they print, their exit code, and what the agent tells."""
     assert guest.sees("hostname") == "oak"
-    told = guest.lab.facts()["guest"]
-    assert told["host_name"] == "oak"
-    assert guest.sees("uname -r") == told["os"]["kernel_release"] == os.uname().release
+    told: dict[str, Any] = {}
+
+    def agent_tells() -> bool:
+        told.update(guest.lab.facts().get("guest", {}))
+        return "os" in told and told["host_name"] == "oak"
+
+    wait_until(agent_tells, "what the agent tells", PATIENCE)
+    assert guest.sees("uname -r") == told["os"]["kernel-release"] == os.uname().release
     data = os.urandom(300_001)
     output = bytearray()
     with guest_channel(guest.lab.spec(), PATIENCE, guest.lab.factory) as channel:
@@ -166,8 +175,9 @@ def test_a_play_enters_the_guest(guest: Guest, tmp_path: pathlib.Path) -> None:
 
 
 def test_a_published_port_leads_to_the_guest(guest: Guest) -> None:
-    address = guest.lab.facts()["network"]["address"]
-    guest.comes_to_see("ip -4 -o address show eth0", lambda seen: f" {address}/24 " in seen)
+    network = guest.lab.facts()["network"]
+    look = f"ip -4 -o address show {guest.card(network['mac'])}"
+    guest.comes_to_see(look, lambda seen: f" {network['address']}/24 " in seen)
     guest.sees("mkdir -p /www && echo page of $(hostname) >/www/index.html && httpd -h /www")
 
     def page() -> str:
@@ -178,7 +188,8 @@ def test_a_published_port_leads_to_the_guest(guest: Guest) -> None:
 
 def test_metadata_reach_the_guest(guest: Guest) -> None:
     # The card of the metadata is none of the network's, so it has no address yet.
-    guest.sees("ip link set eth1 up; ip address add 169.254.1.1/16 dev eth1")
+    card = guest.card(CARD["mac"])
+    guest.sees(f"ip link set {card} up; ip address add 169.254.1.1/16 dev {card}")
     ask = "wget -qO- http://169.254.169.254/color"
     guest.comes_to_see(f"{ask} || true", lambda seen: "green" in seen)
     guest.devices = [BALLOON, CARD, {**METADATA, "contents": {"color": "blue"}}]
