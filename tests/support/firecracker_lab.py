@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import pathlib
+from typing import Any, ClassVar
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.driver import (
     FirecrackerHypervisor,
@@ -37,3 +38,22 @@ class FirecrackerLab(SandboxLab):
         found = super().driver(sandbox)
         assert isinstance(found, FirecrackerHypervisor)
         return found
+
+
+class FirecrackerGuestLab(FirecrackerLab):
+    """Jailed sandboxes of a real Firecracker with an ordinary guest, on a machine that takes minutes for what others do in seconds.
+
+    :param initrd: with our init
+    """
+
+    PATIENCE = 900.0
+    TASK: ClassVar[dict[str, Any]] = {"lock_timeout": PATIENCE, "start_timeout": PATIENCE}
+
+    def __init__(self, kernel: pathlib.Path, initrd: pathlib.Path, **options: Any) -> None:
+        super().__init__(True, kernel_path=str(kernel), initrd_path=str(initrd), **options)
+        del self.options["image_path"]
+
+    def start(self, sandbox: str = "web", **options: Any) -> dict[str, Any]:
+        """Start a new sandbox, and wait until its guest is ready."""
+        ready = {"wait_for": {"console": "kata-guest: ready", "timeout": self.PATIENCE}}
+        return super().start(sandbox, **{**ready, **options})

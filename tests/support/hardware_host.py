@@ -19,6 +19,7 @@ import subprocess
 from typing import Mapping
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.initrd import Program, build_initrd
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.vmlinux import extract_vmlinux
 from tests.support.checkout import ROOT
 from tests.support.guest_assets import guest_assets
 
@@ -46,8 +47,23 @@ HOST_MODULES = (
     "macvtap",
 )
 HOST_MODULES += ("vfio_pci", "vfio_iommu_type1", "vhost_vsock", "vhost_net", "kvm_amd")
+#: What the rules of a network are made of. Nothing loads modules when they are needed: the host has only those of its initrd.
+HOST_MODULES += (
+    "veth",
+    "crc32c_generic",
+    "nf_tables",
+    "nft_chain_nat",
+    "nft_ct",
+    "nft_nat",
+    "nft_masq",
+    "nft_redir",
+    "nft_reject_inet",
+)
+HOST_MODULES += ("nft_fib_inet", "nft_log", "nft_limit", "nf_log_syslog", "nft_meta_bridge", "nft_reject_bridge")
 GUEST_MODULES = (
     "virtio_pci",
+    "virtio_mmio",
+    "virtio_balloon",
     "virtio_blk",
     "virtio_net",
     "virtio_console",
@@ -72,6 +88,9 @@ class Files:
 
     :param guest_initrd: for a sandbox: our init, drivers of the devices, and socat
     """
+
+    #: Names in the shared directory: the guest's initrd, one with the guest agent as users have it, and the kernel for VMMs that decompress none.
+    GUEST, AGENT, UNCOMPRESSED = "guest.img", "agent.img", "vmlinux"
 
     kernel: pathlib.Path
     host_initrd: pathlib.Path
@@ -122,7 +141,8 @@ def boot_files(directory: pathlib.Path) -> Files:
             f"the host would be an x86_64 one with the programs of this machine, which is {platform.machine()}"
         )
     try:
-        kernel = guest_assets(KERNEL_PACKAGE).kernel.resolve()
+        assets = guest_assets(KERNEL_PACKAGE)
+        kernel = assets.kernel.resolve()
         busybox = next(kernel.parents[3].glob("tools/busybox-static/**/bin/busybox"))
     except (RuntimeError, StopIteration) as error:
         raise NoHost(f"Debian's package {KERNEL_PACKAGE} cannot be had here: {error}") from error
@@ -133,10 +153,12 @@ def boot_files(directory: pathlib.Path) -> Files:
     guest = build_initrd(
         init=str(ROOT / "roles/kata_image/files/init"), modules=GUEST_MODULES, programs=[socat], **common
     )
-    files = Files(kernel, directory / "host.img", directory / "guest.img")
+    files = Files(kernel, directory / "host.img", directory / Files.GUEST)
     files.host_initrd.write_bytes(host.content)
     files.guest_initrd.write_bytes(guest.content)
     shutil.copyfile(kernel, directory / "vmlinuz")
+    shutil.copyfile(assets.agent_initrd, directory / Files.AGENT)
+    (directory / Files.UNCOMPRESSED).write_bytes(extract_vmlinux(str(kernel)))
     return files
 
 
@@ -154,7 +176,7 @@ def qemu_command(files: Files, share: pathlib.Path) -> list[str]:
         "-cpu",
         "max",
     ]
-    words += ["-M", "q35", "-smp", "2", "-m", "2048", "-kernel", str(files.kernel), "-initrd", str(files.host_initrd)]
+    words += ["-M", "q35", "-smp", "2", "-m", "4096", "-kernel", str(files.kernel), "-initrd", str(files.host_initrd)]
     words += [
         "-append",
         f"console=ttyS0 loglevel=5 panic=-1 net.ifnames=0 intel_iommu=on iommu=nopt host.share={share}",

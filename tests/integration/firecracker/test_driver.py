@@ -239,14 +239,15 @@ def test_what_a_version_lacks_is_refused_with_the_version_that_has_it(
 @needs_guest
 def test_a_guest_shuts_down_by_itself(lab: FirecrackerLab) -> None:
     lab.start()
-    lab.run(state="stopped", stop_timeout=60)
+    lab.run(state="stopped", stop_timeout=5 * PATIENCE)
     assert "Restarting system" in lab.console()
 
 
 @needs_guest
 def test_a_paused_guest_shuts_down_by_itself(plain: FirecrackerLab) -> None:
-    plain.start(state="paused")
-    plain.run(state="stopped", stop_timeout=60)
+    plain.start()
+    plain.run(state="paused")
+    plain.run(state="stopped", stop_timeout=5 * PATIENCE)
     assert "Restarting system" in plain.console()
 
 

@@ -65,7 +65,7 @@ def test_a_balloon_is_what_was_asked_for_and_survives_a_save(lab: FirecrackerLab
 
 @needs_guest
 def test_a_balloon_up_and_down(lab: FirecrackerLab) -> None:
-    lab.start(devices=[BALLOON])
+    lab.start(memory_mb=256, devices=[BALLOON])
     for size in (64, 0):
         changed = lab.run(devices=[{**BALLOON, "size_mb": size}])
         assert changed["actions"] == ["change balloon memory"]

@@ -324,7 +324,7 @@ def _use_vcpus(vmm: Vmm, vcpus: int) -> int:
     from ...guest.agent import GuestAgent, set_online_vcpus
 
     deadline = time.monotonic() + GUEST_SECONDS
-    with GuestAgent(vmm.agent_way()) as agent:
+    with GuestAgent(vmm.agent_way(), GUEST_SECONDS) as agent:
         online = set_online_vcpus(agent, vcpus)
         while online != vcpus and time.monotonic() < deadline:
             time.sleep(0.1)
