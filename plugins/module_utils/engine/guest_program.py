@@ -22,7 +22,7 @@ from .guests import guest_channel
 
 
 class Interrupted(BaseException):
-    """This program was told to end."""
+    """This program was interrupted."""
 
 
 def main(request: dict[str, Any], stdin: BinaryIO, nonce: str) -> None:
