@@ -228,7 +228,7 @@ def _status(channel: Channel, path: str) -> FileStatus:
     return status
 
 
-def _diff(before: FileStatus, dest: str, source: str | None, channel: Channel, new: dict[str, Any]) -> dict[str, str]:
+def _diff(before: FileStatus, dest: str, source: str | None, channel: Channel, after: dict[str, Any]) -> dict[str, str]:
     """The two sides of a diff: contents where both are short texts, and the attributes that change."""
     old = _must(channel, read_command(dest, 0, -(-MOST_DIFF // BLOCK))) if 0 < before.size <= MOST_DIFF else b""
     new = old
@@ -238,7 +238,7 @@ def _diff(before: FileStatus, dest: str, source: str | None, channel: Channel, n
     if before.size > MOST_DIFF or len(new) > MOST_DIFF or b"\0" in old + new:
         old, new = f"{before.digest}\n".encode(), b"(larger than a diff, or no text)\n"
     heads = {"before": _head(before.mode, before.owners, before.groups), "after": ""}
-    heads["after"] = _head(new["mode"], (new["owner"], *before.owners), (new["group"], *before.groups))
+    heads["after"] = _head(after["mode"], (after["owner"], *before.owners), (after["group"], *before.groups))
     return {
         "before": heads["before"] + old.decode("utf-8", "replace"),
         "after": heads["after"] + new.decode("utf-8", "replace"),
