@@ -83,6 +83,7 @@ from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNo
 from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import printable
 from ansible_collections.kata.hypervisor.plugins.module_utils.guest.files import (
     BLOCK,
     append_command,
@@ -135,7 +136,8 @@ class Connection(ConnectionBase):
     def _run(self, cmd: str, data: bytes, most: int | None = None) -> tuple[int, bytes, bytes]:
         """See `exec_command`.
 
-        :param most: bytes of standard output that the guest may send; None for any number
+        :param most: bytes of standard output that the guest may send; None for any number. With it, the standard error has nothing that programs of the host
+            say, such as ssh with -vvv, or sudo where it cannot resolve the name of the host
         """
         sandbox = self.get_option("sandbox_id")
         display.vvv(f"EXEC in the guest of {sandbox}: {cmd}", host=self.get_option("sandbox_host"))
@@ -156,7 +158,8 @@ class Connection(ConnectionBase):
             raise AnsibleConnectionFailure(f"sandbox {sandbox} on {where}: {problem}") from problem
         if "error" in done.ending:
             raise AnsibleConnectionFailure(done.ending["error"]["msg"])
-        return int(done.ending["code"]), done.stdout, done.stderr
+        errors = done.ending.get("errors")
+        return int(done.ending["code"]), done.stdout, done.stderr if errors is None else errors.encode()
 
     def put_file(self, in_path: str, out_path: str) -> None:
         """Copy a file from the controller into the guest."""
@@ -170,7 +173,8 @@ class Connection(ConnectionBase):
             size = 0
             with open(in_path, "rb") as source:
                 while data := source.read(PART):
-                    self._check(has_checksum(self._must(append_command(part), data)[0], data), out_path)
+                    said = self._must(append_command(part), data)[0]
+                    self._check(has_checksum(said, data), out_path, said)
                     size += len(data)
             self._must(move_command(part, out_path, size))
         except BaseException:
@@ -184,8 +188,8 @@ class Connection(ConnectionBase):
         with open(out_path, "wb") as target:
             block = 0
             while True:
-                data, digest = self._must(read_command(in_path, block, PART // BLOCK), most=PART)
-                self._check(has_checksum(digest, data), in_path)
+                data, said = self._must(read_command(in_path, block, PART // BLOCK), most=PART)
+                self._check(has_checksum(said, data), in_path, said)
                 target.write(data)
                 if len(data) < PART:
                     break
@@ -196,14 +200,15 @@ class Connection(ConnectionBase):
         code, stdout, stderr = self._run(command, data, most)
         if code or (data and stderr):
             raise AnsibleError(
-                f"sandbox {self.get_option('sandbox_id')}: {stderr[-1000:].decode('utf-8', 'replace').strip()}"
+                f"sandbox {self.get_option('sandbox_id')}: {printable(stderr[-1000:].decode('utf-8', 'replace')).strip()}"
             )
         return stdout, stderr
 
-    def _check(self, right: bool, path: str) -> None:
+    def _check(self, right: bool, path: str, said: bytes) -> None:
         if not right:
             raise AnsibleError(
-                f"sandbox {self.get_option('sandbox_id')}: {path} was changed on its way, or while it was read: its digest is wrong"
+                f"sandbox {self.get_option('sandbox_id')}: {path} was changed on its way, or while it was read: its digest is wrong. "
+                f"The guest said: {printable(said[-1000:].decode('utf-8', 'replace')).strip()}"
             )
 
     def _clean(self, part: str) -> None:
