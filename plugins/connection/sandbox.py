@@ -60,6 +60,19 @@ options:
     type: str
     vars:
       - name: kata_sandbox_run_dir
+  guest_password:
+    description: A password of the guest, which this connection does not need. If it is set, the host does not get it.
+    type: str
+    vars:
+      - name: ansible_password
+      - name: ansible_ssh_pass
+      - name: ansible_ssh_password
+  guest_become_password:
+    description: A password of the guest to become another user, which root does not need. If it is set, the host does not get it.
+    type: str
+    vars:
+      - name: ansible_become_password
+      - name: ansible_become_pass
   connection_timeout:
     description: Seconds until the guest must have answered before each command.
     type: int
@@ -75,10 +88,12 @@ options:
       - name: kata_sandbox_command_timeout
 """
 
+import copy
 import os
 import secrets
 from typing import Any
 
+from ansible import context as cli
 from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
 from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
@@ -121,9 +136,19 @@ class Connection(ConnectionBase):
     def _programs(self) -> HostPrograms:
         if self._host is None:
             self._host = HostConnection(
-                self.get_option("host_vars") or {}, self._play_context, self.get_option("host_become")
+                self.get_option("host_vars") or {}, self._context_of_host(), self.get_option("host_become")
             )
         return HostPrograms(self._host, self._host.python)
+
+    def _context_of_host(self) -> Any:
+        """The task's context without the user and passwords that the play or the variables of the guest have set; those of the command line stay."""
+        context = copy.copy(self._play_context)
+        context.remote_user = (cli.CLIARGS or {}).get("remote_user")
+        if self.get_option("guest_password") is not None:
+            context.password = ""
+        if self.get_option("guest_become_password") is not None:
+            context.become_pass = ""
+        return context
 
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:
         """Run a command in the guest. Returns its exit code and both outputs.
@@ -153,11 +178,12 @@ class Connection(ConnectionBase):
         }
         try:
             done = self._programs().run(PROGRAM, request, data)
-        except HostProgramError as problem:
+        except HostProgramError as error:
             where = self.get_option("sandbox_host") or "the controller"
-            raise AnsibleConnectionFailure(f"sandbox {sandbox} on {where}: {problem}") from problem
+            raise AnsibleConnectionFailure(f"sandbox {sandbox} on {where}: {error}") from error
         if "error" in done.ending:
-            raise AnsibleConnectionFailure(done.ending["error"]["msg"])
+            problem = AnsibleError if done.ending["error"].get("kind") == "ConfigError" else AnsibleConnectionFailure
+            raise problem(done.ending["error"]["msg"])
         errors = done.ending.get("errors")
         return int(done.ending["code"]), done.stdout, done.stderr if errors is None else errors.encode()
 

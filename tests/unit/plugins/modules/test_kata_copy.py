@@ -11,13 +11,14 @@ import sys
 from typing import Any
 
 import pytest
-
 from ansible.module_utils import basic
 
 from ansible_collections.kata.hypervisor.plugins.modules import kata_copy
 
 
-@pytest.mark.parametrize("more", [{"dest": "relative"}, {"dest": "/a", "from_guest": True}, {"dest": "/a", "mode": "9"}])
+@pytest.mark.parametrize(
+    "more", [{"dest": "relative"}, {"dest": "/a", "from_guest": True}, {"dest": "/a", "mode": "9"}]
+)
 def test_a_task_that_fails_does_not_show_the_content(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], more: dict[str, Any]
 ) -> None:
