@@ -20,7 +20,6 @@ from ..options.spec import SandboxSpec
 from ..records.layout import RUN_ROOT, STATE_ROOT
 from .guests import guest_channel
 
-
 #: Bytes of the standard error that an ending has.
 MOST_ERRORS = 64 * 1024
 
