@@ -216,6 +216,8 @@ def _to_host(wanted: FileCopy, dest: str, channel: Channel, check_mode: bool) ->
         )
     if dest.endswith("/") or os.path.isdir(dest):
         dest = os.path.join(dest, posixpath.basename(wanted.src))
+    if not os.path.isdir(os.path.dirname(dest)):
+        raise HostError("the directory must exist on the host", option="dest", wanted=os.path.dirname(dest))
     before = stat.S_IMODE(os.stat(dest).st_mode) if os.path.isfile(dest) else None
     same = before is not None and (not wanted.force or digest_of_file(dest) == status.digest)
     mode = int(wanted.mode, 8) if wanted.mode else before if before is not None else HOST_MODE

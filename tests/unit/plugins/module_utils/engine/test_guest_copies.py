@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.guest_copies import CopyError, FileCopy, copy_file
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HostError
 from tests.unit.plugins.module_utils.guest.test_channel import Guest
 
 
@@ -51,6 +51,13 @@ def test_a_file_of_the_host_keeps_its_mode_or_gets_the_one_that_is_wanted(guest:
     assert mode_of(outside) == 0o644
     assert not copied(guest, wanted)["changed"]
     assert not copied(guest, copy)["changed"]
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_the_directory_on_the_host_must_exist(guest: Guest, tmp_path: pathlib.Path, check_mode: bool) -> None:
+    (tmp_path / "inside").write_bytes(b"one")
+    with pytest.raises(HostError, match="must exist on the host"):
+        copied(guest, FileCopy(str(tmp_path / "inside"), str(tmp_path / "none" / "file"), from_guest=True), check_mode)
 
 
 def test_a_file_that_becomes_shorter_leaves_no_part_in_the_guest(
