@@ -70,9 +70,7 @@ def molecule_platforms(platforms: Sequence[Mapping[str, Any]], directory: str) -
         # Molecule's schema has its own idea of keys such as volumes, so the options have a key of their own.
         options = dict(platform.get("sandbox") or {})
         if options.get("volumes"):
-            options["volumes"] = [
-                {**volume, "name": f"{volume.get('name')}-{suffix}"} for volume in options["volumes"]
-            ]
+            options["volumes"] = [{**volume, "name": f"{volume.get('name')}-{suffix}"} for volume in options["volumes"]]
         on_host = hosts.setdefault(host, {"name": host, "sandboxes": [], "volumes": []})
         on_host["sandboxes"].append({**DEFAULTS, "hostname": name, **options, "id": identity, "state": "started"})
         on_host["volumes"] += [volume["name"] for volume in options.get("volumes") or []]

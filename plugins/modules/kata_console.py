@@ -20,6 +20,7 @@ author:
   - The kata.hypervisor authors (@kata-hypervisor)
 extends_documentation_fragment:
   - kata.hypervisor.directories
+  - kata.hypervisor.attributes.actiongroup_kata
 options:
   id:
     description: The sandbox's id.
@@ -37,11 +38,6 @@ attributes:
     description: Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
     details:
       - This module never changes anything by itself.
-  action_group:
-    support: full
-    membership:
-      - kata.hypervisor.kata
-    description: Use C(group/kata.hypervisor.kata) in C(module_defaults) to set defaults for this module.
 seealso:
   - module: kata.hypervisor.kata_logs
 """

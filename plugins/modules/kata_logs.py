@@ -17,6 +17,7 @@ author:
   - The kata.hypervisor authors (@kata-hypervisor)
 extends_documentation_fragment:
   - kata.hypervisor.directories
+  - kata.hypervisor.attributes.actiongroup_kata
   - kata.hypervisor.attributes.info_module
   - kata.hypervisor.attributes.actiongroup_kata
 options:

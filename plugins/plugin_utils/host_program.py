@@ -118,8 +118,10 @@ class HostPrograms:
             code, stdout, stderr = self._host.run(self._words(program, request, nonce), b"")
         before, found, last = stdout.rpartition(f"\n{nonce} ".encode())
         if not found:
-            said = (stderr + stdout)[-2000:].decode("utf-8", "replace").strip()
-            raise HostProgramError(f"the program on the host ended with code {code} and said: {said or 'nothing'}")
+            printed = (stderr + stdout)[-2000:].decode("utf-8", "replace").strip()
+            raise HostProgramError(
+                f"the program on the host ended with code {code} and printed: {printed or 'nothing'}"
+            )
         ending: dict[str, Any] = json.loads(last)
         return Ended(ending, before, stderr)
 
@@ -127,8 +129,8 @@ class HostPrograms:
         digest, files = engine()
         code, stdout, stderr = self._host.run(self._python_words(INSTALL, digest, "-"), archive_of(files))
         if code:
-            said = (stderr + stdout)[-2000:].decode("utf-8", "replace").strip()
-            raise HostProgramError(f"the collection cannot be copied to the host: {said}")
+            printed = (stderr + stdout)[-2000:].decode("utf-8", "replace").strip()
+            raise HostProgramError(f"the collection cannot be copied to the host: {printed}")
 
     def _python_words(self, source: str, *arguments: str) -> list[str]:
         return [*shlex.split(self._python), "-IB", "-c", source, *arguments]

@@ -18,6 +18,15 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.guest_commands import (
+    GuestCommand,
+    chosen_ids,
+    in_each_guest,
+    run_command,
+    summary,
+)
+from ansible_collections.kata.hypervisor.plugins.module_utils.engine.guest_copies import FileCopy, copy_file
+from ansible_collections.kata.hypervisor.plugins.module_utils.options.spec import SandboxSpec
 from tests.support.ansible_programs import ansible
 from tests.support.checkout import ROOT
 from tests.support.loopback_sshd import loopback_sshd
@@ -62,10 +71,6 @@ def result(said: str) -> dict[str, Any]:
 
 def start(lab: QemuLab) -> None:
     lab.start(initrd_path=str(lab.assets.agent_initrd), wait_for={"agent": True, "timeout": PATIENCE})
-
-
-def directories(lab: QemuLab) -> dict[str, str]:
-    return {"state_dir": str(lab.root / "state"), "run_dir": str(lab.root / "run")}
 
 
 @pytest.mark.parametrize("kind", ["ssh", "paramiko_ssh"])
@@ -116,53 +121,77 @@ def test_commands_and_files_in_many_guests(lab: QemuLab, tmp_path: pathlib.Path)
     mock = {"hypervisor": "mock", "kernel_path": str(lab.assets.kernel), "initrd_path": str(lab.assets.initrd)}
     lab.run("web-3", state="started", **mock)
     lab.run("off", state="stopped", **mock)
-    inventory = Inventory(tmp_path, lab)
     guest = lab.shell()
-    where = directories(lab)
+    where = SandboxSpec("any", **lab.directories())
 
-    def ask(module: str, code: int = 0, *words: str, **options: Any) -> dict[str, Any]:
-        return result(inventory.run("host1", module, {**where, **options}, *words, code=code))
+    def command(*ids: str, **options: Any) -> dict[str, Any]:
+        wanted = GuestCommand(**options)
+        work = lambda _spec, channel: run_command(wanted, channel)  # noqa: E731
+        return summary(in_each_guest(where, chosen_ids(where, ids), work, 16, PATIENCE), ids)
 
-    one = ask("kata_exec", id="web", argv=["printf", "%s|", "a b", "$HOME", "*"])
+    def copy(*ids: str, check_mode: bool = False, **options: Any) -> dict[str, Any]:
+        wanted = FileCopy(**options)
+        work = lambda spec, channel: copy_file(wanted, spec.id, channel, check_mode)  # noqa: E731
+        return summary(in_each_guest(where, chosen_ids(where, ids), work, 16, PATIENCE), ids)
+
+    one = command("web", argv=["printf", "%s|", "a b", "$HOME", "*"])
     assert (one["rc"], one["stdout"], one["changed"]) == (0, "a b|$HOME|*|", True)
-    both = ask(
-        "kata_exec",
-        ids=["web", "web-2"],
-        cmd="cat; echo $WORD; pwd; echo no >&2",
-        stdin="in",
-        env={"WORD": "x y"},
-        chdir="/tmp",
-    )
-    assert [one["stdout"] for one in both["sandboxes"]] == ["in\nx y\n/tmp\n"] * 2
-    assert [one["stderr"] for one in both["sandboxes"]] == ["no\n"] * 2
-
     # One that fails does not stop the others, and a pattern names those that run.
-    mixed = ask("kata_exec", 2, ids=["web*"], cmd="[ ! -e /tmp/only-here ] && touch /tmp/only-here && echo made")
+    mixed = command("web*", shell="[ ! -e /tmp/only-here ] && touch /tmp/only-here && echo made")
     assert [one.get("stdout") for one in mixed["sandboxes"]] == ["made\n", "made\n", None]
     assert mixed["failed_ids"] == ["web-3"] and "no way into its guest" in mixed["msg"]
-    assert "it is stopped" in ask("kata_exec", 2, id="off", cmd="true")["msg"]
-    assert "it is stopped" in ask("kata_exec", 2, "--check", id="off", cmd="true")["msg"]
-    again = ask("kata_exec", id="web", cmd="echo never", creates="/tmp/on*here")
+    assert "it is stopped" in command("off", shell="true")["msg"]
+    again = command("web", shell="echo never", creates="/tmp/on*here")
     assert again["changed"] is False and "exists" in again["msg"]
-    assert ask("kata_exec", id="web", cmd="rm /tmp/only-here", removes="/tmp/only-here")["changed"] is True
-    assert ask("kata_exec", id="web", cmd="rm /tmp/only-here", removes="/tmp/only-here")["changed"] is False
-    late = ask("kata_exec", 2, id="web", cmd="echo begun; sleep 1000", timeout=2)
+    assert command("web", shell="rm /tmp/only-here", removes="/tmp/only-here")["changed"] is True
+    assert command("web", shell="rm /tmp/only-here", removes="/tmp/only-here")["changed"] is False
+    late = command("web", shell="echo begun; sleep 1000", timeout=2)
     assert late["kind"] == "DeadlineExceeded" and late["stdout"] == "begun\n"
 
-    # Copies: the same again changes nothing, check mode tells the truth, and nothing is left of what failed.
-    page = {"ids": ["web", "web-2"], "content": "héllo\n", "dest": "/tmp/page", "mode": "0640"}
-    foretold = ask("kata_copy", 0, "--check", "--diff", **page)
-    assert foretold["changed"] is True and guest.run("ls /tmp/page 2>&1 | grep -c 'No such'") == "1"
-    assert [ask("kata_copy", **page)["changed"] for _round in range(2)] == [True, False]
+    # Copies: the same again changes nothing, check mode is right, and nothing is left of what failed.
+    page = tmp_path / "page"
+    page.write_text("héllo\n")
+    both = {"src": str(page), "dest": "/tmp/", "mode": "0640"}
+    assert copy("web", "web-2", check_mode=True, **both)["changed"] is True
+    assert guest.run("ls /tmp | grep page | wc -l") == "0"
+    assert [copy("web", "web-2", **both)["changed"] for _round in range(2)] == [True, False]
     assert guest.run("cat /tmp/page; stat -c '%a %u' /tmp/page") == "héllo\n640 0"
-    said = inventory.run("host1", "kata_copy", {**where, **page, "content": "bye\n", "owner": "1"}, "--diff")
-    assert "-héllo" in said and "+bye" in said and "web-2:/tmp/page" in said
+    page.write_text("bye\n")
+    changed = copy("web", "web-2", owner="1", diff=True, **both)
+    assert (
+        "héllo" in changed["sandboxes"][0]["diff"]["before"] and "owner 1" in changed["sandboxes"][0]["diff"]["after"]
+    )
     assert guest.run("stat -c '%a %u' /tmp/page; ls /tmp | grep -c page") == "640 1\n1"
-    back = {"ids": ["web*2", "web"], "from_guest": True, "src": "/tmp/page", "dest": f"{tmp_path}/{{id}}.page"}
-    assert [ask("kata_copy", **back)["changed"] for _round in range(2)] == [True, False]
+    back = {"from_guest": True, "src": "/tmp/page", "dest": f"{tmp_path}/{{id}}.page"}
+    assert [copy("web*2", "web", **back)["changed"] for _round in range(2)] == [True, False]
     assert (tmp_path / "web.page").read_text() == (tmp_path / "web-2.page").read_text() == "bye\n"
     assert (tmp_path / "web.page").stat().st_mode & 0o777 == 0o600
     guest.run("mount -t tmpfs -o size=64k none /mnt")
-    full = ask("kata_copy", 2, id="web", content="x" * 100_000, dest="/mnt/file")
+    (tmp_path / "large").write_text("x" * 100_000)
+    full = copy("web", src=str(tmp_path / "large"), dest="/mnt/file")
     assert "cannot be written" in full["msg"] and guest.run("ls /mnt | wc -l") == "0"
-    assert "must be a file" in ask("kata_copy", 2, id="web", content="x", dest="/dev/null")["msg"]
+    assert "must be a file" in copy("web", src=str(page), dest="/dev/null")["msg"]
+
+    # The modules, as a task has them.
+    inventory = Inventory(tmp_path, lab)
+    directories = lab.directories()
+    asked = {
+        "ids": ["web", "web-2"],
+        "cmd": "cat; echo $WORD; pwd",
+        "stdin": "in",
+        "env": {"WORD": "x y"},
+        "chdir": "/tmp",
+    }
+    both_answers = result(inventory.run("host1", "kata_exec", {**directories, **asked}))["sandboxes"]
+    assert [one["stdout"] for one in both_answers] == ["in\nx y\n/tmp\n"] * 2
+    assert "it is stopped" in inventory.run(
+        "host1", "kata_exec", {**directories, "id": "off", "cmd": "true"}, "--check", code=2
+    )
+    secret = {**directories, "id": "web", "content": "one of a kind\n", "dest": "/tmp/page"}
+    printed = inventory.run("host1", "kata_copy", secret, "-vvv")
+    assert '"changed": true' in printed and "one of a kind" not in printed
+    assert guest.run("cat /tmp/page") == "one of a kind"
+    said = inventory.run(
+        "host1", "kata_copy", {**directories, "id": "web", "src": str(page), "dest": "/tmp/"}, "--diff"
+    )
+    assert "-one of a kind" in said and "+bye" in said and "web:/tmp/page" in said

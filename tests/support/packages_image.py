@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import pathlib
 import shutil
 import tempfile
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.delivery.engine_copy import digest_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.root_image import Recipe, build
 from tests.support.checkout import ROOT
 from tests.support.guest_assets import cache_directory
@@ -32,13 +32,13 @@ def packages_image() -> pathlib.Path:
     """The image, from the cache or built now: a minute."""
     directory = cache_directory() / "packages"
     directory.mkdir(parents=True, exist_ok=True)
-    image = directory / "image.ext4"
-    newest = max(path.stat().st_mtime for path in [THIS, *(ROOT / "plugins/module_utils" / name for name in SOURCES)])
+    # Checkouts that share the cache may have different recipes.
+    sources = [THIS, *(ROOT / "plugins/module_utils" / name for name in SOURCES)]
+    image = directory / f"image-{digest_of({path.name: path.read_bytes() for path in sources})[:12]}.ext4"
     with open(directory / "lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not image.exists() or image.stat().st_mtime < newest:
+        if not image.exists():
             with tempfile.TemporaryDirectory(dir=directory, prefix="new-") as work:
                 built, _about = build(RECIPE, work, {})
-                os.utime(built)
                 shutil.move(built, image)
     return image

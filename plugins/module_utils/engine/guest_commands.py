@@ -186,9 +186,9 @@ class Collected:
 
     def add(self, data: bytes) -> None:
         """Receive a part."""
-        room = MAX_OUTPUT - len(self._data)
-        self._data += data[:room]
-        self.truncated = self.truncated or len(data) > room
+        left = MAX_OUTPUT - len(self._data)
+        self._data += data[:left]
+        self.truncated = self.truncated or len(data) > left
 
     @property
     def text(self) -> str:

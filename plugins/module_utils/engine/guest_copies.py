@@ -149,7 +149,7 @@ def _to_guest(wanted: FileCopy, source: str, channel: Channel, check_mode: bool)
     if same:
         _must(channel, attributes_command(dest, **attributes))
         return result
-    # Without a wish the new file has the owner that the old one had.
+    # Unless the task sets an owner, the new file has the one that the old one had.
     owner = wanted.owner or (before.owners[1] if before.owners else "")
     group = wanted.group or (before.groups[1] if before.groups else "")
     _write(dest, source, attributes_command, (mode, owner, group), channel)
@@ -183,7 +183,7 @@ def _destination(wanted: FileCopy, source: str, channel: Channel) -> tuple[str, 
     return dest, status
 
 
-def _write(dest: str, source: str, attributes: Any, wished: tuple[str, str, str], channel: Channel) -> None:
+def _write(dest: str, source: str, attributes: Any, wanted: tuple[str, str, str], channel: Channel) -> None:
     """Write a new file beside its place, and move it there when it is complete."""
     part = f"{dest}.{secrets.token_hex(8)}"
     with open(source, "rb") as stream:
@@ -197,7 +197,7 @@ def _write(dest: str, source: str, attributes: Any, wished: tuple[str, str, str]
                     option="src",
                     wanted=source,
                 )
-            _must(channel, attributes(part, *wished))
+            _must(channel, attributes(part, *wanted))
             _must(channel, move_command(part, dest, size))
         except BaseException:
             with contextlib.suppress(HypervisorError):
@@ -230,7 +230,7 @@ def _to_host(wanted: FileCopy, dest: str, channel: Channel, check_mode: bool) ->
     free = os.statvfs(os.path.dirname(dest))
     if status.size > free.f_bavail * free.f_frsize:
         raise HostError(
-            f"the file system of {dest} must have room for {status.size} bytes",
+            f"the file system of {dest} must have {status.size} free bytes",
             option="dest",
             answer=f"it has {free.f_bavail * free.f_frsize}",
         )
@@ -261,9 +261,7 @@ def _status(channel: Channel, path: str) -> FileStatus:
     return status
 
 
-def _diff(
-    before: FileStatus, dest: str, source: str | None, channel: Channel, wished: dict[str, Any]
-) -> dict[str, str]:
+def _diff(before: FileStatus, dest: str, source: str | None, channel: Channel, after: dict[str, Any]) -> dict[str, str]:
     """The two sides of a diff: contents where both are short texts, and the attributes that change."""
     old = _must(channel, read_command(dest, 0, -(-MOST_DIFF // BLOCK))) if 0 < before.size <= MOST_DIFF else b""
     new = old
@@ -273,7 +271,7 @@ def _diff(
     if before.size > MOST_DIFF or len(new) > MOST_DIFF or b"\0" in old + new:
         old, new = f"{before.digest}\n".encode(), b"(larger than a diff, or no text)\n"
     heads = {"before": _head(before.mode, before.owners, before.groups), "after": ""}
-    heads["after"] = _head(wished["mode"], (wished["owner"], *before.owners), (wished["group"], *before.groups))
+    heads["after"] = _head(after["mode"], (after["owner"], *before.owners), (after["group"], *before.groups))
     return {
         "before": heads["before"] + old.decode("utf-8", "replace"),
         "after": heads["after"] + new.decode("utf-8", "replace"),
@@ -327,6 +325,6 @@ def _must(
     """The output of a command that must succeed."""
     code, output, errors = _run(channel, command, stdin, size, sink, most)
     if code or (stdin is not None and errors):
-        said = printable(errors.decode("utf-8", "replace")).strip()
-        raise CopyError("a file of the guest could not be read or written", answer=said or f"code {code}")
+        printed = printable(errors.decode("utf-8", "replace")).strip()
+        raise CopyError("a file of the guest could not be read or written", answer=printed or f"code {code}")
     return output

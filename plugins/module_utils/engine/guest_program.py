@@ -25,7 +25,7 @@ MOST_ERRORS = 64 * 1024
 
 
 class Interrupted(BaseException):
-    """This program was told to end."""
+    """This program was interrupted."""
 
 
 def main(request: dict[str, Any], stdin: BinaryIO, nonce: str) -> None:

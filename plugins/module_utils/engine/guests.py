@@ -86,5 +86,5 @@ def run_script(ways: GuestWays, script: str, timeout: float) -> None:
     with GuestAgent(ways.agent, timeout) as agent:
         ended = run(agent, "/bin/sh", ["-s"], script.encode(), capture=True, timeout=timeout)
     if ended.code:
-        said = printable(ended.errors[-SHOWN:].decode("utf-8", "replace")).strip()
-        raise ScriptFailed(f"a script that the agent ran in the guest failed with code {ended.code}", answer=said)
+        printed = printable(ended.errors[-SHOWN:].decode("utf-8", "replace")).strip()
+        raise ScriptFailed(f"a script that the agent ran in the guest failed with code {ended.code}", answer=printed)

@@ -66,12 +66,12 @@ class Stream:
 
     def __init__(self, source: int, target: int) -> None:
         self.source, self.target = source, target
-        for descriptor in {source, target}:
+        for descriptor in sorted({source, target}):
             os.set_blocking(descriptor, False)
 
     def close(self) -> None:
         """Close it. Idempotent."""
-        for descriptor in {self.source, self.target}:
+        for descriptor in sorted({self.source, self.target}):
             with contextlib.suppress(OSError):
                 os.close(descriptor)
         self.source = self.target = -1
@@ -198,7 +198,7 @@ class Channel:
                     "the shell that the agent started in the guest did not answer in time",
                     fix="See docs/into-the-guest.md for what a guest must have.",
                 )
-            readable, writable, _ = select.select(
+            readable, writable, _failed = select.select(
                 [self._stream.source], [self._stream.target] if to_write else [], [], left
             )
             if writable:

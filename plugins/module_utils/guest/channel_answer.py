@@ -95,7 +95,7 @@ class CommandAnswer:
         self._read = self._skip
         self._line = b""
         self._left = 0
-        #: The exit code of the command, once the answer has told it.
+        #: The exit code of the command, once the answer has contained it.
         self.code = 0
         #: Whether the answer is complete.
         self.complete = False

@@ -127,7 +127,7 @@ def digest_of_file(path: str, algorithm: str = "sha256") -> str:
 
 
 def attributes_command(path: str, mode: str = "", owner: str = "", group: str = "") -> str:
-    """Set permissions and owner of a file. The owner comes first, since a change of it takes bits of the mode away."""
+    """Set permissions and owner of a file. The owner comes first, since a change of it clears bits of the mode."""
     quoted, commands = shlex.quote(path), []
     if owner or group:
         commands.append(f"chown {shlex.quote(owner + (':' + group if group else ''))} {quoted}")

@@ -101,7 +101,30 @@ class Guest:
         return output.decode().strip()
 
     def comes_to_see(self, command: str, fits: Callable[[str], bool]) -> None:
-        wait_until(lambda: fits(self.sees(command)), f"{command} in the guest", PATIENCE)
+        seen = []
+
+        def fitting() -> bool:
+            seen.append(self.sees(command))
+            return fits(seen[-1])
+
+        try:
+            wait_until(fitting, f"{command} in the guest", PATIENCE)
+        except AssertionError as late:
+            raise AssertionError(f"{late}: {seen[-1]}") from late
+
+    def serves_its_page(self) -> None:
+        """Wait until the world gets the page of the guest by the published port."""
+        said = [""]
+
+        def served() -> bool:
+            said[0] = self.world.run("wget", "-qO-", "-T", "5", "-t", "1", f"http://{HOST}:8080/", check=False)
+            return "page of oak" in said[0]
+
+        try:
+            wait_until(served, "the page by the published port", PATIENCE / 5)
+        except AssertionError as late:
+            rules = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=False).stdout
+            raise AssertionError(f"{late}: {said[0]}\n{rules}") from late
 
     def card(self, mac: str) -> str:
         """The name that the guest has given to an interface."""
@@ -180,10 +203,7 @@ def test_a_published_port_leads_to_the_guest(guest: Guest) -> None:
     guest.comes_to_see(look, lambda seen: f" {network['address']}/24 " in seen)
     guest.sees("mkdir -p /www && echo page of $(hostname) >/www/index.html && httpd -h /www")
 
-    def page() -> str:
-        return guest.world.run("busybox", "wget", "-qO-", "-T", "5", f"http://{HOST}:8080/", check=False)
-
-    wait_until(lambda: "page of oak" in page(), "the page by the published port", PATIENCE)
+    guest.serves_its_page()
 
 
 def test_metadata_reach_the_guest(guest: Guest) -> None:
@@ -242,8 +262,7 @@ def test_what_was_saved_goes_on(guest: Guest) -> None:
     assert guest.sees("cat /proc/sys/kernel/random/boot_id") == boot
     assert guest.sees("cat /run/kept; kill -0 $(cat /run/pid) && echo lives") == "kept\nlives"
     assert guest.sees("wget -qO- http://169.254.169.254/color") == "blue"
-    page = ["busybox", "wget", "-qO-", "-T", "5", f"http://{HOST}:8080/"]
-    wait_until(lambda: "page of oak" in guest.world.run(*page, check=False), "the page after the restore", PATIENCE)
+    guest.serves_its_page()
     # Firecracker advances the clock by the time that it was saved.
     guest.comes_to_see("date +%s", lambda seen: abs(time.time() - int(seen)) < 60)
 

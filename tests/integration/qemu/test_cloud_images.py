@@ -31,7 +31,8 @@ echo "proof: name=$(hostname) fqdn=$(hostname -f) mib=$(df --output=size -BM / |
 echo "proof: address=$(ip -o -4 address show eth0 | tr -s ' ' | cut -d' ' -f4)"
 echo "proof: key=$(cat /home/debian/.ssh/authorized_keys)"
 echo "proof: kept=$(tail -c 4 {VARIABLE} 2>/dev/null)"
-printf '\\007\\000\\000\\000kept' >{VARIABLE} && echo "proof: firmware=uefi"
+printf '\\007\\000\\000\\000kept' >{VARIABLE}
+[ -d /sys/firmware/efi ] && echo "proof: firmware=uefi"
 echo "proof: $(ls /sys/class/net | tr '\\n' ' ')end"
 """
 DONE = {"cloud_init": True, "timeout": 900}
