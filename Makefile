@@ -59,6 +59,7 @@ bench: venv packages  ## Medians of what a user waits for, on this host
 	@$(PY) -m tests.bench.run
 	@$(PY) -m tests.bench.network_times
 	@$(PY) -m tests.bench.inventory_times
+	@$(PY) -m tests.bench.guest_times
 
 bench-fleet: venv packages  ## From fresh hosts to running sandboxes, step by step, and the same again
 	@$(PY) -m tests.bench.fleet $(HOSTS)

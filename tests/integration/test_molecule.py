@@ -21,7 +21,6 @@ from tests.support.checkout import ROOT
 from tests.support.guest_assets import Assets
 from tests.support.packages_image import packages_image
 from tests.support.user_terminal import user_terminal
-from tests.support.waiting import PATIENCE
 
 ROLE_TASKS: list[dict[str, Any]] = [
     {
@@ -56,7 +55,7 @@ CONTROL = (
 BOOT_ID = {"ansible.builtin.command": "cat /proc/sys/kernel/random/boot_id /run/greeting", "changed_when": False}
 VERIFY: list[dict[str, Any]] = [
     {**BOOT_ID, "register": "before"},
-    {"ansible.builtin.reboot": {"reboot_timeout": int(PATIENCE)}},
+    {"ansible.builtin.reboot": {"reboot_timeout": 1200}},
     {**BOOT_ID, "register": "after"},
     {
         "ansible.builtin.assert": {

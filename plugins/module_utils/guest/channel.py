@@ -32,8 +32,8 @@ Agent = Callable[[str], None]
 
 #: Seconds until a loop that was started before is taken for gone. One that is only slow is started again, which does no harm.
 GREETING_SECONDS = 3.0
-#: After this many seconds of silence the agent is asked whether the loop is still there.
-SILENCE_SECONDS = 15.0
+#: After this many seconds of silence the agent is asked whether the loop is still there, and then after twice as many, up to the most.
+SILENCE_SECONDS, MOST_SILENCE_SECONDS = 5.0, 60.0
 #: Signals that interrupt a task.
 INTERRUPTS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 #: Bytes that are read or written at once.
@@ -281,7 +281,8 @@ class Channel:
             raise ChannelError("the data channel is closed")
         to_write = memoryview(line)
         left_to_read = size
-        asked = time.monotonic() + SILENCE_SECONDS
+        silence = SILENCE_SECONDS
+        asked = time.monotonic() + silence
         poll = select.poll()
         poll.register(stream.source, select.POLLIN)
         if watched >= 0:
@@ -307,10 +308,12 @@ class Channel:
                 if data:
                     answer.feed(data)
             if events:
-                asked = time.monotonic() + SILENCE_SECONDS
+                silence = SILENCE_SECONDS
+                asked = time.monotonic() + silence
             elif time.monotonic() >= asked:
                 self._check_alive()
-                asked = time.monotonic() + SILENCE_SECONDS
+                silence = min(2 * silence, MOST_SILENCE_SECONDS)
+                asked = time.monotonic() + silence
 
     def _check_alive(self) -> None:
         """Notice a loop that is gone, which the channel does not tell. An agent that cannot be asked says nothing."""
