@@ -29,6 +29,8 @@ class ActionModule(EngineAction):
             return super().run(tmp, task_vars)
         try:
             source = self._find_needle("files", arguments["src"])
+            # Of a file that is encrypted with ansible-vault, the content is copied.
+            readable = self._loader.get_real_file(source)
         except AnsibleError as problem:
             raise AnsibleActionFail(
                 f"The file must exist on the controller: {arguments['src']}. {problem}"
@@ -37,10 +39,13 @@ class ActionModule(EngineAction):
             self._make_tmp_path()
         directory = self._connection._shell.tmpdir
         try:
-            copied = self._transfer_file(source, self._connection._shell.join_path(directory, os.path.basename(source)))
+            copied = self._transfer_file(
+                readable, self._connection._shell.join_path(directory, os.path.basename(source))
+            )
             self._fixup_perms2((directory, copied))
             self._task.args = {**arguments, "src": copied, "remote_src": True}
             return super().run(tmp, task_vars)
         finally:
+            self._loader.cleanup_tmp_file(readable)
             self._task.args = arguments
             self._remove_tmp_path(directory)

@@ -60,6 +60,19 @@ options:
     type: str
     vars:
       - name: kata_sandbox_run_dir
+  guest_password:
+    description: A password of the guest, which this connection does not need. If it is set, the host does not get it.
+    type: str
+    vars:
+      - name: ansible_password
+      - name: ansible_ssh_pass
+      - name: ansible_ssh_password
+  guest_become_password:
+    description: A password of the guest to become another user, which root does not need. If it is set, the host does not get it.
+    type: str
+    vars:
+      - name: ansible_become_password
+      - name: ansible_become_pass
   connection_timeout:
     description: Seconds until the guest must have answered before each command.
     type: int
@@ -75,14 +88,17 @@ options:
       - name: kata_sandbox_command_timeout
 """
 
+import copy
 import os
 import secrets
 from typing import Any
 
+from ansible import context as cli
 from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
 from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
 
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import printable
 from ansible_collections.kata.hypervisor.plugins.module_utils.guest.files import (
     BLOCK,
     append_command,
@@ -120,9 +136,19 @@ class Connection(ConnectionBase):
     def _programs(self) -> HostPrograms:
         if self._host is None:
             self._host = HostConnection(
-                self.get_option("host_vars") or {}, self._play_context, self.get_option("host_become")
+                self.get_option("host_vars") or {}, self._context_of_host(), self.get_option("host_become")
             )
         return HostPrograms(self._host, self._host.python)
+
+    def _context_of_host(self) -> Any:
+        """The task's context without the user and passwords that the play or the variables of the guest have set; those of the command line stay."""
+        context = copy.copy(self._play_context)
+        context.remote_user = (cli.CLIARGS or {}).get("remote_user")
+        if self.get_option("guest_password") is not None:
+            context.password = ""
+        if self.get_option("guest_become_password") is not None:
+            context.become_pass = ""
+        return context
 
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:
         """Run a command in the guest. Returns its exit code and both outputs.
@@ -135,7 +161,8 @@ class Connection(ConnectionBase):
     def _run(self, cmd: str, data: bytes, most: int | None = None) -> tuple[int, bytes, bytes]:
         """See `exec_command`.
 
-        :param most: bytes of standard output that the guest may send; None for any number
+        :param most: bytes of standard output that the guest may send; None for any number. With it, the standard error has nothing that programs of the host
+            say, such as ssh with -vvv, or sudo where it cannot resolve the name of the host
         """
         sandbox = self.get_option("sandbox_id")
         display.vvv(f"EXEC in the guest of {sandbox}: {cmd}", host=self.get_option("sandbox_host"))
@@ -151,12 +178,14 @@ class Connection(ConnectionBase):
         }
         try:
             done = self._programs().run(PROGRAM, request, data)
-        except HostProgramError as problem:
+        except HostProgramError as error:
             where = self.get_option("sandbox_host") or "the controller"
-            raise AnsibleConnectionFailure(f"sandbox {sandbox} on {where}: {problem}") from problem
+            raise AnsibleConnectionFailure(f"sandbox {sandbox} on {where}: {error}") from error
         if "error" in done.ending:
-            raise AnsibleConnectionFailure(done.ending["error"]["msg"])
-        return int(done.ending["code"]), done.stdout, done.stderr
+            problem = AnsibleError if done.ending["error"].get("kind") == "ConfigError" else AnsibleConnectionFailure
+            raise problem(done.ending["error"]["msg"])
+        errors = done.ending.get("errors")
+        return int(done.ending["code"]), done.stdout, done.stderr if errors is None else errors.encode()
 
     def put_file(self, in_path: str, out_path: str) -> None:
         """Copy a file from the controller into the guest."""
@@ -170,7 +199,8 @@ class Connection(ConnectionBase):
             size = 0
             with open(in_path, "rb") as source:
                 while data := source.read(PART):
-                    self._check(has_checksum(self._must(append_command(part), data)[0], data), out_path)
+                    said = self._must(append_command(part), data)[0]
+                    self._check(has_checksum(said, data), out_path, said)
                     size += len(data)
             self._must(move_command(part, out_path, size))
         except BaseException:
@@ -184,8 +214,8 @@ class Connection(ConnectionBase):
         with open(out_path, "wb") as target:
             block = 0
             while True:
-                data, digest = self._must(read_command(in_path, block, PART // BLOCK), most=PART)
-                self._check(has_checksum(digest, data), in_path)
+                data, said = self._must(read_command(in_path, block, PART // BLOCK), most=PART)
+                self._check(has_checksum(said, data), in_path, said)
                 target.write(data)
                 if len(data) < PART:
                     break
@@ -196,14 +226,15 @@ class Connection(ConnectionBase):
         code, stdout, stderr = self._run(command, data, most)
         if code or (data and stderr):
             raise AnsibleError(
-                f"sandbox {self.get_option('sandbox_id')}: {stderr[-1000:].decode('utf-8', 'replace').strip()}"
+                f"sandbox {self.get_option('sandbox_id')}: {printable(stderr[-1000:].decode('utf-8', 'replace')).strip()}"
             )
         return stdout, stderr
 
-    def _check(self, right: bool, path: str) -> None:
+    def _check(self, right: bool, path: str, said: bytes) -> None:
         if not right:
             raise AnsibleError(
-                f"sandbox {self.get_option('sandbox_id')}: {path} was changed on its way, or while it was read: its digest is wrong"
+                f"sandbox {self.get_option('sandbox_id')}: {path} was changed on its way, or while it was read: its digest is wrong. "
+                f"The guest said: {printable(said[-1000:].decode('utf-8', 'replace')).strip()}"
             )
 
     def _clean(self, part: str) -> None:

@@ -70,13 +70,16 @@ def molecule_platforms(platforms: Sequence[Mapping[str, Any]], directory: str) -
         # Molecule's schema has its own idea of keys such as volumes, so the options have a key of their own.
         options = dict(platform.get("sandbox") or {})
         if options.get("volumes"):
-            options["volumes"] = [{**volume, "name": f"{volume.get('name')}-{suffix}"} for volume in options["volumes"]]
+            if not all(isinstance(volume, Mapping) and volume.get("name") for volume in options["volumes"]):
+                raise AnsibleFilterError(f"each volume of the platform {name} must have a name")
+            options["volumes"] = [{**volume, "name": f"{volume['name']}-{suffix}"} for volume in options["volumes"]]
         on_host = hosts.setdefault(host, {"name": host, "sandboxes": [], "volumes": []})
         on_host["sandboxes"].append({**DEFAULTS, "hostname": name, **options, "id": identity, "state": "started"})
         on_host["volumes"] += [volume["name"] for volume in options.get("volumes") or []]
         guests[name] = {
             "ansible_connection": "kata.hypervisor.sandbox",
             "kata_sandbox_id": identity,
+            **{f"kata_sandbox_{option}": options[option] for option in ("state_dir", "run_dir") if options.get(option)},
             **({} if host == HOST else {"kata_sandbox_host": host, "kata_sandbox_host_vars": HOST_VARIABLES}),
         }
         for group in platform.get("groups") or []:

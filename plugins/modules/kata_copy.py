@@ -37,8 +37,9 @@ options:
     type: str
   dest:
     description:
-      - An absolute path in the guest. If it is a directory, the file gets the name that O(src) has.
-      - With O(from_guest=true) it is an absolute path on the host, in which C({id}) stands for the sandbox's id. Its directory must exist.
+      - An absolute path in the guest. If it is a directory, the file gets the name that O(src) has. With O(content) it must not be a directory.
+      - With O(from_guest=true) it is an absolute path on the host, in which C({id}) stands for the sandbox's id. Its directory must exist. For more than
+        one sandbox it must contain C({id}).
     type: str
     required: true
   from_guest:
@@ -143,9 +144,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments 
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.spec import SandboxSpec
 
 
-def requested(module: Any, source: str) -> FileCopy:
+def requested(module: Any, params: dict[str, Any], source: str) -> FileCopy:
     """The copy that the task's options describe."""
-    params = module.params
     if params["from_guest"] and (params["content"] is not None or params["remote_src"]):
         raise ConfigError("must not be set together with content or remote_src", option="from_guest", wanted=True)
     return FileCopy(
@@ -157,6 +157,7 @@ def requested(module: Any, source: str) -> FileCopy:
         group=params["group"] or "",
         force=params["force"],
         diff=module._diff,
+        is_content=bool(source),
     )
 
 
@@ -184,22 +185,24 @@ def main() -> None:
     # The content is in no result but the diff that was asked for. Ansible would hide each of its words everywhere.
     module.no_log_values.clear()
     params = dict(module.params)
+    module.params["content"] = None
     where = SandboxSpec("any", state_dir=params["state_dir"], run_dir=params["run_dir"])
     with tempfile.TemporaryDirectory() as work, fail_on_error(module):
         source = ""
         if params["content"] is not None:
-            source = os.path.join(work, os.path.basename(params["dest"]) or "content")
+            source = os.path.join(work, "content")
             with open(source, "wb") as target:
                 target.write(params["content"].encode("utf-8", "surrogateescape"))
-        wanted = requested(module, source)
+        wanted = requested(module, params, source)
+        ids = chosen_ids(where, params["ids"])
+        wanted.check_places(ids)
         results = in_each_guest(
             where,
-            chosen_ids(where, params["ids"]),
+            ids,
             lambda spec, channel: copy_file(wanted, spec.id, channel, module.check_mode),
             params["parallel"],
             params["connect_timeout"],
         )
-    module.params["content"] = None
     total = summary(results, params["ids"])
     total["diff"] = []
     for result in results:

@@ -62,7 +62,7 @@ class HostConnection:
     """A connection to a host, as its variables say.
 
     :param variables: see `connection_variables`; empty for the controller itself
-    :param play_context: of the task that runs; what the command line says of users and passwords is for hosts
+    :param play_context: of the task that runs; its user and its passwords must be those of hosts
     :param become: whether to become root on the host; None for what the variables say
     :raises AnsibleError: a plugin does not exist
     """
@@ -77,7 +77,9 @@ class HostConnection:
         self.plugin = connection_loader.get(name, context, None)
         if self.plugin is None:
             raise AnsibleError(f"the connection plugin {name!r} of the host was not found")
-        keys = {"remote_user": context.remote_user, "timeout": context.timeout}
+        keys = {"timeout": context.timeout}
+        if context.remote_user:
+            keys["remote_user"] = context.remote_user
         if context.password:
             keys["password"] = context.password
         self.plugin.set_options(task_keys=keys, var_options=self.variables)

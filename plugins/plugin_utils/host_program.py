@@ -21,6 +21,8 @@ from ansible_collections.kata.hypervisor.plugins.plugin_utils.engine import engi
 #: Where a user other than root keeps the copy, below the home directory.
 USER_ROOT = ".cache/kata-hypervisor/engine"
 
+#: The longest request that is a word of the command, bytes: all words together must fit into one of the host's shell (execve(2), MAX_ARG_STRLEN).
+MOST_WORD = 32 * 1024
 #: What Python runs on the host. `-I` keeps the current directory out of the imports, `-B` keeps the copy as it was installed.
 #: Arguments: digest, program, nonce, request (or "-": the first line of the standard input is the request).
 START = f"""
@@ -108,18 +110,19 @@ class HostPrograms:
 
     def _attempt(self, program: str, request: dict[str, Any], stdin: bytes) -> Ended:
         nonce = secrets.token_hex(16)
-        if stdin or self._host.takes_input:
+        line = json.dumps(request).encode() + b"\n"
+        if stdin or self._host.takes_input or len(line) > MOST_WORD:
             words = self._python_words(START, engine()[0], program, nonce, "-")
-            code, stdout, stderr = self._host.run(words, json.dumps(request).encode() + b"\n" + stdin)
+            code, stdout, stderr = self._host.run(words, line + stdin)
         else:
             code, stdout, stderr = self._host.run(self._words(program, request, nonce), b"")
-        before, found, line = stdout.rpartition(f"\n{nonce} ".encode())
+        before, found, last = stdout.rpartition(f"\n{nonce} ".encode())
         if not found:
             printed = (stderr + stdout)[-2000:].decode("utf-8", "replace").strip()
             raise HostProgramError(
                 f"the program on the host ended with code {code} and printed: {printed or 'nothing'}"
             )
-        ending: dict[str, Any] = json.loads(line)
+        ending: dict[str, Any] = json.loads(last)
         return Ended(ending, before, stderr)
 
     def _install(self) -> None:

@@ -28,6 +28,8 @@ from .states import state_of
 MAX_OUTPUT = 16 * 1024 * 1024
 #: Characters that make a pattern of an id.
 PATTERN = re.compile(r"[*?\[]")
+#: What has a meaning in a pattern of paths: `!` only at the start of a bracket.
+SPECIAL = re.compile(r"(\[!?|[*?\]-])")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -74,8 +76,9 @@ class GuestCommand:
 
 def exists_command(pattern: str) -> str:
     """A command that succeeds if a path exists that the pattern names. Only `*`, `?` and `[...]` have a meaning in it."""
-    words = "".join(part if part in "*?[]" else shlex.quote(part) for part in re.split(r"([*?\[\]])", pattern) if part)
-    return f'for one in {words}; do [ ! -e "$one" ] || exit 0; done; exit 1'
+    parts = (part for part in SPECIAL.split(pattern) if part)
+    words = "".join(part if SPECIAL.fullmatch(part) else shlex.quote(part) for part in parts)
+    return f'for one in {words}; do [ ! -e "$one" ] && [ ! -L "$one" ] || exit 0; done; exit 1'
 
 
 def chosen_ids(where: SandboxSpec, wanted: Sequence[str]) -> list[str]:

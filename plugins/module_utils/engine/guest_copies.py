@@ -12,6 +12,8 @@ import os
 import posixpath
 import re
 import secrets
+import stat
+from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 from ..errors import ConfigError, HostError, HypervisorError, VmmError, printable
@@ -38,6 +40,8 @@ ID = "{id}"
 #: The largest content that a diff shows, bytes.
 MOST_DIFF = 100 * 1024
 DEFAULT_MODE = "0644"
+#: Permissions of a new file of the host.
+HOST_MODE = 0o600
 MODE = re.compile(r"0?[0-7]{3,4}")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
@@ -57,6 +61,7 @@ class FileCopy:
     :param group: its group; empty for the one that it has
     :param force: whether a file that is there is replaced
     :param diff: whether the result has the contents
+    :param is_content: `src` holds a text of the task, and its name means nothing
     """
 
     src: str
@@ -67,6 +72,7 @@ class FileCopy:
     group: str = ""
     force: bool = True
     diff: bool = False
+    is_content: bool = False
 
     def __post_init__(self) -> None:
         for option, path in (("src", self.src), ("dest", self.dest)):
@@ -82,7 +88,20 @@ class FileCopy:
 
     def on_host(self, identity: str) -> str:
         """The path on the host for one sandbox."""
-        return (self.dest if self.from_guest else self.src).replace(ID, identity)
+        path = self.dest if self.from_guest else self.src
+        return path if self.is_content else path.replace(ID, identity)
+
+    def check_places(self, ids: Sequence[str]) -> None:
+        """Fail if the files of several guests would replace each other.
+
+        :raises ConfigError: they would
+        """
+        if self.from_guest and len(ids) > 1 and ID not in self.dest:
+            raise ConfigError(
+                f"must contain {ID}, so that the files of {len(ids)} sandboxes do not replace each other",
+                option="dest",
+                wanted=self.dest,
+            )
 
 
 def copy_file(wanted: FileCopy, identity: str, channel: Channel, check_mode: bool) -> dict[str, Any]:
@@ -140,6 +159,13 @@ def _to_guest(wanted: FileCopy, source: str, channel: Channel, check_mode: bool)
 def _destination(wanted: FileCopy, source: str, channel: Channel) -> tuple[str, FileStatus]:
     """The path in the guest, and what is there."""
     status = _status(channel, wanted.dest)
+    if status.kind == "directory" and wanted.is_content:
+        raise CopyError(
+            "the path in the guest must be that of a file, since content has no name",
+            option="dest",
+            wanted=wanted.dest,
+            answer="it is a directory",
+        )
     if status.kind == "directory":
         dest = posixpath.join(wanted.dest, posixpath.basename(source))
         status = _status(channel, dest)
@@ -190,9 +216,16 @@ def _to_host(wanted: FileCopy, dest: str, channel: Channel, check_mode: bool) ->
         )
     if dest.endswith("/") or os.path.isdir(dest):
         dest = os.path.join(dest, posixpath.basename(wanted.src))
-    same = os.path.isfile(dest) and (not wanted.force or digest_of_file(dest) == status.digest)
-    result = {"changed": not same, "destination": dest, "size": status.size}
-    if same or check_mode:
+    if not os.path.isdir(os.path.dirname(dest)):
+        raise HostError("the directory must exist on the host", option="dest", wanted=os.path.dirname(dest))
+    before = stat.S_IMODE(os.stat(dest).st_mode) if os.path.isfile(dest) else None
+    same = before is not None and (not wanted.force or digest_of_file(dest) == status.digest)
+    mode = int(wanted.mode, 8) if wanted.mode else before if before is not None else HOST_MODE
+    result = {"changed": not same or mode != before, "destination": dest, "size": status.size}
+    if check_mode or not result["changed"]:
+        return result
+    if same:
+        os.chmod(dest, mode)
         return result
     free = os.statvfs(os.path.dirname(dest))
     if status.size > free.f_bavail * free.f_frsize:
@@ -205,7 +238,7 @@ def _to_host(wanted: FileCopy, dest: str, channel: Channel, check_mode: bool) ->
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with open(descriptor, "wb") as target:
-            os.fchmod(target.fileno(), int(wanted.mode or "0600", 8))
+            os.fchmod(target.fileno(), mode)
             blocks = -(-status.size // BLOCK)
             _must(channel, read_command(wanted.src, 0, max(1, blocks)), sink=target, most=blocks * BLOCK)
         if digest_of_file(draft) != status.digest:

@@ -20,6 +20,9 @@ from ..options.spec import SandboxSpec
 from ..records.layout import RUN_ROOT, STATE_ROOT
 from .guests import guest_channel
 
+#: Bytes of the standard error that an ending has.
+MOST_ERRORS = 64 * 1024
+
 
 class Interrupted(BaseException):
     """This program was interrupted."""
@@ -29,18 +32,19 @@ def main(request: dict[str, Any], stdin: BinaryIO, nonce: str) -> None:
     """Run the command that a request names.
 
     :param request: `id`, `command`, `size` (bytes of standard input), `connect_timeout` (seconds), and optionally `state_dir`, `run_dir` and
-        `timeout` (seconds) and `most` (bytes of standard output)
+        `timeout` (seconds) and `most` (bytes of standard output). With `most`, the standard error is in the ending, as `errors`, since the host's own
+        programs write to this one's
     """
     for number in INTERRUPTS:
         signal.signal(number, _interrupt)
     try:
-        ending: dict[str, Any] = {"code": _run(request, stdin)}
+        ending: dict[str, Any] = _run(request, stdin)
     except HypervisorError as problem:
         ending = {"error": {"msg": str(problem), **problem.as_result()}}
     _write(1, f"\n{nonce} {json.dumps(ending, default=str)}\n".encode())
 
 
-def _run(request: dict[str, Any], stdin: BinaryIO) -> int:
+def _run(request: dict[str, Any], stdin: BinaryIO) -> dict[str, Any]:
     spec = SandboxSpec(
         str(request["id"]),
         state_dir=request.get("state_dir") or STATE_ROOT,
@@ -48,6 +52,7 @@ def _run(request: dict[str, Any], stdin: BinaryIO) -> int:
     )
     most = request.get("most")
     written = 0
+    kept = bytearray()
 
     def write(data: bytes) -> None:
         nonlocal written
@@ -56,16 +61,23 @@ def _run(request: dict[str, Any], stdin: BinaryIO) -> int:
             raise ChannelError(f"the guest must send at most {most} bytes")
         _write(1, data)
 
+    def write_error(data: bytes) -> None:
+        if most is None:
+            _write(2, data)
+        else:
+            kept.extend(data[: MOST_ERRORS - len(kept)])
+
     with guest_channel(spec, float(request["connect_timeout"])) as channel:
-        return channel.run(
+        code = channel.run(
             request["command"].encode("utf-8", "surrogateescape"),
             stdin,
             int(request["size"]),
             write,
-            lambda data: _write(2, data),
+            write_error,
             request.get("timeout"),
             watched=1,
         )
+    return {"code": code} if most is None else {"code": code, "errors": kept.decode("utf-8", "replace")}
 
 
 def _write(descriptor: int, data: bytes) -> None:

@@ -118,6 +118,7 @@ class Channel:
 
     def __init__(self, directory: str, ways: GuestWays, agent: Agent, timeout: float = 30.0) -> None:
         self._agent = agent
+        self._timeout = timeout
         self._directory = directory
         self._pid = 0
         self._token = ""
@@ -143,6 +144,7 @@ class Channel:
         """Let the next task use the channel."""
         if self._stream is not None:
             self._stream.close()
+            self._stream = None
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -168,6 +170,16 @@ class Channel:
                     raise
                 time.sleep(0.05)
         self._write_session(Session(token, self._place()))
+
+    def _open_again(self) -> None:
+        """Get a loop in place of one that was ended, so that whoever ended a command can clean up after it."""
+        if self._stream is None:
+            raise ChannelError("the data channel is closed")
+        deadline = time.monotonic() + self._timeout
+        if self._way.kind == PIPES:
+            self._open(deadline)
+        else:
+            self._greet(self._token, deadline)
 
     def _greet(self, token: str, deadline: float) -> None:
         """Connect, and wait for the loop's answer."""
@@ -239,6 +251,8 @@ class Channel:
         :raises ChannelError: the guest restarted or ended, or answers with something else
         :raises DeadlineExceeded: it did not end in time. It was ended with its children
         """
+        if not self._pid:
+            self._open_again()
         nonce = secrets.token_hex(16)
         try:
             line = request_line(self._token, nonce, size, command)
@@ -368,7 +382,7 @@ def _locked_file(directory: str, name: str) -> int:
     try:
         with Directory.open(directory) as place:
             try:
-                descriptor = place.open_file(name, os.O_RDWR, owners=(os.geteuid(),))
+                descriptor = place.open_file(name, os.O_RDWR, owners=(os.geteuid(),), links=1)
             except FileNotFoundError:
                 try:
                     descriptor = place.create(name)

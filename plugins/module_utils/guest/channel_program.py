@@ -51,6 +51,7 @@ finish_reader() {
 
 run() {
     printf '%s begin\n' "$1"
+    # A file that no process of an earlier command writes to.
     : >"$error"
     if [ "$2" -gt 0 ]; then
         take "$2" | {
@@ -66,6 +67,7 @@ run() {
     [ ! -s "$error" ] || size=$(($(wc -c <"$error")))
     printf '%s %d %d\n' "$1" "$code" "$size"
     [ "$size" -eq 0 ] || head -c "$size" "$error"
+    rm -f "$error"
 }
 
 while IFS= read -r line <&3; do
@@ -119,12 +121,15 @@ START = r"""
 if [ -s "$directory/$name.pid" ]; then
     read -r old <"$directory/$name.pid"
     if grep -q "$directory/$name.sh" "/proc/$old/cmdline" 2>/dev/null; then
-        end "$old"
+        # The loops of other connections, which are children of a listener, go on.
+        if [ -n "$record_pid" ]; then end "$old"; else kill -KILL "$old"; fi
         rm -f "$directory/$old.out" "$directory/$old.err"
     fi
 fi
 home=$(eval echo ~root)
 [ -d "$home" ] || home=/
+# A shell may still read the old one.
+rm -f "$directory/$name.sh"
 {
     printf 'token=%s directory=%s\n' "$token" "$directory"
     printf '%s\n' "$record_pid"
@@ -135,9 +140,11 @@ launch() {
         PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"
     if [ -d /run/systemd/system ] && command -v systemd-run >/dev/null; then
         # A service of its own, so that a restart of the agent does not end it. What a command leaves behind stays, as with ssh.
-        systemd-run --quiet --collect --unit="kata-channel-$$" --property=KillMode=process "$@"
+        # Pipelines need the signal that systemd turns off: without it `yes | head` does not end as it should.
+        systemd-run --quiet --collect --unit="kata-channel-$$" --property=KillMode=process --property=IgnoreSIGPIPE=no "$@"
     else
-        setsid "$@" </dev/null >/dev/null 2>&1 &
+        # What commands create has the usual mode; only the files here are private.
+        (umask 022 && exec setsid "$@" </dev/null >/dev/null 2>&1) &
     fi
 }
 """

@@ -54,7 +54,8 @@ def read_command(path: str, first: int, count: int) -> str:
     quoted = shlex.quote(path)
     return (
         f'[ -f {quoted} ] && [ -r {quoted} ] || {{ echo {quoted}" must be a file that can be read" >&2; exit 1; }}; '
-        f"{{ dd if={quoted} bs={BLOCK} skip={first} count={count} 2>/dev/null | tee /proc/self/fd/9 | {CHECKSUM} >&2; }} 9>&1"
+        f"{{ {{ dd if={quoted} bs={BLOCK} skip={first} count={count} iflag=fullblock 2>/dev/null"
+        f' || echo {quoted}" cannot be read" >&2; }} | tee /proc/self/fd/9 | {CHECKSUM} >&2; }} 9>&1'
     )
 
 

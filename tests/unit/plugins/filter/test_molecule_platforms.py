@@ -36,6 +36,18 @@ def test_the_inventory_of_the_guests() -> None:
     assert {one["ansible_connection"] for one in inventory["hosts"].values()} == {"kata.hypervisor.sandbox"}
 
 
+def test_guests_are_looked_for_where_their_sandboxes_are() -> None:
+    platform = {"name": "a", "sandbox": {"state_dir": "/srv/state", "run_dir": "/srv/run"}}
+    guest = molecule_platforms([platform], "/tmp/one")["inventory"]["all"]["hosts"]["a"]
+    assert (guest["kata_sandbox_state_dir"], guest["kata_sandbox_run_dir"]) == ("/srv/state", "/srv/run")
+
+
+@pytest.mark.parametrize("volume", [{"size_mb": 64}, {"name": ""}, "data"])
+def test_a_volume_without_a_name(volume: object) -> None:
+    with pytest.raises(AnsibleFilterError, match="each volume of the platform a must have a name"):
+        molecule_platforms([{"name": "a", "sandbox": {"volumes": [volume]}}], "/tmp")
+
+
 def test_projects_that_share_a_host_do_not_meet() -> None:
     ids = [molecule_platforms(PLATFORMS, place)["hosts"][0]["sandboxes"][0]["id"] for place in ("/a", "/b", "/a")]
     assert ids[0] == ids[2] != ids[1]

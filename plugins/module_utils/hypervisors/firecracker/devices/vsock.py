@@ -24,8 +24,9 @@ from .base import FirecrackerDevice
 
 #: The vsock that a VM has for its guest's agent where the task lists none: its socket, and its CID. Each Firecracker has CIDs of its own.
 OWN_SOCKET, OWN_CID = "vsock.sock", 3
-#: Ports in the guest: of its agent, and for data.
-AGENT_PORT, DATA_PORT = 1024, 1025
+#: Ports in the guest: of its agent, and for data. Only root of the guest can listen at one below 1024 (Linux' LAST_RESERVED_PORT), so no other user there
+#: gets the commands and their input.
+AGENT_PORT, DATA_PORT = 1024, 1023
 
 
 def has_own(config: HypervisorConfig, devices: Iterable[Device], version: Version, jailed: bool) -> bool:

@@ -17,6 +17,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from typing import Callable
 
 import pytest
 
@@ -29,7 +30,13 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.guest.channel_answ
     Greeting,
     Marker,
 )
-from ansible_collections.kata.hypervisor.plugins.module_utils.guest.channel_program import MAX_COMMAND, request_line
+from ansible_collections.kata.hypervisor.plugins.module_utils.guest.channel_program import (
+    DIRECTORY,
+    END,
+    MAX_COMMAND,
+    START,
+    request_line,
+)
 from ansible_collections.kata.hypervisor.plugins.module_utils.guest.ways import PIPES, GuestWays, Way
 
 SHELLS = [shell for shell in ("/bin/dash", "/bin/bash", "/bin/busybox") if os.path.exists(shell)]
@@ -144,6 +151,69 @@ def test_what_a_command_leaves_running_does_not_disturb_the_next(guest: Guest) -
         for _round in range(5):
             assert run(channel, "echo next") == (0, b"next\n", b"")
     stop.touch()
+
+
+def test_errors_that_a_command_prints_when_it_has_ended_are_not_those_of_the_next(guest: Guest) -> None:
+    stop = guest.directory / "stop"
+    with guest.channel() as channel:
+        run(channel, f"while [ ! -e {stop} ]; do echo late >&2; done >/dev/null &")
+        for _round in range(5):
+            assert run(channel, "sleep 0.05; echo next") == (0, b"next\n", b"")
+    stop.touch()
+
+
+def test_a_channel_is_used_again_after_a_command_that_was_ended(guest: Guest) -> None:
+    """What cleans up after a failure runs commands too."""
+    asked: list[str] = []
+    with guest.channel() as channel:
+        with pytest.raises(ChannelError, match="2 are missing"):
+            channel.run(b"cat", io.BytesIO(b"abc"), 5)
+        channel._check_alive = lambda: asked.append("alive")  # type: ignore[method-assign]
+        assert run(channel, "echo cleaned") == (0, b"cleaned\n", b"")
+    assert not asked
+    assert guest.run("echo next") == (0, b"next\n", b"")
+
+
+def launched(directory: pathlib.Path, values: str, command: str) -> None:
+    """Run the start script's common part with a command of the test's."""
+    script = f"name=x token=t loop=true {values}\n{END}{DIRECTORY}{START}{command}"
+    script = script.replace("/run /tmp", shlex.quote(str(directory)))
+    subprocess.run(["/bin/sh", "-s"], input=script.encode(), check=True)
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 60
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return condition()
+
+
+def test_what_commands_create_has_the_usual_mode(tmp_path: pathlib.Path) -> None:
+    mask = tmp_path / "mask"
+    launched(tmp_path, "record_pid=", f"launch /bin/sh -c 'umask >{mask}.new; mv {mask}.new {mask}'")
+    assert eventually(mask.exists)
+    assert int(mask.read_text(), 8) == 0o022
+    assert (tmp_path / "kata-channel" / "x.sh").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_new_listener_leaves_the_commands_of_other_connections_alone(tmp_path: pathlib.Path) -> None:
+    files = tmp_path / "kata-channel"
+    files.mkdir()
+    program = "sleep 1000 & echo $! >child.new; mv child.new child; wait\n"
+    (files / "x.sh").write_text(program)
+    listener = subprocess.Popen(["/bin/sh", str(files / "x.sh")], cwd=tmp_path, start_new_session=True)
+    try:
+        assert eventually((tmp_path / "child").exists)
+        being_read = (files / "x.sh").open()
+        (files / "x.pid").write_text(f"{listener.pid}\n")
+        launched(tmp_path, "record_pid=", ":")
+        assert listener.wait() == -signal.SIGKILL
+        child = (tmp_path / "child").read_text().strip()
+        assert pathlib.Path(f"/proc/{child}/stat").read_text().split()[2] == "S"
+        with being_read:
+            assert being_read.read() == program
+    finally:
+        os.killpg(listener.pid, signal.SIGKILL)
 
 
 def test_environment_of_a_command(guest: Guest) -> None:
