@@ -58,7 +58,7 @@ FAULTS = {
 }
 
 #: The port at which the guest's agent listens, what it answers, and the ports of the host's side of connections.
-AGENT_PORT = 1024
+AGENT_PORT = 1022
 AGENT_ANSWERS = {
     "guest-get-osinfo": {"id": "double", "kernel-release": "6.1.0-double", "name": "Double"},
     "guest-network-get-interfaces": [

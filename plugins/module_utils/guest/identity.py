@@ -62,7 +62,7 @@ elif [ -d /sys/bus/virtio/drivers/vmw_vsock_virtio_transport ] && command -v sys
 Description=QEMU guest agent at the vsock
 
 [Service]
-ExecStart=$(command -v qemu-ga) -m vsock-listen -p 4294967295:1024
+ExecStart=$(command -v qemu-ga) -m vsock-listen -p 4294967295:1022
 Restart=always
 RestartSec=1
 

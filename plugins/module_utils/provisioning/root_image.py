@@ -117,7 +117,7 @@ ConditionPathExistsGlob=/sys/bus/virtio/drivers/vmw_vsock_virtio_transport/virti
 ConditionPathExists=!/dev/virtio-ports/org.qemu.guest_agent.0
 
 [Service]
-ExecStart=/usr/sbin/qemu-ga -m vsock-listen -p 4294967295:1024
+ExecStart=/usr/sbin/qemu-ga -m vsock-listen -p 4294967295:1022
 Restart=always
 RestartSec=1
 

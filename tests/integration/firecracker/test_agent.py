@@ -31,7 +31,7 @@ def test_the_agent_is_asked_before_and_after_a_restore(lab: FirecrackerLab) -> N
     lab.start(**AGENT)
     ways = lab.driver().guest_ways()
     assert ways.agent is not None
-    assert [(way.kind, way.name) for way in (ways.agent, *ways.channels)] == [(VSOCK, "1024"), (VSOCK, "1023")]
+    assert [(way.kind, way.name) for way in (ways.agent, *ways.channels)] == [(VSOCK, "1022"), (VSOCK, "1023")]
     assert stat.S_ISSOCK(os.stat(ways.agent.path).st_mode) and ways.agent.path == lab.facts()["vsock_socket"]
     facts = lab.facts()["guest"]
     assert facts["os"]["id"] == "double" and facts["file_systems"] == [

@@ -26,7 +26,7 @@ from .base import FirecrackerDevice
 OWN_SOCKET, OWN_CID = "vsock.sock", 3
 #: Ports in the guest: of its agent, and for data. Only root of the guest can listen at one below 1024 (Linux' LAST_RESERVED_PORT), so no other user there
 #: gets the commands and their input.
-AGENT_PORT, DATA_PORT = 1024, 1023
+AGENT_PORT, DATA_PORT = 1022, 1023
 
 
 def has_own(config: HypervisorConfig, devices: Iterable[Device], version: Version, jailed: bool) -> bool:
