@@ -182,7 +182,9 @@ class Connection(ConnectionBase):
             where = self.get_option("sandbox_host") or "the controller"
             raise AnsibleConnectionFailure(f"sandbox {sandbox} on {where}: {error}") from error
         if "error" in done.ending:
-            problem = AnsibleError if done.ending["error"].get("kind") == "ConfigError" else AnsibleConnectionFailure
+            # The guest was reached if the command was refused, or took too long.
+            reached = done.ending["error"].get("kind") in ("ConfigError", "CommandTimeout")
+            problem = AnsibleError if reached else AnsibleConnectionFailure
             raise problem(done.ending["error"]["msg"])
         errors = done.ending.get("errors")
         return int(done.ending["code"]), done.stdout, done.stderr if errors is None else errors.encode()

@@ -65,6 +65,11 @@ options:
     description: Whether to replace a file that exists and has another content.
     type: bool
     default: true
+  timeout:
+    description:
+      - Seconds for each step in a guest, such as the transfer of the file. After that, the copy to or from that guest fails, and its draft is removed.
+      - By default there is no limit.
+    type: float
 seealso:
   - module: kata.hypervisor.kata_exec
   - plugin: kata.hypervisor.sandbox
@@ -140,6 +145,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.engine.guest_comma
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.guest_copies import FileCopy, copy_file
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, fail_on_error
+from ansible_collections.kata.hypervisor.plugins.module_utils.guest.channel import Channel
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import DIRECTORY_SPEC, GUESTS_SPEC
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.spec import SandboxSpec
 
@@ -173,6 +179,7 @@ def main() -> None:
         "owner": {"type": "str"},
         "group": {"type": "str"},
         "force": {"type": "bool", "default": True},
+        "timeout": {"type": "float"},
         **GUESTS_SPEC,
         **DIRECTORY_SPEC,
     }
@@ -196,10 +203,15 @@ def main() -> None:
         wanted = requested(module, params, source)
         ids = chosen_ids(where, params["ids"])
         wanted.check_places(ids)
+
+        def copy_one(spec: SandboxSpec, channel: Channel) -> dict[str, Any]:
+            channel.time_limit = params["timeout"]
+            return copy_file(wanted, spec.id, channel, module.check_mode)
+
         results = in_each_guest(
             where,
             ids,
-            lambda spec, channel: copy_file(wanted, spec.id, channel, module.check_mode),
+            copy_one,
             params["parallel"],
             params["connect_timeout"],
         )

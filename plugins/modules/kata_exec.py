@@ -111,12 +111,12 @@ sandboxes:
       returned: when it ended
       sample: 0
     stdout:
-      description: Its standard output, at most 16 MiB of it. What is no UTF-8 is replaced.
+      description: Its standard output, at most 4 MiB of it. What is no UTF-8 is replaced.
       type: str
       returned: when it ended
       sample: "6.1.0-56-cloud-amd64\n"
     stderr:
-      description: Its standard error, at most 16 MiB of it.
+      description: Its standard error, at most 4 MiB of it.
       type: str
       returned: when it ended
       sample: ""

@@ -25,7 +25,7 @@ from .sandbox import Sandbox
 from .states import state_of
 
 #: Bytes of each output that a result has. What comes after them is read and dropped.
-MAX_OUTPUT = 16 * 1024 * 1024
+MAX_OUTPUT = 4 * 1024 * 1024
 #: Characters that make a pattern of an id.
 PATTERN = re.compile(r"[*?\[]")
 #: What has a meaning in a pattern of paths: `!` only at the start of a bracket.
@@ -134,6 +134,8 @@ def in_each_guest(
 
         def enter() -> dict[str, Any]:
             with guest_channel(spec, connect_timeout) as channel:
+                # What this process prints is the task's result: if nobody reads it, the task was interrupted.
+                channel.watched = 1
                 return work(spec, channel)
 
         return guarded(identity, enter)

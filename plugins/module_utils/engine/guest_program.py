@@ -68,6 +68,7 @@ def _run(request: dict[str, Any], stdin: BinaryIO) -> dict[str, Any]:
             kept.extend(data[: MOST_ERRORS - len(kept)])
 
     with guest_channel(spec, float(request["connect_timeout"])) as channel:
+        channel.watched = 1
         code = channel.run(
             request["command"].encode("utf-8", "surrogateescape"),
             stdin,
@@ -75,7 +76,6 @@ def _run(request: dict[str, Any], stdin: BinaryIO) -> dict[str, Any]:
             write,
             write_error,
             request.get("timeout"),
-            watched=1,
         )
     return {"code": code} if most is None else {"code": code, "errors": kept.decode("utf-8", "replace")}
 

@@ -104,6 +104,10 @@ class Stream:
             raise ChannelError("the guest's data channel broke", answer=str(error)) from error
 
 
+class CommandTimeout(DeadlineExceeded):
+    """A command in a guest did not end within its time limit."""
+
+
 class Channel:
     """A data channel with a loop at its other end. Only one task uses it at a time.
 
@@ -117,6 +121,10 @@ class Channel:
     """
 
     def __init__(self, directory: str, ways: GuestWays, agent: Agent, timeout: float = 30.0) -> None:
+        #: A descriptor: when nobody reads what is written there any more, the command that runs is ended. -1 for none.
+        self.watched = -1
+        #: Seconds for each command that has no limit of its own; None for no limit.
+        self.time_limit: float | None = None
         self._agent = agent
         self._timeout = timeout
         self._directory = directory
@@ -236,7 +244,6 @@ class Channel:
         output: Sink = lambda _data: None,
         errors: Sink = lambda _data: None,
         timeout: float | None = None,
-        watched: int = -1,
     ) -> int:
         """Run a shell command in the guest, as root. Returns its exit code.
 
@@ -245,11 +252,10 @@ class Channel:
         :param size: bytes of its standard input
         :param output: receives its standard output
         :param errors: receives its standard error, when it has ended
-        :param timeout: seconds until it must have ended; None for no limit
-        :param watched: a descriptor; when nobody reads what is written there any more, the command is ended
+        :param timeout: seconds until it must have ended; None for `time_limit`
         :raises ConfigError: the command is too long, or has a zero byte
         :raises ChannelError: the guest restarted or ended, or answers with something else
-        :raises DeadlineExceeded: it did not end in time. It was ended with its children
+        :raises CommandTimeout: it did not end in time. It was ended with its children
         """
         if not self._pid:
             self._open_again()
@@ -259,9 +265,10 @@ class Channel:
         except ValueError as error:
             raise ConfigError(str(error)) from error
         answer = CommandAnswer(nonce, output, errors)
-        deadline = None if timeout is None else time.monotonic() + timeout
+        limit = self.time_limit if timeout is None else timeout
+        deadline = None if limit is None else time.monotonic() + limit
         try:
-            self._exchange(answer, line, stdin, size, deadline, watched)
+            self._exchange(answer, line, stdin, size, deadline)
         except BaseException:
             self.abort()
             raise
@@ -274,7 +281,6 @@ class Channel:
         stdin: BinaryIO | None,
         size: int,
         deadline: float | None,
-        watched: int,
     ) -> None:
         stream = self._stream
         if stream is None:
@@ -285,8 +291,8 @@ class Channel:
         asked = time.monotonic() + silence
         poll = select.poll()
         poll.register(stream.source, select.POLLIN)
-        if watched >= 0:
-            poll.register(watched, 0)
+        if self.watched >= 0:
+            poll.register(self.watched, 0)
         while not answer.complete:
             if not to_write and left_to_read and stdin is not None:
                 part = stdin.read(min(PART, left_to_read))
@@ -296,10 +302,10 @@ class Channel:
             _poll_target(poll, stream, bool(to_write))
             now = time.monotonic()
             if deadline is not None and now >= deadline:
-                raise DeadlineExceeded("the command did not end in time. It was ended")
+                raise CommandTimeout("the command did not end in time. It was ended")
             wake = asked if deadline is None else min(asked, deadline)
             events = dict(poll.poll(max(0.0, wake - now) * 1000 + 1))
-            if watched in events:
+            if self.watched in events:
                 raise ChannelError("nobody reads the output of the command any more. It was ended")
             if to_write and events.get(stream.target, 0) & select.POLLOUT:
                 to_write = to_write[stream.write(to_write) :]

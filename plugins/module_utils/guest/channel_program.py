@@ -94,9 +94,17 @@ done
 
 #: Ends a process and its children, but not what has become independent of them.
 END = r"""
+children() {
+    if [ -r "/proc/$1/task/$1/children" ]; then
+        cat /proc/"$1"/task/*/children
+    else
+        # A kernel without CONFIG_PROC_CHILDREN.
+        grep -ls "^PPid:[[:space:]]*$1\$" /proc/[0-9]*/status | sed 's/[^0-9]//g'
+    fi 2>/dev/null
+}
 end() {
     kill -STOP "$1" 2>/dev/null
-    for child in $(cat /proc/"$1"/task/*/children 2>/dev/null); do
+    for child in $(children "$1"); do
         end "$child"
     done
     kill -KILL "$1" 2>/dev/null

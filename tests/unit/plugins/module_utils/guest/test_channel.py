@@ -23,7 +23,7 @@ import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, DeadlineExceeded, VmmError
 from ansible_collections.kata.hypervisor.plugins.module_utils.guest import channel as channel_module
-from ansible_collections.kata.hypervisor.plugins.module_utils.guest.channel import Channel, ScriptFailed
+from ansible_collections.kata.hypervisor.plugins.module_utils.guest.channel import Channel, CommandTimeout, ScriptFailed
 from ansible_collections.kata.hypervisor.plugins.module_utils.guest.channel_answer import (
     ChannelError,
     CommandAnswer,
@@ -233,6 +233,27 @@ def test_a_command_that_takes_too_long_is_ended_with_its_children(guest: Guest) 
     assert not list((guest.directory / "kata-channel").glob("*.err.*"))
 
 
+def test_a_limit_for_every_command_of_a_channel(guest: Guest) -> None:
+    with guest.channel() as channel:
+        channel.time_limit = 1
+        with pytest.raises(CommandTimeout):
+            run(channel, "sleep 1000")
+        assert run(channel, "echo again") == (0, b"again\n", b"")
+
+
+def test_children_are_found_without_the_kernels_list_of_them(guest: Guest) -> None:
+    pid = guest.directory / "pid"
+    old = END.replace("/task/$1/children", "/task/$1/nothing")
+    assert old != END
+    script = f"{old}\nsh -c 'sh -c \"echo \\$\\$ >{pid}; sleep 1000; :\"; :' & while [ ! -s {pid} ]; do :; done; end $!"
+    subprocess.run([*guest.shell, "-c", script], check=True)
+    deadline = time.monotonic() + 60
+    child = pathlib.Path(f"/proc/{pid.read_text().strip()}/stat")
+    while child.exists() and ") Z" not in child.read_text() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not child.exists() or ") Z" in child.read_text()
+
+
 def test_what_becomes_independent_stays(guest: Guest) -> None:
     pid = guest.directory / "pid"
     assert guest.run(f"(setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo $! > {pid})")[0] == 0
@@ -251,7 +272,8 @@ def test_an_interrupted_task_ends_its_command(guest: Guest) -> None:
     def work() -> None:
         try:
             with guest.channel() as channel:
-                channel.run(f"touch {running}; exec sleep 1000".encode(), watched=writer)
+                channel.watched = writer
+                channel.run(f"touch {running}; exec sleep 1000".encode())
         except ChannelError as problem:
             problems.append(problem)
 
