@@ -10,6 +10,11 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 [ "$(id -u)" -eq 0 ] || { echo "molecule creates hosts and mounts their file systems: run it as root." >&2; exit 1; }
 
+if [ $# -eq 0 ] || [[ " $* " = *" guest_role "* ]]; then
+    # Its guest boots what other tests boot too.
+    variables=$(.venv/bin/python -m tests.support.packages_image) || exit
+    eval "$variables"
+fi
 work=$(mktemp -d /tmp/kata-molecule-XXXXXX)
 export KATA_FLEET=$work/fleet ANSIBLE_HOME=$work/ansible
 export FLEET_CACHE=${FLEET_CACHE:-$HOME/.cache/kata-hypervisor/hosts} XDG_CACHE_HOME=$work/cache

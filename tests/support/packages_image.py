@@ -1,19 +1,23 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A root image of Debian's packages, built by the collection's own code and kept in a cache: a guest with systemd, and without cloud-init."""
+"""A root image of Debian's packages, built by the collection's own code and kept in a cache: a guest with systemd, and without cloud-init.
+
+Run as a program, it prints variables of a shell with the paths of the image, and of a kernel and an initrd to boot it.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import pathlib
+import shlex
 import shutil
 import tempfile
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.delivery.engine_copy import digest_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.root_image import Recipe, build
 from tests.support.checkout import ROOT
-from tests.support.guest_assets import cache_directory
+from tests.support.guest_assets import cache_directory, guest_assets
 
 RECIPE = Recipe(
     "bookworm",
@@ -42,3 +46,9 @@ def packages_image() -> pathlib.Path:
                 built, _about = build(RECIPE, work, {})
                 shutil.move(built, image)
     return image
+
+
+if __name__ == "__main__":
+    assets = guest_assets()
+    for name, path in (("KERNEL", assets.kernel), ("INITRD", assets.initrd), ("IMAGE", packages_image())):
+        print(f"export KATA_GUEST_{name}={shlex.quote(str(path))}")
