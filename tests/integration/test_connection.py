@@ -26,6 +26,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.engine.guest_comma
     summary,
 )
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.guest_copies import FileCopy, copy_file
+from ansible_collections.kata.hypervisor.plugins.module_utils.guest.channel import Channel
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.spec import SandboxSpec
 from tests.support.ansible_programs import ansible
 from tests.support.checkout import ROOT
@@ -126,12 +127,18 @@ def test_commands_and_files_in_many_guests(lab: QemuLab, tmp_path: pathlib.Path)
 
     def command(*ids: str, **options: Any) -> dict[str, Any]:
         wanted = GuestCommand(**options)
-        work = lambda _spec, channel: run_command(wanted, channel)  # noqa: E731
+
+        def work(_spec: SandboxSpec, channel: Channel) -> dict[str, Any]:
+            return run_command(wanted, channel)
+
         return summary(in_each_guest(where, chosen_ids(where, ids), work, 16, PATIENCE), ids)
 
     def copy(*ids: str, check_mode: bool = False, **options: Any) -> dict[str, Any]:
         wanted = FileCopy(**options)
-        work = lambda spec, channel: copy_file(wanted, spec.id, channel, check_mode)  # noqa: E731
+
+        def work(spec: SandboxSpec, channel: Channel) -> dict[str, Any]:
+            return copy_file(wanted, spec.id, channel, check_mode)
+
         return summary(in_each_guest(where, chosen_ids(where, ids), work, 16, PATIENCE), ids)
 
     one = command("web", argv=["printf", "%s|", "a b", "$HOME", "*"])
