@@ -9,7 +9,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv packages demo test docs lint unit vectors integration soak hardware bench bench-fleet molecule releases build clean
+.PHONY: help venv packages demo test docs lint unit vectors integration long soak hardware bench bench-fleet molecule releases build clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -41,8 +41,11 @@ unit: venv  ## Unit tests: two minutes, nothing but Python
 vectors: venv  ## Compare what Kata 1.x did with what the drivers do
 	@$(PY) tests/vectors/run.py tests/vectors
 
-integration: venv packages  ## Real QEMU on this host; WORKERS=2 runs two tests at a time
-	@$(PYTEST) $(if $(WORKERS),-n $(WORKERS) --dist loadgroup --no-loadscope-reorder) --durations=30 tests/integration --ignore=tests/integration/hardware
+integration: venv packages  ## Real QEMU on this host; WORKERS=2 runs two tests at a time, SHORT=1 leaves out those of make long
+	@$(PYTEST) $(if $(WORKERS),-n $(WORKERS) --dist loadgroup --no-loadscope-reorder) $(if $(SHORT),-m "not long") --durations=30 tests/integration --ignore=tests/integration/hardware
+
+long: venv packages  ## The integration tests that take minutes each, which make test leaves out
+	@$(PYTEST) -m long tests/integration --ignore=tests/integration/hardware
 
 soak: venv packages  ## Random tasks on real QEMU, attacks from jails and VMM users, power losses, wrong answers; KATA_SOAK_STEPS, KATA_SOAK_SEED
 	@$(PYTEST) -s tests/integration/soak_random_wishes.py tests/integration/soak_jail_attacks.py

@@ -58,7 +58,7 @@ for name in "${beside[@]}"; do
     read -r seconds code <"$logs/$name.ended" || seconds=0 code=1
     finished "$name" "$seconds" "$code"
 done
-part "integration with real VMMs" make --no-print-directory integration WORKERS=2
+part "integration with real VMMs" make --no-print-directory integration WORKERS=2 SHORT=1
 
 printf '\n'
 if [ ${#failed[@]} -gt 0 ]; then

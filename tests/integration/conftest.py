@@ -23,7 +23,6 @@ SHARING = {
     "jails": ("firecracker/", "acrn/", "hardware/", "test_contract.py", "test_whose_programs.py", "test_vmm_facts.py"),
     "engine copy": (
         "test_ansible.py",
-        "test_connection.py",
         "test_docs.py",
         "test_kept_engine.py",
         "test_provisioning.py",
@@ -31,7 +30,14 @@ SHARING = {
     "users": ("qemu/test_attacks.py", "qemu/test_own_user.py", "qemu/test_vmm_user.py"),
 }
 #: The groups that take longest, longest first: one that is begun last would keep one worker busy while the other has nothing to do.
-LONGEST = ["hosts/test_example_inventory.py", "engine copy", "qemu/test_cloud_images.py", "jails", "users"]
+LONGEST = [
+    "hosts/test_example_inventory.py",
+    "engine copy",
+    "test_molecule.py",
+    "qemu/test_cloud_images.py",
+    "jails",
+    "users",
+]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -134,6 +134,7 @@ def carry_out_the_page(operator: Operator) -> None:
     assert (web["state"], web["vcpus"]) == ("started", 2)
 
 
+@pytest.mark.long
 def test_the_example_inventory_and_the_page_of_single_lines(operator: Operator) -> None:
     # What the inventory says is there, once; the guests say so too.
     assert all(changed > 0 for changed in operator.play("site").values())

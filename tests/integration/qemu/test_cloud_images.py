@@ -81,6 +81,7 @@ def proofs(lab: QemuLab) -> dict[str, str]:
     return found
 
 
+@pytest.mark.long
 def test_uefi_keeps_its_variables_and_a_changed_seed_is_applied_at_the_next_start(
     cloud_lab: QemuLab, image: pathlib.Path
 ) -> None:

@@ -146,7 +146,7 @@ def test_user_network_with_a_stable_address(vm: QemuLab) -> None:
 
 
 def test_tap_in_a_bridge_carries_packets(vm: QemuLab, tool: Callable[..., str]) -> None:
-    bridge = f"kt{os.getpid() % 100000}"
+    bridge = f"kb{os.getpid() % 100000}"
     tool("ip", "link", "add", bridge, "type", "bridge")
     try:
         tool("ip", "address", "add", "198.18.77.1/24", "dev", bridge)

@@ -53,7 +53,7 @@ def _set_time(agent: GuestAgent) -> None:
     except AgentError:
         # The agent refuses where it finds no /sbin/hwclock, which a small guest may have elsewhere.
         with contextlib.suppress(AgentError):
-            _run(agent, "date", "-s", f"@{time.time():.0f}")
+            _run(agent, "date", "-s", f"@{int(time.time())}")
 
 
 def _reseed(agent: GuestAgent, architecture: str) -> None:
