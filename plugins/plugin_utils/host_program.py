@@ -122,7 +122,13 @@ class HostPrograms:
             raise HostProgramError(
                 f"the program on the host ended with code {code} and printed: {printed or 'nothing'}"
             )
-        ending: dict[str, Any] = json.loads(last)
+        # A shell of the host may print something when it ends.
+        line_of_ending = last.partition(b"\n")[0]
+        try:
+            ending: dict[str, Any] = json.loads(line_of_ending)
+        except ValueError as error:
+            shown = line_of_ending[-2000:].decode("utf-8", "replace")
+            raise HostProgramError(f"the program on the host ended with a line that is not JSON: {shown}") from error
         return Ended(ending, before, stderr)
 
     def _install(self) -> None:

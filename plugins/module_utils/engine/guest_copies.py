@@ -123,6 +123,9 @@ def copy_file(wanted: FileCopy, identity: str, channel: Channel, check_mode: boo
 
 
 def _to_guest(wanted: FileCopy, source: str, channel: Channel, check_mode: bool) -> dict[str, Any]:
+    if not os.path.isfile(source):
+        # Reading a FIFO would wait for ever.
+        raise HostError("the source on the host must be a regular file", option="src", wanted=source)
     dest, before = _destination(wanted, source, channel)
     if before.kind == "file":
         same = not wanted.force or digest_of_file(source) == before.digest
@@ -152,7 +155,7 @@ def _to_guest(wanted: FileCopy, source: str, channel: Channel, check_mode: bool)
     # Unless the task sets an owner, the new file has the one that the old one had.
     owner = wanted.owner or (before.owners[1] if before.owners else "")
     group = wanted.group or (before.groups[1] if before.groups else "")
-    _write(dest, source, attributes_command, (mode, owner, group), channel)
+    _write(dest, source, {"mode": mode, "owner": owner, "group": group}, channel)
     return result
 
 
@@ -183,7 +186,7 @@ def _destination(wanted: FileCopy, source: str, channel: Channel) -> tuple[str, 
     return dest, status
 
 
-def _write(dest: str, source: str, attributes: Any, wanted: tuple[str, str, str], channel: Channel) -> None:
+def _write(dest: str, source: str, attributes: dict[str, str], channel: Channel) -> None:
     """Write a new file beside its place, and move it there when it is complete."""
     part = f"{dest}.{secrets.token_hex(8)}"
     with open(source, "rb") as stream:
@@ -197,7 +200,7 @@ def _write(dest: str, source: str, attributes: Any, wanted: tuple[str, str, str]
                     option="src",
                     wanted=source,
                 )
-            _must(channel, attributes(part, *wanted))
+            _must(channel, attributes_command(part, **attributes))
             _must(channel, move_command(part, dest, size))
         except BaseException:
             with contextlib.suppress(HypervisorError):

@@ -127,7 +127,6 @@ class Channel:
         self.time_limit: float | None = None
         self._agent = agent
         self._timeout = timeout
-        self._directory = directory
         self._pid = 0
         self._token = ""
         self._stream: Stream | None = None

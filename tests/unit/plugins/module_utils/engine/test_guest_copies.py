@@ -94,3 +94,11 @@ def test_files_of_several_guests_do_not_replace_each_other() -> None:
     FileCopy("/a", "/logs/{id}", from_guest=True).check_places(["web-1", "web-2"])
     FileCopy("/a", "/logs/", from_guest=True).check_places(["web-1"])
     FileCopy("/a", "/logs/").check_places(["web-1", "web-2"])
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_a_source_that_would_never_end_is_refused(guest: Guest, tmp_path: pathlib.Path, check_mode: bool) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(HostError, match="must be a regular file"):
+        copied(guest, FileCopy(str(tmp_path / "fifo"), str(tmp_path / "inside")), check_mode)
+    assert not (tmp_path / "inside").exists()
