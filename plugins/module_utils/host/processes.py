@@ -55,9 +55,21 @@ class ProcessIdentity:
             return None
 
     def is_alive(self) -> bool:
-        """Whether exactly this process still runs. A zombie does not count, nor does another process with its pid."""
-        found = identify(self.pid)
-        return found == self and found is not None and (not self.boot or not found.boot or found.boot == self.boot)
+        """Whether exactly this process still has something on the host. A zombie does not count, nor does another process with its pid.
+
+        A process that ends gives back its memory first, which takes seconds for a large guest, and then its files, sockets and taps. Its
+        program can not be read any more in between.
+        """
+        if self.pid <= 0 or _start_time(self.pid) != self.start_time:
+            return False
+        boot = boot_id()
+        try:
+            same = _executable(self.pid) == self.executable
+        except FileNotFoundError:
+            same = _start_time(self.pid) == self.start_time
+        except OSError:
+            return False
+        return same and (not self.boot or not boot or boot == self.boot)
 
 
 @functools.cache
@@ -70,30 +82,37 @@ def boot_id() -> str:
         return ""
 
 
-def _stat(pid: int) -> tuple[str, int] | None:
-    """State letter and start time of a process (proc(5)), None when there is no such process."""
+def _start_time(pid: int) -> int | None:
+    """Start time of a process (proc(5), stat), None when there is none, or only a zombie all of whose threads have ended."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as stream:
             fields = stream.read().rpartition(b")")[2].split()
-        return fields[0].decode(), int(fields[19])
+        state, threads, start_time = fields[0], int(fields[17]), int(fields[19])
     except (OSError, ValueError, IndexError):
         return None
+    # The first thread may end before the others, which still have the process's files.
+    return None if state == b"X" or (state == b"Z" and threads <= 1) else start_time
+
+
+def _executable(pid: int) -> str:
+    """Path of the program that a process runs.
+
+    :raises FileNotFoundError: there is no such process, or it has given back its memory
+    """
+    path = os.readlink(f"/proc/{pid}/exe")
+    # The kernel adds this mark if the program was replaced on disk. The process is still the same.
+    return path[: -len(" (deleted)")] if path.endswith(" (deleted)") else path
 
 
 def identify(pid: int) -> ProcessIdentity | None:
-    """The identity of a live process, None for pid <= 0, a zombie, or no process at all."""
-    if pid <= 0:
-        return None
-    stat = _stat(pid)
-    if stat is None or stat[0] in "ZX":
+    """The identity of a live process, None for pid <= 0, a zombie, a process that is ending, or no process at all."""
+    start_time = _start_time(pid) if pid > 0 else None
+    if start_time is None:
         return None
     try:
-        executable = os.readlink(f"/proc/{pid}/exe")
+        return ProcessIdentity(pid, start_time, _executable(pid), boot_id())
     except OSError:
         return None
-    # The kernel adds this mark if the program was replaced on disk. The process is still the same.
-    executable = executable[: -len(" (deleted)")] if executable.endswith(" (deleted)") else executable
-    return ProcessIdentity(pid, stat[1], executable, boot_id())
 
 
 def lock_owner(directory: Directory, name: str) -> int:

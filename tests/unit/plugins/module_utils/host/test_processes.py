@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import platform
 import signal
 import socket
 import stat
@@ -28,6 +29,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.host.spawn import 
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Context
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.qemu.vmm import Vmm
 from ansible_collections.kata.hypervisor.plugins.module_utils.untrusted.files import Directory
+from tests.support.waiting import PATIENCE, wait_until
 
 #: A program that locks a file as QEMU locks its pid file, says so, and stays.
 HOLDER = "import fcntl, sys, time; f = open(sys.argv[2], 'r+'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); time.sleep(60)"
@@ -82,13 +84,50 @@ def test_a_process_that_takes_the_pid_while_we_look_gets_no_signal(
 
     def pidfd_open(pid: int, flags: int = 0) -> int:
         opened.append(pid)
-        monkeypatch.setattr(
-            processes, "_stat", lambda _pid: ("S", mine.start_time + 1)
-        )  # The pid is another process's from here on.
+        # The pid is another process's from here on.
+        monkeypatch.setattr(processes, "_start_time", lambda _pid: mine.start_time + 1)
         return really(pid, flags)
 
     monkeypatch.setattr(os, "pidfd_open", pidfd_open)
     assert not processes.send_signal(mine, signal.SIGKILL) and opened == [innocent.pid] and innocent.poll() is None
+
+
+#: A program whose first thread ends at once, and whose second holds a file and ends with its input.
+LAST_THREAD = """
+import ctypes, sys, threading
+threading.Thread(target=lambda: (print("alone", flush=True), sys.stdin.read())).start()
+ctypes.CDLL(None).syscall({number}, 0)
+"""
+
+
+def test_a_process_lives_as_long_as_one_of_its_threads() -> None:
+    number = {"x86_64": 60, "aarch64": 93}[platform.machine()]
+    child = subprocess.Popen(
+        [sys.executable, "-c", LAST_THREAD.format(number=number)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert child.stdin and child.stdout
+    identity = identity_of(child)
+    assert child.stdout.readline() == b"alone\n"
+    wait_until(lambda: "\nState:\tZ" in pathlib.Path(f"/proc/{child.pid}/status").read_text(), "the end of the thread")
+    assert identity.is_alive() and not processes.wait_gone(identity, 0.05)
+    child.stdin.close()
+    assert processes.wait_gone(identity, PATIENCE) and not identity.is_alive()
+    child.wait()
+
+
+def test_a_process_that_gives_back_its_memory_still_has_its_files(
+    innocent: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = identity_of(innocent)
+
+    def no_program(path: str) -> str:
+        raise FileNotFoundError(2, "No such file or directory", path)
+
+    monkeypatch.setattr(os, "readlink", no_program)
+    assert mine.is_alive() and not dataclasses.replace(mine, start_time=1).is_alive()
+    assert processes.identify(innocent.pid) is None, "it is nobody's to adopt"
+    innocent.kill()
+    assert processes.wait_gone(mine, PATIENCE)
 
 
 def test_a_lock_or_a_pid_file_makes_no_process_ours(tmp_path: pathlib.Path) -> None:
