@@ -30,7 +30,7 @@ FACTS: dict[str, type] = {
     "created_at": str,
     "changed_at": str,
 }
-#: States that need somebody.
+#: States that need attention.
 BAD_STATES = ("crashed", "failed", "incomplete", "unresponsive")
 VERSION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){1,2}")
 #: The longest text of one fact, characters.
@@ -94,7 +94,7 @@ def _sandbox(host: str, facts: Mapping[str, Any], now: datetime.datetime) -> dic
 
 
 def problems_of(sandbox: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
-    """What somebody should look at, the worst first.
+    """What needs attention, the worst first.
 
     :param sandbox: the checked facts
     :param facts: all that the host answered
@@ -107,8 +107,8 @@ def problems_of(sandbox: Mapping[str, Any], facts: Mapping[str, Any]) -> list[st
         options = facts.get("options") if isinstance(facts.get("options"), Mapping) else {}
         jailed, pci = options.get("jailer") != "none", bool(options.get("enable_pci"))
         found += [
-            f"Firecracker {version} is vulnerable: {hole.name}, {hole.what}"
-            for hole in known_vulnerabilities(parse_version(version), jailed, pci)
+            f"Firecracker {version} is vulnerable: {known.name}, {known.what}"
+            for known in known_vulnerabilities(parse_version(version), jailed, pci)
         ]
     leftovers = facts.get("leftovers")
     if isinstance(leftovers, (list, tuple)) and leftovers:
