@@ -141,7 +141,19 @@ def test_a_table_fits_its_terminal() -> None:
     sandboxes = report(host1={"sandboxes": [WEB] * 3})["sandboxes"]
     wide = table_that_fits(sandboxes, 0)
     assert wide is not None
-    assert wide[0].split() == ["HOST", "ID", "HYPERVISOR", "STATE", "VCPUS", "MEMORY", "MiB", "ADDRESS", "PORTS", "LABELS", "AGE"]
+    assert wide[0].split() == [
+        "HOST",
+        "ID",
+        "HYPERVISOR",
+        "STATE",
+        "VCPUS",
+        "MEMORY",
+        "MiB",
+        "ADDRESS",
+        "PORTS",
+        "LABELS",
+        "AGE",
+    ]
     for width in range(4, 100):
         lines = table_that_fits(sandboxes, width)
         assert lines is not None and len(lines) == 4 and max(map(len, lines)) <= width
