@@ -9,7 +9,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv packages demo test docs lint unit vectors integration long soak hardware bench bench-fleet molecule releases build clean
+.PHONY: help venv packages demo test docs lint unit vectors integration long soak hardware bench bench-compare bench-fleet bench-libvirt molecule releases build clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -58,11 +58,14 @@ soak: venv packages  ## Random tasks on real QEMU, attacks from jails and VMM us
 hardware: venv packages  ## VFIO, vsock, vhost-net and KVM, on a host that is a VM: a QEMU in a QEMU, so not part of make test
 	@$(PYTEST) tests/integration/hardware
 
-bench: venv packages  ## Medians of what a user waits for, on this host
-	@$(PY) -m tests.bench.run
-	@$(PY) -m tests.bench.network_times
-	@$(PY) -m tests.bench.inventory_times
-	@$(PY) -m tests.bench.guest_times
+bench: venv packages  ## Medians of what a user waits for, beside their limits; GROUPS="task many", ROUNDS=10, JSON=FILE
+	@$(PY) -m tests.bench.run $(GROUPS) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json $(JSON))
+
+bench-compare: venv packages  ## The same of this checkout and of commit REV, in turns; GROUPS, ROUNDS
+	@$(PY) -m tests.bench.compare $(REV) $(GROUPS) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+bench-libvirt: venv packages  ## Our tasks beside community.libvirt and virsh, where libvirt and its collection are installed
+	@$(PY) -m tests.bench.run libvirt $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json $(JSON))
 
 bench-fleet: venv packages  ## From fresh hosts to running sandboxes, step by step, and the same again
 	@$(PY) -m tests.bench.fleet $(HOSTS)

@@ -9,8 +9,8 @@ With a real Firecracker where KATA_TEST_FIRECRACKER names one, else with the sta
 from __future__ import annotations
 
 import pathlib
-import statistics
 import subprocess
+import tempfile
 import time
 from typing import Any, Callable
 
@@ -18,51 +18,43 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.engine.template_bu
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import VmmError
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.firecracker.api.client import ApiClient
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import parse_template_spec
+from tests.bench.playing import play
+from tests.bench.rows import Row
 from tests.support.firecracker_lab import FirecrackerLab
 from tests.support.stand_ins import FIRECRACKER, IS_ROOT, REAL_FIRECRACKER, REAL_JAILER
 
-Play = Callable[[pathlib.Path, "list[dict[str, Any]]"], "dict[str, list[float]]"]
 #: What shows that the guest has begun, the smallest kernel's or the stand-in's.
 BOOTED = "console: stub: running|guest: ready"
+TITLE = f"Firecracker ({'real' if REAL_FIRECRACKER else 'the stand-in, whose times are those of Python'})"
 
 
-def firecracker_title() -> str:
-    """Which program was measured."""
-    return f"Firecracker ({'real' if REAL_FIRECRACKER else 'the stand-in, whose times are Python'})"
-
-
-def firecracker_rows(play: Play, work: pathlib.Path, count: int) -> list[tuple[str, list[float], str]]:
-    """The rows of the table: name, seconds, and what they are compared with.
-
-    :param play: runs tasks with Ansible
-    """
-    rows: list[tuple[str, list[float], str]] = []
+def rows(rounds: int) -> list[Row]:
+    """Measure."""
+    found: list[Row] = []
     jails = [False, True] if IS_ROOT and bool(REAL_JAILER) == bool(REAL_FIRECRACKER) else [False]
     alone: list[float] = []
     for jailed in jails:
         lab = FirecrackerLab(jailed)
         try:
-            times = _engine(lab, alone, count)
+            times = _engine(lab, alone, rounds)
             if not jailed:
-                place = work / "firecracker"
-                place.mkdir()
-                tasks = play(place, _tasks(lab, count))
-                ping = statistics.median(tasks.pop("ping"))
-                rows += [
-                    (f"Ansible: {name}", values, f"{statistics.median(values) / ping:5.2f} x ping")
-                    for name, values in tasks.items()
-                ]
+                with tempfile.TemporaryDirectory(prefix="kb-") as work:
+                    tasks = play(pathlib.Path(work), _tasks(lab, rounds))
+                ping = tasks.pop("ping")
+                found += [Row(f"Ansible: {name}", values, ping, "ping") for name, values in tasks.items()]
         finally:
             lab.destroy()
-        own = statistics.median(alone)
         for name, values in times.items():
-            ratio = (
-                f"{statistics.median(values) / own:5.2f} x Firecracker's own start"
-                if "start" in name or "clone" in name
-                else ""
+            begins = "start" in name or "clone" in name
+            found.append(
+                Row(
+                    f"{'jailed' if jailed else 'plain'}: {name}",
+                    values,
+                    alone if begins else (),
+                    "Firecracker's own start" if begins else "",
+                )
             )
-            rows.append((f"{'jailed' if jailed else 'plain'}: {name}", values, ratio))
-    return [("Firecracker alone, to running", alone, ""), *rows]
+    return [Row("Firecracker alone, to running", alone), *found]
 
 
 def _engine(lab: FirecrackerLab, alone: list[float], count: int) -> dict[str, list[float]]:

@@ -3,20 +3,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tasks in one guest through the connection plugin and through ssh, files through its data channel, and one command in many guests.
 
-    python -m tests.bench.guest_times [ROUNDS [GUESTS]]     5 rounds and 50 guests when not given
-
 The guest is Debian with systemd, Python and an ssh server, emulated. ssh reaches it through a published port, and keeps its connection open.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import os
 import pathlib
-import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from typing import Any
@@ -30,7 +25,8 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.engine.guest_comma
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.guest_copies import FileCopy, copy_file
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.guests import guest_channel
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.spec import SandboxSpec
-from tests.support.checkout import ROOT
+from tests.bench.playing import play
+from tests.bench.rows import Row
 from tests.support.guest_assets import guest_assets
 from tests.support.loopback_sshd import free_port
 from tests.support.packages_image import packages_image
@@ -38,49 +34,28 @@ from tests.support.qemu_lab import QemuLab
 
 FILE_BYTES = 100_000_000
 PATIENCE = 900.0
+GUESTS = 12
+TITLE = "Into the guest, emulated"
 
 
-def play_times(work: pathlib.Path, inventory: dict[str, Any], rounds: int) -> dict[str, float]:
-    """Median seconds of tasks, by guest and task. Both guests are the same one."""
-    (work / "hosts.json").write_text(json.dumps({"all": {"hosts": inventory}}))
+def task_times(work: pathlib.Path, variables: dict[str, Any], rounds: int) -> dict[str, list[float]]:
+    """Seconds of tasks in the guest, by task."""
     tasks = []
-    for number in range(rounds + 1):
+    for _round in range(rounds + 1):
         tasks += [
-            {"name": f"ping {number}", "ansible.builtin.ping": {}},
-            {"name": f"raw {number}", "ansible.builtin.raw": "true"},
+            {"name": "ping", "ansible.builtin.ping": {}},
+            {"name": "raw", "ansible.builtin.raw": "true"},
         ]
-    times: dict[str, float] = {}
-    for guest in inventory:
-        if guest == "host1":
-            continue
-        (work / "play.json").write_text(json.dumps([{"hosts": guest, "gather_facts": False, "tasks": tasks}]))
-        log = work / f"{guest}.times"
-        environment = {
-            **os.environ,
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "tests/bench/callback_plugins"),
-            "ANSIBLE_CALLBACKS_ENABLED": "task_times",
-            "BENCH_TIMES": str(log),
-        }
-        program = str(pathlib.Path(sys.executable).with_name("ansible-playbook"))
-        words = [program, "-i", str(work / "hosts.json"), str(work / "play.json")]
-        done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(done.stdout + done.stderr)
-        lines = [json.loads(line) for line in log.read_text().splitlines()]
-        for kind in ("ping", "raw"):
-            # The first of each opens connections.
-            found = [line["seconds"] for line in lines if line["name"].startswith(kind)][1:]
-            times[f"{guest} {kind}"] = statistics.median(found)
-    return times
+    # The first of each opens connections.
+    return {name: found[1:] for name, found in play(work, tasks, variables).items()}
 
 
-def file_times(spec: SandboxSpec, work: pathlib.Path, rounds: int) -> dict[str, float]:
-    """Median megabytes a second of a plain stream through the channel, and of kata_copy."""
+def file_times(spec: SandboxSpec, work: pathlib.Path, rounds: int) -> dict[str, list[float]]:
+    """Seconds of a plain stream through the channel, and of kata_copy."""
     source = work / "blob"
     source.write_bytes(os.urandom(FILE_BYTES))
     data = source.read_bytes()
-    rates: dict[str, list[float]] = {}
+    seconds: dict[str, list[float]] = {}
     with guest_channel(spec, PATIENCE) as channel:
         for _round in range(rounds):
             for name, run in (
@@ -94,14 +69,14 @@ def file_times(spec: SandboxSpec, work: pathlib.Path, rounds: int) -> dict[str, 
             ):
                 began = time.monotonic()
                 run()
-                rates.setdefault(name, []).append(FILE_BYTES / 1e6 / (time.monotonic() - began))
+                seconds.setdefault(name, []).append(time.monotonic() - began)
             channel.run(b"rm -f /root/copy /root/stream")
             (work / "back").unlink()
-    return {name: statistics.median(found) for name, found in rates.items()}
+    return seconds
 
 
-def many_times(lab: QemuLab, guests: int, rounds: int) -> tuple[float, float]:
-    """Median seconds of one command in one guest, and in many."""
+def many_times(lab: QemuLab, guests: int, rounds: int) -> tuple[list[float], list[float]]:
+    """Seconds of one command in one guest, and in many."""
     ids = [f"many-{number}" for number in range(guests)]
     options = {
         "kernel_path": str(lab.assets.kernel),
@@ -127,14 +102,11 @@ def many_times(lab: QemuLab, guests: int, rounds: int) -> tuple[float, float]:
         return time.monotonic() - began
 
     seconds(ids)  # The first command of a guest starts its shell.
-    return statistics.median(seconds(ids[:1]) for _round in range(rounds)), statistics.median(
-        seconds(ids) for _round in range(rounds)
-    )
+    return [seconds(ids[:1]) for _round in range(rounds)], [seconds(ids) for _round in range(rounds)]
 
 
-def main() -> None:
-    """Print the tables."""
-    rounds, guests = (*map(int, sys.argv[1:]), *(5, 50)[len(sys.argv) - 1 :])
+def rows(rounds: int) -> list[Row]:
+    """Measure."""
     lab = QemuLab(guest_assets())
     with tempfile.TemporaryDirectory(prefix="kt-") as name:
         work = pathlib.Path(name)
@@ -155,14 +127,14 @@ def main() -> None:
             lab.run(wait_for={"ssh": True, "timeout": PATIENCE})
             directories = {f"kata_sandbox_{key}": value for key, value in lab.directories().items()}
             python = {"ansible_python_interpreter": "/usr/bin/python3"}
-            inventory = {
-                "plugin": {
-                    "ansible_connection": "kata.hypervisor.sandbox",
-                    "kata_sandbox_id": "web",
-                    **directories,
-                    **python,
-                },
-                "ssh": {
+            plugin = task_times(
+                work,
+                {"ansible_connection": "kata.hypervisor.sandbox", "kata_sandbox_id": "web", **directories, **python},
+                rounds,
+            )
+            ssh = task_times(
+                work,
+                {
                     "ansible_host": "127.0.0.1",
                     "ansible_port": port,
                     "ansible_user": "root",
@@ -171,28 +143,21 @@ def main() -> None:
                     "ansible_control_path_dir": str(work / "cp"),
                     **python,
                 },
-            }
-            times = play_times(work, inventory, rounds)
-            rates = file_times(lab.spec(), work, max(2, rounds // 2))
+                rounds,
+            )
+            files = file_times(lab.spec(), work, min(3, rounds))
             lab.remove_all()
-            one, many = many_times(lab, guests, rounds)
+            one, many = many_times(lab, GUESTS, rounds)
         finally:
             lab.remove_all()
             lab.close()
-    print(f"\nOne guest, medians of {rounds} tasks, seconds")
-    for kind in ("ping", "raw"):
-        plugin, ssh = times[f"plugin {kind}"], times[f"ssh {kind}"]
-        print(
-            f"  {kind:5} through ssh {ssh:6.3f}   through the connection plugin {plugin:6.3f}   ratio {plugin / ssh:5.2f}"
-        )
-    print(f"\n{FILE_BYTES // 1_000_000} MB, MB/s")
-    for way in ("in", "out"):
-        stream, copy = rates[f"stream {way}"], rates[f"copy {way}"]
-        print(f"  {way:5} plain stream {stream:6.1f}   kata_copy {copy:6.1f}   ratio {copy / stream:5.2f}")
-    print(
-        f"\nOne command, seconds:  in one guest {one:6.3f}   in {guests} guests {many:6.3f}   ratio {many / one:5.2f}"
-    )
-
-
-if __name__ == "__main__":
-    main()
+    megabytes = FILE_BYTES // 1_000_000
+    return [
+        Row("ping", plugin["ping"], ssh["ping"], "the same through ssh", 1.3),
+        Row("raw", plugin["raw"], ssh["raw"], "the same through ssh", 1.3),
+        Row(
+            f"kata_copy of {megabytes} MB into the guest", files["copy in"], files["stream in"], "a plain stream", 1.25
+        ),
+        Row(f"kata_copy of {megabytes} MB out of it", files["copy out"], files["stream out"], "a plain stream", 1.25),
+        Row(f"kata_exec in {GUESTS} guests", many, one, "in one guest", 2.0),
+    ]

@@ -3,27 +3,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The inventory of a fleet, compared with one ad hoc ping of the same hosts: 20 hosts with 50 sandboxes each, through a real sshd.
 
-    python -m tests.bench.inventory_times [ROUNDS]     5 rounds when not given
-
 All hosts are this machine, with directories of their own, so the controller and 20 hosts share its processors. The sandboxes are those of the mock driver.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import pathlib
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
 
-from tests.support.checkout import ROOT
+from tests.bench.playing import ansible
+from tests.bench.rows import Row
 from tests.support.loopback_sshd import Sshd, loopback_sshd
 from tests.support.mock_lab import BOOT, MockLab
 
 HOSTS, SANDBOXES = 20, 50
+TITLE = f"Inventory of {HOSTS} hosts with {SANDBOXES} sandboxes each, over ssh"
 
 
 def make_fleet(work: pathlib.Path, sshd: Sshd) -> pathlib.Path:
@@ -44,19 +40,14 @@ def make_fleet(work: pathlib.Path, sshd: Sshd) -> pathlib.Path:
 
 def seconds(directory: pathlib.Path, program: str, *words: str) -> tuple[float, str]:
     """How long a program of Ansible takes, and what it printed."""
-    argv = [str(pathlib.Path(sys.executable).with_name(program)), "-i", str(directory), *words]
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORKS": str(HOSTS)}
     began = time.monotonic()
-    done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    took = time.monotonic() - began
-    if done.returncode:
-        raise SystemExit(done.stdout + done.stderr)
-    return took, done.stdout
+    printed = ansible(program, "-i", str(directory), *words, ANSIBLE_FORKS=str(HOSTS))
+    return time.monotonic() - began, printed
 
 
-def main() -> None:
-    """Measure, interleaved, and print medians."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+def rows(rounds: int) -> list[Row]:
+    """Measure. The inventory is read after each ping; a round takes a quarter of a minute, so there are at most five."""
+    pings, inventories = [], []
     with tempfile.TemporaryDirectory(prefix="kt-") as name:
         work = pathlib.Path(name)
         keys = work / "sshd"
@@ -64,8 +55,7 @@ def main() -> None:
         with loopback_sshd(keys) as sshd:
             directory = make_fleet(work, sshd)
             source = directory / "sandboxes.yml"
-            pings, inventories = [], []
-            for number in range(rounds + 1):
+            for number in range(min(rounds, 5) + 1):
                 source.unlink(missing_ok=True)
                 ping, _printed = seconds(directory, "ansible", "kvm", "-m", "ansible.builtin.ping")
                 source.write_text("plugin: kata.hypervisor.sandboxes\n")
@@ -74,11 +64,4 @@ def main() -> None:
                 if number:  # The first round installs the engine and opens connections.
                     pings.append(ping)
                     inventories.append(took)
-    ping, took = statistics.median(pings), statistics.median(inventories)
-    sys.stdout.write(f"\nInventory of {HOSTS} hosts with {SANDBOXES} sandboxes each, over ssh, {rounds} rounds\n")
-    sys.stdout.write(f"  ad hoc ping of the hosts   {ping:7.2f} s\n")
-    sys.stdout.write(f"  ansible-inventory --graph  {took:7.2f} s   {took / ping:5.2f} x ping\n")
-
-
-if __name__ == "__main__":
-    main()
+    return [Row("ansible-inventory --graph", inventories, pings, "ad hoc ping of the hosts", 1.5)]

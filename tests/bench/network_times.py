@@ -3,16 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What addresses and published ports cost many sandboxes of one task: the same sandboxes with a network of the host, and with a tap and a seed alone.
 
-    .venv/bin/python -m tests.bench.network_times [SANDBOXES [ROUNDS]]
-
 It runs in network namespaces that it makes itself, so it needs root. Rounds with and without addresses alternate.
 """
 
 from __future__ import annotations
 
 import pathlib
-import statistics
-import sys
 import tempfile
 import time
 from typing import Any
@@ -20,10 +16,28 @@ from typing import Any
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.batch import converge_many
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import parse_spec
 from ansible_collections.kata.hypervisor.plugins.module_utils.resources.networks.management import converge_network
+from tests.bench.rows import Row
 from tests.support.guest_assets import guest_assets
 from tests.support.network_lab import NetworkLab, network_lab
 
+SANDBOXES = 50
+TITLE = f"{SANDBOXES} sandboxes in one task, each with an address and a published port"
 TAP = {"id": "eth0", "type": "net", "kind": "tap"}
+
+
+def rows(rounds: int) -> list[Row]:
+    """Measure. A round takes minutes, so there are at most three."""
+    times = network_times(SANDBOXES, min(rounds, 3))
+    return [
+        Row(
+            step,
+            times[f"{step}, addresses"],
+            times[f"{step}, plain"],
+            "without addresses",
+            1.3 if step == "start" else 0,
+        )
+        for step in ("start", "no-op", "remove")
+    ]
 
 
 def network_times(sandboxes: int, rounds: int) -> dict[str, list[float]]:
@@ -75,19 +89,3 @@ def _timed(net: NetworkLab, items: list[dict[str, Any]]) -> float:
         return time.monotonic() - started
 
     return float(net.on_host(work))
-
-
-def main() -> None:
-    """Print a table."""
-    sandboxes, rounds = (*map(int, sys.argv[1:]), *(50, 2)[len(sys.argv) - 1 :])
-    times = network_times(sandboxes, rounds)
-    print(f"{sandboxes} sandboxes in one task, medians of {rounds} rounds, seconds")
-    for step in ("start", "no-op", "remove"):
-        plain, addresses = (statistics.median(times[f"{step}, {kind}"]) for kind in ("plain", "addresses"))
-        print(
-            f"{step:8} without {plain:6.2f}   with addresses and ports {addresses:6.2f}   ratio {addresses / plain:.2f}"
-        )
-
-
-if __name__ == "__main__":
-    main()

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import pathlib
 import re
+import shutil
+import tempfile
 import time
 from typing import Any
 
@@ -17,11 +19,29 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments 
     parse_spec,
     parse_template_spec,
 )
-from tests.support.guest_assets import Assets
+from tests.bench.rows import Row
+from tests.support.guest_assets import Assets, guest_assets
 from tests.support.guest_shell import GuestShell
 
 #: Sandboxes that are alive at once while their memory is measured.
 ALIVE = 4
+TITLE = "Templates and hotplug, the engine without Ansible"
+
+
+def rows(rounds: int) -> list[Row]:
+    """Measure."""
+    work = pathlib.Path(tempfile.mkdtemp(prefix="kb-"))
+    try:
+        directories = {"state_dir": str(work / "state"), "run_dir": str(work / "run")}
+        seconds, memory = template_times(directories, guest_assets(), rounds)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    boot = seconds["cold boot to user space"]
+    found = [
+        Row(name, values, boot if name.startswith("clone") else (), "cold boot" if name.startswith("clone") else "")
+        for name, values in seconds.items()
+    ]
+    return found + [Row(f"memory (PSS) of a sandbox {how}", sizes, unit="MiB") for how, sizes in memory.items()]
 
 
 def template_times(
