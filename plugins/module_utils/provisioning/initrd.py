@@ -12,7 +12,7 @@ from typing import Any, Iterable, Mapping, NamedTuple
 from ..errors import AssetError, ConfigError, HostError
 from ..guest.cpio import Archive
 from ..guest.identity import SCRIPT, SCRIPT_NAME
-from ..host.atomic_files import replace_file
+from ..host.atomic_files import make_directories, replace_file
 from ..host.programs import check_program, run
 
 #: The guest's directory of modules, and its file with the order in which they are loaded.
@@ -185,7 +185,7 @@ def build_initrd(
 
 
 def install_initrd(built: Built, path: str, check_mode: bool = False) -> dict[str, Any]:
-    """Write an initrd, unless the file has the same content already. The old file is replaced atomically.
+    """Write an initrd, in a directory that is created if it is missing, unless the file has the same content already. The old file is replaced atomically.
 
     :returns: what the module returns
     :raises HostError: the file cannot be written (the old one is untouched)
@@ -198,6 +198,7 @@ def install_initrd(built: Built, path: str, check_mode: bool = False) -> dict[st
     changed = old.get("sha256") != digest
     if changed and not check_mode:
         try:
+            make_directories(os.path.dirname(path))
             replace_file(path, built.content)
         except OSError as error:
             raise HostError("the initrd cannot be written", option="path", wanted=path, answer=str(error)) from error

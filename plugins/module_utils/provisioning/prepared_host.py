@@ -288,9 +288,8 @@ def _plan_stops(units: list[str]) -> Iterator[Change]:
 def _plan_units(enabled: list[str], files: list[Change]) -> Iterator[Change]:
     """Reload systemd if a file of a unit changes, or changed before a task that was killed; then start and enable the units."""
     states = _unit_states([SLICE, *enabled])
-    if any(UNITS in change.action for change in files) or any(
-        state.get("NeedDaemonReload") == "yes" for state in states.values()
-    ):
+    written = any(path.startswith(UNITS) for change in files for path in change.after)
+    if written or any(state.get("NeedDaemonReload") == "yes" for state in states.values()):
         yield Change("reload systemd", _systemctl("daemon-reload"))
     for unit in enabled:
         state = states.get(unit, {})

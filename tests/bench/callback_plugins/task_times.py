@@ -47,3 +47,6 @@ class CallbackModule(CallbackBase):
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         self._write(result, True)
+
+    def v2_runner_on_skipped(self, result: Any) -> None:
+        self._write(result, False)
