@@ -97,7 +97,7 @@ def test_a_refused_write_leaves_the_old_one(tmp_path: pathlib.Path) -> None:
     with pytest.raises(HostError):
         install_initrd(Built(b"new", [], []), str(path))
     with pytest.raises(HostError):
-        install_initrd(Built(b"new", [], []), "/proc/version/guest.img"))
+        install_initrd(Built(b"new", [], []), "/proc/version/guest.img")
     assert os.listdir(tmp_path) == ["guest.img"]
 
 
