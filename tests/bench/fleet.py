@@ -18,9 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Iterator, Sequence
+from typing import Iterator
 
-from tests.bench.plays import Play, run_play
+from tests.bench.fleet_plays import FleetPlay, run_play
 from tests.bench.rows import Row, table
 from tests.support.checkout import ROOT
 
@@ -46,12 +46,12 @@ def fleet(count: int) -> Iterator[pathlib.Path]:
         directory.parent.rmdir()
 
 
-def site(inventory: pathlib.Path, options: Sequence[str] = ()) -> Play:
+def site(inventory: pathlib.Path, forks: int = 5) -> FleetPlay:
     """Run the playbook site on all hosts."""
-    return run_play(inventory, "kata.hypervisor.site", ["-e", json.dumps(VARIABLES), *options])
+    return run_play(inventory, "kata.hypervisor.site", forks, ["-e", json.dumps(VARIABLES)])
 
 
-def show(name: str, play: Play, count: int) -> None:
+def show(name: str, play: FleetPlay, count: int) -> None:
     """The time of the run, and of each role in it."""
     print(f"{name}: {play.seconds:.1f} s, {play.seconds / count:.1f} s a host; changed: {sum(play.changed.values())}")
     for role, spent in play.by_role().items():

@@ -8,23 +8,18 @@ from __future__ import annotations
 import collections
 import dataclasses
 import json
-import os
 import pathlib
 import re
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from typing import Any, Sequence
 
-from tests.support.checkout import ROOT
-
-HERE = pathlib.Path(__file__).resolve().parent
+from tests.bench.playing import CALLBACKS, ansible
 
 
 @dataclasses.dataclass(frozen=True)
-class Play:
+class FleetPlay:
     """What one run of `ansible-playbook` took.
 
     :param seconds: from its start to its end
@@ -51,48 +46,40 @@ class Play:
 
 
 def role_of(task: str) -> str:
-    """The role in the name of a task."""
+    """The role in the name of a task; facts are gathered without one."""
     role, separator, _task = task.partition(" : ")
     return role.rpartition(".")[2] if separator else "facts"
 
 
-def run_play(inventory: pathlib.Path, what: str | Sequence[dict[str, Any]], options: Sequence[str] = ()) -> Play:
-    """Run a playbook of the collection, or a play of tasks without facts, on all hosts.
+def run_play(
+    inventory: pathlib.Path, what: str | Sequence[dict[str, Any]], forks: int = 5, options: Sequence[str] = ()
+) -> FleetPlay:
+    """Run a playbook of the collection, or a play of tasks without facts, on all hosts of an inventory.
 
     :raises SystemExit: it failed; the end of its output is shown
     """
     with tempfile.TemporaryDirectory(prefix="kata-play-") as work:
-        times, playbook = pathlib.Path(work, "times"), what
+        times, playbook = pathlib.Path(work, "times"), str(what)
         if not isinstance(what, str):
-            playbook = f"{work}/play.yml"
-            pathlib.Path(playbook).write_text(
-                json.dumps([{"hosts": "all", "gather_facts": False, "tasks": list(what)}])
-            )
-        environment = {
-            **os.environ,
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callback_plugins"),
-            "ANSIBLE_CALLBACKS_ENABLED": "task_times",
-            "ANSIBLE_NOCOLOR": "1",
-            "BENCH_TIMES": str(times),
-        }
-        program = str(pathlib.Path(sys.executable).with_name("ansible-playbook"))
+            playbook = f"{work}/play.json"
+            play = {"hosts": "all", "gather_facts": False, "tasks": list(what)}
+            pathlib.Path(playbook).write_text(json.dumps([play]))
         before, began = _cpu_seconds(), time.monotonic()
-        done = subprocess.run(
-            [program, "-i", str(inventory), str(playbook), *options],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
+        printed = ansible(
+            "ansible-playbook",
+            "-i",
+            str(inventory),
+            playbook,
+            *options,
+            ANSIBLE_FORKS=str(forks),
+            ANSIBLE_NOCOLOR="1",
+            ANSIBLE_CALLBACK_PLUGINS=str(CALLBACKS),
+            ANSIBLE_CALLBACKS_ENABLED="task_times",
+            BENCH_TIMES=str(times),
         )
         seconds, cpu = time.monotonic() - began, _cpu_seconds() - before
-        if done.returncode:
-            raise SystemExit(done.stdout[-4000:])
-        changed = re.findall(r"^(\S+) +: .* changed=(\d+)", done.stdout, re.MULTILINE)
-        return Play(seconds, cpu, {host: int(number) for host, number in changed}, _longest(times))
+        changed = re.findall(r"^(\S+) +: .* changed=(\d+)", printed, re.MULTILINE)
+        return FleetPlay(seconds, cpu, {host: int(number) for host, number in changed}, _longest(times))
 
 
 def _longest(times: pathlib.Path) -> dict[str, float]:
