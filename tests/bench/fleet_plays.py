@@ -24,12 +24,14 @@ class FleetPlay:
 
     :param seconds: from its start to its end
     :param cpu: CPU seconds of the controller and of all its children; with local connections those of the modules too
+    :param main_cpu: CPU seconds of the one process through which all results go, without its workers
     :param changed: how many tasks changed something, by host
     :param tasks: the longest time among the hosts, by the name of the task with its role, in the order of the run
     """
 
     seconds: float
     cpu: float
+    main_cpu: float
     changed: dict[str, int]
     tasks: dict[str, float]
 
@@ -59,7 +61,7 @@ def run_play(
     :raises SystemExit: it failed; the end of its output is shown
     """
     with tempfile.TemporaryDirectory(prefix="kata-play-") as work:
-        times, playbook = pathlib.Path(work, "times"), str(what)
+        times, main, playbook = pathlib.Path(work, "times"), pathlib.Path(work, "main"), str(what)
         if not isinstance(what, str):
             playbook = f"{work}/play.json"
             play = {"hosts": "all", "gather_facts": False, "tasks": list(what)}
@@ -76,10 +78,12 @@ def run_play(
             ANSIBLE_CALLBACK_PLUGINS=str(CALLBACKS),
             ANSIBLE_CALLBACKS_ENABLED="task_times",
             BENCH_TIMES=str(times),
+            BENCH_MAIN_CPU=str(main),
         )
         seconds, cpu = time.monotonic() - began, _cpu_seconds() - before
         changed = re.findall(r"^(\S+) +: .* changed=(\d+)", printed, re.MULTILINE)
-        return FleetPlay(seconds, cpu, {host: int(number) for host, number in changed}, _longest(times))
+        by_host = {host: int(number) for host, number in changed}
+        return FleetPlay(seconds, cpu, float(main.read_text()), by_host, _longest(times))
 
 
 def _longest(times: pathlib.Path) -> dict[str, float]:

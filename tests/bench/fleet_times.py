@@ -16,6 +16,7 @@ import pathlib
 import shutil
 import sys
 import tempfile
+from typing import Any
 
 from tests.bench.fleet_plays import FleetPlay, run_play
 from tests.bench.rows import Row, table
@@ -29,7 +30,7 @@ TITLE = f"A fleet of {HOSTS} simulated hosts with {SANDBOXES} sandboxes each, {F
 DIRECTORIES = {name: f"{{{{ kata_sandbox_{name} }}}}" for name in ("state_dir", "run_dir")}
 NOTHING = "a task that sends nothing to the hosts"
 #: What is run on all hosts, by its name.
-WORK = {
+WORK: dict[str, str | list[dict[str, Any]]] = {
     "ping": [{"ansible.builtin.ping": {}}],
     "kata_sandbox_info": [{"kata.hypervisor.kata_sandbox_info": DIRECTORIES}],
     "status": "kata.hypervisor.status",
@@ -93,12 +94,15 @@ def rows(rounds: int, hosts: int = HOSTS) -> list[Row]:
         found.append(Row(f"{name}, each host more", more, per_host, "each host more of ping"))
         cpu, limit = [play.cpu for play in many[name]], [play.cpu for play in many["ping"]]
         found.append(Row(f"{name}, {hosts} hosts, CPU time", cpu, limit, "CPU time of that ping"))
-    cpu_more = {
-        name: [(after.cpu - before.cpu) / (hosts - quarter) for before, after in zip(few[name], many[name])]
-        for name in ("ping", NOTHING)
-    }
-    words = "CPU time of ping, its host's part too"
-    found.append(Row(f"{NOTHING}, CPU time a host", cpu_more[NOTHING], cpu_more["ping"], words))
+    for what in (NOTHING, "ping", "status"):
+        found.append(
+            Row(
+                f"{what}: CPU time of the main process, each host more",
+                [(b.main_cpu - a.main_cpu) / (hosts - quarter) for a, b in zip(few[what], many[what])],
+                [(b.cpu - a.cpu) / (hosts - quarter) for a, b in zip(few[what], many[what])],
+                "CPU time of it with its workers and the modules",
+            )
+        )
     for forks in ALL_FORKS:
         limit = [play.seconds for play in by_forks["ping", forks]]
         ours = [play.seconds for play in by_forks["status", forks]]
