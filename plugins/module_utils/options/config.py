@@ -253,8 +253,12 @@ class HypervisorConfig:
         :raises ConfigError: one has a value of another type, out of its range, or could inject another option
         """
         for declared in options_of(type(self)):
-            if declared.type != "list":  # It holds pairs here; they were words.
-                checked_value(declared, getattr(self, declared.attribute))
+            if declared.type == "list":
+                continue  # It holds pairs here; they were words.
+            value = getattr(self, declared.attribute)
+            # Nearly all options of a sandbox are unset, which is always valid.
+            if value is not getattr(type(self), declared.attribute):
+                checked_value(declared, value)
         for param in self.kernel_params:
             _check_kernel_param(param)
 
