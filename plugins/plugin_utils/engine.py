@@ -119,6 +119,15 @@ class EngineAction(ActionBase):
             self.check_arguments(self._task.args)
         except HypervisorError as problem:
             return {"failed": True, "changed": False, "msg": str(problem), **problem.as_result()}
+        answer = self._answer(task_vars, variables)
+        if answer.get("failed") and isinstance(answer.get("msg"), str):
+            from ansible_collections.kata.hypervisor.plugins.plugin_utils.unknown_options import with_suggestions
+
+            answer["msg"] = with_suggestions(answer["msg"])
+        return answer
+
+    def _answer(self, task_vars: Any, variables: dict[str, Any]) -> dict[str, Any]:
+        """The module's answer."""
         if not self._task.async_val and boolean(self._templar.template(variables.get(KEEP, True)), strict=False):
             answer = self._from_copy(variables)
             if not answer.pop("engine_missing", False):

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The smallest guest kernel: an ELF file whose code prints a line on the first serial port and halts for ever."""
+"""The smallest guest kernels: an ELF file whose code prints a line on the first serial port and halts for ever, and one for QEMU that only halts."""
 
 from __future__ import annotations
 
@@ -24,3 +24,16 @@ def stub_kernel() -> bytes:
     header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 2, 62, 1, ADDRESS, 64, 0, 0, 64, 56, 1, 0, 0, 0)
     segment = struct.pack("<IIQQQQQQ", 1, 7, offset, ADDRESS, ADDRESS, len(content), len(content), 0x1000)
     return (header + segment).ljust(offset, b"\0") + content
+
+
+def halted_kernel() -> bytes:
+    """A kernel for QEMU whose guest takes no processor time: it halts with interrupts off.
+
+    QEMU finds the address where it starts, in 32-bit mode, in a note of the file (Xen, "x86/HVM direct boot ABI", XEN_ELFNOTE_PHYS32_ENTRY is 18).
+    """
+    offset, halt = 0x1000, bytes.fromhex("f4ebfd")
+    note = struct.pack("<III4sQ", 4, 8, 18, b"Xen\0", ADDRESS)
+    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 2, 62, 1, ADDRESS, 64, 0, 0, 64, 56, 2, 0, 0, 0)
+    code = struct.pack("<IIQQQQQQ", 1, 7, offset, ADDRESS, ADDRESS, len(halt), len(halt), 0x1000)
+    notes = struct.pack("<IIQQQQQQ", 4, 4, 0x200, 0x200, 0x200, len(note), len(note), 4)
+    return ((header + code + notes).ljust(0x200, b"\0") + note).ljust(offset, b"\0") + halt

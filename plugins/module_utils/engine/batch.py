@@ -8,9 +8,11 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import fnmatch
+import threading
 from typing import Any, Callable, Iterable, Iterator, Sequence, TypeVar
 
 from ..errors import ConfigError, HypervisorError
+from ..host.turns import turn
 from ..hypervisors import new_hypervisor
 from ..options.resource_options import managed_network
 from ..options.spec import SandboxSpec
@@ -23,6 +25,9 @@ PARALLEL = 8
 
 #: The highest value of `parallel`: each sandbox is converged in a thread of its own.
 MOST_PARALLEL = 256
+
+#: The requested states for which a running VM is ended.
+ENDING = ("absent", "stopped", "restarted")
 
 #: The states that `observe_many` can report.
 OBSERVED_STATES = (
@@ -65,7 +70,9 @@ def converge_many(
     def one(spec: SandboxSpec) -> dict[str, Any]:
         return guarded(spec.id, lambda: converge(spec, check_mode, factory))
 
-    return side_by_side(one, specs, parallel)
+    # A guest has seconds to shut down. They all have them at the same time, however many sandboxes are worked on.
+    ends_vms = any(spec.state in ENDING or spec.disruption != "none" for spec in specs)
+    return side_by_side(one, specs, parallel, waits=ends_vms)
 
 
 def _refuse_shared(specs: Sequence[SandboxSpec]) -> None:
@@ -169,15 +176,25 @@ def observe_many(
     ]
 
 
-def side_by_side(work: Callable[[Item], Result], items: Sequence[Item], parallel: int) -> list[Result]:
+def side_by_side(
+    work: Callable[[Item], Result], items: Sequence[Item], parallel: int, waits: bool = False
+) -> list[Result]:
     """The results of `work` on each item, in the same order.
 
     :param parallel: how many at a time
+    :param waits: whether `work` may wait in `without_turn`; the items that do so do not count
     """
     if len(items) < 2:
         return [work(item) for item in items]
-    with concurrent.futures.ThreadPoolExecutor(max_workers=max(1, min(parallel, len(items)))) as pool:
-        return list(pool.map(work, items))
+    turns = threading.Semaphore(parallel)
+
+    def in_turn(item: Item) -> Result:
+        with turn(turns):
+            return work(item)
+
+    threads = MOST_PARALLEL if waits else parallel
+    with concurrent.futures.ThreadPoolExecutor(max_workers=min(threads, len(items))) as pool:
+        return list(pool.map(in_turn, items))
 
 
 def guarded(sandbox: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -48,7 +48,10 @@ def _take_steps(sandbox: Sandbox) -> None:
             if step.name == "pause" and plan.has("start", "restore") and sandbox.spec.wait_for:
                 sandbox.wait()
             OPERATIONS[step.name](sandbox, step)
-            _commit(sandbox, following)
+            if step.name == "create" and _start_records_it(sandbox, following):
+                sandbox.known_record().phase = following
+            else:
+                _commit(sandbox, following)
         except (HypervisorError, OSError) as problem:
             if isinstance(problem, HypervisorError):
                 sandbox.explain(
@@ -62,6 +65,16 @@ def _take_steps(sandbox: Sandbox) -> None:
             raise
     if sandbox.unsaved is not None:
         raise sandbox.unsaved
+
+
+def _start_records_it(sandbox: Sandbox, phase: str) -> bool:
+    """Whether a new sandbox starts right away. Then it has nothing on the host until its driver saves the record (`Context.checkpoint`), and to save it
+    twice would only wait for the disk twice. The memory file of a template exists before that.
+
+    :param phase: of the following step
+    """
+    prepared = sandbox.prepared
+    return phase == "starting" and prepared is not None and not prepared.hypervisor_config().boot_to_be_template
 
 
 def _commit(sandbox: Sandbox, phase: str) -> None:

@@ -575,7 +575,7 @@ class Sandbox:
                 console=driver.get_sandbox_console(),
                 console_log=driver.console_log(),
                 vmm_log=driver.vmm_log(),
-                capabilities=dataclasses.asdict(driver.capabilities()),
+                capabilities=dict(vars(driver.capabilities())),
                 thread_ids=_thread_ids(driver, observed),
                 **driver.details(),
             )

@@ -152,7 +152,11 @@ def take_params(module: Any) -> dict[str, Any]:
     module.no_log_values.clear()
     shown = shown_options(params)
     if isinstance(params.get("sandboxes"), list):
-        shown["sandboxes"] = [shown_options(item) for item in params["sandboxes"]]
+        # Without the hundred options that each item omits, which would be most of the result's bytes.
+        shown["sandboxes"] = [
+            {name: value for name, value in shown_options(item).items() if value is not None}
+            for item in params["sandboxes"]
+        ]
     module.params = shown
     return params
 

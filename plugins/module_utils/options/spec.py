@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,7 +61,8 @@ class SandboxSpec:
         return SandboxLayout(self.id, self.state_dir, self.run_dir)
 
 
-def declared_options() -> dict[str, Option]:
+@functools.cache
+def declared_options() -> Mapping[str, Option]:
     """The options of a sandbox, by name: those of its VM's configuration, and those of what the host gives it."""
     return {declared.name: declared for one in (HypervisorConfig, ResourceOptions) for declared in options_of(one)}
 
@@ -77,7 +79,7 @@ def make_config(options: Mapping[str, Any]) -> HypervisorConfig:
     :raises ConfigError: an option does not exist
     """
     config = HypervisorConfig()
-    declared = {one.name: one for one in options_of(HypervisorConfig)}
+    declared = declared_options()
     for name, value in options.items():
         if name in RESOURCE_OPTIONS:
             continue

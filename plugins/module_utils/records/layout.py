@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import re
 from typing import Any
@@ -130,22 +131,22 @@ class SandboxLayout:
         roots = f"{self.state_root}\0{self.run_root}"
         return f"{self.id}:{hashlib.sha256(os.fsencode(roots)).hexdigest()[:8]}"
 
-    @property
+    @functools.cached_property
     def state_dir(self) -> str:
         """Directory of the record, the lock and saved state."""
         return join_path(self.state_root, "sandboxes", self.id)
 
-    @property
+    @functools.cached_property
     def run_dir(self) -> str:
         """Directory of sockets, pid file and logs."""
         return join_path(self.run_root, self.id)
 
-    @property
+    @functools.cached_property
     def record_path(self) -> str:
         """The sandbox's record."""
         return join_path(self.state_dir, "record.json")
 
-    @property
+    @functools.cached_property
     def lock_path(self) -> str:
         """The file that is locked while the sandbox is worked on."""
         return join_path(self.state_dir, "lock")
@@ -172,12 +173,12 @@ MEMORY_FILE = "memory"
 class TemplateLayout(SandboxLayout):
     """Where a template keeps its files: not where sandboxes are looked for, and not where one could be (ids start with no dot)."""
 
-    @property
+    @functools.cached_property
     def state_dir(self) -> str:
         """Directory of the record, the lock, the devices' state and, unless `memory_dir` is set, the memory."""
         return join_path(self.state_root, "templates", self.id)
 
-    @property
+    @functools.cached_property
     def run_dir(self) -> str:
         """Directory of sockets and logs while it is made."""
         return join_path(self.run_root, f".template-{self.id}")

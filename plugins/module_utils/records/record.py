@@ -166,7 +166,7 @@ def parse_record(text: str, sandbox_id: str, path: str) -> SandboxRecord:
         if name not in SHAPES:
             raise unusable(f"has an unknown field {brief(name)}")
         try:
-            checked(Record({name: SHAPES[name]}), {name: entry}, "it")
+            checked(SHAPES[name], entry, "it", name)
         except AnswerError as problem:
             raise unusable(f"has a field that cannot be used: {problem.message.partition(': ')[2]}") from problem
     if value.get("id") != sandbox_id or not value.get("hypervisor"):

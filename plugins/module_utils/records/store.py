@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime
 import errno
 import fcntl
@@ -94,7 +93,7 @@ class Store:
         record.created = record.created or record.changed
         record.collection_version = COLLECTION_VERSION
         record.run_dir = self.layout.run_root
-        data = json.dumps(dataclasses.asdict(record), indent=1, sort_keys=True).encode()
+        data = json.dumps(vars(record), indent=1, sort_keys=True).encode()
         try:
             self._write(data)
         except OSError as problem:
@@ -276,8 +275,8 @@ class Store:
                 with contextlib.suppress(OSError):
                     if shared:
                         return descriptor
-                    os.ftruncate(descriptor, 0)
-                    os.write(descriptor, b"%d\n" % os.getpid())
+                    # Always of the same size: to truncate a file makes ext4 write it to the disk when it is closed, which takes milliseconds.
+                    os.pwrite(descriptor, b"%-19d\n" % os.getpid(), 0)
                 return descriptor
         except (BlockingIOError, FileNotFoundError):
             pass

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from typing import Any, Mapping, NamedTuple
+from typing import Any, Mapping, NamedTuple, Optional, Union
 
 from .. import errors
 from ..errors import VmmError
@@ -127,83 +127,106 @@ def shape_of(kind: Any, **special: Any) -> Record:
     return Record({}, shapes)
 
 
-def checked(shape: Any, value: Any, source: str) -> Any:
+def checked(shape: Any, value: Any, source: str, member: str = "") -> Any:
     """The declared part of an answer.
 
     :param source: a description of the answer for the error, such as `QEMU's answer to query-status`
+    :param member: the name of the member of the answer that `value` is; empty if it is the whole answer
     :raises AnswerError: the answer does not have the shape; the error says where, and what must be there
     """
-    return _checked(shape, value, source, "")
+    return _checked(shape, value, source, (None, member) if member else None)
 
 
-def _checked(shape: Any, value: Any, source: str, place: str) -> Any:
-    def wrong(wanted: str) -> AnswerError:
-        where = f"{place} must be {wanted}" if place else f"it must be {wanted}"
-        return AnswerError(f"{source} cannot be used: {where}", answer=brief(value))
+#: Where in an answer a value is: the place that it is inside of, and its name or its number there. It becomes text only in an error, since
+#: nearly all values are right, and a host with a thousand sandboxes has many of them.
+_Place = Optional[tuple[Any, Union[str, int]]]
 
+
+def _text_of(place: _Place) -> str:
+    if place is None:
+        return ""
+    outer, step = _text_of(place[0]), place[1]
+    if isinstance(step, int):
+        return f"{outer}[{step}]"
+    return f"{outer}.{step[:100]}" if outer else step[:100]
+
+
+def _wrong(wanted: str, value: Any, source: str, place: _Place) -> AnswerError:
+    return AnswerError(f"{source} cannot be used: {_text_of(place) or 'it'} must be {wanted}", answer=brief(value))
+
+
+def _checked(shape: Any, value: Any, source: str, place: _Place) -> Any:
+    kind = type(shape)
+    if kind is Record or kind is MapOf:
+        if not isinstance(value, dict):
+            raise _wrong("an object", value, source, place)
+        for name in value:
+            if not isinstance(name, str):
+                raise _wrong("an object", value, source, place)
+        if kind is Record:
+            return _checked_record(shape, value, source, place)
+        if len(value) > shape.most:
+            raise _wrong(f"an object of at most {shape.most} members", value, source, place)
+        return {name: _checked(shape.shape, entry, source, (place, name)) for name, entry in value.items()}
+    if kind is ListOf:
+        if not isinstance(value, list):
+            raise _wrong("a list", value, source, place)
+        if len(value) > shape.most:
+            raise _wrong(f"a list of at most {shape.most} entries", value, source, place)
+        return [_checked(shape.shape, entry, source, (place, number)) for number, entry in enumerate(value)]
+    if kind is Maybe:
+        return None if value is None else _checked(shape.shape, value, source, place)
+    if kind is Tagged:
+        if not isinstance(value, dict) or not isinstance(value.get(shape.tag), str):
+            raise _wrong(f"an object with a text {shape.tag}", value, source, place)
+        return _checked(shape.shapes.get(value[shape.tag], shape.other), value, source, place)
+    problem = _problem(shape, value)
+    if problem:
+        raise _wrong(problem, value, source, place)
+    return value
+
+
+def _problem(shape: Any, value: Any) -> str:
+    """What a value that is returned as it is must be, if it is something else; else empty."""
     if isinstance(shape, Text):
         if not isinstance(value, str):
-            raise wrong("text")
+            return "text"
         if len(value) > shape.most:
-            raise wrong(f"text of at most {shape.most} characters")
+            return f"text of at most {shape.most} characters"
         if shape.choices and value not in shape.choices:
-            raise wrong(f"one of {', '.join(choice or 'nothing' for choice in shape.choices)}")
+            return f"one of {', '.join(choice or 'nothing' for choice in shape.choices)}"
         if shape.pattern and not re.fullmatch(shape.pattern, value):
-            raise wrong(f"text like {shape.pattern}")
-        return value
+            return f"text like {shape.pattern}"
+        return ""
+    if isinstance(shape, Anything):
+        return _size_problem(value, shape)
     if isinstance(shape, Number):
         if not isinstance(value, int) or isinstance(value, bool):
-            raise wrong("an integer")
-        if not shape.least <= value <= shape.most:
-            raise wrong(f"a number from {shape.least} to {shape.most}")
-        return value
+            return "an integer"
+        return "" if shape.least <= value <= shape.most else f"a number from {shape.least} to {shape.most}"
     if isinstance(shape, Flag):
-        if not isinstance(value, bool):
-            raise wrong("true or false")
-        return value
-    if isinstance(shape, Maybe):
-        return None if value is None else _checked(shape.shape, value, source, place)
-    if isinstance(shape, ListOf):
-        if not isinstance(value, list):
-            raise wrong("a list")
-        if len(value) > shape.most:
-            raise wrong(f"a list of at most {shape.most} entries")
-        return [_checked(shape.shape, entry, source, f"{place}[{number}]") for number, entry in enumerate(value)]
-    if isinstance(shape, (MapOf, Record)):
-        if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
-            raise wrong("an object")
-        if isinstance(shape, MapOf):
-            if len(value) > shape.most:
-                raise wrong(f"an object of at most {shape.most} members")
-            return {name: _checked(shape.shape, entry, source, _inside(place, name)) for name, entry in value.items()}
-        return _checked_record(shape, value, source, place)
-    if isinstance(shape, Tagged):
-        if not isinstance(value, dict) or not isinstance(value.get(shape.tag), str):
-            raise wrong(f"an object with a text {shape.tag}")
-        return _checked(shape.shapes.get(value[shape.tag], shape.other), value, source, place)
-    if isinstance(shape, Anything):
-        _check_size(value, shape, wrong)
-        return value
+        return "" if isinstance(value, bool) else "true or false"
     raise TypeError(f"{shape!r} is not a shape")
 
 
-def _checked_record(shape: Record, value: dict[str, Any], source: str, place: str) -> dict[str, Any]:
+def _checked_record(shape: Record, value: dict[str, Any], source: str, place: _Place) -> dict[str, Any]:
     found = {}
     for name, inner in shape.required.items():
         if name not in value:
-            raise AnswerError(f"{source} cannot be used: {_inside(place, name)} is missing", answer=brief(value))
-        found[name] = _checked(inner, value[name], source, _inside(place, name))
+            missing = _text_of((place, name))
+            raise AnswerError(f"{source} cannot be used: {missing} is missing", answer=brief(value))
+        found[name] = _checked(inner, value[name], source, (place, name))
     for name, inner in shape.optional.items():
         if name in value:
-            found[name] = _checked(inner, value[name], source, _inside(place, name))
+            found[name] = _checked(inner, value[name], source, (place, name))
     if shape.closed and len(found) != len(value):
-        other = next(name for name in value if name not in found)
-        raise AnswerError(f"{source} cannot be used: {_inside(place, other[:100])} is not known", answer=brief(value))
+        other = _text_of((place, next(name for name in value if name not in found)))
+        raise AnswerError(f"{source} cannot be used: {other} is not known", answer=brief(value))
     return found
 
 
-def _check_size(value: Any, shape: Anything, wrong: Any) -> None:
-    """Refuse a value with too many levels or values. It does not recurse."""
+def _size_problem(value: Any, shape: Anything) -> str:
+    """What a value with too many levels or values must be. It does not recurse."""
     level, count = [value], 1
     for _depth in range(shape.depth + 1):
         inner: list[Any] = []
@@ -213,21 +236,16 @@ def _check_size(value: Any, shape: Anything, wrong: Any) -> None:
             elif isinstance(one, list):
                 inner.extend(one)
             elif isinstance(one, str) and len(one) > shape.longest:
-                raise wrong(f"text of at most {shape.longest} characters")
+                return f"text of at most {shape.longest} characters"
             elif isinstance(one, float) and one - one != 0:
-                raise wrong("a finite number")
+                return "a finite number"
         count += len(inner)
         if count > shape.most:
-            raise wrong(f"of at most {shape.most} values")
+            return f"of at most {shape.most} values"
         if not inner:
-            return
+            return ""
         level = inner
-    raise wrong(f"of at most {shape.depth} levels")
-
-
-def _inside(place: str, name: str) -> str:
-    name = name[:100]
-    return f"{place}.{name}" if place else name
+    return f"of at most {shape.depth} levels"
 
 
 def parsed(data: bytes | str, source: str, most: int) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 from ...errors import HostError, VmmError
 from ...host.processes import ProcessIdentity, command_lines, identify, send_signal, tail, wait_gone, why_gone
 from ...host.sockets import is_socket
+from ...host.turns import without_turn
 from ...untrusted.answers import Anything, checked, printable, shape_of
 from ..base import Context, Observed
 from ..common.vmm_process import VmmProcess
@@ -150,7 +151,8 @@ class Vmm(VmmProcess):
         """End the VM: SIGINT, which has acrn-dm ask its guest, then SIGKILL; then remove what it leaves."""
         process = self.process()
         if process is not None and send_signal(process, signal.SIGINT):
-            wait_gone(process, STEP_SECONDS if force else timeout)
+            with without_turn():
+                wait_gone(process, STEP_SECONDS if force else timeout)
         self.kill()
 
     def adopt(self) -> None:

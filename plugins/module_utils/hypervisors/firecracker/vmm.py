@@ -14,6 +14,7 @@ from typing import Any, Iterator
 from ...errors import HypervisorError, StateError, VmmError
 from ...host.processes import ProcessIdentity, command_lines, identify, tail, terminate, wait_gone, why_gone
 from ...host.sockets import is_socket
+from ...host.turns import without_turn
 from ..base import Context, Observed
 from ..common.vmm_process import VmmProcess
 from .api.client import ApiClient, ApiConnectionError
@@ -248,7 +249,8 @@ class Vmm(VmmProcess):
             if self.status(api) == "Paused":
                 api.patch("/vm", {"state": "Resumed"})
             api.put("/actions", {"action_type": "SendCtrlAltDel"})
-            return wait_gone(process, max(0.0, deadline - time.monotonic()))
+            with without_turn():
+                return wait_gone(process, max(0.0, deadline - time.monotonic()))
         return not process.is_alive()
 
     def adopt(self) -> None:

@@ -27,6 +27,7 @@ from ...host.processes import (
     why_gone,
 )
 from ...host.sockets import is_socket, remove_socket
+from ...host.turns import without_turn
 from ...host.units import MIB
 from ...untrusted.files import Directory
 from ..base import Context, Observed
@@ -230,7 +231,8 @@ class Vmm(VmmProcess):
             elif status != "running":
                 return False
             qmp.execute("system_powerdown")
-            return wait_gone(process, max(0.0, deadline - time.monotonic()))
+            with without_turn():
+                return wait_gone(process, max(0.0, deadline - time.monotonic()))
         return not process.is_alive()
 
     def quit(self, process: ProcessIdentity) -> None:

@@ -30,6 +30,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
     Unsupported,
     VmmError,
 )
+from ansible_collections.kata.hypervisor.plugins.module_utils.host.turns import without_turn
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import MemoryResize, Observed
 from ansible_collections.kata.hypervisor.plugins.module_utils.records.store import Store
 from tests.support.mock_lab import BOOT, LabHypervisor, MockLab
@@ -679,6 +680,34 @@ def test_sandboxes_are_worked_on_side_by_side(lab: MockLab, monkeypatch: pytest.
     monkeypatch.setattr(LabHypervisor, "start_sandbox", meet)
     results = converge_many([lab.spec(id=f"s{number}", **BOOT) for number in range(4)], parallel=4, factory=lab.factory)
     assert not summary(results)["failed_ids"]
+
+
+def test_all_guests_of_a_task_shut_down_at_the_same_time(lab: MockLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    specs = [lab.spec(id=f"s{number}", **BOOT) for number in range(10)]
+    converge_many(specs, factory=lab.factory)
+    stop = LabHypervisor.stop_sandbox
+    asked = threading.Barrier(len(specs), timeout=20)
+    working: set[str] = set()
+    most: list[int] = []
+
+    def ask_and_wait(driver: LabHypervisor, timeout: float, force: bool = False) -> None:
+        sandbox = driver.context.sandbox_id
+        working.add(sandbox)
+        most.append(len(working))
+        working.discard(sandbox)
+        with without_turn():
+            asked.wait()  # It breaks if one waits for its turn until another one has waited for its guest.
+        working.add(sandbox)
+        most.append(len(working))
+        stop(driver, timeout, force)
+        working.discard(sandbox)
+
+    monkeypatch.setattr(LabHypervisor, "stop_sandbox", ask_and_wait)
+    results = converge_many(
+        [dataclasses.replace(spec, state="absent") for spec in specs], parallel=2, factory=lab.factory
+    )
+    assert not summary(results)["failed_ids"] and lab.remains() == []
+    assert max(most) <= 2
 
 
 def test_info_lists_everything_and_changes_nothing(lab: MockLab) -> None:
