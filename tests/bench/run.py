@@ -28,6 +28,8 @@ GROUPS = {
     "network": "network_times",
     "inventory": "inventory_times",
     "guest": "guest_times",
+    "many": "many_times",
+    "density": "density_times",
 }
 #: Groups that need packages or hosts of their own.
 ON_REQUEST: tuple[str, ...] = ()
