@@ -44,7 +44,8 @@ vectors: venv  ## Compare what Kata 1.x did with what the drivers do
 integration: venv packages  ## Real QEMU on this host; WORKERS=2 runs two tests at a time, SHORT=1 leaves out those of make long
 	@$(PYTEST) $(if $(WORKERS),-n $(WORKERS) --dist loadgroup --no-loadscope-reorder) $(if $(SHORT),-m "not long") --durations=30 tests/integration --ignore=tests/integration/hardware
 
-long: venv packages  ## The integration tests that take minutes each, which make test leaves out
+long: venv packages  ## The integration tests that make test leaves out: they take minutes each, or need a browser
+	@tools/install-packages.sh chromium
 	@$(PYTEST) -m long tests/integration --ignore=tests/integration/hardware
 
 soak: venv packages  ## Random tasks on real QEMU, attacks from jails and VMM users, power losses, wrong answers; KATA_SOAK_STEPS, KATA_SOAK_SEED

@@ -82,6 +82,7 @@ class ModuleDocFragment:
         runs. It is never shrunk.
       - V(0), another O(image_path) and another O(hypervisor) remove the disk with its content. They need O(disruption=recreate).
     type: int
+    aliases: [disk]
   volumes:
     description:
       - Disks that outlive the sandbox, see M(kata.hypervisor.kata_volume). A missing volume is created, and each is attached as the device
@@ -216,7 +217,7 @@ class ModuleDocFragment:
     description:
       - Number of vCPUs. The default of a new sandbox is 1.
     type: int
-    aliases: [num_vcpus, default_vcpus]
+    aliases: [cpus, num_vcpus, default_vcpus]
   max_vcpus:
     description:
       - Largest number of vCPUs that the running VM can be given (QEMU). The default of a new sandbox is the larger of O(vcpus) and the host's CPUs.
@@ -227,7 +228,7 @@ class ModuleDocFragment:
       - Memory of the VM, in MiB. The default of a new sandbox is 2048.
       - Memory is plugged in blocks, whose size the guest decides. The guest can get up to 127 MiB more than this value.
     type: int
-    aliases: [memory_size, default_memory]
+    aliases: [memory, memory_size, default_memory]
   bridges:
     description:
       - Number of PCI bridges for devices that are plugged while the VM runs (QEMU).

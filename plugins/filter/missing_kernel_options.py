@@ -40,14 +40,14 @@ _value:
   sample: [CONFIG_VIRTIO_NET]
 """
 
-import re
 from typing import Any, Callable, Iterable
+
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.kernel_options import missing_options
 
 
 def missing_kernel_options(configuration: str, required: Iterable[str]) -> list[str]:
     """The options that are neither built in nor a module."""
-    built = set(re.findall(r"^(CONFIG_\w+)=[ym]$", str(configuration), re.MULTILINE))
-    return sorted({str(option) for option in required} - built)
+    return missing_options(str(configuration), map(str, required))
 
 
 class FilterModule:

@@ -46,8 +46,8 @@ _value:
 
 from typing import Any, Callable, Sequence
 
-#: The headings of columns whose key is not a heading.
-HEADINGS = {"changed_at": "SINCE", "memory_mb": "MEMORY MiB"}
+from ansible_collections.kata.hypervisor.plugins.plugin_utils.sandbox_columns import table_lines
+
 COLUMNS = (
     "host",
     "id",
@@ -64,48 +64,8 @@ COLUMNS = (
 
 def sandbox_table(sandboxes: Any, columns: Sequence[str] = COLUMNS) -> Any:
     """The lines of the table; what is not a list of sandboxes as it is."""
-    if not isinstance(sandboxes, (list, tuple)) or not all(_is_sandbox(item) for item in sandboxes):
-        return sandboxes
-    shown = [
-        column for column in columns if not _may_be_omitted(column) or any(_value(one, column) for one in sandboxes)
-    ]
-    return _lines([_cells(column, sandboxes) for column in shown])
-
-
-def _is_sandbox(item: Any) -> bool:
-    return isinstance(item, dict) and "state" in item
-
-
-def _may_be_omitted(column: str) -> bool:
-    return "." in column or column == "labels"
-
-
-def _value(sandbox: dict[str, Any], column: str) -> Any:
-    """The value of a column: a key, or keys with dots between them. A list is joined by commas, and so are labels."""
-    found: Any = sandbox
-    for key in column.split("."):
-        found = found.get(key) if isinstance(found, dict) else None
-    if column == "labels" and isinstance(found, dict):
-        return ",".join(f"{name}={value}" for name, value in found.items())
-    return ",".join(map(str, found)) if isinstance(found, (list, tuple)) else found
-
-
-def _cells(column: str, sandboxes: Sequence[dict[str, Any]]) -> list[str]:
-    """A column's heading and its cells, all of the same width."""
-    heading = HEADINGS.get(column, str(column).rpartition(".")[2].upper())
-    values = ["" if value is None else value for value in (_value(sandbox, column) for sandbox in sandboxes)]
-    width = max(len(str(value)) for value in [heading, *values])
-    is_number = bool(values) and all(value == "" or _is_number(value) for value in values)
-    align = str.rjust if is_number else str.ljust
-    return [align(str(value), width) for value in [heading, *values]]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _lines(columns: list[list[str]]) -> list[str]:
-    return ["  ".join(row).rstrip() for row in zip(*columns)]
+    lines = table_lines(sandboxes, columns)
+    return sandboxes if lines is None else lines
 
 
 class FilterModule:

@@ -24,11 +24,21 @@ options:
     type: path
     required: true
   init:
-    description: A file on the host that becomes C(/init), the first program that the kernel runs.
+    description: A file on the host that becomes C(/init), the first program that the kernel runs. Either this or O(init_content) is required.
     type: path
-    required: true
+  init_content:
+    description: The content of C(/init), instead of a file on the host.
+    type: str
   busybox:
     description: A statically linked busybox on the host. It is copied to C(/bin), with a link for each of its applets.
+    type: path
+  busybox_package:
+    description: The distribution's package to take busybox from, instead of O(busybox). It is unpacked, not installed.
+    type: str
+  packages_root:
+    description:
+      - The directory in which packages are unpacked, as M(kata.hypervisor.kata_package) does. Required if O(busybox_package) or a program names one.
+        A package that is unpacked there and undamaged is used as it is.
     type: path
   modules_directory:
     description: The kernel's modules directory, such as C(/lib/modules/VERSION) or a copy of it.
@@ -52,7 +62,7 @@ options:
     default: []
     suboptions:
       src:
-        description: The program on the host.
+        description: The program on the host, or its path in O(programs[].package).
         type: path
         required: true
       dest:
@@ -60,9 +70,16 @@ options:
         type: str
         required: true
       root:
-        description: Root directory of the program's libraries, such as a directory of M(kata.hypervisor.kata_package).
+        description: Root directory of the program's libraries, such as a directory of M(kata.hypervisor.kata_package). Not used with a package.
         type: path
         default: /
+      package:
+        description: The distribution's package to take the program and its libraries from. It is unpacked, not installed.
+        type: str
+      follow:
+        description: A regular expression. Dependencies of the package whose name matches are unpacked into the same directory.
+        type: str
+        default: ""
   symlinks:
     description: Symbolic links to add, as a dictionary from absolute path to target.
     type: dict
@@ -84,21 +101,38 @@ EXAMPLES = r"""
     busybox: /bin/busybox
     modules_directory: /var/lib/kata-hypervisor/assets/kernels/6.1.0-56-cloud-amd64/modules
     modules: [virtio_pci, virtio_blk, virtio_net, virtio_console]
+
+- name: Build an initrd with busybox and socat of the distribution
+  kata.hypervisor.kata_initrd:
+    path: /var/lib/kata-hypervisor/assets/initrds/socat.img
+    init_content: |
+      #!/bin/sh
+      exec /bin/socat VSOCK-LISTEN:99 EXEC:/bin/sh
+    packages_root: /var/lib/kata-hypervisor/assets/tools
+    busybox_package: busybox-static
+    programs:
+      - {package: socat, follow: ^lib, src: usr/bin/socat, dest: /bin/socat}
 """
 
 RETURN = r"""
+actions:
+  description: The steps that were taken, or would be taken without check mode.
+  returned: success
+  type: list
+  elements: str
+  sample: [unpack busybox-static 1:1.35.0-4+b7, write /var/lib/kata-hypervisor/assets/initrds/guest.img]
 path:
   description: Path of the initrd.
   returned: success
   type: str
   sample: /var/lib/kata-hypervisor/assets/initrds/guest.img
 size:
-  description: Size in bytes.
+  description: Size in bytes. 0 in check mode if a package of it is not unpacked yet.
   returned: success
   type: int
   sample: 5128704
 sha256:
-  description: SHA-256 digest of the initrd.
+  description: SHA-256 digest of the initrd. Empty in check mode if a package of it is not unpacked yet.
   returned: success
   type: str
   sample: 3f0a377ba0a4a460ecb616f6507ce0d8cfa3e704025d4fda3ed0c5ca05468728
@@ -116,28 +150,75 @@ missing_modules:
   sample: [virtio_mem]
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.errors import fail_on_error
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, fail_on_error
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.initrd import (
     FILES_SPEC,
     ExtraFile,
-    Program,
     build_initrd,
     install_initrd,
+    unpack_packages,
 )
+
+
+def packages_of(options: dict[str, Any]) -> dict[str, str]:
+    """The packages to unpack, and the pattern of the dependencies of each.
+
+    :raises ConfigError: there is no directory for them
+    """
+    packages = {options["busybox_package"]: ""} if options["busybox_package"] else {}
+    packages.update({program["package"]: program["follow"] for program in options["programs"] if program["package"]})
+    if packages and not options["packages_root"]:
+        raise ConfigError("a directory for the unpacked packages is required", option="packages_root", wanted="")
+    return packages
+
+
+def build(options: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Unpack the packages, build the initrd, and write it where it differs.
+
+    :raises HypervisorError: an input cannot be used
+    """
+    files = [ExtraFile.parse(file) for file in options["files"]]
+    unpacked = unpack_packages(packages_of(options), options["packages_root"] or "", check_mode)
+    if check_mode and unpacked.actions:
+        # The inputs do not exist yet.
+        nothing: dict[str, Any] = {"sha256": "", "size": 0, "modules": [], "missing_modules": []}
+        return {"changed": True, "actions": unpacked.actions, "path": options["path"], **nothing}
+    package = options["busybox_package"]
+    built = build_initrd(
+        init=options["init"] or "",
+        init_content=options["init_content"] or "",
+        busybox=unpacked.busybox(package) if package else options["busybox"] or "",
+        modules_directory=options["modules_directory"] or "",
+        modules=options["modules"],
+        optional_modules=options["optional_modules"],
+        files=files,
+        programs=[unpacked.program(program) for program in options["programs"]],
+        symlinks=options["symlinks"],
+        compression=options["compression"],
+    )
+    result = install_initrd(built, options["path"], check_mode=check_mode)
+    actions = unpacked.actions + ([f"write {options['path']}"] if result["changed"] else [])
+    return {**result, "changed": bool(actions), "actions": actions}
 
 
 def main() -> None:
     """Build the initrd, and write it where it differs."""
+    texts: dict[str, Any] = {"type": "list", "elements": "str", "default": []}
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "required": True},
-            "init": {"type": "path", "required": True},
+            "init": {"type": "path"},
+            "init_content": {"type": "str"},
             "busybox": {"type": "path"},
+            "busybox_package": {"type": "str"},
+            "packages_root": {"type": "path"},
             "modules_directory": {"type": "path"},
-            "modules": {"type": "list", "elements": "str", "default": []},
-            "optional_modules": {"type": "list", "elements": "str", "default": []},
+            "modules": texts,
+            "optional_modules": texts,
             "files": FILES_SPEC,
             "programs": {
                 "type": "list",
@@ -147,27 +228,19 @@ def main() -> None:
                     "src": {"type": "path", "required": True},
                     "dest": {"type": "str", "required": True},
                     "root": {"type": "path", "default": "/"},
+                    "package": {"type": "str"},
+                    "follow": {"type": "str", "default": ""},
                 },
             },
             "symlinks": {"type": "dict", "default": {}},
             "compression": {"type": "str", "choices": ["none", "gzip"], "default": "none"},
         },
+        mutually_exclusive=[("init", "init_content"), ("busybox", "busybox_package")],
+        required_one_of=[("init", "init_content")],
         supports_check_mode=True,
     )
-    options = module.params
     with fail_on_error(module):
-        built = build_initrd(
-            init=options["init"],
-            busybox=options["busybox"] or "",
-            modules_directory=options["modules_directory"] or "",
-            modules=options["modules"],
-            optional_modules=options["optional_modules"],
-            files=[ExtraFile.parse(file) for file in options["files"]],
-            programs=[Program(**program) for program in options["programs"]],
-            symlinks=options["symlinks"],
-            compression=options["compression"],
-        )
-        result = install_initrd(built, options["path"], check_mode=module.check_mode)
+        result = build(module.params, module.check_mode)
     module.exit_json(**result)
 
 

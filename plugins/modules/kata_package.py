@@ -34,6 +34,13 @@ options:
       - A regular expression. Dependencies of the package whose name matches are unpacked into the same directory.
     type: str
     default: ""
+  required_config:
+    description:
+      - Options of the kernel's configuration, such as C(CONFIG_VIRTIO_BLK). RV(missing_config) lists those that the kernel in the package was built
+        without. A package without a kernel or without its configuration has none that are missing.
+    type: list
+    elements: str
+    default: []
   state:
     description:
       - V(present) keeps an installed version if it is undamaged, and does not check for a newer one.
@@ -97,6 +104,12 @@ kernel:
     path: /var/lib/kata-hypervisor/assets/kernels/linux-image-cloud-amd64_6.1.192-2/boot/vmlinuz-6.1.0-56-cloud-amd64
     config: /var/lib/kata-hypervisor/assets/kernels/linux-image-cloud-amd64_6.1.192-2/boot/config-6.1.0-56-cloud-amd64
     modules_directory: /var/lib/kata-hypervisor/assets/kernels/linux-image-cloud-amd64_6.1.192-2/lib/modules/6.1.0-56-cloud-amd64
+missing_config:
+  description: The options in O(required_config) that the kernel was built without, neither built in nor as a module.
+  returned: unless O(state=absent)
+  type: list
+  elements: str
+  sample: [CONFIG_VIRTIO_BLK]
 actions:
   description: The steps that were taken, or would be taken without check mode.
   returned: success
@@ -108,6 +121,7 @@ actions:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import fail_on_error
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.kernel_options import missing_options_of
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.packages import PackageStore
 
 
@@ -118,6 +132,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "root": {"type": "path", "required": True},
             "follow": {"type": "str", "default": ""},
+            "required_config": {"type": "list", "elements": "str", "default": []},
             "state": {"type": "str", "choices": ["absent", "latest", "present"], "default": "present"},
         },
         supports_check_mode=True,
@@ -126,6 +141,10 @@ def main() -> None:
     with fail_on_error(module):
         store = PackageStore(options["root"])
         result = store.converge(options["name"], options["state"], options["follow"], check_mode=module.check_mode)
+        if options["state"] != "absent":
+            configuration = result["kernel"].get("config")
+            required = options["required_config"]
+            result["missing_config"] = missing_options_of(configuration, required) if configuration else []
     module.exit_json(**result)
 
 

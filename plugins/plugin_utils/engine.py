@@ -5,12 +5,20 @@
 
 from __future__ import annotations
 
+import base64
+import fcntl
 import functools
+import json
 import os
-from typing import Any
+from typing import Any, Callable
 
+import ansible.module_utils
+from ansible import constants as C
+from ansible.errors import AnsibleError
+from ansible.module_utils.common import json as ansible_json
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
+from ansible.release import __version__
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.delivery.engine_copy import (
     PACKAGES,
@@ -28,23 +36,74 @@ PLUGINS = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 
 
 def engine_files() -> dict[str, bytes]:
-    """The files of an engine, by path below the collection's plugins."""
-    files = {}
-    for package in PACKAGES:
-        for directory, _directories, names in os.walk(os.path.join(PLUGINS, package)):
-            for name in names:
-                if name.endswith(".py"):
-                    path = os.path.join(directory, name)
-                    with open(path, "rb") as stream:
-                        files[os.path.relpath(path, PLUGINS)] = stream.read()
+    """The files of an engine, by path below the copy's directory: those of the collection, and what its modules import of Ansible."""
+    files = {"ansible/__init__.py": f"__version__ = {__version__!r}\n".encode()}
+    roots = [(os.path.join(PLUGINS, package), package) for package in PACKAGES]
+    roots.append((next(iter(ansible.module_utils.__path__)), "ansible/module_utils"))
+    for root, name in roots:
+        for directory, directories, names in os.walk(root):
+            # Ansible's modules that gather facts; they are most of it, and no module here gathers any.
+            directories[:] = [one for one in directories if (name, one) != ("ansible/module_utils", "facts")]
+            for path in (os.path.join(directory, one) for one in names if one.endswith(".py")):
+                with open(path, "rb") as stream:
+                    files[os.path.join(name, os.path.relpath(path, root))] = stream.read()
     return files
 
 
-@functools.lru_cache(maxsize=1)
-def engine() -> tuple[str, dict[str, bytes]]:
-    """The digest of an engine, and its files. They are read once in a process."""
+def engine_digest() -> str:
+    """The digest of the engine of this run of Ansible."""
+    with open(_once_in_a_run("digest", lambda: digest_of(engine_files()).encode()), encoding="ascii") as stream:
+        return stream.read()
+
+
+def engine_archive() -> str:
+    """The path of an archive with the files of the engine of this run of Ansible.
+
+    :raises AnsibleError: a file has been changed since the run began
+    """
+    return _once_in_a_run("engine.zip", _archive)
+
+
+def _archive() -> bytes:
     files = engine_files()
-    return digest_of(files), files
+    if digest_of(files) != engine_digest():
+        raise AnsibleError("The files of kata.hypervisor have been changed while Ansible runs. Run it again.")
+    return archive_of(files)
+
+
+def _once_in_a_run(name: str, make: Callable[[], bytes]) -> str:
+    """The path of a file that is made when it is first needed.
+
+    Each task of each host has a process of its own, and to read the files of an engine takes longer than all else that the controller does for a task.
+    The file is in the temporary directory of this run, where Ansible keeps the modules that it sends too: one run uses one version of the collection for all
+    hosts, and the next run reads all files again.
+    """
+    path = os.path.join(C.DEFAULT_LOCAL_TMP, f"kata-hypervisor-{name}")
+    if os.path.exists(path):
+        return path
+    with open(f"{path}.lock", "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.path.exists(path):
+            with open(f"{path}.new", "wb") as stream:
+                stream.write(make())
+            os.rename(f"{path}.new", path)
+    return path
+
+
+@functools.lru_cache(maxsize=1)
+def _engine_copy() -> str:
+    """The code that finds and checks the copy on the host."""
+    with open(os.path.join(PLUGINS, "module_utils/delivery/engine_copy.py"), encoding="utf-8") as stream:
+        return stream.read()
+
+
+def _as_json(options: dict[str, Any]) -> str:
+    """The options of a task as JSON, as Ansible writes them for a module: vaulted text is decrypted."""
+    if hasattr(ansible_json, "get_module_encoder"):
+        encoder = ansible_json.get_module_encoder("legacy", ansible_json.Direction.CONTROLLER_TO_MODULE)
+        return json.dumps(options, cls=encoder)
+    # Before ansible-core 2.19.
+    return json.dumps(options, cls=ansible_json.AnsibleJSONEncoder, vault_to_text=True)
 
 
 class EngineAction(ActionBase):
@@ -60,6 +119,15 @@ class EngineAction(ActionBase):
             self.check_arguments(self._task.args)
         except HypervisorError as problem:
             return {"failed": True, "changed": False, "msg": str(problem), **problem.as_result()}
+        answer = self._answer(task_vars, variables)
+        if answer.get("failed") and isinstance(answer.get("msg"), str):
+            from ansible_collections.kata.hypervisor.plugins.plugin_utils.unknown_options import with_suggestions
+
+            answer["msg"] = with_suggestions(answer["msg"])
+        return answer
+
+    def _answer(self, task_vars: Any, variables: dict[str, Any]) -> dict[str, Any]:
+        """The module's answer."""
         if not self._task.async_val and boolean(self._templar.template(variables.get(KEEP, True)), strict=False):
             answer = self._from_copy(variables)
             if not answer.pop("engine_missing", False):
@@ -78,8 +146,13 @@ class EngineAction(ActionBase):
 
     def _from_copy(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """The module's answer, or `engine_missing`."""
-        digest, files = engine()
-        arguments = {"digest": digest, "run": self._module_name(), "options": dict(self._task.args)}
+        arguments = {
+            "digest": engine_digest(),
+            "engine_copy": _engine_copy(),
+            "run": self._module_name(),
+            # In Base64, since Ansible replaces words in the text of the module, and these are the user's.
+            "options": base64.b64encode(_as_json(dict(self._task.args)).encode()).decode(),
+        }
         answer = self._execute_module(ENGINE, arguments, task_vars=task_vars)
         if not answer.get("can_install") or self._task.check_mode:
             return answer
@@ -87,7 +160,7 @@ class EngineAction(ActionBase):
             self._make_tmp_path()
         try:
             archive = self._connection._shell.join_path(self._connection._shell.tmpdir, "engine.zip")
-            self._transfer_data(archive, archive_of(files))
+            self._transfer_file(engine_archive(), archive)
             self._fixup_perms2((self._connection._shell.tmpdir, archive))
             return self._execute_module(ENGINE, {**arguments, "archive": archive}, task_vars=task_vars)
         finally:

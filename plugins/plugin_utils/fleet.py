@@ -167,9 +167,9 @@ def _warm_up(loader: Any) -> None:
     from ansible.plugins.loader import action_loader, connection_loader, shell_loader
     from ansible.template import Templar
 
-    from ansible_collections.kata.hypervisor.plugins.plugin_utils.engine import engine
+    from ansible_collections.kata.hypervisor.plugins.plugin_utils.engine import engine_digest
 
-    engine()
+    engine_digest()
     action_loader.get(MODULE, class_only=True)
     shell_loader.get("sh", class_only=True)
     for connection in ("ssh", "local"):

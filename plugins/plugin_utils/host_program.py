@@ -15,8 +15,8 @@ import secrets
 import shlex
 from typing import Any, NamedTuple
 
-from ansible_collections.kata.hypervisor.plugins.module_utils.delivery.engine_copy import ROOT, archive_of
-from ansible_collections.kata.hypervisor.plugins.plugin_utils.engine import engine
+from ansible_collections.kata.hypervisor.plugins.module_utils.delivery.engine_copy import ROOT
+from ansible_collections.kata.hypervisor.plugins.plugin_utils.engine import engine_archive, engine_digest
 
 #: Where a user other than root keeps the copy, below the home directory.
 USER_ROOT = ".cache/kata-hypervisor/engine"
@@ -106,13 +106,13 @@ class HostPrograms:
     def _words(self, program: str, request: dict[str, Any], nonce: str) -> list[str]:
         """The words of the command that runs a program whose standard input is not the request."""
         asked = base64.b64encode(json.dumps(request).encode()).decode()
-        return self._python_words(START, engine()[0], program, nonce, asked)
+        return self._python_words(START, engine_digest(), program, nonce, asked)
 
     def _attempt(self, program: str, request: dict[str, Any], stdin: bytes) -> Ended:
         nonce = secrets.token_hex(16)
         line = json.dumps(request).encode() + b"\n"
         if stdin or self._host.takes_input or len(line) > MOST_WORD:
-            words = self._python_words(START, engine()[0], program, nonce, "-")
+            words = self._python_words(START, engine_digest(), program, nonce, "-")
             code, stdout, stderr = self._host.run(words, line + stdin)
         else:
             code, stdout, stderr = self._host.run(self._words(program, request, nonce), b"")
@@ -132,8 +132,8 @@ class HostPrograms:
         return Ended(ending, before, stderr)
 
     def _install(self) -> None:
-        digest, files = engine()
-        code, stdout, stderr = self._host.run(self._python_words(INSTALL, digest, "-"), archive_of(files))
+        with open(engine_archive(), "rb") as archive:
+            code, stdout, stderr = self._host.run(self._python_words(INSTALL, engine_digest(), "-"), archive.read())
         if code:
             printed = (stderr + stdout)[-2000:].decode("utf-8", "replace").strip()
             raise HostProgramError(f"the collection cannot be copied to the host: {printed}")

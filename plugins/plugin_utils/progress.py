@@ -10,8 +10,9 @@ import threading
 import time
 from typing import Any, Iterator
 
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+
+from ansible_collections.kata.hypervisor.plugins.plugin_utils.engine import EngineAction
 
 #: How often the user is shown that a module still runs, seconds.
 PROGRESS_SECONDS = 10.0
@@ -43,22 +44,16 @@ def progress_shown(what: str) -> Iterator[None]:
         thread.join()
 
 
-class ProgressAction(ActionBase):
-    """Runs the module that the task names, and shows while it runs that it does."""
+class ProgressAction(EngineAction):
+    """Runs the module that the task names, from the host's copy of the engine, and shows while it runs that it does."""
 
-    _supports_async = True
     #: The option that says what the module works on.
     SUBJECT = "path"
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         """Run the module."""
-        super().run(tmp, task_vars)
-        name = str(self._task.action).rpartition(".")[2]
         host = (task_vars or {}).get("inventory_hostname", "host")
-        with progress_shown(f"{host}: {name} {self._task.args.get(self.SUBJECT, '')}"):
-            return self._execute_module(
-                f"kata.hypervisor.{name}",
-                dict(self._task.args),
-                task_vars=task_vars,
-                wrap_async=self._task.async_val,
-            )
+        subject = self._task.args.get(self.SUBJECT, "")
+        shown = ", ".join(map(str, subject)) if isinstance(subject, list) else subject
+        with progress_shown(f"{host}: {self._module_name()} {shown}"):
+            return super().run(tmp, task_vars)

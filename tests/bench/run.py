@@ -20,7 +20,8 @@ import sys
 
 from tests.bench.rows import as_json, machine, table
 
-#: Each group is a module of this package with a `TITLE`, and a function `rows(rounds)` that measures and returns its rows.
+#: Each group is a module of this package with a `TITLE`, and a function `rows(rounds)` that measures and returns its rows;
+#: one with a function `missing()` is skipped where that returns a reason.
 GROUPS = {
     "task": "task_times",
     "template": "template_times",
@@ -30,9 +31,10 @@ GROUPS = {
     "guest": "guest_times",
     "many": "many_times",
     "density": "density_times",
+    "libvirt": "libvirt_times",
 }
 #: Groups that need packages or hosts of their own.
-ON_REQUEST: tuple[str, ...] = ()
+ON_REQUEST = ("libvirt",)
 
 
 def main() -> None:
@@ -50,6 +52,10 @@ def main() -> None:
     found = []
     for group in arguments.groups or [name for name in GROUPS if name not in ON_REQUEST]:
         module = importlib.import_module(f"tests.bench.{GROUPS[group]}")
+        reason = module.missing() if hasattr(module, "missing") else ""
+        if reason:
+            sys.stdout.write(f"\n{module.TITLE}\n  skipped: {reason}\n")
+            continue
         rows = module.rows(arguments.rounds)
         sys.stdout.write("\n" + table(module.TITLE, rows) + "\n")
         sys.stdout.flush()

@@ -186,13 +186,16 @@ def test_defaults_of_the_group_errors_and_async_are_as_without(
         {"kata.hypervisor.kata_sandbox": {"id": "web", "state": "absent"}, "async": 60, "poll": 1},
         {"kata.hypervisor.kata_sandbox": {"id": "we/b", "state": "absent"}, "ignore_errors": True},
         {"kata.hypervisor.kata_sandbox": {"id": "web", "colour": "red"}, "ignore_errors": True},
+        # Ansible replaces this in the text of kata_engine.
+        {"kata.hypervisor.kata_sandbox": {"id": "<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"}, "ignore_errors": True},
     ]
     group = {"module_defaults": {"group/kata.hypervisor.kata": where}}
     for words in ((), ("-e", "kata_hypervisor_keep_engine=false")):
-        plain, later, refused, unknown = play(checkout, tmp_path, tasks, *words, **group)
+        plain, later, refused, unknown, replaced = play(checkout, tmp_path, tasks, *words, **group)
         assert plain["sandbox"]["state_dir"] == later["sandbox"]["state_dir"] == f"{where['state_dir']}/sandboxes/web"
         assert refused["kind"] == "ConfigError" and "we/b" in refused["msg"]
         assert unknown["msg"].startswith("Unsupported parameters for (kata.hypervisor.kata_sandbox) module: colour.")
+        assert replaced["kind"] == "ConfigError" and "'<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>'" in replaced["msg"]
 
 
 def test_whatever_a_module_needs_is_in_the_copy(tmp_path: pathlib.Path) -> None:

@@ -1,7 +1,10 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The compiled copy of this collection that a host keeps, so that a task need not send and compile the code.
+"""The compiled copy of this collection, and of what its modules import of Ansible, that a host keeps, so that a task need not send and compile the code.
+
+`kata_engine` is sent without any other file, so each task sends the text of this one too: it imports nothing of the collection, and only when it is used
+what takes long to load.
 
 The copy is a cache. It is named by the digest of its files and appears atomically. It is used only if no other user could have written it, and it
 is removed after a week without use. Its files are verified once after each boot, and whenever a module fails with an unexpected exception. A copy
@@ -11,17 +14,16 @@ that a power loss or a disk has damaged is removed and installed again.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import shutil
 import stat
 import sys
 import time
-from typing import Mapping
+import types
+from collections.abc import Mapping
 
 ROOT = "/var/cache/kata-hypervisor/engine"
 PLUGINS = "ansible_collections.kata.hypervisor.plugins"
-#: The directories of an engine, below the collection's plugins.
+#: The directories of an engine, below the collection's plugins. Beside them, `ansible` has Ansible's own module_utils.
 PACKAGES = ("modules", "module_utils")
 #: After this many seconds without use a copy is removed.
 UNUSED_SECONDS = 7 * 86400.0
@@ -35,6 +37,8 @@ USE_SECONDS = 3600.0
 
 def digest_of(files: Mapping[str, bytes]) -> str:
     """A digest of files and their paths. It does not depend on the files' times or directory."""
+    import hashlib
+
     digest = hashlib.sha256()
     for path, content in sorted(files.items()):
         digest.update(f"{path} {len(content)}\n".encode() + content)
@@ -101,6 +105,8 @@ class EngineCopy:
 
     def remove(self) -> None:
         """Remove this copy. Tasks that still run from it use the next copy, which is installed at the same path."""
+        import shutil
+
         with contextlib.suppress(OSError):
             os.unlink(self._note)
         # Renamed first, so that no task finds a part of it.
@@ -112,16 +118,17 @@ class EngineCopy:
         shutil.rmtree(aside, ignore_errors=True)
 
     def enter(self) -> None:
-        """Make Python import the collection's modules from the copy from now on."""
+        """Make Python import the collection's modules and Ansible's module_utils from the copy from now on."""
         now = time.time()
         with contextlib.suppress(OSError):
             if now - os.stat(self.path).st_mtime > USE_SECONDS:
                 os.utime(self.path, (now, now))
-        # Packages that are imported already, such as the one with this file, have a path of their own.
-        for name, package in list(sys.modules.items()):
-            parts = name[len(PLUGINS) + 1 :].split(".")
-            if name.startswith(f"{PLUGINS}.") and parts[0] in PACKAGES and hasattr(package, "__path__"):
-                package.__path__ = [os.path.join(self.path, *parts), *package.__path__]
+        sys.path.insert(0, self.path)
+        parts = PLUGINS.split(".")
+        for number in range(len(parts)):
+            name = ".".join(parts[: number + 1])
+            package = sys.modules[name] = types.ModuleType(name)
+            package.__path__ = [self.path] if name == PLUGINS else []
 
 
 def files_of(directory: str) -> dict[str, bytes]:

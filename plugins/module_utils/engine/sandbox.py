@@ -629,7 +629,8 @@ def _thread_ids(driver: Hypervisor, observed: Observed) -> dict[str, int]:
     """The host's thread ids by vCPU, if the VMM answers."""
     if observed.power not in ("running", "paused"):
         return {}
-    return {str(vcpu): thread for vcpu, thread in driver.get_thread_ids().items()}
+    threads = driver.get_thread_ids() if observed.thread_ids is None else observed.thread_ids
+    return {str(vcpu): thread for vcpu, thread in threads.items()}
 
 
 def add_devices(driver: Hypervisor, devices: list[dict[str, Any]]) -> None:

@@ -124,6 +124,7 @@ class Observed:
     :param leftovers: files, sockets, processes, mounts or interfaces of a VM that is gone; cleanup removes them
     :param reason: why the VM is in this state, as a text for users
     :param ended_by_guest: whether the VM ended because its guest shut down or rebooted, and not by a crash
+    :param thread_ids: the host's thread of each vCPU; None where the driver reports it only when asked (`get_thread_ids`)
     :param autostart: whether the host starts the sandbox after a reboot; set by the engine, not by the driver
     """
 
@@ -141,6 +142,7 @@ class Observed:
     reason: str = ""
     autostart: bool = False
     ended_by_guest: bool = False
+    thread_ids: dict[int, int] | None = None
 
 
 @dataclasses.dataclass

@@ -70,11 +70,13 @@ class HypervisorConfig:
     Numbers are counts unless a unit is given. Zero and empty mean "not given"; `valid` fills in the defaults of Kata 1.x.
     """
 
-    num_vcpus: int = option(0, "vcpus", "num_vcpus", "default_vcpus", type="int", unit="count", cost=LIVE_VCPUS)
+    num_vcpus: int = option(0, "vcpus", "cpus", "num_vcpus", "default_vcpus", type="int", unit="count", cost=LIVE_VCPUS)
     default_max_vcpus: int = option(
         0, "max_vcpus", "default_max_vcpus", "default_maxvcpus", type="int", unit="count", only=QEMU
     )
-    memory_size: int = option(0, "memory_mb", "memory_size", "default_memory", type="int", unit="MiB", cost=LIVE_MEMORY)
+    memory_size: int = option(
+        0, "memory_mb", "memory", "memory_size", "default_memory", type="int", unit="MiB", cost=LIVE_MEMORY
+    )
     default_bridges: int = option(0, "bridges", "default_bridges", type="int", unit="count", only=QEMU)
     msize_9p: int = option(0, "msize_9p", type="int", unit="bytes", only=QEMU)
     mem_slots: int = option(0, "memory_slots", "mem_slots", type="int", unit="count", only=QEMU)

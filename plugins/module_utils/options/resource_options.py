@@ -36,7 +36,7 @@ VOLUME_SUBOPTIONS: dict[str, dict[str, Any]] = {
 class ResourceOptions:
     """What a sandbox gets from its host beside its VM. Zero and empty mean "none"."""
 
-    root_disk_mb: int = option(0, "root_disk_mb", type="int", unit="MiB", cost=Cost.LIVE, only=WITH_DISKS)
+    root_disk_mb: int = option(0, "root_disk_mb", "disk", type="int", unit="MiB", cost=Cost.LIVE, only=WITH_DISKS)
     volumes: list[dict[str, Any]] = option(  # noqa: RUF009
         list, "volumes", type="list", elements="dict", cost=Cost.LIVE, only=WITH_DISKS
     )

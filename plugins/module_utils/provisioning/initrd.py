@@ -12,7 +12,7 @@ from typing import Any, Iterable, Mapping, NamedTuple
 from ..errors import AssetError, ConfigError, HostError
 from ..guest.cpio import Archive
 from ..guest.identity import SCRIPT, SCRIPT_NAME
-from ..host.atomic_files import replace_file
+from ..host.atomic_files import make_directories, replace_file
 from ..host.programs import check_program, run
 
 #: The guest's directory of modules, and its file with the order in which they are loaded.
@@ -71,6 +71,60 @@ class Program(NamedTuple):
     root: str = "/"
 
 
+#: Where distributions have busybox in its package.
+BUSYBOX_PLACES = ("bin/busybox", "usr/bin/busybox", "usr/sbin/busybox", "sbin/busybox")
+
+
+class Unpacked(NamedTuple):
+    """The packages that parts of an initrd come from.
+
+    :param directories: where each package is unpacked, by its name
+    :param actions: what was done, or would be done in check mode
+    """
+
+    directories: dict[str, str]
+    actions: list[str]
+
+    def busybox(self, package: str) -> str:
+        """The path of busybox in its package.
+
+        :raises AssetError: the package has none
+        """
+        for place in BUSYBOX_PLACES:
+            path = os.path.join(self.directories[package], place)
+            if os.path.isfile(path):
+                return path
+        raise AssetError(
+            f"The package must contain busybox as {' or '.join(BUSYBOX_PLACES)}",
+            option="busybox_package",
+            wanted=package,
+        )
+
+    def program(self, options: Mapping[str, str]) -> Program:
+        """A program of a task's suboptions, from its package if it names one."""
+        package = options.get("package")
+        if not package:
+            return Program(options["src"], options["dest"], options["root"])
+        directory = self.directories[package]
+        return Program(os.path.join(directory, options["src"].lstrip("/")), options["dest"], directory)
+
+
+def unpack_packages(wanted: Mapping[str, str], root: str, check_mode: bool = False) -> Unpacked:
+    """Unpack packages of the distribution that are not unpacked yet, or damaged.
+
+    :param wanted: by the name of a package, a pattern: dependencies of which the name matches are unpacked as well
+    :param root: see `PackageStore`
+    :raises HostError: a package cannot be had
+    """
+    from .packages import PackageStore
+
+    store = PackageStore(root)
+    found = [store.converge(name, "present", follow, check_mode) for name, follow in wanted.items()]
+    return Unpacked(
+        {one["name"]: one["directory"] for one in found}, [action for one in found for action in one["actions"]]
+    )
+
+
 class Built(NamedTuple):
     """An initrd and its content."""
 
@@ -81,7 +135,8 @@ class Built(NamedTuple):
 
 def build_initrd(
     *,
-    init: str,
+    init: str = "",
+    init_content: str = "",
     busybox: str = "",
     modules_directory: str = "",
     modules: Iterable[str] = (),
@@ -94,6 +149,7 @@ def build_initrd(
     """Build an initrd in memory. The same inputs give the same bytes.
 
     :param init: the host's file that becomes the program the kernel runs first
+    :param init_content: the content of that program, instead of a file
     :param busybox: a statically linked busybox of the host; all its applets become links in `/bin`, beside the script that applies a seed
     :param modules_directory: the kernel's `/lib/modules/VERSION`
     :param modules: modules that the guest must have
@@ -119,7 +175,7 @@ def build_initrd(
         archive.add_file(file.dest, _read(file.src), file.mode)
     for path, target in (symlinks or {}).items():
         archive.add_symlink(path, target)
-    archive.add_file("/init", _read(init), mode=0o755)
+    archive.add_file("/init", init_content.encode() if init_content else _read(init), mode=0o755)
     content = archive.to_bytes()
     if compression == "gzip":
         import gzip
@@ -129,7 +185,7 @@ def build_initrd(
 
 
 def install_initrd(built: Built, path: str, check_mode: bool = False) -> dict[str, Any]:
-    """Write an initrd, unless the file has the same content already. The old file is replaced atomically.
+    """Write an initrd, in a directory that is created if it is missing, unless the file has the same content already. The old file is replaced atomically.
 
     :returns: what the module returns
     :raises HostError: the file cannot be written (the old one is untouched)
@@ -142,6 +198,7 @@ def install_initrd(built: Built, path: str, check_mode: bool = False) -> dict[st
     changed = old.get("sha256") != digest
     if changed and not check_mode:
         try:
+            make_directories(os.path.dirname(path))
             replace_file(path, built.content)
         except OSError as error:
             raise HostError("the initrd cannot be written", option="path", wanted=path, answer=str(error)) from error

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import pathlib
 import re
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -19,6 +21,41 @@ ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
 
 def read(path: pathlib.Path) -> dict:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def test_an_execution_environment_gets_what_the_controller_needs(tmp_path: pathlib.Path) -> None:
+    """Certified collections must not name ansible-core, nor upper bounds."""
+    builder = pathlib.Path(sys.executable).with_name("ansible-builder")
+    namespace = tmp_path / "ansible_collections" / "kata"
+    namespace.mkdir(parents=True)
+    (namespace / "hypervisor").symlink_to(ROOT)
+    done = subprocess.run([builder, "introspect", tmp_path], capture_output=True, text=True, check=True)
+    needed = yaml.safe_load(done.stdout.partition("---")[2])
+    assert [line.split()[0] for line in needed["python"]] == ["jmespath"]
+    assert not any(word in line for line in needed["python"] for word in ("<", "ansible"))
+    assert {line.split()[0] for line in needed["system"]} == {"openssh-client", "openssh-clients"}
+
+
+def test_the_tarball_has_no_tests_and_no_tools() -> None:
+    ignored = set(read(ROOT / "galaxy.yml")["build_ignore"])
+    tracked = subprocess.run(["git", "-C", ROOT, "ls-files"], capture_output=True, text=True, check=True).stdout.split()
+    top = {name.split("/")[0] for name in tracked} - ignored
+    assert top <= {
+        "CHANGELOG.rst",
+        "CONTRIBUTING.md",
+        "LICENSE",
+        "LICENSES",
+        "README.md",
+        "REUSE.toml",
+        "SECURITY.md",
+        "changelogs",
+        "docs",
+        "galaxy.yml",
+        "meta",
+        "playbooks",
+        "plugins",
+        "roles",
+    }
 
 
 def test_the_action_group_holds_the_modules_that_take_its_defaults() -> None:

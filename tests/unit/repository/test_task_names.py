@@ -53,7 +53,7 @@ VERBS = {
     ),
     *("Read", "Reboot", "Record", "Reload", "Remove", "Repair", "Reserve", "Resize", "Restart", "Restore", "Resume"),
     *("Roll", "Run", "Save", "Set", "Show", "Start", "Stop", "Switch", "Try", "Undo", "Unpack", "Upgrade", "Verify"),
-    *("Wait", "Enable", "Complete"),
+    *("Wait", "Write", "Enable", "Complete"),
 }
 #: Objects that mean something only after another task.
 POINTERS = {"all", "both", "it", "one", "that", "them", "these", "this", "those"}

@@ -538,6 +538,8 @@ def kernel_parameters_of(plan: VmPlan) -> list[Param]:
     parameters = kernel_parameters(
         plan.machine.architecture, plan.accelerator, plan.host_khz, config.debug, config.reboots
     )
+    if plan.machine.reboot:
+        parameters = [Param("reboot", plan.machine.reboot) if one.key == "reboot" else one for one in parameters]
     if config.default_max_vcpus:
         parameters.append(Param("nr_cpus", str(config.default_max_vcpus)))
     return parameters + root_parameters(plan) + config.kernel_params

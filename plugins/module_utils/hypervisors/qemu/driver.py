@@ -19,7 +19,7 @@ from ..common.vmm_process import ProcessHypervisor
 from .machines import Machine, machine_named
 from .names import CONSOLE_LOG, CONSOLE_SOCKET
 from .state import QemuState
-from .vmm import Vmm
+from .vmm import Vmm, vcpu_threads
 
 if TYPE_CHECKING:
     from ...guest.ways import GuestWays
@@ -372,7 +372,7 @@ class QemuHypervisor(ProcessHypervisor):
         if self.vmm.process() is None:
             return {}
         with self.vmm.observer() as qmp:
-            threads = {int(cpu["cpu-index"]): int(cpu["thread-id"]) for cpu in qmp.execute("query-cpus-fast")}
+            threads = vcpu_threads(qmp)
         # No thread has the number 0.
         return {vcpu: thread for vcpu, thread in threads.items() if thread}
 

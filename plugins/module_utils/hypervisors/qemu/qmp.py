@@ -60,6 +60,8 @@ class QmpClient:
         self._events: list[dict[str, Any]] = []
         self._buffer = bytearray()
         self._next_id = 0
+        #: Commands that were sent and not waited for yet: their ids, the commands and their arguments.
+        self._asked: list[tuple[int, str, dict[str, Any] | None]] = []
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._socket.settimeout(max(0.001, timeout))
@@ -67,7 +69,10 @@ class QmpClient:
                 self._socket.connect(path)
             except OSError as error:
                 raise QmpConnectionError(f"QEMU's monitor {path} cannot be reached", answer=str(error)) from error
-            self._read_greeting(time.monotonic() + timeout)
+            deadline = time.monotonic() + timeout
+            # Not after the greeting: QEMU sends it, and then reads what came meanwhile. So we wait once for both.
+            self.ask(("qmp_capabilities", None))
+            self._read_greeting(deadline)
             self.execute("qmp_capabilities")
         except BaseException:
             self._socket.close()
@@ -102,12 +107,42 @@ class QmpClient:
         :raises DeadlineExceeded: no reply in time; a late one is dropped by its id
         :raises QmpConnectionError: the connection ended
         """
+        deadline = min(self._end, time.monotonic() + (self.timeout if timeout is None else timeout))
+        if self._asked and self._asked[0][1:] == (command, arguments):
+            number = self._asked.pop(0)[0]
+        else:
+            self._asked.clear()
+            number = self._send(command, arguments, deadline, fds)
+        while True:
+            message = self._read_message(deadline, f"the reply to {command}")
+            # An error without an id answers a request that QEMU could not even parse: the first one that has no answer yet.
+            if message.get("id") != number and ("error" not in message or "id" in message):
+                continue
+            if "return" in message:
+                return checked(shape or shape_for(command, arguments), message["return"], f"QEMU's answer to {command}")
+            if "error" in message:
+                refusal = checked(ERROR, message["error"], f"QEMU's refusal of {command}")
+                raise QmpError(command, refusal["class"], refusal["desc"])
+            raise AnswerError(f"QEMU's answer to {command} has neither a return nor an error", answer=brief(message))
+
+    def ask(self, *commands: tuple[str, dict[str, Any] | None]) -> None:
+        """Send commands without a wait for their answers. `execute` returns the answers if it gets the same commands in this order.
+
+        Each wait for QEMU costs a change of processes twice, which takes long on a busy host.
+        """
+        deadline = min(self._end, time.monotonic() + self.timeout)
+        for command, arguments in commands:
+            self._asked.append((self._send(command, arguments, deadline), command, arguments))
+
+    def _send(
+        self, command: str, arguments: dict[str, Any] | None, deadline: float, fds: list[int] | None = None
+    ) -> int:
+        """Send a command. Returns its id."""
         self._next_id += 1
         request: dict[str, Any] = {"execute": command, "id": self._next_id}
         if arguments:
             request["arguments"] = arguments
         data = json.dumps(request).encode() + b"\n"
-        deadline = min(self._end, time.monotonic() + (self.timeout if timeout is None else timeout))
         try:
             self._socket.settimeout(max(0.001, deadline - time.monotonic()))
             if fds:
@@ -122,17 +157,7 @@ class QmpClient:
             raise QmpConnectionError(
                 f"the connection to QEMU ended before {command}", wanted=command, answer=str(error)
             ) from error
-        while True:
-            message = self._read_message(deadline, f"the reply to {command}")
-            # An error without an id answers a request that QEMU could not even parse: ours, since there is one in flight.
-            if message.get("id") != self._next_id and ("error" not in message or "id" in message):
-                continue
-            if "return" in message:
-                return checked(shape or shape_for(command, arguments), message["return"], f"QEMU's answer to {command}")
-            if "error" in message:
-                refusal = checked(ERROR, message["error"], f"QEMU's refusal of {command}")
-                raise QmpError(command, refusal["class"], refusal["desc"])
-            raise AnswerError(f"QEMU's answer to {command} has neither a return nor an error", answer=brief(message))
+        return self._next_id
 
     def wait_event(
         self, name: str, timeout: float, matches: Callable[[dict[str, Any]], bool] = lambda data: True

@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 import time
-from typing import Iterator
+from typing import Any, Iterator
 
 from ...errors import StateError, VmmError
 from ...guest.ways import PIPES, SOCKET, GuestWays, Way
@@ -57,6 +57,8 @@ LOOK_SECONDS = 30.0
 #: Seconds that quit, SIGTERM and SIGKILL get, each.
 STEP_SECONDS = 5.0
 EVENTS = endings.EVENTS
+#: Where QEMU has the devices that have an id (QOM).
+PERIPHERAL = "/machine/peripheral"
 #: QEMU's words for the state of a VM (QMP, RunState) and ours.
 POWER = {
     "running": "running",
@@ -297,21 +299,25 @@ class Vmm(VmmProcess):
             )
         try:
             with self.observer() as qmp:
+                qmp.ask(*looks(self.state))
                 status = str(qmp.execute("query-status").get("status", ""))
                 power = POWER.get(status, "failed")
                 reason = f"QEMU reports {status}" if power == "failed" or status == "io-error" else self._lost_daemons()
                 if power == "running" and endings.panicked(self.context.run_dir, CONSOLE_LOG):
                     power, reason = "failed", endings.PANICKED
                 self.agent_connected = has_agent(qmp)
+                threads = vcpu_threads(qmp)
                 return Observed(
                     power=power,
                     vmm_status=status,
                     pid=process.pid,
-                    vcpus=plugged_vcpus(qmp) - self.offline_vcpus(),
+                    vcpus=len(threads) - self.offline_vcpus(),
                     min_vcpus=self.fewest_vcpus(),
                     memory_mb=plugged_memory_mb(qmp, self.state),
                     min_memory_mb=self.least_memory_mb(),
                     devices=plugged_devices(qmp),
+                    # No thread has the number 0.
+                    thread_ids={vcpu: thread for vcpu, thread in threads.items() if thread},
                     reason=reason,
                 )
         except VmmError as error:
@@ -355,6 +361,13 @@ def is_leftover(name: str) -> bool:
     )
 
 
+def looks(state: QemuState) -> list[tuple[str, dict[str, Any] | None]]:
+    """The questions of one look at a QEMU, in the order in which their answers are read."""
+    memory = "query-balloon" if state.memory_hotplug == "balloon" else "query-memory-size-summary"
+    names = ("query-status", "query-chardev", "query-cpus-fast", memory)
+    return [*((name, None) for name in names), ("qom-list", {"path": PERIPHERAL})]
+
+
 def has_agent(qmp: QmpClient) -> bool:
     """Has a program in the guest opened the guest agent's port?"""
     return any(one.get("label") == "agent" and one.get("frontend-open") for one in qmp.execute("query-chardev"))
@@ -363,6 +376,11 @@ def has_agent(qmp: QmpClient) -> bool:
 def plugged_vcpus(qmp: QmpClient) -> int:
     """vCPUs that the VM has."""
     return len(qmp.execute("query-cpus-fast"))
+
+
+def vcpu_threads(qmp: QmpClient) -> dict[int, int]:
+    """The host's thread of each vCPU that the VM has."""
+    return {int(cpu["cpu-index"]): int(cpu["thread-id"]) for cpu in qmp.execute("query-cpus-fast")}
 
 
 def plugged_memory_mb(qmp: QmpClient, state: QemuState) -> int:
@@ -380,5 +398,5 @@ def plugged_memory_mb(qmp: QmpClient, state: QemuState) -> int:
 
 def plugged_devices(qmp: QmpClient) -> list[str]:
     """The user's ids of the devices that are there."""
-    names = [str(entry["name"]) for entry in qmp.execute("qom-list", {"path": "/machine/peripheral"})]
+    names = [str(entry["name"]) for entry in qmp.execute("qom-list", {"path": PERIPHERAL})]
     return sorted(name[len(DEVICE_PREFIX) :] for name in names if name.startswith(DEVICE_PREFIX))

@@ -12,11 +12,14 @@ import pathlib
 import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import AssetError, ConfigError, HostError
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning import packages
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.archives import Tree
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.initrd import (
     Built,
     ExtraFile,
     build_initrd,
     install_initrd,
+    unpack_packages,
 )
 from tests.support.elf_modules import elf_module
 
@@ -96,5 +99,53 @@ def test_a_refused_write_leaves_the_old_one(tmp_path: pathlib.Path) -> None:
     with pytest.raises(HostError):
         install_initrd(Built(b"new", [], []), str(path))
     with pytest.raises(HostError):
-        install_initrd(Built(b"new", [], []), str(tmp_path / "nowhere/guest.img"))
+        install_initrd(Built(b"new", [], []), "/proc/version/guest.img")
     assert os.listdir(tmp_path) == ["guest.img"]
+
+
+def test_an_init_program_can_be_text(inputs: dict[str, str]) -> None:
+    text = pathlib.Path(inputs["init"]).read_text()
+    assert build_initrd(**{**inputs, "init": ""}, init_content=text) == build_initrd(**inputs)
+
+
+def test_the_directory_of_an_initrd_is_created_with_a_fixed_mode(tmp_path: pathlib.Path) -> None:
+    old = os.umask(0o077)
+    try:
+        assert install_initrd(Built(b"x", [], []), str(tmp_path / "a/guest.img"))["changed"]
+    finally:
+        os.umask(old)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("a", "a/guest.img")] == [0o755, 0o644]
+
+
+def test_parts_come_from_packages_that_are_unpacked_once(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    downloads = []
+
+    class Distribution:
+        def resolve(self, name: str, follow: str) -> list[packages.Package]:
+            return [packages.Package(name, "1")]
+
+        def download(self, wanted: list[packages.Package], directory: str) -> list[str]:
+            downloads.append(wanted[0].name)
+            return [wanted[0].name]
+
+        def unpack(self, file: str, tree: Tree) -> None:
+            path = pathlib.Path(tree.path, "usr/bin", file.partition("-")[0])
+            path.parent.mkdir(parents=True)
+            path.write_text("program")
+
+    monkeypatch.setattr(packages, "package_manager", Distribution)
+    wanted = {"busybox-static": "", "socat": "^lib"}
+    predicted = unpack_packages(wanted, str(tmp_path), check_mode=True)
+    assert (predicted.actions, downloads) == (["unpack busybox-static 1", "unpack socat 1"], [])
+    found = unpack_packages(wanted, str(tmp_path))
+    again = unpack_packages(wanted, str(tmp_path))
+    assert (downloads, found.actions, again.actions) == (["busybox-static", "socat"], predicted.actions, [])
+    assert again.busybox("busybox-static") == str(tmp_path / "busybox-static_1/usr/bin/busybox")
+    with pytest.raises(AssetError, match="must contain busybox"):
+        again.busybox("socat")
+    options = {"src": "usr/bin/socat", "dest": "/bin/socat", "root": "/", "package": "socat", "follow": "^lib"}
+    program = again.program(options)
+    assert program == (str(tmp_path / "socat_1/usr/bin/socat"), "/bin/socat", str(tmp_path / "socat_1"))
+    assert again.program({**options, "package": ""}) == ("usr/bin/socat", "/bin/socat", "/")

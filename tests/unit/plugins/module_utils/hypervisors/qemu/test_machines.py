@@ -93,6 +93,12 @@ def test_each_machine_type_in_its_own_words(machine: str, words: str, cpu: str, 
     assert value(line, "serial") == "chardev:console"
 
 
+@pytest.mark.parametrize(("machine", "restart"), [("q35", ["reboot=k"]), ("microvm", ["reboot=t"]), ("virt", [])])
+def test_a_guest_restarts_its_machine_in_a_way_that_the_machine_has(machine: str, restart: list[str]) -> None:
+    line = value(argv(machine, memory_hotplug="none"), "append")
+    assert [word for word in line.split() if word.startswith("reboot=")] == restart
+
+
 def test_the_original_and_we_know_the_same_architectures() -> None:
     assert {machine.architecture.name for machine in MACHINES.values()} == set(ARCHITECTURES)
     assert {architecture.default_machine for architecture in ARCHITECTURES.values()} <= set(MACHINES)

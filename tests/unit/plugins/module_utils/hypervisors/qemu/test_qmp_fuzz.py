@@ -99,6 +99,17 @@ def test_instead_of_an_answer(stream: bytes) -> None:
     told(READY + stream, talk)
 
 
+@settings(max_examples=100, deadline=None)
+@given(streams)
+@example(b'{"return": {"status": "running"}, "id": 3}\n{"return": {"status": "running"}, "id": 2}\n')
+def test_instead_of_the_answers_to_several_commands(stream: bytes) -> None:
+    def ask(client: QmpClient) -> None:
+        client.ask(("query-status", None), ("query-chardev", None))
+        talk(client)
+
+    told(READY + stream, ask)
+
+
 @settings(max_examples=60, deadline=None)
 @given(streams, st.integers(2, 30))
 def test_an_answer_in_pieces_is_one_answer(noise: bytes, pieces: int) -> None:
@@ -106,6 +117,7 @@ def test_an_answer_in_pieces_is_one_answer(noise: bytes, pieces: int) -> None:
     client_end, server_end = socket.socketpair()
     client = QmpClient.__new__(QmpClient)
     client.timeout, client._socket, client._buffer, client._events, client._next_id = 5, client_end, bytearray(), [], 0
+    client._asked = []
     lines = [line for line in noise.split(b"\n") if b"id" not in line and b"error" not in line]
     stream = b"\n".join([*lines, b'{"return": 42, "id": 1}\n'])
     # Few enough for the socket to hold, since nobody reads meanwhile.
