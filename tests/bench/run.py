@@ -30,9 +30,10 @@ GROUPS = {
     "inventory": "inventory_times",
     "guest": "guest_times",
     "libvirt": "libvirt_times",
+    "fleet": "fleet_times",
 }
 #: Groups that need packages or hosts of their own.
-ON_REQUEST = ("libvirt",)
+ON_REQUEST = ("libvirt", "fleet")
 
 
 def main() -> None:
