@@ -32,9 +32,10 @@ GROUPS = {
     "many": "many_times",
     "density": "density_times",
     "libvirt": "libvirt_times",
+    "fleet": "fleet_times",
 }
 #: Groups that need packages or hosts of their own.
-ON_REQUEST = ("libvirt",)
+ON_REQUEST = ("libvirt", "fleet")
 
 
 def main() -> None:
