@@ -70,6 +70,7 @@ bench-libvirt: venv packages  ## Our tasks beside community.libvirt and virsh, w
 
 bench-fleet: venv packages  ## From fresh hosts to running sandboxes, step by step, and the same again
 	@$(PY) -m tests.bench.fleet $(HOSTS)
+	@$(PY) -m tests.bench.run fleet --rounds 1
 
 molecule: venv packages  ## Roles and playbooks on throw-away hosts
 	@tools/molecule.sh $(SCENARIOS)

@@ -29,10 +29,13 @@ GROUPS = {
     "network": "network_times",
     "inventory": "inventory_times",
     "guest": "guest_times",
+    "many": "many_times",
+    "density": "density_times",
     "libvirt": "libvirt_times",
+    "fleet": "fleet_times",
 }
 #: Groups that need packages or hosts of their own.
-ON_REQUEST = ("libvirt",)
+ON_REQUEST = ("libvirt", "fleet")
 
 
 def main() -> None:
