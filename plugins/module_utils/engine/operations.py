@@ -253,7 +253,10 @@ def _save(sandbox: Sandbox, step: Step) -> None:
     record = sandbox.known_record()
     record.saved_state = ""
     sandbox.tidy()
-    sandbox.live_driver().save_sandbox(sandbox.saved_path, sandbox.spec.save_timeout)
+    driver = sandbox.live_driver()
+    driver.save_sandbox(sandbox.saved_path, sandbox.spec.save_timeout)
+    # Where vCPUs cannot be unplugged, the options say how many of them the guest uses.
+    record.saved_vcpus = driver.observe().vcpus if driver.capabilities().vcpu_unplug else 0
     record.saved_state = sandbox.saved_path
 
 

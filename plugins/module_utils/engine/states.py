@@ -66,7 +66,7 @@ def as_saved(record: SandboxRecord, observed: Observed) -> Observed:
     """The VM in a saved state: its recorded options and devices, with the limits that its driver recorded."""
     effective = record.effective()
     return Observed(
-        vcpus=effective.get("vcpus") or 0,
+        vcpus=record.saved_vcpus or effective.get("vcpus") or 0,
         min_vcpus=observed.min_vcpus,
         memory_mb=effective.get("memory_mb") or 0,
         min_memory_mb=observed.min_memory_mb,

@@ -61,6 +61,7 @@ class SandboxRecord:
     :param phase: one of PHASES
     :param driver: what `Hypervisor.save` gave
     :param saved_state: directory of the VM's saved state, empty when there is none
+    :param saved_vcpus: vCPUs of the saved VM, 0 for those of the options. Something else than a task may have plugged some
     :param memory_reached_mb: MiB the driver reached when it was asked for options' `memory_mb`: it may round up to a block
     :param template: of a template, where its memory is and what it was made from (see `template.py`)
     :param resources: what the host gives it, by kind (see `engine/resources.py`)
@@ -77,6 +78,7 @@ class SandboxRecord:
     phase: str = SETTLED
     driver: dict[str, Any] = dataclasses.field(default_factory=dict)
     saved_state: str = ""
+    saved_vcpus: int = 0
     memory_reached_mb: int = 0
     console_start: int = 0
     template: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -109,6 +111,7 @@ SHAPES: dict[str, Any] = {
     "phase": Text(choices=PHASES),
     "driver": MapOf(Anything(depth=16, most=1_000_000)),
     "saved_state": Text(4096),
+    "saved_vcpus": Number(0, 2**16),
     "memory_reached_mb": Number(0, 2**32),
     "console_start": Number(0, 2**63 - 1),
     "template": Record(

@@ -12,7 +12,7 @@ import tempfile
 from typing import Any, Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import HypervisorError
@@ -76,6 +76,7 @@ def outcome(run: Callable[..., dict[str, Any]], wish: dict[str, Any]) -> tuple[A
 
 
 @settings(max_examples=120, deadline=None)
+@example(first={}, steps=[("grow", {"state": "saved"}), ("none", {"state": "started", "vcpus": 1})])
 @given(first=wishes, steps=st.lists(st.tuples(accidents, wishes), min_size=1, max_size=4))
 def test_laws(first: dict[str, Any], steps: list[tuple[str, dict[str, Any]]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
