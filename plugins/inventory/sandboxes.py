@@ -124,6 +124,7 @@ from typing import Any
 
 from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable, get_cache_plugin
+from ansible.plugins.loader import connection_loader
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, printable
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.labels import parse_selector, selects
@@ -133,6 +134,7 @@ from ansible_collections.kata.hypervisor.plugins.plugin_utils.sandbox_hosts impo
 from ansible_collections.kata.hypervisor.plugins.plugin_utils.trust import trusted, untrusted
 
 ENDINGS = ("sandboxes.yml", "sandboxes.yaml", "kata.yml", "kata.yaml")
+CONNECTION = "kata.hypervisor.sandbox"
 HOST_VARS = "{{ hostvars[kata_sandbox_host] | kata.hypervisor.connection_vars }}"
 JUMP_ARGS = "{{ hostvars[kata_sandbox_host] | kata.hypervisor.jump_args }}"
 
@@ -169,6 +171,9 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         for sandbox in sandboxes:
             if sandbox.key in names:
                 self._add(names[sandbox.key], sandbox)
+        if names:
+            # Loaded here, before Ansible forks: Ansible keeps no compiled files of collections, so each task in a guest would compile it again.
+            connection_loader.get(CONNECTION, class_only=True)
 
     # --- what there is ----------------------------------------------------------------------------------------------
 
@@ -290,7 +295,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         if address is None:
             become = self.get_option("become")
             return {
-                "ansible_connection": trusted("kata.hypervisor.sandbox"),
+                "ansible_connection": trusted(CONNECTION),
                 "kata_sandbox_host_vars": trusted(HOST_VARS),
                 **({} if become is None else {"kata_sandbox_host_become": become}),
             }

@@ -24,6 +24,7 @@ options:
   parallel:
     description:
       - How many sandboxes are changed at the same time.
+      - Sandboxes whose guests were asked to shut down do not count while they wait for O(sandboxes[].stop_timeout), so all of them wait together.
     type: int
     default: 8
 seealso:

@@ -23,7 +23,8 @@ USER_ROOT = ".cache/kata-hypervisor/engine"
 
 #: The longest request that is a word of the command, bytes: all words together must fit into one of the host's shell (execve(2), MAX_ARG_STRLEN).
 MOST_WORD = 32 * 1024
-#: What Python runs on the host. `-I` keeps the current directory out of the imports, `-B` keeps the copy as it was installed.
+#: What Python runs on the host. `-I` keeps the current directory out of the imports, `-B` keeps the copy as it was installed, and `-S`
+#: leaves out the site's packages, which no program imports.
 #: Arguments: digest, program, nonce, request (or "-": the first line of the standard input is the request).
 START = f"""
 import base64, json, os, stat, sys
@@ -139,4 +140,4 @@ class HostPrograms:
             raise HostProgramError(f"the collection cannot be copied to the host: {printed}")
 
     def _python_words(self, source: str, *arguments: str) -> list[str]:
-        return [*shlex.split(self._python), "-IB", "-c", source, *arguments]
+        return [*shlex.split(self._python), "-IBS", "-c", source, *arguments]

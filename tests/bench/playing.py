@@ -38,21 +38,31 @@ def ansible(program: str, *words: str, **environment: str) -> str:
 
 
 def play(
-    work: pathlib.Path, tasks: list[dict[str, Any]], variables: dict[str, Any] | None = None
+    work: pathlib.Path, tasks: list[dict[str, Any]], variables: dict[str, Any] | None = None, sandbox: str = ""
 ) -> dict[str, list[float]]:
     """Run tasks on one host; seconds by task name.
 
     :param variables: of the host; by default the connection is local
+    :param sandbox: of the host, which the inventory plugin finds; the tasks run in its guest
     """
     host = variables or {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-    (work / "hosts.json").write_text(json.dumps({"all": {"hosts": {"bench": host}}}))
-    (work / "play.json").write_text(json.dumps([{"hosts": "bench", "gather_facts": False, "tasks": tasks}]))
+    inventory = work / "inventory"
+    inventory.mkdir(exist_ok=True)
+    (inventory / "hosts.json").write_text(json.dumps({"all": {"hosts": {"bench": host}}}))
+    source = inventory / "sandboxes.yml"
+    source.unlink(missing_ok=True)
+    if sandbox:
+        source.write_text(json.dumps({"plugin": "kata.hypervisor.sandboxes"}))
+    guest = {"ansible_python_interpreter": "/usr/bin/python3"} if sandbox else {}
+    (work / "play.json").write_text(
+        json.dumps([{"hosts": sandbox or "bench", "gather_facts": False, "vars": guest, "tasks": tasks}])
+    )
     times = work / "times"
     times.unlink(missing_ok=True)
     ansible(
         "ansible-playbook",
         "-i",
-        str(work / "hosts.json"),
+        str(inventory),
         str(work / "play.json"),
         BENCH_TIMES=str(times),
         ANSIBLE_CALLBACK_PLUGINS=str(CALLBACKS),

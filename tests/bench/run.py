@@ -29,6 +29,8 @@ GROUPS = {
     "network": "network_times",
     "inventory": "inventory_times",
     "guest": "guest_times",
+    "many": "many_times",
+    "density": "density_times",
     "libvirt": "libvirt_times",
     "fleet": "fleet_times",
 }

@@ -209,3 +209,43 @@ def test_the_example_of_the_page(fleet: Fleet) -> None:
     assert "--@owner_nobody:\n  |  |--db-of-here\n" in printed
     # The other one has the label scratch, so the name is this one's alone.
     assert "web-1.kvm-1" not in printed
+
+
+def test_processes_of_tasks_find_the_connection_plugin_compiled(tmp_path: pathlib.Path) -> None:
+    """Ansible keeps no compiled files of collections. What is loaded before it forks, no task compiles again."""
+    source = tmp_path / "sandboxes.yml"
+    source.write_text(json.dumps({"plugin": "kata.hypervisor.sandboxes"}))
+    program = f"""
+import builtins, json
+from ansible.plugins.loader import connection_loader, init_plugin_loader, inventory_loader
+init_plugin_loader()
+from ansible.inventory.data import InventoryData
+from ansible.parsing.dataloader import DataLoader
+from ansible_collections.kata.hypervisor.plugins.plugin_utils.sandbox_hosts import SandboxHost
+
+plugin = inventory_loader.get("kata.hypervisor.sandboxes")
+plugin._sandboxes = lambda path, cache: [SandboxHost("here", {{"id": "web", "state": "started"}}, False)]
+compiled, compile = [], builtins.compile
+
+def counted(*values, **named):
+    compiled.append(str(named.get("filename", values[1] if len(values) > 1 else "")))
+    return compile(*values, **named)
+
+builtins.compile = counted
+for work in (lambda: plugin.parse(InventoryData(), DataLoader(), {str(source)!r}),
+             lambda: connection_loader.get("kata.hypervisor.sandbox", class_only=True)):
+    work()
+    print(json.dumps([name for name in compiled if name.endswith(".py")]))
+    compiled.clear()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    before, task = (json.loads(line) for line in done.stdout.splitlines())
+    assert [name for name in before if name.endswith("plugins/connection/sandbox.py")]
+    assert task == []

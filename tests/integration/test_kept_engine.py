@@ -194,7 +194,7 @@ def test_defaults_of_the_group_errors_and_async_are_as_without(
         plain, later, refused, unknown, replaced = play(checkout, tmp_path, tasks, *words, **group)
         assert plain["sandbox"]["state_dir"] == later["sandbox"]["state_dir"] == f"{where['state_dir']}/sandboxes/web"
         assert refused["kind"] == "ConfigError" and "we/b" in refused["msg"]
-        assert unknown["msg"].startswith("Unsupported parameters for (kata.hypervisor.kata_sandbox) module: colour.")
+        assert unknown["msg"].startswith("kata.hypervisor.kata_sandbox has no option colour.")
         assert replaced["kind"] == "ConfigError" and "'<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>'" in replaced["msg"]
 
 

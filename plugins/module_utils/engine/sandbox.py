@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -552,6 +551,8 @@ class Sandbox:
             self.resources.tidy()
         saved = self.saved_path
         if os.path.isdir(saved) and (self.record is None or not self.record.saved_state):
+            import shutil
+
             shutil.rmtree(saved, ignore_errors=True)
 
     def place(self) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import select
 import signal
 import socket
@@ -38,6 +37,11 @@ SILENCE_SECONDS, MOST_SILENCE_SECONDS = 5.0, 60.0
 INTERRUPTS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 #: Bytes that are read or written at once.
 PART = 256 * 1024
+
+
+def random_word() -> str:
+    """A word that nobody can guess. `secrets` would load OpenSSL."""
+    return os.urandom(16).hex()
 
 
 class Session(NamedTuple):
@@ -164,7 +168,7 @@ class Channel:
             with contextlib.suppress(PortError, ChannelError, DeadlineExceeded):
                 self._greet(session.token, min(deadline, time.monotonic() + GREETING_SECONDS))
                 return
-        token = secrets.token_hex(16)
+        token = random_word()
         self._write_session(None)
         self._agent(start_script(self._way, token))
         while True:
@@ -193,7 +197,7 @@ class Channel:
         if self._stream is not None:
             self._stream.close()
         self._stream = _stream(self._way, deadline)
-        nonce = secrets.token_hex(16)
+        nonce = random_word()
         greeting = Greeting(nonce)
         # The line feed ends what an interrupted task may have left in the port.
         to_write = memoryview(f"\n{token} hello {nonce}\n".encode())
@@ -258,7 +262,7 @@ class Channel:
         """
         if not self._pid:
             self._open_again()
-        nonce = secrets.token_hex(16)
+        nonce = random_word()
         try:
             line = request_line(self._token, nonce, size, command)
         except ValueError as error:

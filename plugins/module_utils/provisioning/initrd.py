@@ -234,6 +234,9 @@ def _add_modules(
     for name in order:
         archive.add_file(f"{MODULES_DIRECTORY}/{name}.ko", tree.read(name))
     archive.add_file(MODULES_LIST, "".join(f"{MODULES_DIRECTORY}/{name}.ko\n" for name in order).encode())
+    # For modprobe(8), which loads them all in one process: they are listed in the order of loading, so none has to name what it depends on.
+    archive.add_file(f"{MODULES_DIRECTORY}/modules.dep", "".join(f"{name}.ko:\n" for name in order).encode())
+    archive.add_symlink(f"{MODULES_DIRECTORY}/{os.path.basename(os.path.normpath(directory))}", ".")
     return order, missing
 
 

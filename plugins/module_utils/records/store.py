@@ -11,7 +11,6 @@ import errno
 import fcntl
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator
 
@@ -142,6 +141,8 @@ class Store:
 
         :raises StoreError: it cannot be removed
         """
+        import shutil
+
         path = self.layout.record_path
         try:
             if os.path.isdir(path) and not os.path.islink(path):
@@ -203,6 +204,8 @@ class Store:
 
         :raises StoreError: something cannot be removed
         """
+        import shutil
+
         directory, record = self.layout.state_dir, self.layout.record_path
         try:
             for entry in os.scandir(directory):

@@ -131,7 +131,7 @@ def checked(shape: Any, value: Any, source: str, member: str = "") -> Any:
     """The declared part of an answer.
 
     :param source: a description of the answer for the error, such as `QEMU's answer to query-status`
-    :param member: the name of the member of the answer that `value` is; empty if it is the whole answer
+    :param member: the name of the member of the answer that `value` is; empty if it is the answer itself
     :raises AnswerError: the answer does not have the shape; the error says where, and what must be there
     """
     return _checked(shape, value, source, (None, member) if member else None)

@@ -9,7 +9,7 @@ The kernel parameters that belong to them stand in `kernel_params.py`.
 from __future__ import annotations
 
 import dataclasses
-import platform
+import os
 from typing import Any
 
 from ...errors import ConfigError
@@ -48,7 +48,7 @@ class Architecture:
     @property
     def is_native(self) -> bool:
         """Whether it is this host's own, so that KVM can run it."""
-        return platform.machine() == self.name
+        return os.uname().machine == self.name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,7 +176,7 @@ def host_architecture() -> Architecture:
 
     :raises ConfigError: the driver has no table for it
     """
-    name = platform.machine()
+    name = os.uname().machine
     try:
         return ARCHITECTURES[name]
     except KeyError:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
-import secrets
 import time
 
 from ...errors import DeadlineExceeded, VmmError
@@ -59,7 +58,7 @@ def _set_time(agent: GuestAgent) -> None:
 def _reseed(agent: GuestAgent, architecture: str) -> None:
     """Have the guest's kernel use what it was given. There is no such command, so a program of ours does it."""
     for directory in PROGRAM_DIRECTORIES:
-        path = f"{directory}/kata-reseed-{secrets.token_hex(8)}"
+        path = f"{directory}/kata-reseed-{os.urandom(8).hex()}"
         with contextlib.suppress(AgentError):
             _write(agent, path, reseed_program(architecture))
             try:

@@ -9,7 +9,6 @@ What QEMU itself can tell (vCPUs and memory plugged in) is not remembered but as
 from __future__ import annotations
 
 import dataclasses
-import uuid
 from typing import Any
 
 from ...host.processes import ProcessIdentity
@@ -68,6 +67,8 @@ class QemuState:
 
     def new_identity(self) -> None:
         """Give the VM a UUID, once."""
+        import uuid
+
         self.uuid = self.uuid or str(uuid.uuid4())
 
     def as_dict(self) -> dict[str, Any]:

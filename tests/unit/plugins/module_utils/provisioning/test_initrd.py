@@ -43,6 +43,8 @@ def test_the_guest_finds_modules_in_loading_order(inputs: dict[str, str]) -> Non
     assert built.modules == ["virtio_ring", "virtio"]
     assert built.missing == ["virtio_mem"]
     assert b"/lib/modules/virtio_ring.ko\n/lib/modules/virtio.ko\n" in built.content
+    # modprobe -a loads them in one process, in the order in which it gets them.
+    assert b"virtio_ring.ko:\nvirtio.ko:\n" in built.content
 
 
 def test_applets_are_links_and_none_leaves_bin(inputs: dict[str, str]) -> None:
