@@ -254,13 +254,17 @@ def build(recipe: Recipe, work: str, digests: Mapping[str, str]) -> tuple[str, d
     check_programs()
     tree = os.path.join(work, "tree")
     include = ["--include=" + ",".join(recipe.packages)] if recipe.packages else []
-    options = ["--quiet", "--mode=root", "--variant=minbase", "--format=directory", *include]
+    options = ["--quiet", "--mode=root", "--variant=minbase", "--format=directory", *include, *_proxy_options(work)]
     _run("mmdebstrap", [*options, recipe.suite, tree, *(recipe.sources or _host_sources())])
     about = {"packages": _installed(tree)}
     _furnish(tree, recipe, digests)
     _forget(tree)
     _settle_times(tree)
     return _make_image(tree, recipe, work), about
+
+
+#: A line of `apt-config dump` about a proxy.
+PROXY = re.compile(r"Acquire::\w+::Proxy[\w:.-]* ")
 
 
 def _host_sources() -> list[str]:
@@ -272,6 +276,17 @@ def _host_sources() -> list[str]:
         for path in ["/etc/apt/sources.list", *found]
         if os.path.isfile(path) and path.endswith((".list", ".sources"))
     ]
+
+
+def _proxy_options(work: str) -> list[str]:
+    """Options that give mmdebstrap the proxies of this host's apt, whose configuration it does not read. They can have a password, so they are in a file."""
+    lines = [line for line in _run("apt-config", ["dump"]).splitlines() if PROXY.match(line)]
+    if not lines:
+        return []
+    path = os.path.join(work, "proxies.conf")
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
+        stream.write("\n".join(lines) + "\n")
+    return [f"--aptopt={path}"]
 
 
 def _installed(tree: str) -> list[str]:

@@ -27,7 +27,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import (
 from ansible_collections.kata.hypervisor.plugins.module_utils.host.atomic_files import locked
 from ansible_collections.kata.hypervisor.plugins.module_utils.host.programs import Ended
 from ansible_collections.kata.hypervisor.plugins.module_utils.host.qcow2 import NotQcow2
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning import built_files, disk_image
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning import built_files, disk_image, root_image
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.built_files import BuiltFile
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.root_image import Recipe, User
 from tests.support import wrong_answers
@@ -340,3 +340,23 @@ def test_whatever_is_in_a_note_it_is_one_or_none(tmp_path: pathlib.Path) -> None
         note.write_bytes(change)
         result = image.converge({"n": 1}, Maker(b"words"), check_mode=True)
         assert isinstance(result["about"], dict) and isinstance(result["changed"], bool)
+
+
+def test_mmdebstrap_gets_the_proxies_of_the_hosts_apt(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxies = [
+        'Acquire::http::Proxy "http://name:secret@192.0.2.1:3128/";',
+        'Acquire::https::Proxy::deb.debian.org "DIRECT";',
+    ]
+    dump = ['APT::Architecture "amd64";', 'Acquire::http "";', *proxies, 'Acquire::Languages "none";']
+    answers = {"apt-config": "\n".join(dump)}
+    monkeypatch.setattr(root_image, "_run", lambda program, _arguments: answers[program])
+    umask = os.umask(0)
+    try:
+        (option,) = root_image._proxy_options(str(tmp_path))
+    finally:
+        os.umask(umask)
+    written = pathlib.Path(option.partition("=")[2])
+    assert option.startswith("--aptopt=") and "secret" not in option
+    assert written.read_text().splitlines() == proxies and written.stat().st_mode & 0o777 == 0o600
+    answers["apt-config"] = 'APT::Architecture "amd64";\n'
+    assert root_image._proxy_options(str(tmp_path)) == []
