@@ -16,8 +16,11 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.kata.hypervisor.plugins.filter.fleet_sandboxes import fleet_sandboxes
 from ansible_collections.kata.hypervisor.plugins.filter.query import query
+from ansible_collections.kata.hypervisor.plugins.module_utils.errors import printable
 from ansible_collections.kata.hypervisor.plugins.plugin_utils.fleet_report import (
+    age,
     as_json,
     as_metrics,
     as_page,
@@ -50,20 +53,34 @@ class ActionModule(ActionBase):
         if options["metrics"] and not options["metrics"].endswith(".prom"):
             wrong = f"metrics must end in .prom, or node_exporter does not read it: {options['metrics']}"
             return {**result, "failed": True, "changed": False, "msg": wrong}
-        hostvars = task_vars["hostvars"]
-        answers = {host: hostvars[host].get(options["results"]) for host in task_vars["ansible_play_hosts_all"]}
-        report = fleet_report(answers, datetime.datetime.now(datetime.timezone.utc))
-        if options["table"]:
-            Display().display(self._table(report, options["query"]))
+        hostvars, hosts = task_vars["hostvars"], task_vars["ansible_play_hosts_all"]
+        now = datetime.datetime.now(datetime.timezone.utc)
+        report = fleet_report({host: hostvars[host].get(options["results"]) for host in hosts}, now)
         texts = {
             options["page"]: lambda: as_page(report, PAGE.read_text(encoding="utf-8")),
             options["json"]: lambda: as_json(report),
             options["metrics"]: lambda: as_metrics(report),
         }
         files = {path: text() for path, text in texts.items() if path}
+        missing = [path for path in files if not os.path.isdir(os.path.dirname(os.path.abspath(path)))]
+        if missing:
+            wrong = f"The directory of {missing[0]} does not exist on the controller. Create it first."
+            return {**result, "failed": True, "changed": False, "msg": wrong}
+        if options["table"]:
+            chosen: Any = report["sandboxes"]
+            if options["query"]:
+                # An expression can name any fact, and the report has some of them.
+                found = fleet_sandboxes(hostvars, hosts, options["results"])
+                aged = [{**facts, "age": age(str(facts.get("created_at", "")), now)} for facts in found]
+                chosen = query(aged, options["query"])
+            Display().display(table_of(chosen, report["hosts"]))
         if not self._task.check_mode:
-            for path, text in files.items():
-                write_file(path, text)
+            try:
+                for path, text in files.items():
+                    write_file(path, text)
+            except OSError as problem:
+                wrong = f"A file of the report cannot be written on the controller: {problem}"
+                return {**result, "failed": True, "changed": False, "msg": wrong}
         return {
             **result,
             "changed": bool(files),
@@ -73,14 +90,14 @@ class ActionModule(ActionBase):
             "files": sorted(files),
         }
 
-    @staticmethod
-    def _table(report: dict[str, Any], expression: str) -> str:
-        chosen = query(report["sandboxes"], expression)
-        lines = table_that_fits(chosen, terminal_width())
-        if lines is None:
-            return json.dumps(chosen, indent=2, ensure_ascii=False)
-        silent = [f"{host['name']}: {host['error']}" for host in report["hosts"] if not host["answered"]]
-        return "\n".join([*lines, *(["", *silent] if silent else [])])
+
+def table_of(chosen: Any, hosts: list[dict[str, Any]]) -> str:
+    """The sandboxes as a table, and the errors of hosts below it; what is not a list of sandboxes as JSON. Hosts answered it, so it is made printable."""
+    lines = table_that_fits(chosen, terminal_width())
+    if lines is None:
+        return printable(json.dumps(chosen, indent=2, ensure_ascii=False))
+    silent = [f"{host['name']}: {host['error']}" for host in hosts if not host["answered"]]
+    return "\n".join([printable(line, lines=False) for line in [*lines, *(["", *silent] if silent else [])]])
 
 
 def terminal_width() -> int:

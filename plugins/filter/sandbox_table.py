@@ -46,20 +46,7 @@ _value:
 
 from typing import Any, Callable, Sequence
 
-from ansible_collections.kata.hypervisor.plugins.plugin_utils.sandbox_columns import table_lines
-
-COLUMNS = (
-    "host",
-    "id",
-    "hypervisor",
-    "state",
-    "vcpus",
-    "memory_mb",
-    "network.address",
-    "network.ports",
-    "labels",
-    "changed_at",
-)
+from ansible_collections.kata.hypervisor.plugins.plugin_utils.sandbox_columns import COLUMNS, table_lines
 
 
 def sandbox_table(sandboxes: Any, columns: Sequence[str] = COLUMNS) -> Any:

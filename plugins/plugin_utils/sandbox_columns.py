@@ -9,8 +9,8 @@ from typing import Any, Sequence
 
 #: The headings of columns whose key is not a heading.
 HEADINGS = {"changed_at": "SINCE", "memory_mb": "MEMORY MiB"}
-#: The columns of a fleet's table, and the order in which they are left out where the table is too wide.
-FLEET_COLUMNS = (
+#: The columns of a table of sandboxes. The last one says since when.
+COLUMNS = (
     "host",
     "id",
     "hypervisor",
@@ -20,8 +20,10 @@ FLEET_COLUMNS = (
     "network.address",
     "network.ports",
     "labels",
-    "age",
+    "changed_at",
 )
+#: Those of a fleet's table, and the order in which they are left out where the table is too wide.
+FLEET_COLUMNS = (*COLUMNS[:-1], "age")
 LEFT_OUT = ("labels", "network.ports", "hypervisor", "vcpus", "memory_mb", "age", "network.address", "host")
 GAP = "  "
 

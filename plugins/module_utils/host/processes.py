@@ -58,7 +58,7 @@ class ProcessIdentity:
         """Whether exactly this process still has something on the host. A zombie does not count, nor does another process with its pid.
 
         A process that ends gives back its memory first, which takes seconds for a large guest, and then its files, sockets and taps. Its
-        program can not be read any more in between.
+        program cannot be read any more in between.
         """
         if self.pid <= 0 or _start_time(self.pid) != self.start_time:
             return False
