@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The shell scripts that run in a guest at the other end of a data channel. They need a POSIX shell, cat, dd, head, mkfifo, rm, wc and setsid.
+"""The shell scripts that run in a guest at the other end of a data channel. They need a POSIX shell, cat, dd, head, mkfifo, mv, rm, wc and setsid.
 
 A loop reads one request a line and runs one command after another:
 
@@ -26,7 +26,7 @@ MAX_COMMAND = 128 * 1024 - 1
 LOOP = r"""
 exec 3<&0 4>&1 </dev/null >/dev/null 2>&1
 out=$directory/$$.out error=$directory/$$.err reader=
-trap 'rm -f "$out" "$error"' EXIT
+trap 'rm -f "$out" "$out.new" "$error"' EXIT
 mkfifo "$out" || exit
 cd "$HOME" || cd /
 
@@ -42,8 +42,9 @@ finish_reader() {
     read -r _ _ _ parent _ <"/proc/$reader/stat"
     if [ "$parent" = "$$" ]; then
         kill "$reader"
-        rm -f "$out"
-        mkfifo "$out"
+        # The pipe is what shows that this loop is there, so it is replaced, and never missing.
+        mkfifo "$out.new"
+        mv -f "$out.new" "$out"
     fi
     wait "$reader"
     reader=
@@ -131,7 +132,7 @@ if [ -s "$directory/$name.pid" ]; then
     if grep -q "$directory/$name.sh" "/proc/$old/cmdline" 2>/dev/null; then
         # The loops of other connections, which are children of a listener, go on.
         if [ -n "$record_pid" ]; then end "$old"; else kill -KILL "$old"; fi
-        rm -f "$directory/$old.out" "$directory/$old.err"
+        rm -f "$directory/$old.out" "$directory/$old.out.new" "$directory/$old.err"
     fi
 fi
 home=$(eval echo ~root)
@@ -216,7 +217,7 @@ def start_script(way: Way, token: str) -> str:
 
 def end_script(pid: int) -> str:
     """A script that ends a loop, the command that it runs, and that command's children."""
-    ended = f'end {pid}\nrm -f "$directory/{pid}.out" "$directory/{pid}.err"\n'
+    ended = f'end {pid}\nrm -f "$directory/{pid}.out" "$directory/{pid}.out.new" "$directory/{pid}.err"\n'
     # After a restart of the guest another process may have the number.
     return f'{END}{DIRECTORY}[ -p "$directory/{pid}.out" ] || exit 0\n{ended}'
 

@@ -23,6 +23,7 @@ import pytest
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, DeadlineExceeded, VmmError
 from ansible_collections.kata.hypervisor.plugins.module_utils.guest import channel as channel_module
+from ansible_collections.kata.hypervisor.plugins.module_utils.guest import channel_program
 from ansible_collections.kata.hypervisor.plugins.module_utils.guest.channel import Channel, CommandTimeout, ScriptFailed
 from ansible_collections.kata.hypervisor.plugins.module_utils.guest.channel_answer import (
     ChannelError,
@@ -239,6 +240,24 @@ def test_a_limit_for_every_command_of_a_channel(guest: Guest) -> None:
         with pytest.raises(CommandTimeout):
             run(channel, "sleep 1000")
         assert run(channel, "echo again") == (0, b"again\n", b"")
+
+
+def test_a_command_that_is_ended_before_it_began_never_begins(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow, held = guest.directory / "slow-mkfifo", guest.directory / "held"
+    slow.write_text(f'#!/bin/sh\nwhile [ -e {held} ]; do sleep 0.01; done\nexec mkfifo "$@"\n')
+    slow.chmod(0o755)
+    monkeypatch.setattr(channel_program, "LOOP", channel_program.LOOP.replace("mkfifo", str(slow)))
+    with guest.channel() as channel:
+        # What it leaves holds its output, so the loop makes a new pipe before the next command.
+        run(channel, "setsid sleep 60 &")
+        held.touch()
+        with pytest.raises(CommandTimeout):
+            run(channel, f"touch {guest.directory}/began", timeout=1)
+    [loop] = guest.loops
+    ended = [line for line in pathlib.Path(f"/proc/{loop.pid}/status").read_text().splitlines() if "State" in line]
+    held.unlink()
+    assert ended == ["State:\tZ (zombie)"]
+    assert not (guest.directory / "began").exists()
 
 
 def test_children_are_found_without_the_kernels_list_of_them(guest: Guest) -> None:
