@@ -29,7 +29,7 @@ log=$work/log
 wanted=(--all)
 if [ $# -gt 0 ]; then
     wanted=(-s default)
-    for name in "$@"; do wanted+=(-s "$name"); done
+    for name in "$@"; do [ "$name" = default ] || wanted+=(-s "$name"); done
 fi
 molecule test "${wanted[@]}" --no-command-borders --report 2>&1 | tee "$log"
 status=${PIPESTATUS[0]}
