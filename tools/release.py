@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import pathlib
 import re
 import subprocess
@@ -80,9 +81,12 @@ def run(*command: str | pathlib.Path) -> str:
 
     :raises Refused: it failed
     """
-    done = subprocess.run([str(word) for word in command], cwd=ROOT, capture_output=True, text=True, check=False)
+    # antsibull-changelog looks for ansible-doc.
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    words = [str(word) for word in command]
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise Refused(f"{' '.join(map(str, command))} failed:\n{done.stdout}{done.stderr}")
+        raise Refused(f"{' '.join(words)} failed:\n{done.stdout}{done.stderr}")
     return done.stdout
 
 
