@@ -105,7 +105,7 @@ def fragment_sections() -> set[str]:
 def check(version: str) -> None:
     """Fail if the release cannot be made.
 
-    :raises Refused: the tree has changes, no fragment tells what is new, or the version is not the next one
+    :raises Refused: the tree has changes, no fragment has a summary, or the version is not the next one
     """
     changed = run("git", "status", "--porcelain")
     if changed:

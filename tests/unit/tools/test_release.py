@@ -59,7 +59,7 @@ def git(tree: pathlib.Path, *words: str) -> str:
 
 def test_a_release_of_a_clone(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = tmp_path / "clone"
-    subprocess.run(["git", "clone", "--quiet", "--depth=1", f"file://{ROOT}", tree], check=True)
+    subprocess.run(["git", "clone", "--quiet", "--no-tags", "--depth=1", f"file://{ROOT}", tree], check=True)
     for variable in ("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"):
         monkeypatch.setenv(variable, "a@example.com")
     version = yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))["version"]
@@ -96,7 +96,7 @@ def test_a_release_of_a_clone(tmp_path: pathlib.Path, monkeypatch: pytest.Monkey
     assert "plugins/module_utils/records/record.py" in git(tree, "show", "--name-only", following).splitlines()
     assert f"version: {following}\n" in (tree / "galaxy.yml").read_text(encoding="utf-8")
     assert f"v{following}\n" in (tree / "CHANGELOG.rst").read_text(encoding="utf-8")
-    assert "- kata\\_sandbox \\- a test\\." in (tree / "CHANGELOG.rst").read_text(encoding="utf-8")
+    assert "- kata_sandbox - a test." in (tree / "CHANGELOG.rst").read_text(encoding="utf-8")
     assert not fragment.exists()
     assert (tree / f"kata-hypervisor-{following}.tar.gz").exists()
     code, text = released("check", following)
