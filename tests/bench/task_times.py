@@ -9,6 +9,7 @@ import pathlib
 import shutil
 import statistics
 import tempfile
+import time
 from typing import Any
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.engine.converge import converge
@@ -29,6 +30,8 @@ RESEEDED = "clone to running, reseeded by its agent"
 TEMPLATE, AGENT_TEMPLATE = "bench-template", "bench-agent-template"
 #: What a task may take beside `ping` and QEMU, seconds.
 OURS = 0.015
+#: About what Ansible takes between two tasks, seconds. A guest goes on with what it was given: it takes memory later while it starts its new vCPUs.
+PAUSE = 0.2
 PING = {"name": "ping", "ansible.builtin.ping": {}}
 
 
@@ -135,6 +138,7 @@ def qemu_times(count: int, directories: dict[str, str], assets: Assets) -> dict[
     for _round in range(count):
         for name, options in steps_of_a_round("alone", directories, assets):
             found.setdefault(name, []).append(wait_seconds(options))
+            time.sleep(PAUSE)
     return found
 
 
