@@ -123,7 +123,7 @@ def primary_of(text: str) -> str:
 
 def wanted(names: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What the roles use: the package, and the pattern that one of its dependencies must match."""
-    for key in ("qemu", "virtiofsd", "network"):
+    for key in ("qemu", "disk_tools", "virtiofsd", "network"):
         for name in names[key]:
             yield name, ""
     for packages in names["firmware"].values():

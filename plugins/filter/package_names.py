@@ -39,6 +39,10 @@ _value:
     qemu_path:
       description: Where they install QEMU.
       type: str
+    disk_tools:
+      description: The packages of the programs that create and grow volumes.
+      type: list
+      elements: str
     virtiofsd:
       description: The packages of virtiofsd.
       type: list
@@ -74,6 +78,7 @@ _value:
   sample:
     qemu: [qemu-system-arm, qemu-utils]
     qemu_path: /usr/bin/qemu-system-aarch64
+    disk_tools: [e2fsprogs]
     virtiofsd: [virtiofsd]
     kernel: linux-image-cloud-arm64
     kernel_follow: "^linux-image-[0-9]"

@@ -16,6 +16,7 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.architectures impo
 UNKNOWN: dict[str, Any] = {
     "qemu": [],
     "qemu_path": "/usr/bin/qemu-system-{arch}",
+    "disk_tools": [],
     "virtiofsd": [],
     "kernel": "",
     "kernel_follow": "",
@@ -30,6 +31,8 @@ UNKNOWN: dict[str, Any] = {
 DEBIAN: dict[str, Any] = {
     **UNKNOWN,
     "qemu": ["qemu-system-{debian_qemu}", "qemu-utils"],
+    # What creates and grows volumes. A minimal Debian 13 does not have it.
+    "disk_tools": ["e2fsprogs"],
     "virtiofsd": ["virtiofsd"],
     # A package that only depends on the newest kernel, and the dependencies that contain it.
     "kernel": "linux-image-cloud-{debian}",
@@ -57,6 +60,7 @@ ENTERPRISE_LINUX: dict[str, Any] = {
     **UNKNOWN,
     "qemu": ["qemu-kvm-core", "qemu-img"],
     "qemu_path": "/usr/libexec/qemu-kvm",
+    "disk_tools": ["e2fsprogs"],
     "virtiofsd": ["virtiofsd"],
     "kernel": "kernel-core",
     "kernel_follow": "^kernel-modules-core$",

@@ -268,6 +268,8 @@ def write_inventory(directory: pathlib.Path) -> None:
         "ansible_ssh_common_args": " ".join(ssh_options(key)[2:]),
         "ansible_paramiko_host_key_checking": False,
         "ansible_python_interpreter": "/usr/bin/python3",
+        # Without KVM, the kernels of newer releases take no vCPUs while they run (docs/resize.md).
+        "guest_takes_vcpus": RELEASE == "bookworm",
     }
     inventory = {"all": {"hosts": hosts, "vars": variables}}
     # JSON is YAML, and needs nothing that is not in the standard library.

@@ -39,6 +39,7 @@ REPOMD = """<?xml version="1.0"?>
 """
 NAMES = {
     "qemu": ["qemu-system-arm"],
+    "disk_tools": ["e2fsprogs"],
     "virtiofsd": [],
     "network": ["nftables"],
     "firmware": {"ovmf": ["ovmf"]},

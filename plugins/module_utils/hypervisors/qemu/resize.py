@@ -315,12 +315,21 @@ def resize_vcpus(vmm: Vmm, vcpus: int, maximum: int) -> VcpuResize:
             fix="Run the QEMU guest agent in the guest, or restart it (disruption: restart).",
         )
     online = _use_vcpus(vmm, vcpus)
-    state.offline_vcpus, state.offline_since = plugged - vcpus, time.time_ns() // 1000
+    # Those that the guest does not take are offline too, so that no later task takes them for vCPUs in use.
+    state.offline_vcpus, state.offline_since = plugged - online, time.time_ns() // 1000
+    if online != vcpus:
+        vmm.context.checkpoint()
+        raise DeadlineExceeded(
+            f"the guest uses {online} vCPUs, not {vcpus}",
+            option="vcpus",
+            wanted=vcpus,
+            fix="Restart it with that number (state: restarted). Without KVM, newer Linux kernels take no vCPUs while they run (docs/resize.md).",
+        )
     return VcpuResize(old, vcpus, online, how)
 
 
 def _use_vcpus(vmm: Vmm, vcpus: int) -> int:
-    """Have the guest use that many of its vCPUs; it may take a moment to see those that were just plugged."""
+    """Have the guest use that many of its vCPUs; it may take a moment to see those that were just plugged. Returns how many it uses."""
     from ...guest.agent import GuestAgent, set_online_vcpus
 
     deadline = time.monotonic() + GUEST_SECONDS
@@ -329,6 +338,4 @@ def _use_vcpus(vmm: Vmm, vcpus: int) -> int:
         while online != vcpus and time.monotonic() < deadline:
             time.sleep(0.1)
             online = set_online_vcpus(agent, vcpus)
-    if online != vcpus:
-        raise DeadlineExceeded(f"the guest uses {online} vCPUs, not {vcpus}", option="vcpus", wanted=vcpus)
     return online

@@ -81,7 +81,7 @@ def test_virtiofsd_is_a_package_since_a_release(host: tuple[str, ...], packages:
 def test_an_unknown_distribution_has_no_packages_and_the_usual_path_of_qemu() -> None:
     found = names("Arch", "NA", "Archlinux")
     assert (found["qemu"], found["kernel"], found["network"], found["firmware"]) == ([], "", [], {})
-    assert found["qemu_path"] == "/usr/bin/qemu-system-x86_64"
+    assert (found["disk_tools"], found["qemu_path"]) == ([], "/usr/bin/qemu-system-x86_64")
 
 
 def test_of_an_unknown_architecture_only_the_names_that_depend_on_it_are_empty() -> None:
