@@ -10,7 +10,8 @@ module: kata_vmlinux
 short_description: Extract the uncompressed kernel from a compressed one
 version_added: 1.0.0
 description:
-  - Extracts the ELF kernel (C(vmlinux)) from a distribution's C(vmlinuz), for VMMs that need an uncompressed kernel, such as Firecracker before 1.17.
+  - Extracts the uncompressed kernel from a distribution's C(vmlinuz), for VMMs that need one, such as Firecracker before 1.17. It is an ELF file
+    (C(vmlinux)) of x86_64, and an C(Image) of aarch64.
   - Kernels can be compressed with gzip, xz, lzma, bzip2, lz4 or zstd. For zstd the host needs the program C(zstd). For lz4 the program
     C(lz4) is used if installed, since it is faster.
 author:
