@@ -9,7 +9,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv packages demo test docs lint unit vectors integration long soak hardware bench bench-compare bench-fleet bench-libvirt molecule releases release build clean
+.PHONY: help venv packages demo test docs lint unit vectors integration long soak hardware bench bench-compare bench-fleet bench-libvirt molecule package-names releases release build clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -74,6 +74,9 @@ bench-fleet: venv packages  ## From fresh hosts to running sandboxes, step by st
 
 molecule: venv packages  ## Roles and playbooks on throw-away hosts; SCENARIOS="default web", HOST_RELEASE=trixie
 	@HOST_RELEASE=$(HOST_RELEASE) tools/molecule.sh $(SCENARIOS)
+
+package-names: venv  ## Compare the packages that roles install with what distributions publish; NAMES="ubuntu"
+	@$(PY) -m tools.package_names $(NAMES)
 
 releases: venv packages  ## Real QEMU of other Debian releases: RELEASES="bullseye bookworm trixie sid"
 	@$(PY) -m tests.hosts.releases $(or $(RELEASES),bullseye bookworm trixie sid)
