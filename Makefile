@@ -27,9 +27,12 @@ demo:  ## Sandboxes on this host from nothing: provision, start, pause, resume, 
 test:  ## Lint, vectors, the essential scenarios on fresh hosts, unit tests, integration with real QEMU
 	@tools/test.sh
 
-docs: venv  ## The generated parts of docs/: capabilities, pictures, the table of states
+docs:  ## The documentation site in build/site, and the generated parts of docs/: capabilities, playbooks, pictures, the table of states
+	@tools/venv.sh requirements-docs.txt
 	@$(PY) -m tools.capabilities
+	@$(PY) -m tools.playbooks
 	@$(PY) -m tools.diagrams
+	@$(PY) -m tools.docsite
 
 lint: venv  ## ruff, mypy, ansible-test sanity, ansible-lint, antsibull, reuse, galaxy-importer
 	@tools/install-packages.sh shellcheck || true
@@ -90,4 +93,4 @@ build: venv  ## The tarball for ansible-galaxy collection install
 	@.venv/bin/ansible-galaxy collection build --force
 
 clean:  ## Remove what make made here, but not what sandboxes use
-	@rm -rf .venv .cache .ansible .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/output kata-hypervisor-*.tar.gz
+	@rm -rf .venv .cache build .ansible .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/output kata-hypervisor-*.tar.gz

@@ -18,7 +18,7 @@ PICTURES = sorted((ROOT / "docs/images").glob("*.svg"))
 LAYERS = runpy.run_path(str(ROOT / "tools/layers.py"))["LAYERS"]
 
 
-@pytest.mark.parametrize("tool", ["capabilities", "diagrams"])
+@pytest.mark.parametrize("tool", ["capabilities", "diagrams", "playbooks"])
 def test_generated_files_are_current(tool: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", f"tools.{tool}", "--check"],
