@@ -21,10 +21,12 @@ from tests.support.checkout import ROOT
 SITE = ROOT / "build/site"
 PHONE = {"width": 390, "height": 844}
 
-#: The elements of a page that stand out of the screen, and are in no box that scrolls.
+#: The elements of an article that stand out of the screen, and are in no box of it that scrolls.
 CUT_OFF = """() => {
-  const scrolls = (element) => element && (["auto", "scroll"].includes(getComputedStyle(element).overflowX) || scrolls(element.parentElement));
-  return [...document.querySelectorAll("article *")]
+  const article = document.querySelector("article");
+  const scrolls = (element) => element !== article
+    && (["auto", "scroll"].includes(getComputedStyle(element).overflowX) || scrolls(element.parentElement));
+  return [...article.querySelectorAll("*")]
     .filter((element) => element.getBoundingClientRect().right > innerWidth + 1 && !scrolls(element))
     .map((element) => element.outerHTML.slice(0, 200));
 }"""
