@@ -75,8 +75,8 @@ bench-fleet: venv packages  ## From fresh hosts to running sandboxes, step by st
 	@$(PY) -m tests.bench.fleet $(HOSTS)
 	@$(PY) -m tests.bench.run fleet --rounds 1
 
-molecule: venv packages  ## Roles and playbooks on throw-away hosts
-	@tools/molecule.sh $(SCENARIOS)
+molecule: venv packages  ## Roles and playbooks on throw-away hosts; SCENARIOS="default web", HOST_RELEASE=trixie
+	@HOST_RELEASE=$(HOST_RELEASE) tools/molecule.sh $(SCENARIOS)
 
 releases: venv packages  ## Real QEMU of other Debian releases: RELEASES="bullseye bookworm trixie sid"
 	@$(PY) -m tests.hosts.releases $(or $(RELEASES),bullseye bookworm trixie sid)
