@@ -6,6 +6,7 @@
 Usage: python -m tools.diagrams [--check]
 
 The layers come from `layers.py`. The states and the steps between them come from the planner itself: each state is planned to each other one.
+The names and addresses of a network are those that `kata_network` gives it.
 With `--check` nothing is written, and the exit code is 1 when a file is not current.
 """
 
@@ -25,11 +26,16 @@ from ansible_collections.kata.hypervisor.plugins.module_utils.errors import Disr
 from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.base import Observed
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.spec import SandboxSpec
 from ansible_collections.kata.hypervisor.plugins.module_utils.records.store import SandboxRecord
+from ansible_collections.kata.hypervisor.plugins.module_utils.resources.networks.definition import (
+    Network,
+    make_definition,
+)
 from tools.layers import LAYERS
 
 ROOT = tests.support.checkout.ROOT
 LAYERS_PICTURE = ROOT / "docs/images/layers.svg"
 STATES_PICTURE = ROOT / "docs/images/states.svg"
+NETWORK_PICTURE = ROOT / "docs/images/network.svg"
 LIFECYCLE = ROOT / "docs/lifecycle.md"
 
 # --- states ------------------------------------------------------------------------------------------------------------
@@ -291,6 +297,80 @@ def states_picture() -> str:
     return picture(900, 500, "The states of a sandbox", body)
 
 
+def labelled_box(x: float, y: float, width: float, height: float, lines: list[str], kind: str = "box") -> list[str]:
+    """A box with lines of text in its middle; the first one is its name."""
+    first = y + height / 2 - 8 * (len(lines) - 1) + 4
+    return [
+        f'<rect class="{kind}" x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="6"/>',
+        *(text(x + width / 2, first + 16 * at, line, "small" if at else "name") for at, line in enumerate(lines)),
+    ]
+
+
+def connection(x1: float, x2: float, y: float) -> str:
+    """A line between two boxes, with a head at each end."""
+    return f'<path class="arrow" marker-start="url(#head)" d="M {x1:g} {y:g} L {x2:g} {y:g}"/>'
+
+
+def network_picture() -> str:
+    """A managed network on a host: what is between other hosts and the guests."""
+    network = Network(make_definition("lab", "10.61.0.0/24"))
+    lab = network.definition
+    guests = {str(lab.network.network_address + number): f"web-{number - 9}" for number in (10, 11, 12)}
+    body = labelled_box(150, 16, 734, 424, [], "layer")
+    body += [text(166, 40, "host", "name", "start")]
+    body += [*labelled_box(12, 150, 108, 60, ["other hosts", "8080 of the host"]), connection(122, 176, 180)]
+    body += [*labelled_box(178, 150, 70, 60, ["eth0"]), connection(250, 282, 180)]
+    body += [
+        *labelled_box(
+            284,
+            90,
+            180,
+            180,
+            [
+                "nftables",
+                f"table inet {network.table}",
+                "",
+                f"out: NAT for {lab.subnet}",
+                "in: published ports,",
+                f"8080 to {next(iter(guests))}:80",
+                "egress rules of each guest",
+            ],
+        ),
+        connection(466, 498, 180),
+    ]
+    body += labelled_box(500, 90, 120, 180, [lab.bridge, "bridge", "", f"gateway {lab.gateway}"])
+    body += [
+        '<path class="arrow" marker-start="url(#head)" d="M 560 272 L 560 308"/>',
+        *labelled_box(
+            440,
+            310,
+            210,
+            100,
+            ["dnsmasq", "gives each guest its address", "(DHCP), and its name:", f"web-1.{lab.domain}"],
+        ),
+    ]
+    for number, (address, name) in enumerate(guests.items()):
+        y = 70 + number * 76
+        body += [connection(622, 662, y + 28)]
+        body += [*labelled_box(664, y + 12, 54, 32, ["tap"]), connection(720, 750, y + 28)]
+        body += labelled_box(752, y, 118, 56, [name, address])
+    body += labelled_box(
+        664,
+        310,
+        206,
+        100,
+        [
+            "nftables",
+            f"table bridge {network.table}",
+            "each tap sends with the MAC and",
+            "IP addresses of its guest only;",
+            "isolation between guests",
+        ],
+    )
+    body += ['<path class="arrow" d="M 691 310 L 691 270"/>']
+    return picture(900, 456, "A managed network on a host", body)
+
+
 # --- files -------------------------------------------------------------------------------------------------------------
 
 TABLE = re.compile(r"(<!-- the table of states: make docs -->\n).*?(\n<!-- end of the table -->)", re.DOTALL)
@@ -303,6 +383,7 @@ def files() -> dict[pathlib.Path, str]:
     return {
         LAYERS_PICTURE: layers_picture(),
         STATES_PICTURE: states_picture(),
+        NETWORK_PICTURE: network_picture(),
         LIFECYCLE: TABLE.sub(lambda found: found[1] + states_table() + found[2], page),
     }
 

@@ -25,6 +25,7 @@ PLACES = {
     "galaxy.yml": r"^(version: )\S+$",
     "plugins/module_utils/records/record.py": r'^(COLLECTION_VERSION = ")[^"]+(?=")',
     "README.md": r"(kata-hypervisor-)[0-9.]+(?=\.tar\.gz)",
+    "docs/quickstart.md": r"(kata-hypervisor-)[0-9.]+(?=\.tar\.gz)",
 }
 VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
 #: Which sections need a new minor or major version.
@@ -157,7 +158,8 @@ def main(arguments: list[str]) -> int:
         print(
             f"kata-hypervisor-{version}.tar.gz is built from the tag {version}. To publish it:\n"
             f"  git push origin main {version}\n"
-            f"  ansible-galaxy collection publish kata-hypervisor-{version}.tar.gz"
+            f"  ansible-galaxy collection publish kata-hypervisor-{version}.tar.gz\n"
+            "  make docs    # then copy build/site to a web server"
         )
     return 0
 

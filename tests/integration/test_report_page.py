@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import datetime
 import pathlib
-import shutil
 from typing import Any, Iterator
 
 import pytest
 
 from ansible_collections.kata.hypervisor.plugins.plugin_utils.fleet_report import as_page, fleet_report
+from tests.support.browser import opened_page
 from tests.support.checkout import ROOT
 
 HOSTS, SANDBOXES = 200, 25
@@ -48,27 +48,13 @@ def answers() -> dict[str, Any]:
 
 @pytest.fixture
 def page(tmp_path: pathlib.Path) -> Iterator[Any]:
-    """The page in a browser, and what its console complained about."""
-    from playwright.sync_api import sync_playwright
-
-    browser_path = shutil.which("chromium")
-    assert browser_path, "make long installs chromium"
+    """The page in a browser."""
     report = fleet_report(answers(), datetime.datetime(2026, 11, 26, tzinfo=datetime.timezone.utc))
     path = tmp_path / "report.html"
     path.write_text(as_page(report, (ROOT / "playbooks/files/report.html").read_text()))
-    complaints: list[str] = []
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
-        opened = browser.new_page(viewport={"width": 1280, "height": 900})
-        opened.set_default_timeout(600_000)
-        opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-        opened.on("pageerror", lambda error: complaints.append(str(error)))
-        opened.on("request", lambda request: complaints.append(request.url) if request.url.startswith("http") else None)
-        opened.goto(path.as_uri())
+    with opened_page(path.as_uri(), seconds=600) as opened:
         yield opened
-        assert complaints == [], "errors, or requests to the network"
         assert opened.title() == "VM sandboxes", "no label is run as a script"
-        browser.close()
 
 
 def cells(page: Any, column: int) -> list[str]:

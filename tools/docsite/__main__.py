@@ -87,7 +87,10 @@ def main() -> None:
     arguments = ["-E", "-a", "-q", "-n", "-W", "--keep-going", "-j", "auto", "-d", str(ROOT / "build/site-cache")]
     shutil.rmtree(SITE, ignore_errors=True)
     command = [sys.executable, "-m", "sphinx", *arguments, "-c", str(ROOT / "tools/docsite"), str(SOURCE), str(SITE)]
-    subprocess.run(command, cwd=ROOT, check=True)
+    if subprocess.run(command, cwd=ROOT, check=False).returncode:
+        sys.exit(
+            "The site has the faults above. A reference that is not found is a link to a page or a heading that does not exist."
+        )
     print(f"The site is in {SITE.relative_to(ROOT)}: open index.html")
 
 
