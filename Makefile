@@ -9,7 +9,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv packages demo test docs lint unit vectors integration long soak hardware bench bench-compare bench-fleet bench-libvirt molecule releases build clean
+.PHONY: help venv packages demo test docs lint unit vectors integration long soak hardware bench bench-compare bench-fleet bench-libvirt molecule releases release build clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -77,6 +77,11 @@ molecule: venv packages  ## Roles and playbooks on throw-away hosts
 
 releases: venv packages  ## Real QEMU of other Debian releases: RELEASES="bullseye bookworm trixie sid"
 	@$(PY) -m tests.hosts.releases $(or $(RELEASES),bullseye bookworm trixie sid)
+
+release: venv  ## Test, then set VERSION, make the changelog of its fragments, commit, tag and build the tarball; nothing is published
+	@$(PY) tools/release.py check $(or $(VERSION),$(error VERSION=1.2.0 is required))
+	@$(MAKE) test
+	@$(PY) tools/release.py make $(VERSION)
 
 build: venv  ## The tarball for ansible-galaxy collection install
 	@.venv/bin/ansible-galaxy collection build --force

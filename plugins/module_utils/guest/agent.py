@@ -38,8 +38,8 @@ MAX_LINE = 1024 * 1024
 
 #: What an agent says of a command that its configuration forbids. Before QEMU 5, nothing else tells it from another refusal.
 DISABLED = "has been disabled"
-#: Seconds between two questions whether a program has ended, at first and at most.
-FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.1
+#: Seconds between two questions whether a program has ended: at least, at most, and for each second since its start.
+SHORTEST_PAUSE, LONGEST_PAUSE, PAUSE_PER_SECOND = 0.002, 0.1, 0.125
 #: Seconds until the port must be reached: ever, and by who only looks for facts.
 LONGEST_REACH, FACTS_REACH = 30.0, 1.0
 #: How many of a guest's file systems are reported.
@@ -261,18 +261,18 @@ def run(
     request: dict[str, Any] = {"path": path, "arg": list(arguments), "capture-output": capture}
     if input_data:
         request["input-data"] = base64.b64encode(input_data).decode()
-    deadline = time.monotonic() + timeout
-    started, pause = agent.ask("guest-exec", request), FIRST_PAUSE
+    began = time.monotonic()
+    started = agent.ask("guest-exec", request)
     while True:
         status = agent.ask("guest-exec-status", {"pid": started["pid"]})
         if status["exited"]:
             code = status.get("exitcode", 128 + status.get("signal", 0))
             truncated = status.get("out-truncated", False) or status.get("err-truncated", False)
             return Ended(code, _decoded(status, "out-data"), _decoded(status, "err-data"), truncated)
-        if time.monotonic() > deadline:
+        elapsed = time.monotonic() - began
+        if elapsed > timeout:
             raise DeadlineExceeded("a program that the agent ran in the guest did not end in time", wanted=path)
-        time.sleep(pause)
-        pause = min(pause * 2, LONGEST_PAUSE)
+        time.sleep(min(max(SHORTEST_PAUSE, elapsed * PAUSE_PER_SECOND), LONGEST_PAUSE))
 
 
 def _decoded(status: dict[str, Any], name: str) -> bytes:

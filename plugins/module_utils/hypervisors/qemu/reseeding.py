@@ -14,18 +14,32 @@ import contextlib
 import os
 import time
 
-from ...errors import DeadlineExceeded, VmmError
+from ...errors import VmmError
 from ...guest.agent import AgentError, GuestAgent, run
 from .vmm import Vmm
 
 #: Bytes of randomness that a clone is given.
 SEED_SIZE = 512
-#: Directories of a guest in which a program may be put and run.
-PROGRAM_DIRECTORIES = ("/run", "")
-#: Seconds a program in the guest gets.
-PROGRAM_SECONDS = 5.0
+#: Seconds that a command in the guest gets.
+COMMAND_SECONDS = 5.0
 #: Linux's request to draw a new key from the entropy there is (random(4), RNDRESEEDCRNG).
 RNDRESEEDCRNG = 0x5207
+
+#: Sets the clock, adds to the entropy, and has the kernel use it. No command of a shell does the last, so a program of ours does, from a directory where
+#: programs may be put and run.
+SCRIPT = """
+date -s @{seconds}.{nanoseconds:09} || date -s @{seconds}
+printf '{seed}' >/dev/urandom
+umask 077
+for directory in /run ''; do
+    path=$directory/kata-reseed-{name}
+    printf '{program}' >"$path" && chmod 0700 "$path" && "$path"
+    code=$?
+    rm -f "$path"
+    [ "$code" -ne 0 ] || exit 0
+done
+exit 1
+"""
 
 
 def reseed_guest(vmm: Vmm, architecture: str) -> None:
@@ -40,33 +54,14 @@ def reseed_guest(vmm: Vmm, architecture: str) -> None:
     if not listens:
         return
     with contextlib.suppress(VmmError), GuestAgent(vmm.agent_way()) as agent:
-        _set_time(agent)
-        with contextlib.suppress(AgentError):
+        try:
+            # One command, since each takes a guest some time.
+            run(agent, "/bin/sh", ("-c", reseed_script(architecture)), timeout=COMMAND_SECONDS)
+        except AgentError:
+            # An agent may be forbidden to run commands.
+            with contextlib.suppress(AgentError):
+                agent.ask("guest-set-time", {"time": time.time_ns()})
             _write(agent, "/dev/urandom", os.urandom(SEED_SIZE))
-        _reseed(agent, architecture)
-
-
-def _set_time(agent: GuestAgent) -> None:
-    try:
-        agent.ask("guest-set-time", {"time": time.time_ns()})
-    except AgentError:
-        # The agent refuses where it finds no /sbin/hwclock, which a small guest may have elsewhere.
-        with contextlib.suppress(AgentError):
-            _run(agent, "date", "-s", f"@{int(time.time())}")
-
-
-def _reseed(agent: GuestAgent, architecture: str) -> None:
-    """Have the guest's kernel use what it was given. There is no such command, so a program of ours does it."""
-    for directory in PROGRAM_DIRECTORIES:
-        path = f"{directory}/kata-reseed-{os.urandom(8).hex()}"
-        with contextlib.suppress(AgentError):
-            _write(agent, path, reseed_program(architecture))
-            try:
-                if _run(agent, "chmod", "0700", path) == 0 and _run(agent, path) == 0:
-                    return
-            finally:
-                with contextlib.suppress(AgentError):
-                    _run(agent, "rm", path)
 
 
 def _write(agent: GuestAgent, path: str, data: bytes) -> None:
@@ -77,12 +72,21 @@ def _write(agent: GuestAgent, path: str, data: bytes) -> None:
         agent.ask("guest-file-close", {"handle": handle})
 
 
-def _run(agent: GuestAgent, program: str, *arguments: str) -> int | None:
-    """The exit code of a program in the guest, None when it did not end."""
-    try:
-        return run(agent, program, arguments, timeout=PROGRAM_SECONDS).code
-    except DeadlineExceeded:
-        return None
+def reseed_script(architecture: str) -> str:
+    """The shell script that sets the clock of a guest and reseeds its kernel. Ends with 0 where the kernel was reseeded."""
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    return SCRIPT.format(
+        seconds=seconds,
+        nanoseconds=nanoseconds,
+        seed=_printf_format(os.urandom(SEED_SIZE)),
+        name=os.urandom(8).hex(),
+        program=_printf_format(reseed_program(architecture)),
+    )
+
+
+def _printf_format(data: bytes) -> str:
+    """What `printf` prints as these bytes."""
+    return "".join(f"\\{byte:03o}" for byte in data)
 
 
 def reseed_program(architecture: str) -> bytes:
