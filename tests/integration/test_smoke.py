@@ -77,7 +77,9 @@ def play(work: pathlib.Path, lab: SandboxLab, host: dict[str, Any], **variables:
     )
     assert re.search(r"^host1 +: .* failed=0 .* ignored=1 ", said, re.MULTILINE), said
     # A table of three rows, by the action plugin.
-    assert all(re.search(rf"^{name} .*host1|host1 .*{name}", said, re.MULTILINE) for name in ("smoke-1", "smoke-2")), said
+    assert all(re.search(rf"^{name} .*host1|host1 .*{name}", said, re.MULTILINE) for name in ("smoke-1", "smoke-2")), (
+        said
+    )
 
 
 def test_a_playbook_with_the_mock_driver(tmp_path: pathlib.Path, host: dict[str, Any]) -> None:
