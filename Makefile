@@ -27,9 +27,12 @@ demo:  ## Sandboxes on this host from nothing: provision, start, pause, resume, 
 test:  ## Lint, vectors, the essential scenarios on fresh hosts, unit tests, integration with real QEMU
 	@tools/test.sh
 
-docs: venv  ## The generated parts of docs/: capabilities, pictures, the table of states
+docs:  ## The documentation site in build/site, and the generated parts of docs/: capabilities, playbooks, pictures, the table of states
+	@tools/venv.sh requirements-docs.txt
 	@$(PY) -m tools.capabilities
+	@$(PY) -m tools.playbooks
 	@$(PY) -m tools.diagrams
+	@$(PY) -m tools.docsite
 
 lint: venv  ## ruff, mypy, ansible-test sanity, ansible-lint, antsibull, reuse, galaxy-importer
 	@tools/install-packages.sh shellcheck || true
@@ -72,8 +75,8 @@ bench-fleet: venv packages  ## From fresh hosts to running sandboxes, step by st
 	@$(PY) -m tests.bench.fleet $(HOSTS)
 	@$(PY) -m tests.bench.run fleet --rounds 1
 
-molecule: venv packages  ## Roles and playbooks on throw-away hosts
-	@tools/molecule.sh $(SCENARIOS)
+molecule: venv packages  ## Roles and playbooks on throw-away hosts; SCENARIOS="default web", HOST_RELEASE=trixie
+	@HOST_RELEASE=$(HOST_RELEASE) tools/molecule.sh $(SCENARIOS)
 
 matrix: venv packages  ## Units, sanity and a sandbox's life with every supported ansible-core and Python; SESSIONS="smoke units(2.21-3.14)"
 	@tools/install-packages.sh patchelf shellcheck
@@ -92,4 +95,4 @@ build: venv  ## The tarball for ansible-galaxy collection install
 	@.venv/bin/ansible-galaxy collection build --force
 
 clean:  ## Remove what make made here, but not what sandboxes use
-	@rm -rf .venv .cache .ansible .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/output kata-hypervisor-*.tar.gz
+	@rm -rf .venv .cache build .ansible .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/output kata-hypervisor-*.tar.gz

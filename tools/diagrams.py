@@ -162,6 +162,11 @@ def text(x: float, y: float, words: str, kind: str = "", anchor: str = "middle")
     return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}"{attribute}>{html.escape(words)}</text>'
 
 
+def file_name(package: str) -> str:
+    """What the picture calls a package, which can be one file."""
+    return f"{package}.py" if (ROOT / f"plugins/module_utils/{package}.py").exists() else f"{package}/"
+
+
 def layers_picture() -> str:
     """The packages of `plugins/module_utils`, one row for each layer, the lowest at the bottom."""
     width, top, gap, left = 940, 74, 12, 44
@@ -181,7 +186,7 @@ def layers_picture() -> str:
         for column, (name, _words) in enumerate(packages):
             x = left + column * (box + gap) + 4
             body.append(f'<rect class="box" x="{x:g}" y="{y + 8}" width="{box:g}" height="{height - 16}" rx="5"/>')
-            body.append(text(x + box / 2, y + 28, "errors.py" if name == "errors" else f"{name}/", "name"))
+            body.append(text(x + box / 2, y + 28, file_name(name), "name"))
             body += [text(x + box / 2, y + 46 + at * 15, line, "small") for at, line in enumerate(lines[column])]
         y += height + gap
     return picture(width, y, "The layers of plugins/module_utils", body)

@@ -21,6 +21,7 @@ class Package(NamedTuple):
 
 LAYERS: dict[str, Package] = {
     "errors": Package(0, "the error family"),
+    "architectures": Package(0, "what differs between the architectures of hosts and guests"),
     "untrusted": Package(1, "reading what others write: answers with a declared shape, files in directories of others"),
     "host": Package(
         2, "the host: processes, programs, users, systemd, sockets, /proc, network, block devices, atomic files"

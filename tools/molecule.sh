@@ -6,6 +6,7 @@
 # Runs molecule scenarios on hosts that only this run uses, and prints what was covered. Usage: tools/molecule.sh [SCENARIO...]
 #
 # Runs all scenarios if none is named. The scenario "default" creates the hosts, so it always runs first. They are removed in any case.
+# HOST_RELEASE is the Debian release of the hosts, else bookworm.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 [ "$(id -u)" -eq 0 ] || { echo "molecule creates hosts and mounts their file systems: run it as root." >&2; exit 1; }
@@ -18,6 +19,7 @@ fi
 work=$(mktemp -d /tmp/kata-molecule-XXXXXX)
 export KATA_FLEET=$work/fleet ANSIBLE_HOME=$work/ansible
 export FLEET_CACHE=${FLEET_CACHE:-$HOME/.cache/kata-hypervisor/hosts} XDG_CACHE_HOME=$work/cache
+export HOST_RELEASE=${HOST_RELEASE:-bookworm}
 unset ANSIBLE_CONFIG
 export PATH=$PWD/.venv/bin:$PATH
 trap '.venv/bin/python tests/hosts/fleet.py down "$KATA_FLEET"; rm -rf "$work"' EXIT
@@ -27,11 +29,11 @@ log=$work/log
 wanted=(--all)
 if [ $# -gt 0 ]; then
     wanted=(-s default)
-    for name in "$@"; do wanted+=(-s "$name"); done
+    for name in "$@"; do [ "$name" = default ] || wanted+=(-s "$name"); done
 fi
 molecule test "${wanted[@]}" --no-command-borders --report 2>&1 | tee "$log"
 status=${PIPESTATUS[0]}
 printf '\nWhat was covered:\n'
 sed 's/\x1b\[[0-9;]*m//g' "$log" | grep -E '^[a-z_]+ +: actions=' | sort -u
-printf '\nmolecule took %s s on hosts red and blue, and %s\n' "$((SECONDS - started))" "$([ "$status" -eq 0 ] && echo passed || echo FAILED)"
+printf '\nmolecule took %s s on %s hosts red and blue, and %s\n' "$((SECONDS - started))" "$HOST_RELEASE" "$([ "$status" -eq 0 ] && echo passed || echo FAILED)"
 exit "$status"

@@ -35,7 +35,7 @@ if ! python=$(find_python); then
     fi
 fi
 
-wanted=$(cat requirements*.txt | sha256sum | cut -d" " -f1)
+wanted=$(cat requirements*.txt | sha256sum | cut -d' ' -f1)
 if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && .venv/bin/python -c '' 2>/dev/null; then
     exit 0
 fi

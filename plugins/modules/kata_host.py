@@ -90,7 +90,8 @@ host:
   type: dict
   sample: {architecture: x86_64, cpus: 8}
 missing_devices:
-  description: The devices that the host does not have, or that this task's user cannot open.
+  description:
+    - The devices that the host does not have, or that this task's user cannot open. In check mode, without those whose kernel module would be loaded.
   returned: O(state=present)
   type: list
   elements: str
@@ -110,7 +111,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, fail_on_error
 from ansible_collections.kata.hypervisor.plugins.module_utils.options.arguments import DIRECTORY_SPEC
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.host_files import HostSettings
-from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.prepared_host import prepare, undo
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.prepared_host import (
+    loads,
+    prepare,
+    undo,
+)
 
 #: How to get each device that can be required.
 ADVICE = {
@@ -119,6 +124,14 @@ ADVICE = {
     "vfio": "vfio: boot the kernel with intel_iommu=on or amd_iommu=on, and load the module vfio-pci.",
     "vhost_net": "vhost_net: load the module vhost_net, or set vhost: false for interfaces.",
     "vhost_vsock": "vhost_vsock: load the module vhost_vsock. Without it, sandboxes have no vsock.",
+}
+#: The kernel modules that create each of them; one is enough.
+DEVICE_MODULES = {
+    "kvm": ("kvm_amd", "kvm_intel"),
+    "tun": ("tun",),
+    "vfio": ("vfio", "vfio-pci", "vfio_pci"),
+    "vhost_net": ("vhost_net",),
+    "vhost_vsock": ("vhost_vsock",),
 }
 
 
@@ -150,6 +163,18 @@ def settings_of(params: dict[str, Any]) -> HostSettings:
     )
 
 
+def missing_devices(devices: dict[str, dict[str, Any]], predicted: list[str]) -> list[str]:
+    """The devices that this task's user cannot open.
+
+    :param predicted: the actions of check mode; a device counts as there if they load its kernel module
+    """
+    return [
+        name
+        for name, device in devices.items()
+        if not device["accessible"] and not any(loads(module) in predicted for module in DEVICE_MODULES.get(name, ()))
+    ]
+
+
 def main() -> None:
     """Prepare this host, or undo that."""
     texts: dict[str, Any] = {"type": "list", "elements": "str", "default": []}
@@ -177,7 +202,7 @@ def main() -> None:
         from ansible_collections.kata.hypervisor.plugins.module_utils.hypervisors.host_facts import gather
 
         host = gather(settings.run_dir, settings.state_dir)
-    missing = [name for name, device in host["devices"].items() if not device["accessible"]]
+    missing = missing_devices(host["devices"], result["actions"] if module.check_mode else [])
     required = [name for name in module.params["required_devices"] if name in missing]
     if required:
         advice = " ".join(ADVICE[name] for name in required)

@@ -10,7 +10,7 @@
 A host is systemd-nspawn over an overlay: what it writes lies in DIRECTORY/NAME, and the base stays as it is. It has a network of its own
 (see fleet_network.py), and is reached by ssh at a loopback address of this machine. "reboot" inside starts it again with its files, an empty
 /run and a new network. Needs root and Debian's packages systemd-container, mmdebstrap, iproute2 and openssh-client. Where the base is kept:
-FLEET_CACHE, else ~/.cache/kata-hypervisor/hosts.
+FLEET_CACHE, else ~/.cache/kata-hypervisor/hosts. Its Debian release: HOST_RELEASE, else bookworm.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import fleet_network
 from debian_base import CACHE, FleetError, run
 
 PACKAGES = "systemd,systemd-sysv,dbus,openssh-server,python3,python3-apt,iproute2,kmod,ca-certificates"
-RELEASE = "bookworm"
+RELEASE = os.environ.get("HOST_RELEASE") or "bookworm"
 BASE = CACHE / f"debian-{RELEASE}"
 #: What systemd-nspawn ends with when the host inside asked for a reboot.
 REBOOT = 133
@@ -45,8 +45,10 @@ def make_base() -> None:
         shutil.copytree("/etc/apt/apt.conf.d", root / "etc/apt/apt.conf.d", dirs_exist_ok=True)
         (root / "etc/ssh/sshd_config.d/fleet.conf").write_text("UseDNS no\nPermitRootLogin prohibit-password\n")
 
-    sources = pathlib.Path("/etc/apt/sources.list.d/debian.sources")
-    debian_base.make(BASE.name, RELEASE, PACKAGES, [str(sources)] if sources.exists() else [], finish)
+    # The sources of this machine name its own release. mmdebstrap knows those of the others.
+    own = pathlib.Path("/etc/apt/sources.list.d/debian.sources")
+    sources = [str(own)] if own.exists() and RELEASE in own.read_text() else []
+    debian_base.make(BASE.name, RELEASE, PACKAGES, sources, finish)
 
 
 def up(directory: pathlib.Path, names: list[str]) -> None:

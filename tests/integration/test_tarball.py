@@ -141,8 +141,8 @@ def test_the_first_five_minutes(user: User) -> None:
     assert commands[0].startswith("ansible-galaxy collection install ") and commands[-1].endswith("--tags remove")
     assert any("quickstart --tags converge" in command for command in commands)
     looks = [
-        "ansible-playbook kata.hypervisor.status",
-        "ansible-playbook kata.hypervisor.report -e page=report.html -e json=report.json -e metrics=report.prom",
+        "ansible-playbook -i localhost, -c local kata.hypervisor.status",
+        "ansible-playbook -i localhost, -c local kata.hypervisor.report -e page=report.html -e json=report.json -e metrics=report.prom",
     ]
     own_ports = f" -e quickstart_web_port={web} -e quickstart_ssh_port={ssh}"
     commands = [
@@ -154,7 +154,7 @@ def test_the_first_five_minutes(user: User) -> None:
         *(f"mkdir -p {path}; mount -t tmpfs -o mode=0755 tmpfs {path}" for path in DIRECTORIES),
         f"trap '{remove} >&2' EXIT",
         *(f"echo '== {command}'; {command} </dev/null" for command in commands),
-        *(f'test -z "$(ls {path})"' for path in ("/var/lib/kata-hypervisor/sandboxes", "/run/kata-hypervisor")),
+        'test -z "$(ls /var/lib/kata-hypervisor/sandboxes)"',
     ]
     said = user.run("unshare", "--mount", "bash", "-euc", "\n".join(script))
     parts = dict(part.split("\n", 1) for part in re.split(r"^== ", said, flags=re.MULTILINE)[1:])

@@ -15,6 +15,7 @@ import shutil
 import tempfile
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.delivery.engine_copy import digest_of
+from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.kept_packages import KeptPackages
 from ansible_collections.kata.hypervisor.plugins.module_utils.provisioning.root_image import Recipe, build
 from tests.support.checkout import ROOT
 from tests.support.guest_assets import cache_directory, guest_assets
@@ -28,7 +29,7 @@ RECIPE = Recipe(
     ),
 )
 #: A change of these files makes a new image.
-SOURCES = ("guest/identity.py", "provisioning/root_image.py")
+SOURCES = ("guest/identity.py", "provisioning/kept_packages.py", "provisioning/root_image.py")
 THIS = pathlib.Path(__file__)
 
 
@@ -43,7 +44,7 @@ def packages_image() -> pathlib.Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not image.exists():
             with tempfile.TemporaryDirectory(dir=directory, prefix="new-") as work:
-                built, _about = build(RECIPE, work, {})
+                built, _about = build(RECIPE, work, {}, KeptPackages(str(image), {}))
                 shutil.move(built, image)
     return image
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import struct
 from typing import Callable, NamedTuple, Union
 
+from ..architectures import architecture_named
+
 #: An argument of a system call: a number, a pointer to bytes in the program, or the result of the call before.
 Argument = Union[int, bytes, None]
 RESULT: Argument = None
@@ -29,7 +31,7 @@ class Call(NamedTuple):
 class Assembler(NamedTuple):
     """The machine code of an architecture.
 
-    :param elf: its number in an ELF header, and the flags there
+    :param flags: in the ELF header
     :param order: the byte order, as in `struct`
     :param numbers: the numbers of the system calls
     :param load: code that puts a number into the register of an argument (its position), the same length for each number
@@ -38,7 +40,7 @@ class Assembler(NamedTuple):
     :param halt: code that loops for ever
     """
 
-    elf: tuple[int, int]
+    flags: int
     order: str
     numbers: dict[str, int]
     load: Callable[[int, int], bytes]
@@ -57,18 +59,17 @@ def program(architecture: str, calls: list[Call]) -> bytes:
     start = BASE + HEADERS + len(_code(assembler, calls, 0))
     content = _code(assembler, calls, start) + data
     size = HEADERS + len(content)
-    kind, flags = assembler.elf
     order = 1 if assembler.order == "<" else 2
     header = struct.pack(
         f"{assembler.order}16sHHIQQQIHHHHHH",
         b"\x7fELF\x02" + bytes([order]) + b"\x01",
         2,
-        kind,
+        architecture_named(architecture).elf,
         1,
         BASE + HEADERS,
         64,
         0,
-        flags,
+        assembler.flags,
         64,
         56,
         1,
@@ -123,7 +124,7 @@ GENERIC = {"write": 64, "reboot": 142, "close": 57, "openat": 56, "ioctl": 29, "
 
 ASSEMBLERS = {
     "x86_64": Assembler(
-        (62, 0),
+        0,
         "<",
         {"write": 1, "reboot": 169, "close": 3, "openat": 257, "ioctl": 16, "exit": 60},
         _x86_64_load,
@@ -132,7 +133,7 @@ ASSEMBLERS = {
         b"\xeb\xfe",
     ),
     "aarch64": Assembler(
-        (183, 0),
+        0,
         "<",
         GENERIC,
         _aarch64_move,
@@ -141,7 +142,7 @@ ASSEMBLERS = {
         b"\x00\x00\x00\x14",
     ),
     "ppc64le": Assembler(
-        (21, 2),
+        2,
         "<",
         {"write": 4, "reboot": 88, "close": 6, "openat": 286, "ioctl": 54, "exit": 1},
         lambda position, number: _ppc64le_move(position + 3, number),
@@ -150,7 +151,7 @@ ASSEMBLERS = {
         b"\x00\x00\x00\x48",
     ),
     "s390x": Assembler(
-        (22, 0),
+        0,
         ">",
         {"write": 4, "reboot": 88, "close": 6, "openat": 288, "ioctl": 54, "exit": 1},
         _s390x_load,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from typing import Iterator
 
+from ..architectures import architecture_named
 from ..errors import HostError
 from .words import split_words
 
@@ -31,9 +32,6 @@ UNSIGNED = re.compile(r"0[xX](?:_?[0-9a-fA-F])+|0[bB](?:_?[01])+|0[oO]?(?:_?[0-7
 
 #: Decimal digits of the largest number of 64 bits.
 MOST_DIGITS = 20
-
-#: Machines (as `uname -m` names them) whose cpuinfo does not show virtualization.
-MACHINES_WITHOUT_FLAGS = ("aarch64", "ppc64le", "s390x")
 
 
 def _read(path: str, most: int = FILE_LIMIT) -> str:
@@ -127,7 +125,7 @@ def parse_running_on_vmm(text: str, machine: str = "x86_64", path: str = CPUINFO
     :param machine: the host's architecture, as `uname -m` names it
     :raises HostError: there is no line of flags
     """
-    if machine in MACHINES_WITHOUT_FLAGS:
+    if not architecture_named(machine).cpu_flags:
         return False
     for words in _lines_of_words(text, path):
         if len(words) >= 2 and words[0].startswith("flags"):
@@ -140,7 +138,7 @@ def read_running_on_vmm(path: str = CPUINFO, machine: str = "x86_64") -> bool:
 
     :raises HostError: cpuinfo cannot be read, or lacks the flags
     """
-    if machine in MACHINES_WITHOUT_FLAGS:
+    if not architecture_named(machine).cpu_flags:
         return False
     return parse_running_on_vmm(_read(path), machine, path)
 

@@ -20,6 +20,7 @@ import shutil
 import stat
 from typing import Any, Callable, Iterator
 
+from ..architectures import architecture_of_elf
 from ..errors import AssetError, ConfigError, HostError
 from ..host.atomic_files import (
     draft_directory,
@@ -461,10 +462,6 @@ def _file_drift(name: str, path: str, recorded: dict[str, Any]) -> list[str]:
     return found
 
 
-#: Numbers of ELF's e_machine.
-MACHINES = {62: "x86_64", 183: "aarch64", 21: "ppc64le", 22: "s390x"}
-
-
 def _check_architecture(path: str) -> None:
     """Refuse a program for another architecture.
 
@@ -475,7 +472,7 @@ def _check_architecture(path: str) -> None:
     if head[:4] != b"\x7fELF" or len(head) < 20:
         return
     number = int.from_bytes(head[18:20], "little" if head[5] == 1 else "big")
-    machine, host = MACHINES.get(number, f"machine {number}"), os.uname().machine
+    machine, host = architecture_of_elf(number), os.uname().machine
     if machine != host:
         raise AssetError(
             f"{os.path.basename(path)} must be for this host's architecture, {host}, and is for {machine}",

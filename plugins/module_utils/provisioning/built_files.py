@@ -50,6 +50,8 @@ class BuiltFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        #: Other files that are removed with it.
+        self.parts: tuple[str, ...] = ()
         self.note_path = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.json")
 
     def note(self) -> dict[str, Any]:
@@ -85,7 +87,7 @@ class BuiltFile:
         :raises HostError: a root disk is based on it; the error names the sandbox
         """
         refuse_if_used(users_of_built(self.path), self.path, "path", self.path)
-        there = [path for path in (self.path, self.note_path) if os.path.lexists(path)]
+        there = [path for path in (self.path, self.note_path, *self.parts) if os.path.lexists(path)]
         for path in [] if check_mode else there:
             os.unlink(path)
         if there and not check_mode:

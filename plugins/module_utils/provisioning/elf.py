@@ -9,6 +9,7 @@ import os
 import struct
 from typing import NamedTuple
 
+from ..architectures import host_architecture
 from ..errors import AssetError
 
 PT_LOAD, PT_DYNAMIC, PT_INTERP = 1, 2, 3
@@ -18,8 +19,8 @@ DT_NEEDED, DT_STRTAB = 1, 5
 LIBRARY_DIRECTORIES = (
     "lib64",
     "usr/lib64",
-    f"lib/{os.uname().machine}-linux-gnu",
-    f"usr/lib/{os.uname().machine}-linux-gnu",
+    f"lib/{host_architecture().triplet}",
+    f"usr/lib/{host_architecture().triplet}",
     "lib",
     "usr/lib",
 )

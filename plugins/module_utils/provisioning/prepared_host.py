@@ -186,7 +186,12 @@ def _plan_modules(names: tuple[str, ...]) -> Iterator[Change]:
     for name in names:
         # A line says "insmod PATH", or "builtin NAME" for what is always there.
         if not _is_loaded(name) and "insmod" in output_of(["modprobe", "--show-depends", name], SECONDS).text.split():
-            yield Change(f"load the kernel module {name}", _loader(name))
+            yield Change(loads(name), _loader(name))
+
+
+def loads(module: str) -> str:
+    """The action that loads a kernel module."""
+    return f"load the kernel module {module}"
 
 
 def _is_loaded(name: str) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -26,6 +27,7 @@ from ..host.programs import run
 from ..host.units import MIB
 from ..untrusted.answers import brief
 from .initrd import ExtraFile
+from .kept_packages import KeptPackages
 from .sources import copy_file
 
 #: No file is newer than this (2026-01-01, UTC), and the file system was made then.
@@ -238,29 +240,52 @@ def check_programs() -> None:
         ("mke2fs", "e2fsprogs"),
         ("debugfs", "e2fsprogs"),
         ("chroot", "coreutils"),
+        ("zstd", "zstd"),
     ):
         if shutil.which(program) is None:
             raise HostError(f"{program} must be installed", fix=f"Install the package {package}.")
 
 
-def build(recipe: Recipe, work: str, digests: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+def build(recipe: Recipe, work: str, digests: Mapping[str, str], kept: KeptPackages) -> tuple[str, dict[str, Any]]:
     """Make the image in a directory; its path, and what is in it.
 
     :param digests: what the recipe's files had when they were looked at, by their places in the image
+    :param kept: the packages of the image that this one replaces
     :raises AssetError: one of them has changed since
     :raises HostError: a program failed
     :raises ConfigError: the image is too small for it
     """
     check_programs()
     tree = os.path.join(work, "tree")
-    include = ["--include=" + ",".join(recipe.packages)] if recipe.packages else []
-    options = ["--quiet", "--mode=root", "--variant=minbase", "--format=directory", *include, *_proxy_options(work)]
-    _run("mmdebstrap", [*options, recipe.suite, tree, *(recipe.sources or _host_sources())])
-    about = {"packages": _installed(tree)}
+
+    def fetch(archive: str) -> None:
+        include = ["--include=" + ",".join(recipe.packages)] if recipe.packages else []
+        options = ["--quiet", "--mode=root", "--variant=minbase", "--format=tar", *include, *_proxy_options(work)]
+        _run("mmdebstrap", [*options, recipe.suite, archive, *_sources(recipe)])
+
+    about = kept.unpack(tree, packages_digest(recipe), fetch, _run)
+    about["packages"] = _installed(tree)
     _furnish(tree, recipe, digests)
     _forget(tree)
     _settle_times(tree)
-    return _make_image(tree, recipe, work), about
+    image = _make_image(tree, recipe, work)
+    kept.keep(tree)
+    return image, about
+
+
+def packages_digest(recipe: Recipe) -> str:
+    """A digest of everything that determines which packages an image has.
+
+    :raises AssetError: apt's sources cannot be read
+    """
+    sources = [file_digest(path) for path in _sources(recipe)]
+    chosen_by = [recipe.suite, recipe.packages, sources, recipe.serial]
+    return hashlib.sha256(json.dumps(chosen_by).encode()).hexdigest()
+
+
+def _sources(recipe: Recipe) -> list[str]:
+    """Files with apt's sources."""
+    return list(recipe.sources) or _host_sources()
 
 
 #: A line of `apt-config dump` about a proxy.

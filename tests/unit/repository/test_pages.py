@@ -11,8 +11,12 @@ import re
 import pytest
 import yaml
 
+from tools.docsite.pages import all_pages, navigation
+
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+#: The site's pages that are Markdown: those of docs/ and others that docs/README.md lists.
+PAGES = sorted({ROOT / "README.md", *DOCS, *(ROOT / page for page in all_pages() if page.endswith(".md"))})
 LINK = re.compile(r"\]\(([^)#\s]*)(?:#([\w-]+))?\)")
 
 
@@ -32,13 +36,13 @@ def test_links_lead_somewhere(page: pathlib.Path) -> None:
         assert not anchor or anchor in anchors(path), f"{target}#{anchor}"
 
 
-def test_every_page_is_listed() -> None:
-    index = ROOT / "docs/README.md"
-    listed = {(index.parent / target).resolve() for target, _anchor in LINK.findall(index.read_text(encoding="utf-8"))}
-    devices = ROOT / "docs/devices/README.md"
-    listed |= {(devices.parent / target).resolve() for target, _anchor in LINK.findall(devices.read_text("utf-8"))}
-    pages = {page for page in PAGES if page.is_relative_to(ROOT / "docs") and page != index}
-    assert pages <= listed
+def test_the_navigation_has_every_page_once() -> None:
+    listed = [ROOT / page for page in all_pages()]
+    assert sorted(set(listed)) == sorted(listed)
+    roles = (ROOT / "roles").glob("*/README.md")
+    others = (ROOT / name for name in ("CHANGELOG.rst", "CONTRIBUTING.md", "SECURITY.md"))
+    assert {*DOCS, *roles, *others} <= set(listed)
+    assert list(navigation()) == ["Start", "Guides", "Drivers", "Operations", "Reference", "Development"]
 
 
 def test_the_readme_names_every_playbook() -> None:

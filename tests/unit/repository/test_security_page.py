@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""docs/security.md names tests that exist, and every advisory that code or tests answer."""
+"""docs/threat-model.md names tests that exist, and every advisory that code or tests answer; a border and an advisory without a test fail."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import re
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-PAGE = (ROOT / "docs/security.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/threat-model.md").read_text(encoding="utf-8")
 TESTS = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)))
 ADVISORY = re.compile(r"CVE-\d{4}-\d{4,}")
 
@@ -29,6 +29,28 @@ def test_it_has_every_advisory_that_is_answered() -> None:
     assert TESTS and answered and answered <= set(ADVISORY.findall(PAGE))
 
 
-def test_each_advisory_has_a_test() -> None:
-    rows = [line for line in PAGE.splitlines() if line.startswith("| CVE-")]
-    assert len(rows) > 10 and all("::test_" in row for row in rows)
+def rows(heading: str) -> list[list[str]]:
+    """The rows of the table below a heading, without that of its titles."""
+    section = PAGE.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    table = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    return table[1:]
+
+
+@pytest.mark.parametrize(
+    ("heading", "least"), [("What protects each border", 10), ("Advisories of similar projects", 15)]
+)
+def test_each_row_has_a_test(heading: str, least: int) -> None:
+    found = rows(heading)
+    assert len(found) >= least and {len(row) for row in found} == {4}
+    assert [row[0] for row in found if not re.search(r"`tests/[\w/]+\.py::test_", row[-1])] == []
+
+
+def test_each_advisory_names_the_project() -> None:
+    assert [
+        row[0] for row in rows("Advisories of similar projects") if not re.search(r"\([A-Z]?[\w -]+\)", row[0])
+    ] == []
+
+
+def test_the_page_for_operators_names_no_tests() -> None:
+    page = (ROOT / "docs/security.md").read_text(encoding="utf-8")
+    assert "tests/" not in page and "(threat-model.md)" in page

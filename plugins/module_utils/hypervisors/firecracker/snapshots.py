@@ -10,10 +10,10 @@ import dataclasses
 import errno
 import json
 import os
-import platform
 import time
 from typing import Any, Callable
 
+from ...architectures import host_architecture
 from ...errors import HostError, StateError, Unsupported, VmmError
 from ...host import sparse_files
 from ...host.atomic_files import replace_file, sync
@@ -247,7 +247,7 @@ def with_clock(vmm: Vmm, attempt: Callable[[bool], None]) -> None:
 
     :param attempt: loads it from nothing, with or without that
     """
-    wanted = dialect.can(vmm.version, "clock_realtime") and platform.machine() == "x86_64"
+    wanted = dialect.can(vmm.version, "clock_realtime") and host_architecture().guest_clock
     try:
         attempt(wanted)
     except ApiError as error:

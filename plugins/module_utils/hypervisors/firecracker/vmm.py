@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import time
 from typing import Any, Iterator
 
+from ...architectures import host_architecture
 from ...errors import HypervisorError, StateError, VmmError
 from ...host.processes import ProcessIdentity, command_lines, identify, tail, terminate, wait_gone, why_gone
 from ...host.sockets import is_socket
@@ -241,8 +241,8 @@ class Vmm(VmmProcess):
 
     def ask_to_shut_down(self, process: ProcessIdentity, timeout: float) -> bool:
         """Press Ctrl-Alt-Del; True when the process has ended in time. A paused guest is resumed, or it could not obey."""
-        if platform.machine() != "x86_64":
-            return False  # There is no keyboard on other machines.
+        if not host_architecture().keyboard:
+            return False
         deadline = time.monotonic() + timeout
         with contextlib.suppress(HypervisorError):
             api = self.api()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from ...architectures import architecture_named
 from ...options.kernel_params import Param, parse_kernel_params
 from .machines import Architecture
 
@@ -19,10 +20,10 @@ QUICK = "rcupdate.rcu_expedited=1 cryptomgr.notests net.ifnames=0"
 #: memory can appear above 4 GiB.
 PARAMETERS: dict[str, str] = {
     "x86_64": "tsc=reliable no_timer_check rcupdate.rcu_expedited=1 i8042.direct=1 i8042.dumbkbd=1 i8042.nopnp=1 i8042.noaux=1"
-    " reboot=k console=ttyS0 iommu=off cryptomgr.notests net.ifnames=0",
-    "aarch64": f"console=ttyAMA0 iommu.passthrough=0 {QUICK}",
-    "ppc64le": "rcupdate.rcu_expedited=1 console=hvc0 cryptomgr.notests net.ifnames=0",
-    "s390x": f"console=ttysclp0 {QUICK}",
+    " reboot=k {console} iommu=off cryptomgr.notests net.ifnames=0",
+    "aarch64": f"{{console}} iommu.passthrough=0 {QUICK}",
+    "ppc64le": "rcupdate.rcu_expedited=1 {console} cryptomgr.notests net.ifnames=0",
+    "s390x": f"{{console}} {QUICK}",
 }
 
 
@@ -31,9 +32,9 @@ def parameters_of(architecture: Architecture, reboots: bool = False) -> list[Par
 
     :param reboots: a restart of the guest does not end its VM
     """
-    return parse_kernel_params(
-        f"{PARAMETERS[architecture.name]} {EVERYWHERE} {PANIC_HALTS if reboots else PANIC_RESTARTS}"
-    )
+    console = f"console={architecture_named(architecture.name).console}"
+    own = PARAMETERS[architecture.name].format(console=console)
+    return parse_kernel_params(f"{own} {EVERYWHERE} {PANIC_HALTS if reboots else PANIC_RESTARTS}")
 
 
 def kernel_parameters(

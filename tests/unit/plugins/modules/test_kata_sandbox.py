@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import pathlib
 from types import ModuleType
-from typing import Any, Callable, Iterator
+from typing import Any, Callable
 
 import pytest
-from ansible.module_utils import basic
 
 from ansible_collections.kata.hypervisor.plugins.modules import (
     kata_device,
@@ -21,27 +19,11 @@ from ansible_collections.kata.hypervisor.plugins.modules import (
     kata_sandbox_info,
     kata_sandboxes,
 )
+from tests.support.module_arguments import module_arguments
 
 Run = Callable[..., "dict[str, Any]"]
 
 BOOT = {"hypervisor": "mock", "kernel_path": "/k", "initrd_path": "/i"}
-
-
-@contextlib.contextmanager
-def module_arguments(arguments: dict[str, Any]) -> Iterator[None]:
-    """Hand arguments to AnsibleModule, in the way that the core at hand wants it."""
-    try:
-        from ansible.module_utils.testing import patch_module_args
-    except ImportError:  # ansible-core before 2.19
-        before = basic._ANSIBLE_ARGS
-        basic._ANSIBLE_ARGS = json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode()
-        try:
-            yield
-        finally:
-            basic._ANSIBLE_ARGS = before
-    else:
-        with patch_module_args(arguments):
-            yield
 
 
 @pytest.fixture

@@ -10,8 +10,11 @@ import pathlib
 import sys
 import time
 
+import pytest
+
 from ansible_collections.kata.hypervisor.plugins.module_utils.host import processes
 from ansible_collections.kata.hypervisor.plugins.module_utils.host.spawn import spawn_detached
+from tests.support.waiting import wait_until
 
 
 def test_a_process_is_known_by_the_program_it_ends_in(tmp_path: pathlib.Path) -> None:
@@ -26,6 +29,32 @@ def test_a_process_is_known_by_the_program_it_ends_in(tmp_path: pathlib.Path) ->
     finally:
         child.kill()
         child.wait()
+
+
+@pytest.mark.parametrize("wrapper", [None, [os.path.realpath("/bin/sh"), "-c", 'exec "$@"', "sh"]])
+@pytest.mark.parametrize("passes", [True, False])
+def test_a_process_gets_no_descriptor_and_no_directory_of_the_task(
+    tmp_path: pathlib.Path, wrapper: list[str] | None, passes: bool
+) -> None:
+    """A descriptor of a directory of the host would lead out of a jail (CVE-2024-21626 of runc)."""
+    host, passed = (os.open(place, os.O_RDONLY | os.O_DIRECTORY) for place in ("/etc", tmp_path))
+    os.set_inheritable(host, True)
+    program = [sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(60)"]
+    log = tmp_path / "log"
+    child = spawn_detached(program, str(log), (passed,) if passes else (), wrapper=wrapper)
+    try:
+        # Until then it has files of its own open.
+        wait_until(lambda: "ready" in log.read_text(), "the program is ready")
+        process = pathlib.Path(f"/proc/{child.pid}")
+        assert {os.readlink(path) for path in (process / "fd").iterdir()} - {"/dev/null", str(log)} == (
+            {str(tmp_path)} if passes else set()
+        )
+        assert os.readlink(process / "cwd") == "/"
+    finally:
+        child.kill()
+        child.wait()
+        os.close(host)
+        os.close(passed)
 
 
 def test_a_unit_that_is_still_going_away_is_waited_for(tmp_path: pathlib.Path) -> None:
