@@ -30,7 +30,14 @@ nox.options.envdir = cache_directory() / "nox"
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_venv = "yes"
 
-NEWEST = [(core, pythons[-1]) for core, pythons in CONTROLLER_PYTHONS.items()]
+
+def exists(python: str) -> bool:
+    """Whether that Python was found."""
+    return (LINKS / f"python{python}").exists()
+
+
+#: Each core with the newest of its Pythons that was found.
+NEWEST = [(core, [*pythons[-1:], *filter(exists, pythons)][-1]) for core, pythons in CONTROLLER_PYTHONS.items()]
 ALL = [(core, python) for core, pythons in CONTROLLER_PYTHONS.items() for python in pythons]
 #: How hosts are reached, and their Python. Mitogen starts Python under another name, and one that was moved to a cache finds its library by its name only.
 LANES = [
@@ -64,11 +71,11 @@ def smoke(session: nox.Session, core: str, lane: str, host_python: str) -> None:
     """The life of a sandbox, by ad hoc commands and a playbook, with the mock driver and with QEMU."""
     if lane == "paramiko_ssh" and core == "2.21":
         session.skip("ansible-core 2.21 has no connection plugin for paramiko")
-    interpreter = pathlib.Path("/usr/bin/python3") if host_python == "system" else LINKS / f"python{host_python}"
-    if not interpreter.exists():
+    if host_python != "system" and not exists(host_python):
         session.skip(f"Python {host_python} was not found")
+    interpreter = "/usr/bin/python3" if host_python == "system" else str(LINKS / f"python{host_python}")
     install(session, core, *(["mitogen"] if lane == "mitogen" else []))
-    test(session, "tests/integration/test_smoke.py", KATA_SMOKE_CONNECTION=lane, KATA_SMOKE_PYTHON=str(interpreter))
+    test(session, "tests/integration/test_smoke.py", KATA_SMOKE_CONNECTION=lane, KATA_SMOKE_PYTHON=interpreter)
 
 
 @nox.session

@@ -49,7 +49,7 @@ def downloaded(version: str) -> pathlib.Path:
     :raises FleetError: it cannot be downloaded
     """
     uv = pathlib.Path(sys.executable).with_name("uv")
-    run(str(uv), "python", "install", "--quiet", "--no-bin", "--install-dir", str(CACHE / "uv"), version)
+    run(str(uv), "python", "install", "--no-bin", "--install-dir", str(CACHE / "uv"), version)
     return next((CACHE / "uv").glob(f"cpython-{version}.*/bin/python{version}"))
 
 
@@ -66,8 +66,9 @@ def of_debian(version: str) -> pathlib.Path:
     program = pathlib.Path(f"usr/bin/python{version}")
 
     def use_own_libraries(root: pathlib.Path) -> None:
-        libraries = f"{base}/usr/lib/x86_64-linux-gnu:{base}/lib/x86_64-linux-gnu"
-        words = ["--set-interpreter", f"{base}/lib64/ld-linux-x86-64.so.2", "--force-rpath", "--set-rpath", libraries]
+        libraries = f"{base}/lib/x86_64-linux-gnu"
+        loader = ["--set-interpreter", f"{libraries}/ld-linux-x86-64.so.2"]
+        words = [*loader, "--force-rpath", "--set-rpath", f"{libraries}:{base}/usr/lib/x86_64-linux-gnu"]
         run("patchelf", *words, str(root / program))
 
     return debian_base.make(name, release, f"python{version}-venv", [MIRROR], use_own_libraries) / program
@@ -90,11 +91,12 @@ def link(version: str) -> str:
         try:
             found = source(version)
         except FleetError as error:
+            # The last line of a program's words is the cause.
             reasons.append(str(error).strip().splitlines()[-1].strip())
         else:
             path.unlink(missing_ok=True)
             path.symlink_to(found)
-    return str(path.resolve()) if works(path) else f"none, since {', '.join(reasons)}"
+    return str(path.resolve()) if works(path) else f"none ({'; '.join(reasons)})"
 
 
 if __name__ == "__main__":
