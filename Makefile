@@ -9,7 +9,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv packages demo test docs lint unit vectors integration long soak hardware bench bench-compare bench-fleet bench-libvirt molecule package-names releases release build clean
+.PHONY: help venv packages demo test docs lint unit vectors integration long soak hardware bench bench-compare bench-fleet bench-libvirt molecule matrix package-names releases release build clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -80,6 +80,11 @@ molecule: venv packages  ## Roles and playbooks on throw-away hosts; SCENARIOS="
 
 package-names: venv  ## Compare the packages that roles install with what distributions publish; NAMES="ubuntu"
 	@$(PY) -m tools.package_names $(NAMES)
+
+matrix: venv packages  ## Units, sanity and a sandbox's life with every supported ansible-core and Python; SESSIONS="smoke units(2.21-3.14)"
+	@tools/install-packages.sh patchelf shellcheck
+	@$(PY) -m tests.hosts.pythons
+	@.venv/bin/uv tool run --quiet --python $(PY) --from "nox >= 2026.2, < 2027" nox $(if $(SESSIONS),--sessions $(foreach name,$(SESSIONS),"$(name)"))
 
 releases: venv packages  ## Real QEMU of other Debian releases: RELEASES="bullseye bookworm trixie sid"
 	@$(PY) -m tests.hosts.releases $(or $(RELEASES),bullseye bookworm trixie sid)

@@ -99,12 +99,12 @@ QEMU_OF = {
 def names_of(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The names for a host. What a distribution does not have is empty, and so is a name that depends on an unknown architecture.
 
-    :param facts: the host's facts distribution, distribution_major_version, os_family and architecture
+    :param facts: the host's facts distribution, distribution_major_version, os_family and architecture, if they were gathered
     """
-    name = str(facts["distribution"]).lower()
-    keys = (f"{name} {facts.get('distribution_major_version', '')}", name, str(facts["os_family"]).lower())
+    name = str(facts.get("distribution", "")).lower()
+    keys = (f"{name} {facts.get('distribution_major_version', '')}", name, str(facts.get("os_family", "")).lower())
     table = next((DISTRIBUTIONS[key] for key in keys if key in DISTRIBUTIONS), UNKNOWN)
-    machine = str(facts["architecture"])
+    machine = str(facts.get("architecture", ""))
     architecture = architecture_named(machine)
     words = {"arch": machine, **({"debian": architecture.debian, **QEMU_OF[machine]} if machine in QEMU_OF else {})}
     return {

@@ -24,6 +24,7 @@ SHARING = {
     "engine copy": (
         "test_ansible.py",
         "test_docs.py",
+        "test_tarball.py",
         "test_kept_engine.py",
         "test_provisioning.py",
     ),

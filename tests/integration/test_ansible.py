@@ -1,12 +1,11 @@
 # Copyright (c) 2026 The kata.hypervisor authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The collection as its user meets it: ad hoc commands from the checkout, and the built and installed collection."""
+"""Ad hoc commands from the checkout."""
 
 from __future__ import annotations
 
 import json
-import pathlib
 from typing import Any
 
 import pytest
@@ -55,32 +54,3 @@ def test_the_host_tells_what_it_can_do() -> None:
     assert facts["changed"] is False
     for word in ("accelerator", "memory", "huge_pages", "vhost", "qemu"):
         assert word in told
-
-
-def test_built_and_installed(tmp_path: pathlib.Path) -> None:
-    ansible("ansible-galaxy", "collection", "build", "--output-path", str(tmp_path))
-    tarball = next(tmp_path.glob("kata-hypervisor-*.tar.gz"))
-    (tmp_path / "ansible.cfg").write_text("[defaults]\n")
-    installed = {
-        "ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "collections"),
-        "ANSIBLE_CONFIG": str(tmp_path / "ansible.cfg"),
-    }
-    ansible(
-        "ansible-galaxy",
-        "collection",
-        "install",
-        str(tarball),
-        "-p",
-        str(tmp_path / "collections"),
-        "--offline",
-        **installed,
-    )
-    page = ansible("ansible-doc", "-t", "module", "kata.hypervisor.kata_sandbox", directory=tmp_path, **installed)
-    assert "disruption" in page
-    ansible("ansible", "localhost", "-m", "kata.hypervisor.kata_sandbox_info", directory=tmp_path, **installed)
-    leaked = [
-        name
-        for name in ("Makefile", "ansible.cfg", ".collections", ".ci")
-        if list((tmp_path / "collections").rglob(name))
-    ]
-    assert leaked == []

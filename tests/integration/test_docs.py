@@ -292,7 +292,7 @@ def readme_commands() -> list[str]:
 def test_the_commands_of_the_readme(lab: QemuLab) -> None:
     """They run with the collection from its tarball, in a namespace with empty default directories.
 
-    The README's first command there, a playbook that installs packages and starts demo-1, is run by `make demo` and by molecule.
+    The README's first command there, a playbook that installs packages and starts demo-1, is run by test_tarball.py.
     """
     assert os.geteuid() == 0
     collections, work = lab.root / "collections", lab.root / "work"

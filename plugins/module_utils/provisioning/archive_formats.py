@@ -22,7 +22,7 @@ from ..errors import AssetError
 
 #: How many members an archive may have; the largest kernel packages have 10,000.
 MOST_MEMBERS = 100_000
-#: How many bytes may be read at once, such as the directory of a zip.
+#: How many bytes may be read at once, such as the directory of a zip, in one part or in several.
 MOST_AT_ONCE = 32 << 20
 #: The longest target of a link, bytes (PATH_MAX).
 MOST_TARGET = 4096
@@ -72,21 +72,26 @@ class Bounded:
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
+        self._in_a_row = 0
         self.mode = "rb"
 
     def read(self, size: int | None = -1) -> bytes:
-        """Read at most `MOST_AT_ONCE` bytes.
+        """Read at most `MOST_AT_ONCE` bytes between two calls of `seek`.
 
         :raises ValueError: more are requested
         """
         if size is None or size < 0:
             size = max(0, os.fstat(self._stream.fileno()).st_size - self._stream.tell())
-        if size > MOST_AT_ONCE:
-            raise ValueError(f"the archive must not need more than {MOST_AT_ONCE} bytes at once, and needs {size}")
-        return self._stream.read(size)
+        needed = self._in_a_row + size
+        if needed > MOST_AT_ONCE:
+            raise ValueError(f"the archive must not need more than {MOST_AT_ONCE} bytes at once, and needs {needed}")
+        found = self._stream.read(size)
+        self._in_a_row += len(found)
+        return found
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """As a file's."""
+        self._in_a_row = 0
         return self._stream.seek(offset, whence)
 
     def tell(self) -> int:

@@ -128,7 +128,7 @@ def test_no_text_of_a_host_ends_the_script_of_the_page() -> None:
     assert json.loads(page[8:-9])["sandboxes"][0]["labels"] == {evil: evil}
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.text(min_size=1), VALUES, max_size=3), VALUES)
 def test_whatever_a_host_answers(facts: dict[str, Any], answer: Any) -> None:
     for found in (report(host1=answer), report(host1={"sandboxes": [{**WEB, **facts}, facts, answer]})):

@@ -75,7 +75,7 @@ def outcome(run: Callable[..., dict[str, Any]], wish: dict[str, Any]) -> tuple[A
     return result["changed"], result["actions"], result["diff"]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @example(first={}, steps=[("grow", {"state": "saved"}), ("none", {"state": "started", "vcpus": 1})])
 @given(first=wishes, steps=st.lists(st.tuples(accidents, wishes), min_size=1, max_size=4))
 def test_laws(first: dict[str, Any], steps: list[tuple[str, dict[str, Any]]]) -> None:

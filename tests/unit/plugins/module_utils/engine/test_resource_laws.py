@@ -58,7 +58,7 @@ requests = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(first=requests, steps=st.lists(st.tuples(accidents, requests), min_size=1, max_size=4), other=st.booleans())
 def test_laws(first: dict[str, Any], steps: list[tuple[str, dict[str, Any]]], other: bool) -> None:
     with tempfile.TemporaryDirectory() as directory:

@@ -15,6 +15,7 @@ import pathlib
 import random
 import subprocess
 import tarfile
+import tempfile
 import time
 import warnings
 import zipfile
@@ -237,10 +238,24 @@ def test_a_directory_of_a_zip_that_is_larger_than_memory(place: pathlib.Path, mo
 def test_a_header_of_a_tar_that_is_larger_than_memory(place: pathlib.Path) -> None:
     header = tarfile.TarInfo("././@LongLink")
     header.type, header.size = tarfile.GNUTYPE_LONGNAME, 8 << 30
-    (place / "archive").write_bytes(header.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    (place / "archive").write_bytes(header.tobuf(tarfile.GNU_FORMAT))
+    os.truncate(place / "archive", 2 * archive_formats.MOST_AT_ONCE)
     with pytest.raises(AssetError, match="must be a complete archive") as caught:
         unpack(place)
     assert "at once" in caught.value.answer
+
+
+def test_a_header_that_a_library_reads_in_small_parts_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the tarfile of Python 3.14.10 does, which joins the parts. What follows a seek is another header, or content."""
+    monkeypatch.setattr(archive_formats, "MOST_AT_ONCE", 10)
+    with tempfile.TemporaryFile() as stream:
+        stream.write(bytes(100))
+        bounded = archive_formats.Bounded(stream)
+        for place in (0, 50):
+            bounded.seek(place)
+            assert len(bounded.read(6)) == 6
+        with pytest.raises(ValueError, match="at once"):
+            bounded.read(6)
 
 
 @pytest.mark.parametrize("kind", MAKERS)

@@ -51,7 +51,7 @@ contents = (
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(contents)
 def test_a_file_is_a_record_or_a_typed_error(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -70,7 +70,7 @@ def test_a_file_is_a_record_or_a_typed_error(content: bytes) -> None:
         assert {entry.name for entry in path.parent.iterdir()} - {"spare"} == {"record.json"}
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(nearly)
 def test_looking_at_it_never_crashes(value: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as directory:

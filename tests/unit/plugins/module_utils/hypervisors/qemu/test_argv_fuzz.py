@@ -127,7 +127,7 @@ PATHS = ["kernel_path", "initrd_path", "firmware_path", "entropy_source", "file_
 
 
 @pytest.mark.parametrize("field", PATHS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(text=nasty, dialect=dialects, absolute=st.booleans())
 def test_a_path_stays_one_value(field: str, text: str, dialect: Dialect, absolute: bool) -> None:
     harmless = read_back(argv(HypervisorConfig(**{**BOOT, field: "/harmless"}), dialect))
@@ -138,7 +138,7 @@ def test_a_path_stays_one_value(field: str, text: str, dialect: Dialect, absolut
     assert read_back(words) == harmless
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(text=nasty, dialect=dialects)
 def test_an_images_path_stays_one_value(text: str, dialect: Dialect) -> None:
     def with_image(path: str) -> list[Any]:
@@ -152,7 +152,7 @@ def test_an_images_path_stays_one_value(text: str, dialect: Dialect) -> None:
 
 
 @pytest.mark.parametrize("field", ["cpu_model", "machine_accelerators"])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(text=nasty, dialect=dialects)
 def test_a_list_of_words_adds_no_option(field: str, text: str, dialect: Dialect) -> None:
     harmless = read_back(argv(HypervisorConfig(**{**BOOT, field: "a"}), dialect))
@@ -165,7 +165,7 @@ def test_a_list_of_words_adds_no_option(field: str, text: str, dialect: Dialect)
     assert re.fullmatch(r"[A-Za-z0-9_.,=+-]+", text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(words=st.lists(st.tuples(nasty, nasty | st.just("")), min_size=1, max_size=3), dialect=dialects)
 def test_a_kernel_parameter_stays_one_word(words: list[tuple[str, str]], dialect: Dialect) -> None:
     harmless = HypervisorConfig(**BOOT, kernel_params=[Param("a", "b") for _word in words])
@@ -202,7 +202,7 @@ CASES = [(device, name) for device, names in DEVICES for name in names]
 @pytest.mark.parametrize(
     ("device", "name"), CASES, ids=[f"{device['type']}-{device['id']}-{name}" for device, name in CASES]
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(text=nasty, dialect=dialects, prefix=st.sampled_from(["", "/", "a"]))
 def test_a_devices_text_stays_one_value(
     device: dict[str, Any], name: str, text: str, dialect: Dialect, prefix: str

@@ -77,7 +77,7 @@ def talk(client: QmpClient) -> None:
     assert all(isinstance(event, dict) for event in client.events())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(streams)
 @example(b"[" * 100_000 + b"\n")
 @example(b'{"QMP": null}\n{"QMP": {"version": []}}\n')
@@ -87,7 +87,7 @@ def test_instead_of_a_greeting(stream: bytes) -> None:
     told(stream, talk)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(streams)
 @example(b'{"return": {}, "id": 2}\n{"event": "DEVICE_DELETED", "data": []}\n')
 @example(b'{"error": null, "id": 2}\n')
@@ -99,7 +99,7 @@ def test_instead_of_an_answer(stream: bytes) -> None:
     told(READY + stream, talk)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(streams)
 @example(b'{"return": {"status": "running"}, "id": 3}\n{"return": {"status": "running"}, "id": 2}\n')
 def test_instead_of_the_answers_to_several_commands(stream: bytes) -> None:
@@ -110,7 +110,7 @@ def test_instead_of_the_answers_to_several_commands(stream: bytes) -> None:
     told(READY + stream, ask)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(streams, st.integers(2, 30))
 def test_an_answer_in_pieces_is_one_answer(noise: bytes, pieces: int) -> None:
     """What stands around it, and how it is cut, does not change an answer."""

@@ -56,7 +56,7 @@ def test_the_whole_command_line(cache: str) -> None:
     assert virtiofsd.arguments("/v", OLD, "/s", "/d", cache, False) == old
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.text(min_size=1, max_size=20)
     | st.sampled_from([",sandbox=none", " --sandbox none", "\n--seccomp=none", "=x", "--", ",modcaps=+sys_admin"])
