@@ -83,10 +83,13 @@ def link_names(app: Sphinx, document: nodes.document) -> None:
 
 
 def improve_blocks(app: Sphinx, document: nodes.document) -> None:
-    """Highlight the YAML that a page shows, and keep the tables of contents that antsibull-docs writes."""
-    for contents in document.findall(nodes.topic):
-        # Without this class, the theme shows an error instead.
-        contents["classes"].append("this-will-duplicate-information-and-it-is-still-useful-here")
+    """Highlight the YAML that a page shows, and keep the tables of contents of long pages, those that antsibull-docs writes."""
+    for contents in list(document.findall(nodes.topic)):
+        if app.env.docname.startswith("collections/"):
+            # Without this class, the theme shows an error instead.
+            contents["classes"].append("this-will-duplicate-information-and-it-is-still-useful-here")
+        else:
+            contents.parent.remove(contents)
     for block in document.findall(nodes.literal_block):
         if "language" not in block and YAML.match(block.astext()):
             block["language"] = "yaml"
