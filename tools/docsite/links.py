@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import pathlib
 import re
 from typing import Any, Optional
 
@@ -14,18 +13,7 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-#: The kinds of documented things, and the files whose names they have. In a text that does not say which is meant, the first one is.
-KINDS = {
-    "module": "plugins/modules/*.py",
-    "role": "roles/kata_*",
-    "filter": "plugins/filter/*.py",
-    "inventory": "plugins/inventory/*.py",
-    "connection": "plugins/connection/*.py",
-}
-NAMES = {kind: {path.stem for path in ROOT.glob(pattern)} for kind, pattern in KINDS.items()}
-KIND = re.compile(r"\b(module|role|filter|inventory|connection)s?\b", re.IGNORECASE)
+from tools.docsite.names import kind_of
 
 #: Where Ansible documents what the pages of antsibull-docs refer to.
 ANSIBLE = "https://docs.ansible.com/projects/ansible/latest/"
@@ -37,17 +25,6 @@ ANSIBLE_PAGES = {
 #: The beginning of a block of YAML.
 YAML = re.compile(r"(# .*\n)*(- )?[\w.-]+:( |\n)")
 ANSIBLE_PLUGIN = re.compile(r"ansible_collections\.(ansible)\.(builtin)\.(\w+)")
-
-
-def kind_of(name: str, before: str) -> Optional[str]:
-    """The kind of thing that a name in a text stands for.
-
-    :param before: the text before it, where the kind was last mentioned
-    """
-    kinds = [kind for kind, names in NAMES.items() if name in names]
-    mentioned = [kind for kind in KIND.findall(before.lower()) if kind in kinds]
-    # Filters and plugins have names that are words, so they need the mention.
-    return mentioned[-1] if mentioned else next((kind for kind in kinds if name.startswith("kata_")), None)
 
 
 def text_before(literal: nodes.literal) -> str:
@@ -83,10 +60,13 @@ def link_names(app: Sphinx, document: nodes.document) -> None:
 
 
 def improve_blocks(app: Sphinx, document: nodes.document) -> None:
-    """Highlight the YAML that a page shows, and keep the tables of contents that antsibull-docs writes."""
-    for contents in document.findall(nodes.topic):
-        # Without this class, the theme shows an error instead.
-        contents["classes"].append("this-will-duplicate-information-and-it-is-still-useful-here")
+    """Highlight the YAML that a page shows, and keep the tables of contents of long pages, those that antsibull-docs writes."""
+    for contents in list(document.findall(nodes.topic)):
+        if app.env.docname.startswith("collections/"):
+            # Without this class, the theme shows an error instead.
+            contents["classes"].append("this-will-duplicate-information-and-it-is-still-useful-here")
+        else:
+            contents.parent.remove(contents)
     for block in document.findall(nodes.literal_block):
         if "language" not in block and YAML.match(block.astext()):
             block["language"] = "yaml"

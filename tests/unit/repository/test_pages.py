@@ -36,6 +36,15 @@ def test_links_lead_somewhere(page: pathlib.Path) -> None:
         assert not anchor or anchor in anchors(path), f"{target}#{anchor}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_names_in_full_exists(page: pathlib.Path) -> None:
+    patterns = ("playbooks/*.yml", "plugins/[!m]*/*.py", "plugins/modules/*.py", "roles/*")
+    names = {path.stem for pattern in patterns for path in ROOT.glob(pattern)}
+    named = set(re.findall(r"\bkata\.hypervisor\.([a-z]\w+)", page.read_text(encoding="utf-8")))
+    # The group of the modules' defaults is named like the namespace.
+    assert named - names <= {"kata"}
+
+
 def test_the_navigation_has_every_page_once() -> None:
     listed = [ROOT / page for page in all_pages()]
     assert sorted(set(listed)) == sorted(listed)
