@@ -390,8 +390,11 @@ def _check_kernel_param(param: Param) -> None:
         problem = "a kernel parameter needs a name without an equals sign"
     elif not word.isprintable():
         problem = "a kernel parameter must not have line breaks or control characters"
-    elif split_quoted_words(word) != [word] or (word.count('"') % 2 and any(character.isspace() for character in word)):
+    elif split_quoted_words(word) != [word]:
         problem = "a kernel parameter must be one word: blanks are only possible between double quotes"
+    elif word.count('"') % 2:
+        # The kernel takes all parameters after it for a part of it.
+        problem = "a kernel parameter must end the double quotes that it begins"
     elif b"\xa0" in word.encode():
         # Linux splits at bytes, and takes this one for a blank (lib/ctype.c); it is the end of a and grave accent in UTF-8.
         problem = "a kernel parameter must be one word, and the kernel takes a byte of this character for a blank"

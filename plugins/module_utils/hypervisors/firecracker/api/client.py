@@ -119,7 +119,7 @@ class ApiClient:
         try:
             with self._connected(deadline) as connection:
                 return http_exchange.exchange(connection, method, endpoint, body, deadline)
-        except TimeoutError as error:
+        except (TimeoutError, socket.timeout) as error:  # The second is another type before Python 3.10.
             raise DeadlineExceeded(
                 f"Firecracker did not answer {method} {endpoint} in time", answer=str(error)
             ) from error

@@ -13,7 +13,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.kata.hypervisor.plugins.module_utils.errors import ConfigError, HypervisorError
@@ -100,8 +100,8 @@ def read_back(words: list[str]) -> list[Any]:
         value = words[position]
         position += 1
         if name == "-append":
-            # The kernel splits at bytes, and takes 0xa0 for a blank (lib/ctype.c).
-            options.append((name, len(re.split(rb"[\t\n\v\f\r \xa0]+", value.encode()))))
+            # The kernel splits at bytes outside of double quotes (lib/cmdline.c), and takes 0xa0 for a blank (lib/ctype.c).
+            options.append((name, len(re.findall(rb'(?:"[^"]*"?|[^"\t\n\v\f\r \xa0])+', value.encode()))))
         elif name[1:] in LITERAL:
             options.append(name)
         elif value.startswith("{"):
@@ -167,6 +167,8 @@ def test_a_list_of_words_adds_no_option(field: str, text: str, dialect: Dialect)
 
 @settings(max_examples=200)
 @given(words=st.lists(st.tuples(nasty, nasty | st.just("")), min_size=1, max_size=3), dialect=dialects)
+@example(words=[('" ', '"')], dialect=MODERN)
+@example(words=[('"', ""), ("0", "")], dialect=MODERN)
 def test_a_kernel_parameter_stays_one_word(words: list[tuple[str, str]], dialect: Dialect) -> None:
     harmless = HypervisorConfig(**BOOT, kernel_params=[Param("a", "b") for _word in words])
     try:
