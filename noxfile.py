@@ -23,7 +23,6 @@ from tools.versions import CONTROLLER_PYTHONS, HOST_PYTHONS, host_pythons
 
 os.environ["PATH"] = f"{LINKS}:{os.environ['PATH']}"
 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-nox.needs_version = ">=2025.10.14"
 nox.options.default_venv_backend = "uv"
 nox.options.download_python = "never"
 nox.options.envdir = cache_directory() / "nox"

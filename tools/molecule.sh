@@ -5,13 +5,25 @@
 #
 # Runs molecule scenarios on hosts that only this run uses, and prints what was covered. Usage: tools/molecule.sh [SCENARIO...]
 #
-# Runs all scenarios if none is named. The scenario "default" creates the hosts, so it always runs first. They are removed in any case.
+# Runs all scenarios if none is named. The scenario "default" creates the hosts, so it always runs first. They are removed in any case. The scenario
+# "guest_role" needs none, and creates its own guest, which molecule does only in a run without the others.
 # HOST_RELEASE is the Debian release of the hosts, else bookworm.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 [ "$(id -u)" -eq 0 ] || { echo "molecule creates hosts and mounts their file systems: run it as root." >&2; exit 1; }
 
-if [ $# -eq 0 ] || [[ " $* " = *" guest_role "* ]]; then
+hosts=(-s default)
+guest=()
+[ $# -gt 0 ] || { hosts=(--all --exclude guest_role); guest=(-s guest_role); }
+for name in "$@"; do
+    case $name in
+    default) ;;
+    guest_role) guest=(-s guest_role) ;;
+    *) hosts+=(-s "$name") ;;
+    esac
+done
+[ "$*" != guest_role ] || hosts=()
+if [ ${#guest[@]} -gt 0 ]; then
     # Its guest boots what other tests boot too.
     variables=$(.venv/bin/python -m tests.support.packages_image) || exit
     eval "$variables"
@@ -26,13 +38,12 @@ trap '.venv/bin/python tests/hosts/fleet.py down "$KATA_FLEET"; rm -rf "$work"' 
 
 started=$SECONDS
 log=$work/log
-wanted=(--all)
-if [ $# -gt 0 ]; then
-    wanted=(-s default)
-    for name in "$@"; do [ "$name" = default ] || wanted+=(-s "$name"); done
-fi
-molecule test "${wanted[@]}" --no-command-borders --report 2>&1 | tee "$log"
-status=${PIPESTATUS[0]}
+status=0
+test_scenarios() {
+    [ $# -eq 0 ] || molecule test "$@" --no-command-borders --report 2>&1 | tee -a "$log" || status=1
+}
+test_scenarios "${hosts[@]}"
+test_scenarios "${guest[@]}"
 printf '\nWhat was covered:\n'
 sed 's/\x1b\[[0-9;]*m//g' "$log" | grep -E '^[a-z_]+ +: actions=' | sort -u
 printf '\nmolecule took %s s on %s hosts red and blue, and %s\n' "$((SECONDS - started))" "$HOST_RELEASE" "$([ "$status" -eq 0 ] && echo passed || echo FAILED)"

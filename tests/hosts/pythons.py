@@ -70,6 +70,11 @@ def of_debian(version: str) -> pathlib.Path:
         loader = ["--set-interpreter", f"{libraries}/ld-linux-x86-64.so.2"]
         words = [*loader, "--force-rpath", "--set-rpath", f"{libraries}:{base}/usr/lib/x86_64-linux-gnu"]
         run("patchelf", *words, str(root / program))
+        # Its venv module takes the wheel of pip from here.
+        wheels = "/usr/share/python-wheels"
+        library = root / f"usr/lib/python{version}"
+        for path in (library / "ensurepip/__init__.py", *library.glob("_sysconfigdata*.py")):
+            path.write_text(path.read_text().replace(wheels, f"{base}{wheels}"))
 
     return debian_base.make(name, release, f"python{version}-venv", [MIRROR], use_own_libraries) / program
 

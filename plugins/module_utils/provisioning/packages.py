@@ -81,24 +81,31 @@ class Unpacked:
         }
 
 
+#: What apt-cache ends with if there is none of the packages.
+NO_PACKAGES = 100
+
+
 class Apt:
     """Debian and Ubuntu."""
 
     def resolve(self, name: str, follow: str) -> list[Package]:
-        """The package and those of its dependencies that match `follow`, theirs too."""
-        found: list[Package] = []
+        """The package and those of its dependencies that match `follow`, theirs too.
+
+        :raises HostError: there is no such package. A dependency that no package has as its name is left out
+        """
+        found: dict[str, Package] = {}
         waiting = [name]
         while waiting:
-            current = waiting.pop(0)
-            if any(package.name == current for package in found):
-                continue
-            facts = self._show(current)
-            found.append(Package(current, facts["Version"]))
-            for clause in facts.get("Depends", "").split(","):
-                dependency = clause.strip().partition(" ")[0].partition(":")[0]
-                if follow and re.search(follow, dependency):
-                    waiting.append(dependency)
-        return found
+            # One call for all of one depth, since each call reads the lists of all packages.
+            shown = self._show(waiting)
+            if not found and name not in shown:
+                raise HostError(f"The distribution offers no package {name}", option="name", wanted=name)
+            found |= {one: Package(one, shown[one]["Version"]) for one in waiting if one in shown}
+            clauses = [clause for one in waiting for clause in shown.get(one, {}).get("Depends", "").split(",")]
+            dependencies = [clause.strip().partition(" ")[0].partition(":")[0] for clause in clauses]
+            wanted = [other for other in dependencies if follow and re.search(follow, other) and other not in found]
+            waiting = list(dict.fromkeys(wanted))
+        return list(found.values())
 
     def refresh(self) -> None:
         """Fetch the lists of packages."""
@@ -115,18 +122,18 @@ class Apt:
         _unpack(["dpkg-deb", "--fsys-tarfile", "/dev/stdin"], file, tree)
 
     @staticmethod
-    def _show(name: str) -> dict[str, str]:
-        answer = _run(["apt-cache", "--quiet", "show", "--no-all-versions", name]).text
-        facts: dict[str, str] = {}
-        for line in answer.split("\n\n")[0].splitlines():
-            key, colon, value = line.partition(": ")
-            if colon and not line.startswith(" "):
-                facts[key] = value
-        if "Version" not in facts:
-            raise HostError(
-                f"The distribution offers no package {name}", option="name", wanted=name, answer=answer.strip()
-            )
-        return facts
+    def _show(names: list[str]) -> dict[str, dict[str, str]]:
+        """The fields of each of these packages that there is."""
+        shown: dict[str, dict[str, str]] = {}
+        ended = run(["apt-cache", "--quiet", "show", "--no-all-versions", *names], _COMMAND_SECONDS)
+        if ended.code != NO_PACKAGES:
+            ended.raise_on_failure()
+        for record in ended.text.split("\n\n"):
+            lines = [line.partition(": ") for line in record.splitlines() if not line.startswith(" ")]
+            facts = {key: value for key, colon, value in lines if colon}
+            if "Version" in facts:
+                shown.setdefault(facts["Package"], facts)
+        return shown
 
 
 class Dnf:

@@ -174,7 +174,11 @@ SHOWN = {
 
 
 def test_apt_follows_matching_dependencies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packages, "run", lambda argv, *_rest, **_more: Ended(argv, 0, SHOWN[argv[-1]].encode(), ""))
+    monkeypatch.setattr(
+        packages,
+        "run",
+        lambda argv, *_rest, **_more: Ended(argv, 0, "\n\n".join(SHOWN[name] for name in argv[4:]).encode(), ""),
+    )
     assert Apt().resolve("linux-image-virtual", "^linux-(image|modules)-[0-9]") == [
         Package("linux-image-virtual", "5.15.1"),
         Package("linux-image-5.15.0-1-generic", "5.15.0-1.1"),
@@ -265,3 +269,40 @@ def test_a_package_of_debian(tmp_path: pathlib.Path) -> None:
     (tmp_path / "broken.deb").write_bytes(b"!<arch>\nbroken")
     with pytest.raises(HostError, match="dpkg-deb failed"):
         Apt().unpack(str(tmp_path / "broken.deb"), Tree(str(tmp_path)))
+
+
+def test_apt_is_asked_once_for_all_dependencies_of_one_depth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call of apt-cache reads the lists of all packages, which takes a good part of a second."""
+    depends = {
+        "agent": "libc6 (>= 2.38), libglib2.0-0t64, init-system, libvirtual",
+        "libc6": "libgcc-s1",
+        "libglib2.0-0t64": "libc6, libffi8 (>= 3.4), zlib1g:any",
+        "libgcc-s1": "libc6",
+        "libffi8": "",
+        "zlib1g": "libc6",
+    }
+    calls: list[list[str]] = []
+
+    def run(argv: list[str], *more: object, **options: object) -> Ended:
+        wanted = argv[argv.index("--no-all-versions") + 1 :]
+        calls.append(wanted)
+        records = [f"Package: {name}\nVersion: 1\nDepends: {depends[name]}\n" for name in wanted if name in depends]
+        return Ended(argv, 0 if records else 100, "\n".join(records).encode(), "")
+
+    monkeypatch.setattr(packages, "run", run)
+    found = Apt().resolve("agent", "^z?lib")
+    assert [package.name for package in found] == [
+        "agent",
+        "libc6",
+        "libglib2.0-0t64",
+        "libgcc-s1",
+        "libffi8",
+        "zlib1g",
+    ]
+    assert [sorted(names) for names in calls] == [
+        ["agent"],
+        ["libc6", "libglib2.0-0t64", "libvirtual"],
+        ["libffi8", "libgcc-s1", "zlib1g"],
+    ]
+    with pytest.raises(HostError, match="offers no package missing"):
+        Apt().resolve("missing", "")
