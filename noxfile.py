@@ -73,7 +73,7 @@ def smoke(session: nox.Session, core: str, lane: str, host_python: str) -> None:
     if host_python != "system" and not exists(host_python):
         session.skip(f"Python {host_python} was not found")
     interpreter = "/usr/bin/python3" if host_python == "system" else str(LINKS / f"python{host_python}")
-    install(session, core, *(["mitogen"] if lane == "mitogen" else []))
+    install(session, core, *(["mitogen >= 0.3.54, < 0.4"] if lane == "mitogen" else []))
     test(session, "tests/integration/test_smoke.py", KATA_SMOKE_CONNECTION=lane, KATA_SMOKE_PYTHON=interpreter)
 
 
