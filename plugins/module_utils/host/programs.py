@@ -311,6 +311,7 @@ def _started(
     environment = {**(env or {**os.environ, "LC_ALL": "C.UTF-8"}), MARK: mark}
     guard = _Guard(mark) if guarded else None
     try:
+        # pylint: disable-next=ansible-bad-function  # run_command needs a module, and waits for the end
         process = subprocess.Popen(argv, env=environment, start_new_session=True, **options)  # type: ignore[call-overload]
         try:
             yield process
