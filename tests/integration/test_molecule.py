@@ -14,6 +14,7 @@ import re
 import subprocess
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.support.ansible_programs import ansible
@@ -120,6 +121,7 @@ def sandboxes(project: pathlib.Path) -> str:
     )
 
 
+@pytest.mark.long
 def test_a_role_that_knows_nothing_of_sandboxes(assets: Assets, tmp_path: pathlib.Path) -> None:
     project = tmp_path / "greeter"
     write(
