@@ -108,7 +108,7 @@ def check(version: str) -> None:
 
     :raises Refused: the tree has changes, no fragment has a summary, or the version is not the next one
     """
-    changed = run("git", "status", "--porcelain")
+    changed = run("git", "status", "--porcelain", "--untracked-files=all")
     if changed:
         raise Refused(f"the checkout must have no changes. Commit or remove them first:\n{changed}")
     sections = fragment_sections()
