@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from typing import Any, Callable
 
+from ..host.atomic_files import put_in_place
 from ..host.digests import file_digest
 
 #: The key of the note's facts.
@@ -62,11 +63,11 @@ class KeptPackages:
         # Guests have a /dev of their own, and not every host may create device nodes.
         exact = ("--numeric-owner", "--preserve-permissions", "--xattrs", "--xattrs-include=*", "--exclude=./dev/*")
         run("tar", ["--extract", "--zstd", *exact, f"--file={archive}", f"--directory={tree}"])
-        return {FACT: {"chosen_by": chosen_by, "sha256": file_digest(archive)}}
+        return {FACT: self._noted if self.reused else {"chosen_by": chosen_by, "sha256": file_digest(archive)}}
 
     def keep(self, tree: str) -> None:
         """Keep what was fetched for a tree. If the task is killed before the image's note is written, the archive does not agree with it and is not used."""
         draft = f"{tree}.{NAME}"
         if os.path.exists(draft):
             os.chmod(draft, 0o600)
-            os.replace(draft, self.path)
+            put_in_place(draft, self.path)

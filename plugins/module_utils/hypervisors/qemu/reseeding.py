@@ -20,8 +20,8 @@ from .vmm import Vmm
 
 #: Bytes of randomness that a clone is given.
 SEED_SIZE = 512
-#: Seconds that a command in the guest gets.
-COMMAND_SECONDS = 5.0
+#: Seconds that the script in the guest gets: 5 for each of its programs.
+SCRIPT_SECONDS = 20.0
 #: Linux's request to draw a new key from the entropy there is (random(4), RNDRESEEDCRNG).
 RNDRESEEDCRNG = 0x5207
 
@@ -56,7 +56,7 @@ def reseed_guest(vmm: Vmm, architecture: str) -> None:
     with contextlib.suppress(VmmError), GuestAgent(vmm.agent_way()) as agent:
         try:
             # One command, since each takes a guest some time.
-            run(agent, "/bin/sh", ("-c", reseed_script(architecture)), timeout=COMMAND_SECONDS)
+            run(agent, "/bin/sh", ("-c", reseed_script(architecture)), timeout=SCRIPT_SECONDS)
         except AgentError:
             # An agent may be forbidden to run commands.
             with contextlib.suppress(AgentError):
